@@ -1,0 +1,86 @@
+# Branch Lab's commands. `make` lists them; `make lab` is the one to start with.
+#
+#   make lab                    set up once, then open JupyterLab on the first notebook
+#   make lab ARGS=--no-browser  pass options on to JupyterLab
+#   make lab TORCH=cpu          take PyTorch's CPU wheels (Linux: several GB less than with CUDA)
+#   make lab WHEELS=folder      install offline, from a folder of wheels
+#   make lab PYTHON=python3.12  use this Python for the environment
+
+PYTHON ?= python3
+TORCH  ?=
+WHEELS ?=
+ARGS   ?=
+
+VENV := .venv
+BIN  := $(VENV)/bin
+PIP  := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt $(if $(WHEELS),--no-index --find-links $(WHEELS))
+
+TORCH_PIN := $(shell grep '^torch==' constraints.txt)
+SETTINGS  := $(VENV)/share/jupyter/lab/settings
+NOTEBOOKS := $(wildcard notebooks/*.ipynb)
+BROWSER   := $(wildcard tests/browser/test_*.py)
+# In a container one often is root, which JupyterLab refuses unless told.
+AS_ROOT   := $(if $(filter 0,$(shell id -u)),--allow-root)
+
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help lab test setup lint unit nbval browser bench clean
+
+help:  ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+lab: $(VENV)/lab.stamp  ## set up once, then open JupyterLab on the first notebook
+	$(BIN)/jupyter lab --ip=127.0.0.1 --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(AS_ROOT) $(ARGS)
+
+test: lint unit nbval browser  ## everything that must pass: lint, unit, nbval and browser
+
+setup: $(VENV)/test.stamp  ## only set up, with what the tests need
+
+lint: $(VENV)/test.stamp  ## ruff (notebooks too) and mypy
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy --strict kit
+
+unit: $(VENV)/test.stamp  ## the tests that need no browser
+	$(BIN)/pytest --ignore=tests/browser tests
+
+nbval: $(VENV)/test.stamp  ## run every notebook, short version
+ifneq ($(NOTEBOOKS),)
+	KIT_FAST=1 $(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=120 $(NOTEBOOKS)
+else
+	@echo "nbval: there are no notebooks"
+endif
+
+browser: $(VENV)/test.stamp  ## the tests in Chromium; screenshots go to build/
+ifneq ($(BROWSER),)
+	KIT_FAST=1 $(BIN)/pytest tests/browser
+else
+	@echo "browser: there are no browser tests"
+endif
+
+bench: $(VENV)/test.stamp  ## measure the kit against plain code; writes build/bench.json
+	$(BIN)/python -m bench
+
+clean:  ## remove the environment and everything that was built
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# Setting up. The stamps say which part is installed; a change of the listed files installs it again.
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Branch Lab needs Python 3.11 or later, and $(PYTHON) is: $$($(PYTHON) --version 2>&1)." \
+	       "Name another one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+# Torch alone comes from PyTorch's own index, so that every other package comes from where pip is told to look.
+$(VENV)/lab.stamp: pyproject.toml constraints.txt tools/overrides.json | $(BIN)/python
+ifneq ($(TORCH),)
+	$(PIP) --no-deps --index-url https://download.pytorch.org/whl/$(TORCH) $(TORCH_PIN)
+endif
+	$(PIP) -e '.[lab]'
+	mkdir -p $(SETTINGS) && cp tools/overrides.json $(SETTINGS)/
+	@touch $@
+
+$(VENV)/test.stamp: $(VENV)/lab.stamp
+	$(PIP) -e '.[lab,test]'
+	@touch $@

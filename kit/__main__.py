@@ -1,0 +1,100 @@
+"""``python -m kit``: what the notebooks do, headless. Imports neither Jupyter nor plotly."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from kit import approaches, hardware, workloads
+from kit.errors import KitError
+from kit.trace import save_trace
+from kit.verbs import compare, record
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0, or 2 after an error that it has printed."""
+    options = _parser().parse_args(arguments)
+    try:
+        status: int = options.run(options)
+    except KitError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return status
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    """What this machine has; 1 where something that the kit needs is missing."""
+    machine = hardware.detect()
+    found = hardware.checks(machine)
+    if options.json:
+        print(_json({"hardware": machine.to_dict(), "checks": [check.to_dict() for check in found]}))
+    else:
+        print(hardware.report(found))
+    return int(any(check.status == "FAIL" for check in found))
+
+
+def _compare(options: argparse.Namespace) -> int:
+    names = approaches.split_names(options.approaches)
+    work = workloads.workload(options.workload, options.clip, options.device)
+    comparison = compare(work.model, work.inputs, names, rounds=options.rounds, seed=options.seed)
+    print(comparison)
+    if options.json:
+        _write(options.json, _json({"workload": work.name, **comparison.to_dict()}))
+    if options.traces:
+        for row in comparison.rows:
+            if row.timing is not None:
+                path = _folder(options.traces) / f"{work.name}-{row.name}.json.gz"
+                save_trace(record(work.model, work.inputs, row.name), path)
+    return 0
+
+
+def _folder(path: Path) -> Path:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise KitError(f"cannot make the folder {path}: {error.strerror}.") from error
+    return path
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text + "\n")
+    except OSError as error:
+        raise KitError(f"cannot write {path}: {error.strerror}.") from error
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m kit", description=sys.modules["kit"].__doc__)
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    doctor = commands.add_parser("doctor", help="what this machine has, and what to do about what it lacks")
+    doctor.add_argument("--json", action="store_true", help="print JSON")
+    doctor.set_defaults(run=_doctor)
+
+    verb = commands.add_parser("compare", help="measure approaches side by side on a workload")
+    verb.add_argument("workload", help=" or ".join(workloads.NAMES))
+    verb.add_argument("--approaches", default="sequential,threads", help="names, as in 'threads,threads(workers=2)'")
+    verb.add_argument("--rounds", type=int, default=10, help="interleaved rounds, at least 6 (default 10)")
+    verb.add_argument("--seed", type=int, default=0, help="of the order of turns (default 0)")
+    verb.add_argument("--clip", type=Path, help="a video file, for a workload that takes one")
+    verb.add_argument("--device", default="cpu", help="cpu, cuda or cuda:1 (default cpu)")
+    verb.add_argument("--json", type=Path, metavar="FILE", help="write the comparison as JSON")
+    verb.add_argument("--traces", type=Path, metavar="DIR", help="write a trace of each approach, for Perfetto")
+    verb.set_defaults(run=_compare)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""Do two ways of running a model give the same output, and would we notice if they did not?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from kit.errors import MeasureError, ShapeError
+
+RTOL = 1e-4  # relative to the largest magnitude of the tensor: other kernels sum in another order
+
+
+class Equality(NamedTuple):
+    """How far an output is from the baseline's."""
+
+    equal: bool  # max_abs_error <= RTOL * max finite |baseline|, tensor by tensor
+    max_abs_error: float
+
+
+def as_args(inputs: Any) -> tuple[Any, ...]:
+    """Inputs as the arguments of a call: a tuple or list is spread, anything else is one argument."""
+    return tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
+
+
+def shapes(inputs: Any) -> str:
+    """The inputs as people name them: ``(1, 3, 112, 112) float32 on cpu, ...``."""
+    return ", ".join(
+        f"{tuple(x.shape)} {str(x.dtype).removeprefix('torch.')} on {x.device}"
+        if isinstance(x, Tensor)
+        else type(x).__name__
+        for x in as_args(inputs)
+    )
+
+
+def tensors(value: Any, path: str = "output") -> Iterator[tuple[str, Tensor]]:
+    """Every tensor in nested tuples, lists and mappings, with the path that leads to it.
+
+    Raises:
+        MeasureError: a leaf that is not a tensor.
+    """
+    if isinstance(value, Tensor):
+        yield path, value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from tensors(item, f"{path}[{key!r}]")
+    elif isinstance(value, tuple | list):
+        for i, item in enumerate(value):
+            yield from tensors(item, f"{path}[{i}]")
+    else:
+        raise MeasureError(
+            f"{path} is a {type(value).__name__}, which cannot be compared: return tensors, or tuples, lists and "
+            "dicts of tensors."
+        )
+
+
+def compare_outputs(baseline: Any, other: Any) -> Equality:
+    """Compare two outputs of one structure, tensor by tensor.
+
+    Raises:
+        ShapeError: structures, shapes or dtypes that differ.
+        MeasureError: NaN in either, or a leaf that is not a tensor.
+    """
+    expected, found = dict(tensors(baseline)), dict(tensors(other))
+    if expected.keys() != found.keys():
+        raise ShapeError(f"outputs differ in structure: {', '.join(expected)} against {', '.join(found)}.")
+    equal, worst = True, 0.0
+    for path, want in expected.items():
+        got = found[path]
+        if want.shape != got.shape or want.dtype != got.dtype:
+            raise ShapeError(
+                f"{path} is {tuple(got.shape)} {got.dtype}, the baseline's is {tuple(want.shape)} {want.dtype}."
+            )
+        if want.isnan().any() or got.isnan().any():
+            raise MeasureError(f"{path} holds NaN: nothing can be said of equality. Check the model on these inputs.")
+        if want.numel() == 0:
+            continue
+        wide = torch.promote_types(want.dtype, torch.float64)  # complex128 where the output is complex
+        want, got = want.to("cpu", wide), got.to("cpu", wide)
+        error = float((want - got).abs().masked_fill(want == got, 0).max())  # inf agrees with inf
+        scale = float(want.abs().masked_fill(want.isinf(), 0).max())
+        equal &= error <= RTOL * scale
+        worst = max(worst, error)
+    return Equality(equal, worst)
+
+
+def deaf_inputs(call: Any, inputs: Any, seed: int = 0) -> list[int]:
+    """Which inputs (by index) the output does not react to; an equality found with such an input says nothing about it.
+
+    Each tensor of floating type is moved in turn by noise as large as its own spread. Where no output moves by more
+    than ten times the tolerance of :func:`compare_outputs`, the input is deaf.
+    """
+    args = as_args(inputs)
+    generator = torch.Generator().manual_seed(seed)
+    baseline = dict(tensors(call(*args)))
+    deaf = []
+    for i, x in enumerate(args):
+        if not (isinstance(x, Tensor) and x.is_floating_point()):
+            continue
+        noise = torch.randn(x.shape, generator=generator).to(x)
+        spread = x.std() if x.numel() > 1 else x.abs().max()
+        moved = dict(tensors(call(*args[:i], x + noise * spread.clamp(min=1e-3), *args[i + 1 :])))
+        reacts = any(
+            (moved[path].double() - want.double()).abs().max() > 10 * RTOL * want.double().abs().max()
+            for path, want in baseline.items()
+            if want.numel()
+        )
+        if not reacts:
+            deaf.append(i)
+    return deaf

@@ -1,0 +1,58 @@
+"""The error tree. Every message says what is wrong, where, and what to do next.
+
+::
+
+    KitError
+    ├── ClipError              a clip that is missing, cannot be decoded, or is too short
+    ├── ShapeError             inputs that do not fit the model or region they were given to
+    ├── UnknownNameError       a name that is not in a catalogue; the message lists the near ones
+    ├── UnavailableError       something this machine cannot do; the message says what would change that
+    ├── TaskError              a task raised; the original exception is its ``__cause__``
+    ├── MeasureError           a measurement that cannot mean anything (too few rounds, no runners)
+    └── TraceError             a trace that cannot be read, written or merged
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class KitError(Exception):
+    """Base of every error that the kit raises on purpose."""
+
+
+class ClipError(KitError):
+    """A clip is missing, cannot be decoded, or has too few frames."""
+
+
+class ShapeError(KitError):
+    """Inputs do not fit the model or region they were given to."""
+
+
+class UnknownNameError(KitError):
+    """A name is not in a catalogue."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        known = list(known)
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "choose one of these."
+        super().__init__(f"there is no {kind} {name!r}: {hint} Known: {', '.join(known)}.")
+
+
+class UnavailableError(KitError):
+    """This machine cannot do what was asked for."""
+
+
+class TaskError(KitError):
+    """A task raised. ``__cause__`` is the original exception, with its own traceback."""
+
+    def __init__(self, task: str, cause: BaseException) -> None:
+        super().__init__(f"branch {task!r} raised {type(cause).__name__}: {cause}")
+        self.task = task
+
+
+class MeasureError(KitError):
+    """A measurement was asked for that cannot mean anything."""
+
+
+class TraceError(KitError):
+    """A trace cannot be read, written or merged."""

@@ -1,0 +1,75 @@
+"""What an executor is: it runs independent tasks and returns their results in order."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple, Self
+
+from kit.errors import TaskError
+from kit.spans import span
+
+
+class Task(NamedTuple):
+    """One piece of work that needs nothing from its siblings."""
+
+    name: str  # a branch's name; the span and any error carry it
+    call: Callable[..., Any]  # an nn.Module or any callable
+    args: tuple[Any, ...] = ()
+
+    def __call__(self) -> Any:
+        """Run here and now, as one span of category ``task``.
+
+        Raises:
+            TaskError: the callable raised; its own exception is the cause.
+        """
+        try:
+            with span(self.name, "task"):
+                return self.call(*self.args)
+        except Exception as error:
+            raise TaskError(self.name, error) from error
+
+
+class Executor(ABC):
+    """A way to run independent tasks. Use it as a context manager, or close it: it may own threads or processes."""
+
+    @abstractmethod
+    def run(self, tasks: Sequence[Task]) -> list[Any]:
+        """Run all tasks and return their results in the order of the tasks.
+
+        Raises:
+            TaskError: a task raised. Its siblings have ended by then, so nothing still reads the inputs.
+        """
+
+    def close(self) -> None:  # noqa: B027 - most executors own nothing
+        """Let go of threads and processes. Closing twice is harmless."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+_current: ContextVar[Executor | None] = ContextVar("kit_executor", default=None)
+
+
+@contextmanager
+def use(executor: Executor) -> Iterator[None]:
+    """Within this block, every region of every model runs its branches on this executor.
+
+    The executor is the caller's choice, not the model's: it travels in the context, so the model itself is never
+    touched and the same model can run under several executors at once.
+    """
+    token = _current.set(executor)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def current() -> Executor | None:
+    """The executor chosen by the innermost :func:`use`, or None."""
+    return _current.get()

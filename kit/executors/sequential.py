@@ -1,0 +1,21 @@
+"""The baseline: one task after the other, in the calling thread."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kit.executors.base import Executor, Task
+
+
+@dataclass(frozen=True)
+class Sequential(Executor):
+    """Run tasks one after the other, as eager PyTorch does.
+
+    Parallelism is left to the operators: each one may use every intra-op thread. That is hard to beat when single
+    operators are large enough to fill the cores, and leaves cores idle when they are not.
+    """
+
+    def run(self, tasks: Sequence[Task]) -> list[Any]:
+        return [task() for task in tasks]

@@ -1,0 +1,297 @@
+"""What this machine has, as far as this process may use it, and the checks behind ``python -m kit doctor``.
+
+Machines overstate themselves: in a container ``os.cpu_count()`` is the host's, while CPU affinity and the cgroup quota
+decide how much really runs at once, and ``/dev/shm`` is 64 MB where worker processes want to share tensors. So every
+number here is the smallest of what each layer grants. The file system's root can be handed in, for tests.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import os
+import platform
+import re
+import shutil
+import sysconfig
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+GIB = 2**30
+
+# The least versions that pyproject.toml asks for; a test keeps the two in step.
+CORE_PACKAGES = {"cloudpickle": "3.1", "msgspec": "0.19", "numpy": "2", "torch": "2.11"}
+LAB_PACKAGES = {
+    "anywidget": "0.9.18",
+    "ipywidgets": "8.1.5",
+    "jupyterlab": "4.4",
+    "opencv-python-headless": "4.11",
+    "plotly": "6",
+    "psutil": "6",
+    "safetensors": "0.5",
+    "scikit-image": "0.25",
+    "tensorboard": "2.19",
+    "torch-tb-profiler": "0.4.3",
+    "tqdm": "4.67",
+}
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What this process can use of the machine it runs on."""
+
+    cores: int  # whole cores usable at once: the smaller of affinity and cgroup quota, at least 1
+    affinity: int  # cores that this process may be scheduled on
+    cgroup_cores: float | None  # cores' worth of time that the cgroup grants; None: no limit
+    memory_bytes: int | None  # installed, or the cgroup's limit where that is less; None: unknown
+    shm_bytes: int | None  # size of /dev/shm; None: the platform has none
+    gpus: tuple[str, ...]  # names of the CUDA devices that torch can use
+    nvidia_device: bool  # whether the system shows an NVIDIA GPU, usable by this torch or not
+    cxx: str | None  # path of the C++ compiler that torch.compile would use
+    python_headers: bool  # whether Python.h is there, which torch.compile needs as well
+    torch: str  # version; "" where torch is missing
+    python: str  # version
+    platform: str  # operating system, kernel and C library
+    cpu: str  # the processor's model name
+    packages: Mapping[str, str | None] = field(hash=False, default_factory=dict)  # version; None: not installed
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return asdict(self)
+
+    def __repr__(self) -> str:
+        gpus = ", ".join(self.gpus) or "no GPU"
+        return f"Hardware({_count(self.cores, 'core')}, {_size(self.memory_bytes)}, {gpus}, torch {self.torch})"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding about this machine, and what to do about it."""
+
+    status: Literal["OK", "WARN", "FAIL"]  # FAIL: the kit cannot run; WARN: it can, with something missing
+    what: str  # what was found
+    do: str = ""  # what the reader can do; empty where all is well
+
+    def to_dict(self) -> dict[str, str]:
+        """Plain data for JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return f"[{self.status}] {self.what}" + (f" - {self.do}" if self.do else "")
+
+
+@functools.cache
+def detect(root: Path = Path("/")) -> Hardware:
+    """Look at this machine once; ``detect.cache_clear()`` makes the next call look again.
+
+    ``root`` is where ``proc``, ``sys`` and ``dev`` are read from.
+    """
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _cgroup_cores(root)
+    torch_version, gpus = _torch()
+    return Hardware(
+        cores=max(1, affinity if quota is None else min(affinity, int(quota))),
+        affinity=affinity,
+        cgroup_cores=quota,
+        memory_bytes=_memory(root),
+        shm_bytes=shutil.disk_usage(root / "dev/shm").total if (root / "dev/shm").is_dir() else None,
+        gpus=gpus,
+        nvidia_device=(root / "dev/nvidia0").exists(),
+        cxx=next(filter(None, map(shutil.which, (os.environ.get("CXX") or "g++", "g++", "clang++"))), None),
+        python_headers=Path(sysconfig.get_path("include"), "Python.h").is_file(),
+        torch=torch_version,
+        python=platform.python_version(),
+        platform=platform.platform(),
+        cpu=_cpu_name(root),
+        packages={name: _version(name) for name in (*CORE_PACKAGES, *LAB_PACKAGES)},
+    )
+
+
+def checks(hardware: Hardware) -> list[Check]:
+    """What a learner should know about this machine before the first notebook, in reading order."""
+    return [
+        _check_packages(hardware, "core", CORE_PACKAGES, "FAIL"),
+        _check_packages(hardware, "lab", LAB_PACKAGES, "WARN"),
+        *_check_cores(hardware),
+        _check_memory(hardware),
+        _check_shm(hardware),
+        _check_compiler(hardware),
+        _check_gpu(hardware),
+    ]
+
+
+def report(findings: Iterable[Check]) -> str:
+    """The findings as lines: ``[OK] what`` or ``[WARN] what - what to do``."""
+    return "\n".join(map(str, findings))
+
+
+# Checks -------------------------------------------------------------------------------------------------------------
+
+
+def _check_packages(hardware: Hardware, part: str, least: Mapping[str, str], bad: Literal["WARN", "FAIL"]) -> Check:
+    found = {name: hardware.packages.get(name) for name in least}
+    faults = [f"{name} is missing" for name, version in found.items() if version is None]
+    faults += [
+        f"{name} {version} is older than {least[name]}"
+        for name, version in found.items()
+        if version is not None and _numbers(version) < _numbers(least[name])
+    ]
+    if faults:
+        return Check(bad, f"{part} packages: {', '.join(faults)}", "run `pip install -c constraints.txt -e .[lab]`")
+    versions = f"Python {hardware.python}, torch {hardware.torch}" if part == "core" else "JupyterLab and the widgets"
+    return Check("OK", f"{part} packages: all {len(least)} present ({versions})")
+
+
+def _check_cores(hardware: Hardware) -> Iterator[Check]:
+    quota = "none" if hardware.cgroup_cores is None else f"{hardware.cgroup_cores:g}"
+    what = f"{_count(hardware.cores, 'core')} usable (affinity {hardware.affinity}, cgroup limit {quota})"
+    if hardware.cores == 1:
+        yield Check("WARN", what, "branches cannot overlap on one core: give the container or the process more")
+    elif hardware.cores < hardware.affinity:
+        # torch and OpenCV size their pools by affinity, so the quota throttles them in the middle of a measurement.
+        do = f"libraries will start {hardware.affinity} threads: set OMP_NUM_THREADS={hardware.cores} before starting"
+        yield Check("WARN", what, do)
+    else:
+        yield Check("OK", what)
+
+
+def _check_memory(hardware: Hardware) -> Check:
+    what = f"{_size(hardware.memory_bytes)} of memory"
+    if hardware.memory_bytes is None:
+        return Check("WARN", what, "make sure that at least 4 GiB are free")
+    if hardware.memory_bytes < 3.5 * GIB:  # a machine sold as 4 GB shows a little less
+        return Check("WARN", what, "the larger notebooks want 4 GiB: close programs or raise the container's limit")
+    return Check("OK", what)
+
+
+def _check_shm(hardware: Hardware) -> Check:
+    if hardware.shm_bytes is None:
+        return Check("OK", "no /dev/shm: this platform shares memory another way")
+    what = f"/dev/shm has {_size(hardware.shm_bytes)}"
+    if hardware.shm_bytes < GIB:
+        do = "worker processes may die with a bus error: start the container with --shm-size=1g (64 MB is its default)"
+        return Check("WARN", what, do)
+    return Check("OK", what)
+
+
+def _check_compiler(hardware: Hardware) -> Check:
+    if hardware.cxx is None:
+        return Check("WARN", "no C++ compiler: torch.compile cannot run on the CPU", "install g++ (or clang++)")
+    if not hardware.python_headers:
+        do = "install the headers of this Python (on Debian and Ubuntu: python3-dev)"
+        return Check("WARN", "no Python.h: torch.compile cannot build what it generates", do)
+    return Check("OK", f"torch.compile can build: {hardware.cxx} and the Python headers")
+
+
+def _check_gpu(hardware: Hardware) -> Check:
+    if hardware.gpus:
+        return Check("OK", f"{_count(len(hardware.gpus), 'GPU')}: {', '.join(hardware.gpus)}")
+    if hardware.nvidia_device:
+        do = "install torch with CUDA (not TORCH=cpu), and a driver that is new enough for it"
+        return Check("WARN", f"an NVIDIA GPU that torch {hardware.torch} cannot use", do)
+    return Check("OK", "no GPU: everything runs on the CPU, and GPU timelines are shown as recorded elsewhere")
+
+
+# Reading the machine ------------------------------------------------------------------------------------------------
+
+
+class _Cgroup(NamedTuple):
+    """One level of the hierarchy that this process is in."""
+
+    folder: Path  # where its limits lie
+    version: int  # 1 or 2, whose files have different names
+
+
+def _cgroups(root: Path, controller: str) -> Iterator[_Cgroup]:
+    """This process's cgroup and every one above it: each may set a limit, and the lowest one holds.
+
+    In a container the path may be the host's, of which only the last part is mounted: folders that are not there are
+    left to the reader of the limit, who skips them.
+    """
+    for line in _read(root / "proc/self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers and controller not in controllers.split(","):
+            continue
+        mount = root / "sys/fs/cgroup" / (controller if controllers else "")
+        folder = Path(path.lstrip("/"))
+        for level in (folder, *folder.parents):
+            yield _Cgroup(mount / level, version=1 if controllers else 2)
+
+
+def _cgroup_cores(root: Path) -> float | None:
+    limits = []
+    for folder, version in _cgroups(root, "cpu"):
+        if version == 2:
+            words = _read(folder / "cpu.max").split()
+        else:
+            words = [_read(folder / "cpu.cfs_quota_us").strip(), _read(folder / "cpu.cfs_period_us").strip()]
+        # "max 100000" and "-1" mean no limit.
+        if len(words) == 2 and all(word.isdigit() for word in words):
+            limits.append(int(words[0]) / int(words[1]))
+    return min(limits, default=None)
+
+
+def _memory(root: Path) -> int | None:
+    limits = []
+    if total := re.search(r"^MemTotal:\s+(\d+) kB", _read(root / "proc/meminfo"), re.MULTILINE):
+        limits.append(int(total[1]) * 1024)
+    elif hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    for folder, version in _cgroups(root, "memory"):
+        text = _read(folder / ("memory.max" if version == 2 else "memory.limit_in_bytes")).strip()
+        if text.isdigit():
+            limits.append(int(text))
+    return min(limits, default=None)
+
+
+def _torch() -> tuple[str, tuple[str, ...]]:
+    """Torch's version and the names of its CUDA devices; empty where it is not installed."""
+    try:
+        import torch
+    except ImportError:
+        return "", ()
+    return torch.__version__, tuple(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+
+
+def _cpu_name(root: Path) -> str:
+    model = re.search(r"^model name\s*:\s*(.+)$", _read(root / "proc/cpuinfo"), re.MULTILINE)
+    return model[1].strip() if model else platform.processor() or platform.machine()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _read(path: Path) -> str:
+    """The file's text, or nothing where there is no such file or it may not be read."""
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+# Words --------------------------------------------------------------------------------------------------------------
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """The release's numbers, enough to compare with a least version: ``"2.13.0+cpu"`` -> ``(2, 13)``, as 2.13."""
+    release = re.match(r"\d+(\.\d+)*", version)
+    numbers = [int(part) for part in release[0].split(".")] if release else []
+    while numbers and numbers[-1] == 0:
+        numbers.pop()
+    return tuple(numbers)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def _size(size: int | None) -> str:
+    if size is None:
+        return "an unknown amount"
+    return f"{size / GIB:.1f} GiB" if size >= GIB else f"{size / 2**20:.0f} MiB"

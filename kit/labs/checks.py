@@ -1,0 +1,49 @@
+"""What an exercise check answers: not attempted yet, a hint, or passed. It never raises."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Check:
+    """The state of an exercise."""
+
+    state: Literal["not attempted yet", "hint", "passed"]
+    message: str = ""
+
+    def __repr__(self) -> str:
+        return f"{self.state}: {self.message}" if self.message else self.state
+
+    def _repr_html_(self) -> str:
+        sign = {"not attempted yet": "&#9711;", "hint": "&#10140;", "passed": "&#10004;"}[self.state]
+        return f"<p>{sign} <b>{self.state}</b> {html.escape(self.message)}</p>"
+
+
+NOT_ATTEMPTED = Check("not attempted yet")
+
+
+def check(judge: Callable[[Any], str | Check | None]) -> Callable[[Any], Check]:
+    """Make a check of a function that looks at an answer and returns a hint, or None when it is right.
+
+    An answer of None or ``...`` has not been attempted, and the judge may say so too (a function that is still a stub).
+    An exception that the answer raises becomes the hint.
+    """
+
+    @wraps(judge)
+    def checked(answer: Any) -> Check:
+        if answer is None or answer is ...:
+            return NOT_ATTEMPTED
+        try:
+            verdict = judge(answer)
+        except Exception as error:
+            return Check("hint", f"your answer raised {type(error).__name__}: {error}")
+        if isinstance(verdict, Check):
+            return verdict
+        return Check("hint", verdict) if verdict else Check("passed")
+
+    return checked

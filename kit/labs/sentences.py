@@ -1,0 +1,29 @@
+"""What a comparison found, in words that are computed from it."""
+
+from __future__ import annotations
+
+from kit.measure import Comparison
+from kit.trace import Trace, busy_ns, overlap_ns
+
+
+def overlap_share(trace: Trace) -> float:
+    """Share of the branches' busy time in which at least two lanes were busy: 0 is one after the other."""
+    tasks = trace.select(categories=["task"])
+    return overlap_ns(tasks) / max(1, busy_ns(tasks))
+
+
+def describe(comparison: Comparison) -> str:
+    """A sentence per approach in Markdown, with the numbers just measured."""
+    lines = []
+    for row in comparison.rows:
+        if row.timing is None:
+            lines.append(f"- **{row.name}** cannot run here: {row.reason}")
+        elif row.ratio is None:
+            lines.append(f"- **{row.name}**: {row.timing.median_ms:.3g} ms a call, the baseline.")
+        else:
+            lines.append(
+                f"- **{row.name}**: {row.timing.median_ms:.3g} ms, {row.ratio} the baseline's speed: "
+                f"**{row.verdict}**. Its branches overlapped for {overlap_share(row.timing.trace):.0%} of the time "
+                "that any of them ran."
+            )
+    return "\n".join(lines)

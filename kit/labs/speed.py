@@ -1,0 +1,10 @@
+"""The one switch of the notebooks: ``KIT_FAST=1`` shrinks them for tests."""
+
+import os
+
+from kit.measure import MIN_ROUNDS
+
+
+def rounds(full: int) -> int:
+    """How many rounds a notebook measures: ``full``, or under ``KIT_FAST=1`` the fewest that mean anything."""
+    return MIN_ROUNDS if os.environ.get("KIT_FAST") == "1" else full

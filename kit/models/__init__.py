@@ -1,0 +1,6 @@
+"""Networks built from regions, so that every approach works on all of them."""
+
+from kit.models.inception import inception_block
+from kit.models.two_stream import TwoStream, toy_two_stream, two_stream
+
+__all__ = ["TwoStream", "inception_block", "toy_two_stream", "two_stream"]

@@ -1,0 +1,87 @@
+"""The fork-join region as a torch module: branches that need nothing from each other, and their merge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kit.errors import ShapeError
+from kit.executors import Sequential, Task, current
+from kit.spans import span
+
+Merge = Callable[[list[Any]], Any]
+
+
+class Concat(nn.Module):
+    """Merge by concatenation along ``dim``: ``[(N, Ci, ...)] -> (N, sum Ci, ...)``."""
+
+    def __init__(self, dim: int = 1) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, outputs: Sequence[Tensor]) -> Tensor:
+        return torch.cat(list(outputs), self.dim)
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}"
+
+
+class Mean(nn.Module):
+    """Merge by the mean: ``[(N, C), ...] -> (N, C)``."""
+
+    def forward(self, outputs: Sequence[Tensor]) -> Tensor:
+        return torch.stack(list(outputs)).mean(0)
+
+
+class Branches(nn.Module):
+    """A region: run every branch, then merge.
+
+    Called with one input, every branch gets it (an Inception block). Called with as many inputs as branches, each
+    branch gets its own, in order (a two-stream network). How the branches run is not the model's business: they run on
+    the executor of the innermost :func:`kit.executors.use`, and one after the other where there is none.
+
+    >>> block = Branches({"1x1": nn.Conv2d(192, 64, 1), "3x3": nn.Conv2d(192, 96, 3, padding=1)}, merge=Concat(1))
+
+    Args:
+        branches: name -> module; the order is the order of the merge.
+        merge: called with the list of outputs. A module's parameters become the region's.
+
+    Raises:
+        ShapeError: on a call whose number of inputs is neither 1 nor the number of branches.
+    """
+
+    def __init__(self, branches: Mapping[str, nn.Module], merge: Merge) -> None:
+        super().__init__()
+        self.branches = nn.ModuleDict(branches)
+        self.merge = merge
+
+    def forward(self, *inputs: Any) -> Any:
+        tasks = self.tasks(*inputs)
+        if torch.compiler.is_compiling():  # a compiler wants the plain graph; spans and pools would break it
+            return self.merge([task.call(*task.args) for task in tasks])
+        with span("region", "region"):
+            outputs = (current() or Sequential()).run(tasks)
+            with span("merge", "merge"):
+                return self.merge(outputs)
+
+    def tasks(self, *inputs: Any) -> list[Task]:
+        """The branches as tasks on these inputs: what an executor is given."""
+        names = list(self.branches)
+        if len(inputs) == 1:
+            inputs = inputs * len(names)
+        if len(inputs) != len(names):
+            raise ShapeError(
+                f"the region of {', '.join(names)} got {len(inputs)} inputs: "
+                f"give one for all branches, or {len(names)}, one for each."
+            )
+        return [Task(name, self.branches[name], (x,)) for name, x in zip(names, inputs, strict=True)]
+
+
+def regions(model: nn.Module) -> Iterator[tuple[str, Branches]]:
+    """Every region of a model with its qualified name (``""`` for the model itself)."""
+    for name, module in model.named_modules():
+        if isinstance(module, Branches):
+            yield name, module

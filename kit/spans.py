@@ -1,0 +1,90 @@
+"""The clock, and the spans that executors write.
+
+A span is the kit's own record of one thing that took time: a call, a region, a task, a merge. Spans are written all the
+time, measured rounds included (about a microsecond each), and are the ground truth of every timeline; a profiler's
+operators are the detail below them.
+
+All spans are integer nanoseconds of :func:`time.perf_counter_ns`. On Linux that is ``CLOCK_MONOTONIC``, which every
+process of a machine shares. A :class:`ClockAnchor` ties it to the wall clock, which profilers write.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+clock = time.perf_counter_ns
+
+
+class Span(NamedTuple):
+    """One thing that took time, on one thread."""
+
+    name: str  # what ran: a branch's name, "merge", "call"
+    category: str  # what kind: "call", "region", "task", "merge"
+    start_ns: int  # perf_counter_ns
+    end_ns: int
+    process: int  # pid
+    thread: int  # native thread id
+    thread_name: str
+
+
+class ClockAnchor(NamedTuple):
+    """The same instant on two clocks: what lets traces of several processes share one axis."""
+
+    monotonic_ns: int  # perf_counter_ns
+    wall_ns: int  # time_ns, since the Unix epoch
+
+    @classmethod
+    def now(cls) -> ClockAnchor:
+        """Read both clocks; of five readings the tightest, so that a preemption in between does not matter."""
+        readings = []
+        for _ in range(5):
+            before, wall, after = clock(), time.time_ns(), clock()
+            readings.append((after - before, cls((before + after) // 2, wall)))
+        return min(readings)[1]
+
+
+@dataclass(eq=False)
+class SpanLog:
+    """Where spans go while it is collecting. Appending is atomic under the GIL, so threads may share one log."""
+
+    spans: list[Span] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        return f"SpanLog({len(self.spans)} spans)"
+
+
+_current: ContextVar[SpanLog | None] = ContextVar("kit_span_log", default=None)
+
+
+@contextmanager
+def collect() -> Iterator[SpanLog]:
+    """Collect the spans of this block, from this thread and from every thread that runs in a copy of its context."""
+    log = SpanLog()
+    token = _current.set(log)
+    try:
+        yield log
+    finally:
+        _current.reset(token)
+
+
+@contextmanager
+def span(name: str, category: str) -> Iterator[None]:
+    """Write the block as one span into the collecting log; where none collects, do nothing."""
+    log = _current.get()
+    if log is None:
+        yield
+        return
+    start = clock()
+    try:
+        yield
+    finally:
+        end = clock()
+        thread = threading.current_thread()
+        log.spans.append(Span(name, category, start, end, os.getpid(), threading.get_native_id(), thread.name))

@@ -1,0 +1,129 @@
+"""Plotly figures. Each function returns a figure and shows nothing."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+from plotly.subplots import make_subplots
+
+from kit.measure import Comparison, Verdict
+from kit.views.palette import NEUTRAL, OKABE_ITO
+
+_TEXT = {"font": {"size": 13, "color": NEUTRAL}, "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)"}
+_GRID = {"gridcolor": "rgba(138,143,152,0.3)", "zerolinecolor": "rgba(138,143,152,0.5)"}
+_LOOKS: dict[Verdict, tuple[str, str]] = {  # verdict -> colour and, as a second channel, marker
+    "faster": (OKABE_ITO[2], "triangle-right"),
+    "slower": (OKABE_ITO[5], "triangle-left"),
+    "no difference found": (NEUTRAL, "circle"),
+    "wrong output": (OKABE_ITO[3], "x"),
+}
+
+
+def comparison_chart(comparison: Comparison) -> go.Figure:
+    """Speed-up of every approach over the baseline: a point a round, the median, and its 95% interval.
+
+    The axis is logarithmic, so that twice as fast and half as fast lie equally far from 1.
+    """
+    baseline = comparison.rows[0]
+    figure = go.Figure()
+    for row in comparison.rows:
+        if baseline.timing is None or row.timing is None or row.ratio is None:
+            continue
+        rounds = baseline.timing.samples_ns / row.timing.samples_ns
+        colour, symbol = _LOOKS[row.verdict]
+        figure.add_scatter(
+            x=rounds,
+            y=[row.name] * len(rounds),
+            mode="markers",
+            marker={"color": colour, "opacity": 0.35, "size": 7},
+            hovertemplate="a round: %{x:.3f}x<extra></extra>",
+            showlegend=False,
+        )
+        figure.add_scatter(
+            x=[row.ratio.estimate],
+            y=[row.name],
+            error_x={
+                "type": "data",
+                "symmetric": False,
+                "array": [row.ratio.high - row.ratio.estimate],
+                "arrayminus": [row.ratio.estimate - row.ratio.low],
+                "thickness": 3,
+                "width": 8,
+            },
+            mode="markers+text",
+            marker={"color": colour, "symbol": symbol, "size": 14, "line": {"width": 1, "color": "white"}},
+            text=[f"{row.ratio.estimate:.2f}x, {row.verdict}"],
+            textposition="top center",
+            hovertemplate=f"{row.ratio}<extra>{row.name}</extra>",
+            showlegend=False,
+        )
+    figure.add_vline(x=1, line={"color": NEUTRAL, "dash": "dash"}, annotation_text=f"as fast as {baseline.name}")
+    figure.update_layout(
+        **_TEXT,
+        height=130 + 70 * len(comparison.rows),
+        margin={"l": 20, "r": 20, "t": 30, "b": 50},
+        xaxis={"type": "log", "title": f"speed-up over {baseline.name} (right is faster)", **_GRID},
+        yaxis={"autorange": "reversed", "automargin": True, **_GRID},
+    )
+    ticks = _log_ticks(figure)
+    figure.update_xaxes(tickvals=ticks, ticktext=[f"{tick:g}x" for tick in ticks])
+    return figure
+
+
+def _log_ticks(figure: go.Figure) -> list[float]:
+    """Round speed-ups that cover the points, for plotly would write powers of ten or nothing at all."""
+    values = np.concatenate([np.asarray(trace.x, float) for trace in figure.data] or [np.ones(1)])
+    low, high = min(0.9, values.min()), max(1.1, values.max())
+    if high / low > 20:
+        return [float(10.0**e) for e in range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)]
+    steps = [0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.5, 2, 3, 5, 7, 10]
+    return [step for step in steps if low * 0.9 <= step <= high * 1.1]
+
+
+def clip_figure(frames: NDArray[np.uint8], flow: NDArray[np.float32], picks: int = 4) -> go.Figure:
+    """Frames above, and below each the motion to the next one: hue is its direction, paleness means no motion.
+
+    Args:
+        frames: ``(T, H, W, 3)`` uint8 RGB.
+        flow: ``(T - 1, H, W, 2)`` float32, pixels per frame.
+        picks: how many moments to show, spread evenly.
+    """
+    moments = np.linspace(0, len(flow) - 1, picks).astype(int)
+    reach = float(np.percentile(np.linalg.norm(flow, axis=-1), 99)) or 1.0
+    figure = make_subplots(
+        rows=2,
+        cols=picks,
+        row_titles=["frame", "motion"],
+        column_titles=[f"frame {t}" for t in moments],
+        horizontal_spacing=0.01,
+        vertical_spacing=0.02,
+    )
+    for column, t in enumerate(moments, start=1):
+        figure.add_trace(_image(frames[t]), 1, column)
+        figure.add_trace(_image(flow_picture(flow[t], reach)), 2, column)
+    figure.update_xaxes(visible=False)
+    figure.update_yaxes(visible=False)
+    figure.update_layout(**_TEXT, height=400, margin={"l": 10, "r": 40, "t": 30, "b": 10})
+    return figure
+
+
+def flow_picture(flow: NDArray[np.float32], reach: float) -> NDArray[np.uint8]:
+    """One flow field ``(H, W, 2)`` as a picture ``(H, W, 3)``: hue is direction, saturation speed up to ``reach``."""
+    import cv2
+
+    angle = np.degrees(np.arctan2(flow[..., 1], flow[..., 0])) % 360
+    speed = np.clip(np.linalg.norm(flow, axis=-1) / reach, 0, 1)
+    hsv = np.stack([angle / 2, 255 * speed, np.full_like(speed, 255)], axis=-1).astype(np.uint8)
+    return np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB), np.uint8)
+
+
+def _image(pixels: NDArray[np.uint8]) -> Any:
+    """An image as PNG inside the figure: a tenth of the size of its numbers."""
+    import cv2
+
+    _done, png = cv2.imencode(".png", pixels[..., ::-1])
+    return go.Image(source="data:image/png;base64," + base64.b64encode(png.tobytes()).decode(), hoverinfo="skip")

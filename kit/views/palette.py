@@ -1,0 +1,81 @@
+"""How things look, decided once: the timeline widget, its static picture and the charts share these colours.
+
+The hues are Okabe and Ito's, which people with colour-blindness can tell apart. Colour is never the only cue: each
+branch also has a hatch of its own, and whatever is not a branch is grey or pale.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable
+from typing import NamedTuple
+
+# Without their black, which a dark page swallows.
+OKABE_ITO = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#0072B2", "#D55E00", "#F0E442")
+NEUTRAL = "#8A8F98"
+
+# Line patterns as SVG path data in a tile of 8 x 8 pixels: SVG and Canvas (Path2D) both draw them.
+TILE = 8
+HATCHES = (
+    "",
+    "M-2 2L2 -2M0 8L8 0M6 10L10 6",
+    "M0 2H8M0 6H8",
+    "M1 2H3M5 6H7",
+    "M-2 6L2 10M0 0L8 8M6 -2L10 2",
+    "M2 0V8M6 0V8",
+    "M0 0L8 8M0 8L8 0",
+)
+
+_PLAIN_STRENGTH = {"call": 0.55, "region": 0.3, "merge": 0.8}  # the kit's own spans that are not branches
+_OPERATOR_STRENGTH = 0.4  # everything that a profiler reports: pale, so that branches stand out
+
+
+class Look(NamedTuple):
+    """How the events of one kind are drawn."""
+
+    colour: str  # "#rrggbb"
+    strength: float  # 1.0 is the colour itself, 0.0 the page
+    hatch: str  # path data of one tile, or ""
+
+
+def branch_look(position: int) -> Look:
+    """The look of a comparison's n-th branch; colour and hatch together repeat only after 49."""
+    count = len(OKABE_ITO)
+    return Look(OKABE_ITO[position % count], 1.0, HATCHES[(position + position // count) % count])
+
+
+def look(category: str, name: str, branches: Iterable[str]) -> Look:
+    """The look of one kind of event; ``branches`` are the names of all tasks, in order."""
+    if category == "task":
+        return branch_look(list(branches).index(name))
+    if category in _PLAIN_STRENGTH:
+        return Look(NEUTRAL, _PLAIN_STRENGTH[category], HATCHES[4] if category == "merge" else "")
+    hue = zlib.crc32(name.encode("utf-8", "replace")) % len(OKABE_ITO)  # the same in every run, as hash() is not
+    return Look(OKABE_ITO[hue], _OPERATOR_STRENGTH, "")
+
+
+def legend(categories: Iterable[str], branches: Iterable[str]) -> list[tuple[str, Look]]:
+    """What the colours mean: a line per branch, then one per other kind that occurs."""
+    present = set(categories)
+    lines = [(name, branch_look(position)) for position, name in enumerate(branches)]
+    lines += [(category, look(category, category, ())) for category in _PLAIN_STRENGTH if category in present]
+    if present - {"task", *_PLAIN_STRENGTH}:
+        lines.append(("operators (a tint per name)", Look(OKABE_ITO[0], _OPERATOR_STRENGTH, "")))
+    return lines
+
+
+def mix(colour: str, page: str, strength: float) -> str:
+    """``strength`` parts of a colour on a page of another; both and the result are "#rrggbb"."""
+    pairs = zip(_channels(colour), _channels(page), strict=True)
+    return "#" + "".join(f"{round(strength * above + (1 - strength) * below):02x}" for above, below in pairs)
+
+
+def ink(fill: str) -> str:
+    """Black or white, whichever reads better on this fill (WCAG relative luminance)."""
+    linear = [(c / 255 / 12.92) if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in _channels(fill)]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return "#000000" if luminance > 0.179 else "#ffffff"
+
+
+def _channels(colour: str) -> tuple[int, int, int]:
+    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)

@@ -1,0 +1,55 @@
+"""A question to answer before running the cell that settles it."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+
+import ipywidgets as widgets
+
+
+class Quiz(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
+    """A guess, recorded: pick an option, run the next cells, and see whether the measurement agrees.
+
+    It never blocks: Run All goes on with no guess made. The order of the options is fixed.
+
+    Args:
+        question: plain text.
+        options: plain text, at least two.
+    """
+
+    def __init__(self, question: str, options: Sequence[str]) -> None:
+        self._choice = widgets.RadioButtons(
+            options=list(options), value=None, layout={"width": "auto"}, style={"description_width": "0"}
+        )
+        self._answer = widgets.HTML()
+        self._measured: str | None = None
+        title = widgets.HTML(f"<b>Predict.</b> {html.escape(question)}")
+        super().__init__([title, self._choice, self._answer])
+        self._choice.observe(lambda change: self._show(), "value")
+
+    @property
+    def guess(self) -> str | None:
+        """The option picked so far, or None."""
+        value: str | None = self._choice.value
+        return value
+
+    def reveal(self, measured: str) -> str:
+        """Show under the question what was measured; returns the same as a sentence."""
+        self._measured = measured
+        return self._show()
+
+    def _show(self) -> str:
+        if self._measured is None:
+            text = f"Noted: {self.guess}. Now run the next cells."
+        elif self.guess is None:
+            text = f"Measured: {self._measured} (no guess made)."
+        elif self.guess == self._measured:
+            text = f"Measured: {self._measured}, as you predicted."
+        else:
+            text = f"Measured: {self._measured}. You predicted: {self.guess}. Why the difference?"
+        self._answer.value = f"<i>{html.escape(text)}</i>"
+        return text
+
+    def __repr__(self) -> str:
+        return f"Quiz({len(self._choice.options)} options)"

@@ -1,0 +1,222 @@
+"""The timeline as a still picture (SVG) and as a table: for where widgets are absent. Pure Python, no Jupyter."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from html import escape
+from typing import NamedTuple
+
+import numpy as np
+
+from kit.trace.columns import Int32, Trace
+from kit.trace.lanes import depths, thin
+from kit.views.palette import HATCHES, TILE, Look, ink, legend, look, mix
+
+_PAGE, _INK, _MUTED, _LINE, _BAND = "#ffffff", "#1a1a1a", "#5f6368", "#d0d4da", "#f1f3f5"
+_FONT = "font-family='system-ui, Helvetica, Arial, sans-serif' font-size='12'"
+_CHAR = 6.6  # pixels that a character of the 12-pixel font takes on average
+_BARS = 1000  # a picture this detailed stays near 100 kB
+_LEGEND, _AXIS, _HEADER, _GAP = 24, 22, 26, 6
+
+
+class Group(NamedTuple):
+    """One approach of a comparison, or the whole of a single trace."""
+
+    name: str
+    start_ns: int  # of its first event, from the start of the trace
+    wall_ns: int  # from its first event's start to its last one's end
+
+
+def groups(trace: Trace) -> list[Group]:
+    """The groups of a trace's lanes, in order, with the time that each one took."""
+    first = int(trace.start_ns.min()) if len(trace) else 0
+    found = []
+    for name in dict.fromkeys(lane.group for lane in trace.lanes):
+        members = [i for i, lane in enumerate(trace.lanes) if lane.group == name]
+        inside = np.isin(trace.lane, members)
+        start = int(trace.start_ns[inside].min()) if inside.any() else first
+        end = int(trace.end_ns[inside].max()) if inside.any() else first
+        found.append(Group(name, start - first, end - start))
+    return found
+
+
+def branches(trace: Trace) -> list[str]:
+    """The names of the tasks, in the order of their first appearance."""
+    if "task" not in trace.categories:
+        return []
+    names = np.unique(trace.name[trace.category == trace.categories.index("task")])
+    return [trace.names[i] for i in names]
+
+
+def categories(trace: Trace) -> list[str]:
+    """The categories that events of this trace have."""
+    return [trace.categories[i] for i in np.unique(trace.category)]
+
+
+def table(trace: Trace, top: int = 8) -> list[dict[str, str | int]]:
+    """The timeline in numbers: the ``top`` names of each lane by total time, with how often they occur.
+
+    Returns rows of ``group, lane, name, count, total_ns``. Totals count nested events of one name more than once.
+    """
+    key = trace.lane.astype(np.int64) * max(1, len(trace.names)) + trace.name
+    kinds, kind, counts = np.unique(key, return_inverse=True, return_counts=True)
+    totals = np.zeros(len(kinds), np.int64)
+    np.add.at(totals, kind, trace.duration_ns)
+    rows: dict[int, list[dict[str, str | int]]] = defaultdict(list)
+    for i in np.argsort(-totals, kind="stable").tolist():
+        at, name = divmod(int(kinds[i]), len(trace.names))
+        if len(rows[at]) < top:
+            lane = trace.lanes[at]
+            row = {"group": lane.group, "lane": lane.label, "name": trace.names[name]}
+            rows[at].append({**row, "count": int(counts[i]), "total_ns": int(totals[i])})
+    return [row for at in sorted(rows) for row in rows[at]]
+
+
+def human(ns: float) -> str:
+    """A duration for people, to three digits: ``812 ns``, ``1.23 µs``, ``45.6 ms``, ``7.89 s``."""
+    for unit, size in (("s", 1e9), ("ms", 1e6), ("µs", 1e3)):
+        if abs(ns) >= size * 0.9995:  # 999.5 and up would round to 1000 of the smaller unit
+            value = ns / size
+            return f"{value:.{max(0, 3 - len(str(int(abs(value) + 5e-4))))}f} {unit}"
+    return f"{ns:.0f} ns"
+
+
+def figure_svg(trace: Trace, width: int = 900) -> str:
+    """A still picture of the whole trace on a light page, as an SVG document ``width`` pixels wide."""
+    if not len(trace):
+        text = f"<text x='12' y='26' fill='{_MUTED}'>No events: this trace is empty.</text>"
+        return _document(width, 44, "Timeline without events", text)
+    row = depths(trace)
+    plan = _plan(trace, row, width)
+    parts = [*_legend(trace), *_axis(plan), *_headers(trace, plan), *_lanes(trace, plan), *_bars(trace, row, plan)]
+    label = f"Timeline of {len(trace)} events in {len(trace.lanes)} lanes, {human(plan.wall)} long"
+    return _document(width, plan.height, label, "".join(parts))
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Where things go, in pixels."""
+
+    left: float  # of the plot, right of the lane labels
+    right: float
+    bar: float  # height of a row
+    tops: list[float]  # per lane
+    rows: list[int]  # per lane
+    headers: dict[str, float]  # per group, where its header begins
+    height: float
+    wall: int  # ns
+
+    def x(self, ns: float) -> float:
+        return self.left + ns / self.wall * (self.right - self.left)
+
+
+def _plan(trace: Trace, row: Int32, width: int) -> _Plan:
+    rows = np.ones(len(trace.lanes), np.int64)
+    np.maximum.at(rows, trace.lane, row + 1)
+    bar = float(min(18, max(4, 1200 // int(rows.sum()))))
+    tops: list[float] = []
+    headers: dict[str, float] = {}
+    y = float(_LEGEND + _AXIS)
+    for lane, count in zip(trace.lanes, rows.tolist(), strict=True):
+        if lane.group not in headers:
+            headers[lane.group] = y
+            y += _HEADER
+        tops.append(y)
+        y += max(count * bar, 16) + _GAP
+    longest = max(len(lane.label) for lane in trace.lanes)
+    left = min(220.0, longest * _CHAR + 24)
+    wall = max(1, int(trace.end_ns.max() - trace.start_ns.min()))
+    return _Plan(left, width - 12.0, bar, tops, rows.tolist(), headers, y + 4, wall)
+
+
+def _legend(trace: Trace) -> Iterator[str]:
+    x = 12.0
+    for label, style in legend(categories(trace), branches(trace)):
+        yield _box(style, f"M{x:.0f} 6h14v12h-14z")
+        yield f"<text x='{x + 20:.0f}' y='16' fill='{_INK}'>{escape(_cut(label, 24))}</text>"
+        x += 36 + min(len(label), 24) * _CHAR
+
+
+def _axis(plan: _Plan) -> Iterator[str]:
+    step = _round_step(plan.wall / max(2, (plan.right - plan.left) / 110))
+    top = _LEGEND + _AXIS
+    for i in range(int(plan.wall // step) + 1):
+        x = plan.x(i * step)
+        yield f"<path d='M{x:.1f} {top - 4}V{plan.height - 4:.0f}' stroke='{_LINE}'/>"
+        anchor = "end" if x > plan.right - 24 else "middle" if i else "start"
+        label = human(i * step) if i else "0"
+        yield f"<text x='{x:.1f}' y='{top - 8}' fill='{_MUTED}' text-anchor='{anchor}'>{label}</text>"
+
+
+def _headers(trace: Trace, plan: _Plan) -> Iterator[str]:
+    for group in groups(trace):
+        y = plan.headers[group.name]
+        name = group.name or f"{len(trace)} events in {len(trace.lanes)} lanes"
+        start, end = plan.x(group.start_ns), plan.x(group.start_ns + group.wall_ns)
+        yield f"<path d='M0 {y:.0f}h{plan.right + 12:.0f}v20h-{plan.right + 12:.0f}z' fill='{_BAND}'/>"
+        yield f"<path d='M{start:.1f} {y + 20:.0f}H{end:.1f}' stroke='{_MUTED}' stroke-width='2'/>"
+        yield f"<text x='12' y='{y + 14:.0f}' fill='{_INK}' font-weight='600'>{escape(_cut(name, 80))}</text>"
+        wall = human(group.wall_ns)
+        yield f"<text x='{plan.right:.0f}' y='{y + 14:.0f}' fill='{_INK}' text-anchor='end'>{wall}</text>"
+
+
+def _lanes(trace: Trace, plan: _Plan) -> Iterator[str]:
+    for lane, y in zip(trace.lanes, plan.tops, strict=True):
+        label = escape(_cut(lane.label, int((plan.left - 20) / _CHAR)))
+        yield f"<text x='12' y='{y + 13:.0f}' fill='{_INK}'>{label}</text>"
+
+
+def _bars(trace: Trace, row: Int32, plan: _Plan) -> Iterator[str]:
+    """One path per look, as a thousand separate rectangles would take five times the bytes; then the labels."""
+    tasks = branches(trace)
+    boxes: dict[Look, list[str]] = defaultdict(list)
+    labels = []
+    first = int(trace.start_ns.min())
+    for i in thin(trace, row, _BARS).tolist():
+        name = trace.names[trace.name[i]]
+        style = look(trace.categories[trace.category[i]], name, tasks)
+        start = int(trace.start_ns[i]) - first
+        x, end = plan.x(start), plan.x(start + int(trace.duration_ns[i]))
+        y, w = plan.tops[trace.lane[i]] + float(row[i]) * plan.bar, max(0.6, end - x)
+        boxes[style].append(f"M{x:.1f} {y:.0f}h{w:.1f}v{plan.bar - 1:.0f}h-{w:.1f}z")
+        if plan.bar >= 14 and w > 30:
+            fill = mix(style.colour, _PAGE, style.strength)
+            text = _cut(name, int((w - 8) / _CHAR))
+            plate = f"M{x + 2:.1f} {y + 2:.0f}h{len(text) * _CHAR + 3:.0f}v13h-{len(text) * _CHAR + 3:.0f}z"
+            labels.append(f"<path d='{plate}' fill='{fill}'/>" if style.hatch else "")
+            labels.append(f"<text x='{x + 4:.1f}' y='{y + 13:.0f}' fill='{ink(fill)}'>{escape(text)}</text>")
+    for style, paths in boxes.items():
+        yield _box(style, "".join(paths))
+    yield from labels
+
+
+def _box(style: Look, path: str) -> str:
+    fill = mix(style.colour, _PAGE, style.strength)
+    edge = mix(style.colour, "#000000", 0.8)
+    box = f"<path d='{path}' fill='{fill}' stroke='{edge}' stroke-width='0.4'/>"
+    if not style.hatch:
+        return box
+    pattern = f"kit-{style.colour[1:]}-{HATCHES.index(style.hatch)}"
+    lines = f"<path d='{style.hatch}' stroke='{ink(fill)}' stroke-opacity='0.4' fill='none'/>"
+    tile = f"<pattern id='{pattern}' width='{TILE}' height='{TILE}' patternUnits='userSpaceOnUse'>{lines}</pattern>"
+    return f"{box}{tile}<path d='{path}' fill='url(#{pattern})'/>"
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: max(0, length - 1)] + "…"
+
+
+def _round_step(least: float) -> float:
+    """The smallest 1, 2 or 5 times a power of ten that is at least ``least``."""
+    power = 10.0 ** np.floor(np.log10(max(least, 1.0)))
+    return float(next(power * step for step in (1, 2, 5, 10) if power * step >= least * (1 - 1e-9)))
+
+
+def _document(width: int, height: float, label: str, body: str) -> str:
+    return (
+        f"<svg xmlns='http://www.w3.org/2000/svg' width='{width}' height='{height:.0f}' "
+        f"viewBox='0 0 {width} {height:.0f}' role='img' aria-label='{escape(label)}' {_FONT}>"
+        f"<rect width='100%' height='100%' fill='{_PAGE}'/>{body}</svg>"
+    )

@@ -1,0 +1,734 @@
+// The timeline's page half: draws the columns that timeline.py packs (see `columns` there for the format).
+//
+// Events arrive sorted by row and start, and events of one row never overlap. So the visible part of a row is found by
+// bisection, and where many events share a pixel the next pixel's first event is found the same way: a frame costs about
+// (rows on screen) x (pixels), however many events there are. Names only ever become text, never HTML.
+
+const AXIS = 26, HEADER = 28, ROW = 20, GAP = 8; // heights in CSS pixels
+const PAD = 12, MAX_LABEL = 220, MAX_HEIGHT = 640, MIN_SPAN = 20; // pixels, pixels, pixels, nanoseconds
+const HATCH_TILE = 8;
+
+const STYLE = `
+.kit-timeline { --page: var(--jp-layout-color0, #fff); --band: var(--jp-layout-color2, #eef0f2);
+  --ink: var(--jp-ui-font-color0, #111); --muted: var(--jp-ui-font-color2, #5f6368); --line: var(--jp-border-color2, #d0d4da);
+  --focus: var(--jp-brand-color1, #1976d2); background: var(--page); color: var(--ink); position: relative; min-width: 320px;
+  font: 12px/1.4 var(--jp-ui-font-family, system-ui, Helvetica, Arial, sans-serif); border: 1px solid var(--line); }
+.kit-timeline .bar { display: flex; flex-wrap: wrap; gap: 4px 16px; align-items: center; padding: 6px 12px; }
+.kit-timeline .key { display: inline-flex; align-items: center; gap: 6px; max-width: 260px; }
+.kit-timeline .key span { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.kit-timeline .hint { color: var(--muted); margin-left: auto; }
+.kit-timeline button { font: inherit; color: inherit; background: transparent; border: 1px solid var(--line); padding: 2px 10px;
+  border-radius: 3px; cursor: pointer; }
+.kit-timeline button[aria-expanded="true"] { background: var(--band); }
+.kit-timeline button:focus-visible, .kit-timeline .stage:focus-visible { outline: 2px solid var(--focus); outline-offset: -2px; }
+.kit-timeline .stage { overflow: hidden auto; position: relative; }
+.kit-timeline canvas { display: block; }
+.kit-timeline .stage canvas { position: sticky; top: 0; cursor: grab; touch-action: none; }
+.kit-timeline .details { padding: 4px 12px 6px; min-height: 17px; border-top: 1px solid var(--line); color: var(--muted);
+  overflow-wrap: anywhere; }
+.kit-timeline .tip { position: absolute; z-index: 10; pointer-events: none; max-width: 340px; padding: 6px 9px; background: var(--page);
+  border: 1px solid var(--muted); border-radius: 3px; box-shadow: 0 2px 8px rgba(0, 0, 0, .3); overflow-wrap: anywhere; }
+.kit-timeline .tip div:first-child { font-weight: 600; }
+.kit-timeline .tip div + div { color: var(--muted); }
+.kit-timeline .twin { max-height: 320px; overflow: auto; padding: 0 12px 8px; border-top: 1px solid var(--line); }
+.kit-timeline table { border-collapse: collapse; font: inherit; color: inherit; margin: 6px 0; }
+.kit-timeline th, .kit-timeline td { text-align: left; padding: 2px 20px 2px 0; border-bottom: 1px solid var(--line); }
+.kit-timeline .number { text-align: right; font-variant-numeric: tabular-nums; }
+.kit-timeline [hidden] { display: none; }`;
+
+// ---- small tools ----------------------------------------------------------------------------------------------------
+
+function element(tag, className, text = "") {
+  const node = document.createElement(tag);
+  node.className = className;
+  node.textContent = text;
+  return node;
+}
+
+/** A duration for people, to three digits: "812 ns", "1.23 µs", "45.6 ms". */
+function human(ns) {
+  for (const [unit, size] of [["s", 1e9], ["ms", 1e6], ["µs", 1e3]]) {
+    if (Math.abs(ns) >= size * 0.9995) {
+      const value = ns / size;
+      return `${value.toFixed(Math.max(0, 3 - String(Math.trunc(Math.abs(value) + 5e-4)).length))} ${unit}`;
+    }
+  }
+  return `${Math.round(ns)} ns`;
+}
+
+/** A position for people, with all the digits that a step of the axis (ns) needs: "12.35 ms" when it is 0.05 ms. */
+function position(ns, step) {
+  const [unit, size] = [["s", 1e9], ["ms", 1e6], ["µs", 1e3], ["ns", 1]].find(([, size]) => step >= size / 10) ?? ["ns", 1];
+  const digits = Math.max(0, -Math.floor(Math.log10(step / size) + 1e-9));
+  const text = (ns / size).toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  return `${text} ${unit}`;
+}
+
+/** The first place in [low, high) whose value is above (or, with `orEqual`, at least) the key; else high. */
+function bisect(values, key, low, high, orEqual = false) {
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (values[middle] < key || (!orEqual && values[middle] === key)) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+function channels(colour) {
+  return [1, 3, 5].map((i) => parseInt(colour.slice(i, i + 2), 16));
+}
+
+function blend(colour, page, strength) {
+  const below = channels(page);
+  return "#" + channels(colour).map((c, i) => Math.round(strength * c + (1 - strength) * below[i]).toString(16).padStart(2, "0")).join("");
+}
+
+/** WCAG relative luminance: above 0.179, black reads better on this fill than white. */
+function luminance(fill) {
+  const [r, g, b] = channels(fill).map((c) => (c <= 10 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4));
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+}
+
+// ---- the columns ----------------------------------------------------------------------------------------------------
+
+function readColumns(meta, buffers) {
+  // A DataView may start anywhere in its message, a typed array only at a multiple of its item size: copy.
+  const arrays = [Uint32Array, Float64Array, Float64Array, Uint32Array, Uint32Array].map((Type, i) => {
+    const { buffer, byteOffset, byteLength } = buffers[i];
+    return new Type(buffer.slice(byteOffset, byteOffset + byteLength));
+  });
+  const [first, start, duration, kind, index] = arrays;
+  return { ...meta, first, start, duration, kind, index };
+}
+
+// A notebook may show one widget several times. Each view gets a model object of its own, but the copy is the same
+// object in all of them: the full columns, once here, are kept by it.
+const received = new WeakMap();
+
+// ---- where things go ------------------------------------------------------------------------------------------------
+
+/** Bands from top to bottom: a header per group, then its lanes, each with the global number of its first row. */
+function layOut(data) {
+  const bands = [];
+  const groups = new Map(data.groups.map((group) => [group.name, group]));
+  let y = AXIS, row = 0, group = null;
+  for (const lane of data.lanes) {
+    if (lane.group !== group) {
+      group = lane.group;
+      bands.push({ top: y, height: HEADER, header: groups.get(group) });
+      y += HEADER;
+    }
+    bands.push({ top: y + GAP / 2, height: lane.rows * ROW, lane, row });
+    y += lane.rows * ROW + GAP;
+    row += lane.rows;
+  }
+  return { bands, height: y };
+}
+
+// ---- one view -------------------------------------------------------------------------------------------------------
+
+class View {
+  constructor(model, el) {
+    this.model = model;
+    this.hover = -1; // place of an event in the columns
+    this.widths = new Map(); // text -> pixels
+    this.undo = []; // what close() has to run
+    this.build(el);
+    const copy = model.get("copy");
+    this.use(received.get(copy) ?? readColumns(copy, copy.buffers));
+    this.listen();
+    if (this.data.count < this.data.total) model.send({ ask: "columns" });
+  }
+
+  build(el) {
+    this.root = element("div", "kit-timeline");
+    this.root.dataset.lmSuppressShortcuts = "true"; // else JupyterLab takes A, D, F, S for its own commands
+    this.bar = element("div", "bar");
+    this.legend = element("span", "");
+    this.legend.style.display = "contents";
+    this.hint = element("span", "hint", "drag: pan · wheel: zoom · F: fit");
+    this.button = element("button", "", "Table");
+    this.button.type = "button";
+    this.button.setAttribute("aria-expanded", "false");
+    this.stage = element("div", "stage");
+    this.stage.tabIndex = 0;
+    this.stage.setAttribute("role", "application");
+    this.canvas = document.createElement("canvas");
+    this.pen = this.canvas.getContext("2d", { alpha: false });
+    this.details = element("div", "details");
+    this.details.setAttribute("aria-live", "polite");
+    this.twin = element("div", "twin");
+    this.twin.hidden = true;
+    this.tip = element("div", "tip");
+    this.tip.hidden = true;
+    this.bar.append(this.legend, this.hint, this.button);
+    this.stage.append(this.canvas);
+    this.root.append(element("style", "", STYLE), this.bar, this.stage, this.details, this.twin, this.tip);
+    el.append(this.root);
+  }
+
+  use(data) {
+    this.data = data;
+    this.layout = layOut(data);
+    this.hover = -1;
+    this.root.dataset.events = data.count; // how many can be drawn: the whole trace, or its thinned copy
+    this.stage.setAttribute("aria-label", `${data.summary}. W and S zoom, A and D pan, F fits, arrows walk the events.`);
+    this.fillTable();
+    this.restyle();
+    this.resize();
+    this.describe();
+  }
+
+  listen() {
+    const on = (target, type, handler, options) => {
+      target.addEventListener(type, handler, options);
+      this.undo.push(() => target.removeEventListener(type, handler, options));
+    };
+    const follow = (event, handler) => {
+      this.model.on(event, handler);
+      this.undo.push(() => this.model.off(event, handler));
+    };
+    follow("change:view", () => this.redraw());
+    follow("change:selected", () => (this.describe(), this.redraw()));
+    follow("msg:custom", (message, buffers) => {
+      if (!message.columns || this.data.count === this.data.total) return;
+      const data = readColumns(message.columns, buffers);
+      received.set(this.model.get("copy"), data);
+      this.use(data);
+    });
+    on(this.canvas, "wheel", (event) => this.wheel(event), { passive: false });
+    on(this.canvas, "pointerdown", (event) => this.press(event));
+    on(this.canvas, "pointermove", (event) => this.move(event));
+    on(this.canvas, "pointerup", (event) => this.release(event));
+    on(this.canvas, "pointercancel", () => (this.drag = null));
+    on(this.canvas, "pointerleave", () => this.point(-1));
+    on(this.stage, "scroll", () => this.redraw());
+    on(this.stage, "keydown", (event) => this.key(event));
+    on(this.button, "click", () => {
+      this.twin.hidden = !this.twin.hidden;
+      this.button.setAttribute("aria-expanded", String(!this.twin.hidden));
+    });
+    const sizes = new ResizeObserver(() => this.resize());
+    sizes.observe(this.root);
+    const themes = new MutationObserver(() => (this.restyle(), this.redraw()));
+    themes.observe(document.body, { attributeFilter: ["data-jp-theme-light", "data-jp-theme-name", "class"] });
+    this.undo.push(() => sizes.disconnect(), () => themes.disconnect());
+  }
+
+  close() {
+    this.save(true);
+    cancelAnimationFrame(this.frame);
+    for (const step of this.undo) step();
+    this.root.remove();
+  }
+
+  // ---- looks ----
+
+  /** Read the page's theme and mix this view's colours for it. */
+  restyle() {
+    const css = getComputedStyle(this.root);
+    const read = (name) => css.getPropertyValue(name).trim();
+    const rgb = css.backgroundColor.match(/\d+/g)?.map(Number) ?? [255, 255, 255];
+    const page = "#" + rgb.slice(0, 3).map((c) => c.toString(16).padStart(2, "0")).join("");
+    this.theme = { page, band: read("--band"), ink: read("--ink"), muted: read("--muted"), line: read("--line") };
+    this.theme.family = css.fontFamily;
+    this.looks = this.data.looks.map((look) => this.paint(look));
+    this.widths.clear();
+    this.legend.replaceChildren(...this.data.legend.map(([label, ...look]) => this.legendKey(label, this.paint(look))));
+  }
+
+  paint([colour, strength, hatch]) {
+    const fill = blend(colour, this.theme.page, strength);
+    const light = luminance(fill) > 0.179;
+    const ink = light ? "#000000" : "#ffffff";
+    const edge = blend(fill, light ? "#000000" : "#ffffff", 0.72);
+    return { fill, ink, edge, hatch: hatch ? this.hatch(hatch, ink) : null };
+  }
+
+  hatch(path, ink) {
+    const scale = window.devicePixelRatio || 1;
+    const tile = document.createElement("canvas");
+    tile.width = tile.height = Math.round(HATCH_TILE * scale);
+    const pen = tile.getContext("2d");
+    pen.scale(tile.width / HATCH_TILE, tile.width / HATCH_TILE);
+    pen.strokeStyle = ink;
+    pen.globalAlpha = 0.45;
+    pen.stroke(new Path2D(path));
+    const pattern = this.pen.createPattern(tile, "repeat");
+    pattern.setTransform(new DOMMatrix().scale(HATCH_TILE / tile.width));
+    return pattern;
+  }
+
+  legendKey(label, look) {
+    const key = element("span", "key");
+    const swatch = document.createElement("canvas");
+    const scale = window.devicePixelRatio || 1;
+    [swatch.width, swatch.height] = [18 * scale, 14 * scale];
+    swatch.style.cssText = "width: 18px; height: 14px; flex: none";
+    const pen = swatch.getContext("2d");
+    pen.scale(scale, scale);
+    for (const fill of [look.fill, look.hatch].filter(Boolean)) {
+      pen.fillStyle = fill;
+      pen.fillRect(0, 0, 18, 14);
+    }
+    pen.strokeStyle = look.edge;
+    pen.strokeRect(0.5, 0.5, 17, 13);
+    const text = element("span", "", label);
+    text.title = label;
+    key.append(swatch, text);
+    return key;
+  }
+
+  fillTable() {
+    const table = document.createElement("table");
+    const line = (cells, tag) => {
+      const row = table.insertRow();
+      cells.forEach((cell, i) => row.append(element(tag, i >= cells.length - 2 ? "number" : "", String(cell))));
+    };
+    const grouped = this.data.groups.some((group) => group.name);
+    const lead = (group) => (grouped ? [group] : []);
+    line([...lead("approach"), "lane", "name", "count", "total"], "th");
+    for (const [group, lane, name, count, total] of this.data.table) line([...lead(group), lane, name, count, human(total)], "td");
+    this.twin.replaceChildren(table);
+  }
+
+  // ---- geometry ----
+
+  resize() {
+    const width = Math.max(320, this.root.clientWidth);
+    const { height } = this.layout;
+    const scale = window.devicePixelRatio || 1;
+    this.height = Math.min(height, MAX_HEIGHT);
+    this.stage.style.height = `${this.height}px`;
+    this.scrollbar = height > MAX_HEIGHT ? this.stage.offsetWidth - this.stage.clientWidth : 0;
+    this.width = width - this.scrollbar;
+    // The canvas is one screen high and sticks; its margin below makes the stage as tall as all the lanes.
+    this.canvas.style.cssText = `width: ${this.width}px; height: ${this.height}px; margin-bottom: ${height - this.height}px`;
+    this.canvas.width = Math.round(this.width * scale);
+    this.canvas.height = Math.round(this.height * scale);
+    this.scale = scale;
+    this.font();
+    const labels = this.data.lanes.map((lane) => this.measure(lane.label));
+    this.left = Math.ceil(Math.min(MAX_LABEL, labels.reduce((a, b) => Math.max(a, b), 40))) + 2 * PAD;
+    this.right = this.width - PAD;
+    this.draw();
+    this.root.dataset.lanes = JSON.stringify(
+      this.layout.bands.filter((band) => band.lane).map(({ lane, top, height }) => ({
+        label: lane.label, group: lane.group, top, height, left: this.left, width: this.right - this.left,
+      })),
+    );
+  }
+
+  font(weight = 400) {
+    this.pen.font = `${weight} 12px ${this.theme.family}`;
+  }
+
+  measure(text) {
+    let width = this.widths.get(text);
+    if (width === undefined) this.widths.set(text, (width = this.pen.measureText(text.slice(0, 300)).width));
+    return width;
+  }
+
+  /** The text, or as much of its beginning as fits with an ellipsis, or "". */
+  fit(text, room) {
+    const width = this.measure(text);
+    if (width <= room) return text;
+    const length = Math.floor((Math.min(text.length, 300) * (room - 12)) / width);
+    return length >= 3 ? text.slice(0, length) + "…" : "";
+  }
+
+  span() {
+    const [begin, end] = this.model.get("view");
+    return { begin, end, perNs: (this.right - this.left) / (end - begin) };
+  }
+
+  /** Show [begin, end], kept within sight of the trace; every view of the model follows, the kernel a little later. */
+  show(begin, end) {
+    const wall = Math.max(1, this.data.wall);
+    const length = Math.min(Math.max(end - begin, MIN_SPAN), 2 * wall);
+    const middle = Math.min(Math.max((begin + end) / 2, 0), wall);
+    this.model.set("view", [middle - length / 2, middle + length / 2]);
+    this.save();
+    this.redraw();
+  }
+
+  zoom(factor, x = (this.left + this.right) / 2) {
+    const { begin, end, perNs } = this.span();
+    const wall = Math.max(1, this.data.wall);
+    const length = Math.min(Math.max((end - begin) * factor, MIN_SPAN), 2 * wall);
+    const share = (x - this.left) / (this.right - this.left);
+    const at = begin + (x - this.left) / perNs;
+    this.show(at - share * length, at + (1 - share) * length);
+  }
+
+  pan(pixels) {
+    const { begin, end, perNs } = this.span();
+    this.show(begin + pixels / perNs, end + pixels / perNs);
+  }
+
+  /** Send what changed to the kernel, at most every 100 ms: a drag makes a hundred changes a second. */
+  save(now = false) {
+    if (now ? this.saving : !this.saving) {
+      clearTimeout(this.saving);
+      const send = () => ((this.saving = null), this.model.save_changes());
+      if (now) send();
+      else this.saving = setTimeout(send, 100);
+    }
+  }
+
+  // ---- gestures ----
+
+  /** The pointer, from the canvas's corner; by the stage, as a sticky canvas's own offsets lag behind a scroll. */
+  where(event) {
+    const box = this.stage.getBoundingClientRect();
+    return [event.clientX - box.left, event.clientY - box.top];
+  }
+
+  wheel(event) {
+    event.preventDefault();
+    const unit = event.deltaMode === 1 ? 16 : event.deltaMode === 2 ? 400 : 1;
+    if (event.shiftKey && !event.deltaX) this.stage.scrollTop += event.deltaY * unit;
+    else if (Math.abs(event.deltaX) > Math.abs(event.deltaY)) this.pan(event.deltaX * unit);
+    else this.zoom(Math.exp(Math.max(-1, Math.min(1, event.deltaY * unit * (event.ctrlKey ? 0.01 : 0.002)))), this.where(event)[0]);
+  }
+
+  press(event) {
+    if (event.button !== 0) return;
+    this.stage.focus({ preventScroll: true });
+    this.canvas.setPointerCapture(event.pointerId);
+    const [x, y] = this.where(event);
+    this.drag = { x, y, moved: false };
+  }
+
+  move(event) {
+    const { drag } = this;
+    const [x, y] = this.where(event);
+    if (!drag) return this.point(this.eventAt(x, y), event);
+    const [dx, dy] = [x - drag.x, y - drag.y];
+    if (!drag.moved && Math.hypot(dx, dy) < 4) return;
+    Object.assign(drag, { moved: true, x, y });
+    this.point(-1);
+    this.canvas.style.cursor = "grabbing";
+    this.stage.scrollTop -= dy;
+    this.pan(-dx);
+  }
+
+  release(event) {
+    if (this.drag && !this.drag.moved) this.select(this.eventAt(...this.where(event)));
+    this.drag = null;
+    this.canvas.style.cursor = "";
+  }
+
+  key(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const step = 0.15 * (this.right - this.left);
+    const actions = {
+      w: () => this.zoom(1 / 1.5), s: () => this.zoom(1.5), a: () => this.pan(-step), d: () => this.pan(step),
+      f: () => this.show(0, Math.max(1, this.data.wall)),
+      arrowleft: () => this.walk(-1, 0), arrowright: () => this.walk(1, 0),
+      arrowup: () => this.walk(0, -1), arrowdown: () => this.walk(0, 1), escape: () => this.select(-1),
+    };
+    const action = actions[event.key.toLowerCase()];
+    if (!action) return;
+    event.preventDefault();
+    event.stopPropagation();
+    action();
+  }
+
+  // ---- events ----
+
+  rowOf(place) {
+    return bisect(this.data.first, place, 0, this.data.first.length) - 1;
+  }
+
+  bandOf(row) {
+    return this.layout.bands.find((band) => band.lane && row >= band.row && row < band.row + band.lane.rows);
+  }
+
+  /** The place of the event under a point of the canvas, or -1; a thin event may be missed by two pixels. */
+  eventAt(x, y) {
+    if (x < this.left || x > this.right || y < AXIS) return -1;
+    const inner = y + this.stage.scrollTop;
+    const band = this.layout.bands.find(({ lane, top, height }) => lane && inner >= top && inner < top + height);
+    if (!band) return -1;
+    const { begin, perNs } = this.span();
+    return this.nearest(band.row + Math.floor((inner - band.top) / ROW), begin + (x - this.left) / perNs, 2 / perNs);
+  }
+
+  /** The event of a row that is nearest to a time, if at most `reach` ns away, else -1. */
+  nearest(row, time, reach) {
+    const { first, start, duration } = this.data;
+    const after = bisect(start, time, first[row], first[row + 1]);
+    const gap = (i) => (i < first[row] || i >= first[row + 1] ? Infinity : Math.max(start[i] - time, time - start[i] - duration[i], 0));
+    const best = gap(after - 1) <= gap(after) ? after - 1 : after;
+    return gap(best) <= reach ? best : -1;
+  }
+
+  /** Where the selected event stands in these columns, or -1: a thinned copy may lack it. */
+  selectedPlace() {
+    const index = this.model.get("selected");
+    if (index < 0) return -1;
+    if (this.data.index[this.lastPlace] !== index) this.lastPlace = this.data.index.indexOf(index);
+    return this.lastPlace;
+  }
+
+  select(place) {
+    this.model.set("selected", place < 0 ? -1 : this.data.index[place]);
+    this.save();
+    this.describe();
+    this.redraw();
+  }
+
+  /** Select the next event of the row, or the nearest one of the next row that has any; bring it into sight. */
+  walk(along, across) {
+    const { first, start, duration } = this.data;
+    const from = this.selectedPlace();
+    let to = from;
+    if (from < 0) to = this.data.count ? 0 : -1;
+    else if (along) to = Math.min(Math.max(from + along, first[this.rowOf(from)]), first[this.rowOf(from) + 1] - 1);
+    else {
+      const rows = first.length - 1;
+      for (let row = this.rowOf(from) + across; row >= 0 && row < rows; row += across) {
+        const found = this.nearest(row, start[from] + duration[from] / 2, Infinity);
+        if (found >= 0) { to = found; break; }
+      }
+    }
+    if (to < 0) return;
+    const { begin, end } = this.span();
+    const shift = start[to] + duration[to] < begin || start[to] > end ? start[to] + duration[to] / 2 - (begin + end) / 2 : 0;
+    if (shift) this.show(begin + shift, end + shift);
+    const band = this.bandOf(this.rowOf(to));
+    const y = band.top + (this.rowOf(to) - band.row) * ROW;
+    if (y < this.stage.scrollTop + AXIS) this.stage.scrollTop = y - AXIS - HEADER;
+    else if (y + ROW > this.stage.scrollTop + this.height) this.stage.scrollTop = y + ROW - this.height;
+    this.select(to);
+  }
+
+  facts(place) {
+    const { start, duration, kind, kinds } = this.data;
+    const [name, category] = kinds[kind[place]];
+    const { lane } = this.bandOf(this.rowOf(place));
+    return {
+      name: name.length > 400 ? name.slice(0, 400) + "…" : name,
+      where: lane.group ? `${lane.group} · ${lane.label}` : lane.label,
+      when: `starts at ${position(start[place], Math.max(1, 10 ** Math.floor(Math.log10(Math.max(duration[place], 1) / 10))))}`,
+      length: `takes ${human(duration[place])}`,
+      category: category || "no category",
+    };
+  }
+
+  /** The line below the canvas: the selected event, or what a thinned copy leaves out. */
+  describe() {
+    const place = this.selectedPlace();
+    const { count, total } = this.data;
+    const partial = `Showing ${count.toLocaleString("en")} of ${total.toLocaleString("en")} events: the copy kept with the notebook.`;
+    let text = count < total ? partial : "Click an event, or use the arrow keys, to select it.";
+    if (place >= 0) {
+      const { name, where, when, length, category } = this.facts(place);
+      text = `${name}: ${where}, ${when}, ${length} (${category})`;
+    } else if (!total) text = "";
+    this.details.textContent = text;
+  }
+
+  /** Hover: outline the event and say what it is, beside the pointer. */
+  point(place, event) {
+    const label = event && this.cutLabelAt(...this.where(event));
+    if (place !== this.hover) this.redraw();
+    this.hover = place;
+    this.tip.hidden = place < 0 && !label;
+    if (this.tip.hidden) return;
+    const facts = label ? null : this.facts(place);
+    const lines = label ? [label] : [facts.name, facts.where, facts.when, facts.length, facts.category, ...this.crowd(place)];
+    this.tip.replaceChildren(...lines.map((line) => element("div", "", line)));
+    const box = this.root.getBoundingClientRect();
+    const [x, y] = [event.clientX - box.left + 14, event.clientY - box.top + 14];
+    this.tip.style.left = `${Math.max(0, x + this.tip.offsetWidth > box.width ? x - 28 - this.tip.offsetWidth : x)}px`;
+    this.tip.style.top = `${y}px`;
+  }
+
+  cutLabelAt(x, y) {
+    const inner = y + this.stage.scrollTop;
+    if (x >= this.left || y < AXIS) return null;
+    const band = this.layout.bands.find(({ lane, top, height }) => lane && inner >= top && inner < top + height);
+    return band && this.measure(band.lane.label) > MAX_LABEL ? band.lane.label : null;
+  }
+
+  crowd(place) {
+    const { first, start } = this.data;
+    const { perNs } = this.span();
+    const row = this.rowOf(place);
+    const count = bisect(start, start[place] + 1 / perNs, first[row], first[row + 1]) - place;
+    return count > 1 && this.data.duration[place] * perNs < 1 ? [`first of ${count.toLocaleString("en")} events in this pixel: zoom in`] : [];
+  }
+
+  // ---- drawing ----
+
+  redraw() {
+    this.frame ??= requestAnimationFrame(() => ((this.frame = null), this.draw()));
+  }
+
+  draw() {
+    const { pen, theme, width, height } = this;
+    const span = this.span();
+    const scroll = this.stage.scrollTop;
+    pen.setTransform(this.scale, 0, 0, this.scale, 0, 0);
+    pen.fillStyle = theme.page;
+    pen.fillRect(0, 0, width, height);
+    this.font();
+    pen.textBaseline = "middle";
+    if (!this.data.total) {
+      pen.fillStyle = theme.muted;
+      pen.fillText("No events: this trace is empty. Record something first.", PAD, AXIS / 2);
+      return;
+    }
+    const ticks = this.ticks(span);
+    pen.fillStyle = theme.line;
+    for (const [x] of ticks) pen.fillRect(Math.round(x), AXIS - 4, 1, height);
+    const seen = this.layout.bands.filter(({ top, height: tall }) => top + tall > scroll && top < scroll + height);
+    for (const band of seen) if (band.header) this.drawHeader(band, band.top - scroll, span);
+    pen.save();
+    pen.beginPath();
+    pen.rect(this.left, AXIS, this.right - this.left, height - AXIS);
+    pen.clip();
+    for (const { lane, top, row } of seen) {
+      for (let i = 0; lane && i < lane.rows; i++) {
+        const y = top + i * ROW - scroll;
+        if (y + ROW > AXIS && y < height) this.drawRow(row + i, y, span);
+      }
+    }
+    this.outline(this.hover, theme.ink, 1, span);
+    this.outline(this.selectedPlace(), theme.ink, 2, span);
+    pen.restore();
+    pen.fillStyle = theme.ink;
+    for (const { lane, top } of seen) if (lane) pen.fillText(this.fit(lane.label, MAX_LABEL), PAD, top + ROW / 2 - scroll);
+    this.drawAxis(ticks);
+  }
+
+  ticks({ begin, end, perNs }) {
+    const least = Math.max(1, 110 / perNs);
+    const power = 10 ** Math.floor(Math.log10(least));
+    const step = [1, 2, 5, 10].map((m) => m * power).find((candidate) => candidate >= least * (1 - 1e-9));
+    const ticks = [];
+    for (let i = Math.ceil(begin / step); i * step <= end; i++) {
+      ticks.push([this.left + (i * step - begin) * perNs, i ? position(i * step, step) : "0"]);
+    }
+    return ticks;
+  }
+
+  drawAxis(ticks) {
+    const { pen, theme } = this;
+    pen.fillStyle = theme.page; // lanes scroll away below the axis
+    pen.fillRect(0, 0, this.width, AXIS - 4);
+    pen.fillStyle = theme.line;
+    pen.fillRect(0, AXIS - 1, this.width, 1);
+    pen.fillStyle = theme.muted;
+    for (const [x, label] of ticks) {
+      const wide = this.measure(label);
+      pen.fillText(label, Math.min(Math.max(x - wide / 2, this.left), this.right - wide), AXIS / 2 - 1);
+    }
+  }
+
+  /** A group's name at the left, its wall time at the right, and a line as long as it took. */
+  drawHeader({ header }, y, { begin, perNs }) {
+    const { pen, theme } = this;
+    pen.fillStyle = theme.band;
+    pen.fillRect(0, y, this.width, HEADER - 4);
+    const clamp = (x) => Math.min(Math.max(x, this.left), this.right);
+    const [from, to] = [header.start, header.start + header.wall].map((ns) => clamp(this.left + (ns - begin) * perNs));
+    pen.fillStyle = theme.muted;
+    pen.fillRect(from, y + HEADER - 6, to - from, 2);
+    pen.fillStyle = theme.ink;
+    this.font(600);
+    const wall = human(header.wall);
+    const wide = pen.measureText(wall).width;
+    const { total, lanes } = this.data;
+    const name = header.name || `${total.toLocaleString("en")} events in ${lanes.length} ${lanes.length === 1 ? "lane" : "lanes"}`;
+    pen.fillText(this.fit(name, this.right - wide - 4 * PAD), PAD, y + HEADER / 2 - 3);
+    pen.fillText(wall, this.right - wide, y + HEADER / 2 - 3);
+    this.font();
+  }
+
+  drawRow(row, y, { begin, end, perNs }) {
+    const { first, start, duration, kind, kinds } = this.data;
+    const last = first[row + 1];
+    const [low, high] = [this.left - 4, this.right + 4];
+    let i = bisect(start, begin, first[row], last);
+    if (i > first[row] && start[i - 1] + duration[i - 1] > begin) i--; // only one can reach in from the left
+    let crowd = null; // neighbouring pixels that hold events thinner than a pixel, in one look
+    const flush = () => crowd && (this.drawCrowd(crowd, y), (crowd = null));
+    while (i < last && start[i] < end) {
+      const x = this.left + (start[i] - begin) * perNs;
+      const wide = duration[i] * perNs;
+      const look = this.looks[kinds[kind[i]][2]];
+      if (wide >= 1) {
+        flush();
+        const from = Math.max(low, x);
+        this.drawBar(look, kinds[kind[i]][0], from, y, Math.min(high, x + wide) - from);
+        i++;
+        continue;
+      }
+      const pixel = Math.floor(x);
+      let next = bisect(start, begin + (pixel + 1 - this.left) / perNs, i + 1, last, true);
+      if (next - 1 > i && duration[next - 1] * perNs >= 1) next--; // the last to start in this pixel may be a long one
+      if (crowd && crowd.look === look && pixel <= crowd.to) crowd.to = pixel + 1;
+      else {
+        flush();
+        crowd = { look, from: pixel, to: pixel + 1 };
+      }
+      i = next;
+    }
+    flush();
+  }
+
+  drawCrowd({ look, from, to }, y) {
+    this.pen.fillStyle = look.fill;
+    this.pen.fillRect(from, y + 3, to - from, ROW - 7); // lower than a bar: these are events too thin to tell apart
+  }
+
+  drawBar(look, name, x, y, wide) {
+    const { pen } = this;
+    const grid = this.scale;
+    const from = Math.round(x * grid) / grid;
+    const size = Math.max(1, Math.round((x + wide) * grid) / grid - from);
+    pen.fillStyle = look.fill;
+    pen.fillRect(from, y, size, ROW - 1);
+    if (size < 4) return;
+    if (look.hatch) {
+      pen.fillStyle = look.hatch;
+      pen.fillRect(from, y, size, ROW - 1);
+    }
+    pen.strokeStyle = look.edge;
+    pen.lineWidth = 1;
+    pen.strokeRect(from + 0.5, y + 0.5, size - 1, ROW - 2);
+    const left = Math.max(from, this.left) + 5;
+    const room = Math.min(from + size, this.right) - left - 4;
+    const text = room > 16 ? this.fit(name, room) : "";
+    if (!text) return;
+    if (look.hatch) {
+      pen.fillStyle = look.fill; // a plate, so that the hatch does not run through the letters
+      pen.fillRect(left - 3, y + 2, Math.min(room, this.measure(text)) + 6, ROW - 5);
+    }
+    pen.fillStyle = look.ink;
+    pen.fillText(text, left, y + ROW / 2, room);
+  }
+
+  outline(place, colour, weight, { begin, perNs }) {
+    if (place < 0) return;
+    const row = this.rowOf(place);
+    const band = this.bandOf(row);
+    const y = band.top + (row - band.row) * ROW - this.stage.scrollTop;
+    const from = Math.max(this.left - 4, this.left + (this.data.start[place] - begin) * perNs);
+    const to = Math.min(this.right + 4, this.left + (this.data.start[place] + this.data.duration[place] - begin) * perNs);
+    if (to < this.left || from > this.right) return;
+    this.pen.strokeStyle = colour;
+    this.pen.lineWidth = weight;
+    this.pen.strokeRect(from, y + 0.5, Math.max(2, to - from), ROW - 2);
+  }
+}
+
+export default {
+  render({ model, el }) {
+    const view = new View(model, el);
+    return () => view.close();
+  },
+};

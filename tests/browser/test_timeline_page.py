@@ -1,0 +1,403 @@
+"""The timeline's page half in a real browser: what is drawn, and what each gesture does, on a page without Jupyter."""
+
+import base64
+import json
+from pathlib import Path
+
+import kit.views.timeline
+import numpy as np
+import pytest
+from kit.trace.columns import Event, Lane, Trace, stack
+from kit.trace.lanes import depths
+from kit.views.timeline import columns, thinned
+
+pytest.importorskip("playwright")
+
+SCRIPT = Path(kit.views.timeline.__file__).with_name("timeline.js")
+MS = 1_000_000
+EVIL = "<script>window.hacked = true</script><img src=x onerror='window.hacked = true'>"
+THEMES = {
+    "light": "--jp-layout-color0: #fff; --jp-layout-color2: #eee; --jp-ui-font-color0: rgba(0,0,0,1);"
+    "--jp-ui-font-color2: rgba(0,0,0,.54); --jp-border-color2: #e0e0e0",
+    "dark": "--jp-layout-color0: #111; --jp-layout-color2: #424242; --jp-ui-font-color0: rgba(255,255,255,1);"
+    "--jp-ui-font-color2: rgba(255,255,255,.7); --jp-border-color2: #616161",
+}
+
+# A stand-in for the model that anywidget hands to `render`, and two views of it when asked for.
+PAGE = """<!doctype html><meta charset="utf-8"><style>body { THEME; margin: 16px; background: var(--jp-layout-color0) }</style>
+<body data-jp-theme-light="true"><div id="one"></div><div id="two"></div>
+<script type="module">
+import timeline from "./timeline.js";
+const bytes = (text) => new DataView(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
+const unpack = (columns) => ({ ...columns, buffers: columns.buffers.map(bytes) });
+const listeners = {};
+const emit = (event, ...args) => (listeners[event] ?? []).forEach((listener) => listener(...args));
+const state = { copy: unpack(COPY), view: VIEW, selected: -1 };
+window.saves = 0;
+window.asked = [];
+window.model = {
+  get: (key) => state[key],
+  set(key, value) { state[key] = value; emit(`change:${key}`); },
+  on: (event, listener) => (listeners[event] ??= []).push(listener),
+  off(event, listener) { listeners[event] = listeners[event].filter((other) => other !== listener); },
+  save_changes() { window.saves += 1; },
+  send(message) { window.asked.push(message); },
+};
+window.answer = (full) => { const { buffers, ...meta } = unpack(full); emit("msg:custom", { columns: meta }, buffers); };
+window.listening = () => Object.values(listeners).flat().length;
+window.mount = (id) => timeline.render({ model: window.model, el: document.getElementById(id) });
+window.close_one = window.mount("one");
+window.ready = true;
+</script>"""
+
+
+def as_json(packed: dict) -> str:
+    buffers = [base64.b64encode(buffer).decode() for buffer in packed["buffers"]]
+    return json.dumps({**packed, "buffers": buffers}).replace("<", "\\u003c")
+
+
+def show(chromium, trace, *, theme="light", copy=None, size=(1000, 700)):
+    """A page with the trace's timeline, drawn."""
+    page = chromium.new_page(viewport={"width": size[0], "height": size[1]})
+    packed = copy or thinned(trace, depths(trace))
+    html = PAGE.replace("THEME", THEMES[theme]).replace("COPY", as_json(packed))
+    html = html.replace("VIEW", json.dumps([0, max(1, packed["wall"])]))
+    types = {"/timeline.js": ("text/javascript", SCRIPT.read_text(encoding="utf-8")), "/": ("text/html", html)}
+
+    def answer(route):
+        kind, body = types.get("/" + route.request.url.split("/", 3)[3], ("text/plain", ""))
+        route.fulfill(body=body, content_type=kind + "; charset=utf-8")
+
+    page.route("**/*", answer)  # nothing leaves the browser
+    page.errors = []
+    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    page.goto("http://timeline.invalid/")
+    page.wait_for_function("window.ready")
+    settle(page)
+    return page
+
+
+def settle(page):
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+def view(page):
+    return page.evaluate("model.get('view')")
+
+
+def selected(page):
+    return page.evaluate("model.get('selected')")
+
+
+def lanes(page):
+    return json.loads(page.locator(".kit-timeline").first.get_attribute("data-lanes"))
+
+
+def at(page, lane, share=0.5, row=0):
+    """Page coordinates of a point in a lane: a share of its width, in the middle of one of its rows."""
+    box = page.locator(".stage canvas").first.bounding_box()
+    return box["x"] + lane["left"] + share * lane["width"], box["y"] + lane["top"] + 20 * row + 10
+
+
+def coloured_pixels(page, lane):
+    """How many pixels of the lane's band are neither the page's colour nor grey like the axis lines and the text."""
+    return page.evaluate(
+        """({ left, top, width, height }) => {
+            const canvas = document.querySelector(".stage canvas");
+            const scale = canvas.width / canvas.clientWidth;
+            const box = [left, top, width, height].map((v) => Math.round(v * scale));
+            const { data } = canvas.getContext("2d").getImageData(...box);
+            let count = 0;
+            for (let i = 0; i < data.length; i += 4) {
+                const rgb = [data[i], data[i + 1], data[i + 2]];
+                if (Math.max(...rgb) - Math.min(...rgb) > 24) count++;
+            }
+            return count;
+        }""",
+        lane,
+    )
+
+
+def approach(*, parallel):
+    """A two-stream run with operators below its branches, sequential or on two workers."""
+    caller, other = Lane(1, 1, "caller"), (Lane(1, 2, "worker 0"), Lane(1, 3, "worker 1"))
+    home = other if parallel else (caller, caller)
+    starts = (0.2, 0.3) if parallel else (0.2, 5.2)
+    ends = (6.1, 7.4) if parallel else (5.1, 11.6)
+    wall = 8.1 if parallel else 12.3
+    rows = [("call", "call", 0.0, wall, caller), ("two_stream", "region", 0.05, wall - 0.1, caller)]
+    rows.append(("merge", "merge", wall - 0.6, wall - 0.1, caller))
+    for branch, lane, start, end in zip(("spatial", "temporal"), home, starts, ends, strict=True):
+        rows.append((branch, "task", start, end, lane))
+        names = ("aten::conv2d", "aten::batch_norm", "aten::relu_", "aten::max_pool2d") * 4
+        edges = np.linspace(start + 0.03, end - 0.03, len(names) + 1)
+        for name, left, right in zip(names, edges[:-1], edges[1:], strict=True):
+            rows.append((name, "cpu_op", left, right - 0.02, lane))
+            rows.append((name.replace("::", "::_"), "cpu_op", left + 0.02, right - 0.06, lane))
+    return Trace.build(Event(n, c, int(s * MS), int((e - s) * MS), lane) for n, c, s, e, lane in rows)
+
+
+@pytest.fixture(scope="module")
+def comparison():
+    return stack({"sequential": approach(parallel=False), "threads": approach(parallel=True)})
+
+
+@pytest.fixture
+def page(chromium, comparison):
+    page = show(chromium, comparison)
+    yield page
+    assert page.errors == []
+    page.close()
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_every_lane_is_drawn(chromium, comparison, screenshots, theme):
+    page = show(chromium, comparison, theme=theme)
+    drawn = lanes(page)
+    assert [(lane["group"], lane["label"]) for lane in drawn] == [
+        ("sequential", "caller"),
+        ("threads", "caller"),
+        ("threads", "worker 0"),
+        ("threads", "worker 1"),
+    ]
+    for lane in drawn:
+        if lane["label"] != "caller" or lane["group"] == "sequential":
+            assert coloured_pixels(page, lane) > 0.2 * lane["width"] * lane["height"]
+    page.screenshot(path=screenshots / f"timeline-{theme}.png")
+    page.close()
+
+
+def test_a_drag_pans_and_leaves_the_length(page):
+    before = view(page)
+    x, y = at(page, lanes(page)[0])
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x - 120, y, steps=4)
+    page.mouse.up()
+    after = view(page)
+    width = lanes(page)[0]["width"]
+    assert after[0] - before[0] == pytest.approx(120 / width * (before[1] - before[0]), rel=0.01)
+    assert after[1] - after[0] == pytest.approx(before[1] - before[0])
+    assert selected(page) == -1  # a drag is not a click
+    page.wait_for_function("window.saves > 0")
+
+
+def test_the_wheel_zooms_at_the_pointer_and_f_fits(page):
+    fitted = view(page)
+    lane = lanes(page)[0]
+    page.mouse.move(*at(page, lane, 0.25))
+    page.mouse.wheel(0, -400)
+    page.wait_for_function(f"model.get('view')[1] - model.get('view')[0] < {0.9 * fitted[1]}")
+    begin, end = view(page)
+    assert begin + 0.25 * (end - begin) == pytest.approx(0.25 * fitted[1], rel=0.02)
+    page.keyboard.press("f")  # not focused yet: nothing happens
+    assert view(page) == [begin, end]
+    page.locator(".stage").focus()
+    page.keyboard.press("f")
+    assert view(page) == fitted
+
+
+def test_the_wheel_is_left_to_the_page_outside_the_canvas(page):
+    prevented = page.evaluate(
+        """() => [".stage canvas", ".details", ".bar"].map((where) => {
+            const event = new WheelEvent("wheel", { deltaY: 10, bubbles: true, cancelable: true });
+            document.querySelector(where).dispatchEvent(event);
+            return event.defaultPrevented;
+        })"""
+    )
+    assert prevented == [True, False, False]
+
+
+def test_keys_zoom_and_pan_when_focused(page):
+    page.locator(".stage").focus()
+    begin, end = view(page)
+    page.keyboard.press("w")
+    closer = view(page)
+    assert closer[1] - closer[0] == pytest.approx((end - begin) / 1.5)
+    page.keyboard.press("d")
+    assert view(page)[0] > closer[0]
+    page.keyboard.press("a")
+    assert view(page) == pytest.approx(closer)
+    page.keyboard.press("s")
+    assert view(page)[1] - view(page)[0] == pytest.approx(end - begin)
+
+
+def test_panning_and_zooming_never_lose_the_trace(page):
+    page.locator(".stage").focus()
+    for key in "aaaaaaaaaaaaaaaaaaaasssssssss":
+        page.keyboard.press(key)
+    begin, end = view(page)
+    assert begin < 0.5 * 12.3 * MS
+    assert end > 0
+    assert end - begin <= 2.01 * 12.3 * MS
+
+
+def test_hover_says_what_an_event_is(page, screenshots):
+    lane = next(lane for lane in lanes(page) if lane["label"] == "worker 1")
+    page.mouse.move(*at(page, lane, 0.3))
+    tip = page.locator(".tip")
+    tip.wait_for(state="visible")
+    lines = tip.locator("div").all_text_contents()
+    assert lines == ["temporal", "threads · worker 1", "starts at 0.3 ms", "takes 7.10 ms", "task"]
+    page.screenshot(path=screenshots / "timeline-hover.png")
+    page.mouse.move(2, 2)
+    tip.wait_for(state="hidden")
+
+
+def test_a_click_selects_and_the_arrows_walk(page, comparison):
+    lane = lanes(page)[0]
+    page.mouse.click(*at(page, lane, 0.2, row=2))
+    assert comparison.names[comparison.name[selected(page)]] == "spatial"
+    assert page.locator(".details").text_content().startswith("spatial: sequential · caller, starts at 0.2")
+    walked = []
+    for key in ("ArrowRight", "ArrowRight", "ArrowLeft", "ArrowUp", "ArrowUp", "ArrowUp"):
+        page.keyboard.press(key)
+        walked.append(comparison.names[comparison.name[selected(page)]])
+    assert walked == ["temporal", "merge", "temporal", "two_stream", "call", "call"]
+    page.keyboard.press("Escape")
+    assert selected(page) == -1
+
+
+def test_names_stay_text(chromium):
+    caller = Lane(1, 1, EVIL, EVIL)
+    trace = Trace.build([Event(EVIL, "task", 0, 100, caller), Event("🔥" * 5000, EVIL, 100, 100, caller)])
+    page = show(chromium, trace)
+    lane = lanes(page)[0]
+    for share in (0.2, 0.8):
+        page.mouse.click(*at(page, lane, share))
+        page.locator(".tip").wait_for(state="visible")
+    page.mouse.move(*at(page, lane, 0.2))
+    assert page.locator(".tip div").first.text_content() == EVIL
+    page.get_by_role("button", name="Table").click()
+    assert page.locator(".twin td").nth(2).text_content() == EVIL[:120]
+    assert page.evaluate("window.hacked") is None
+    assert page.locator(".kit-timeline script, .kit-timeline img").count() == 0
+    assert page.errors == []
+    page.close()
+
+
+def test_a_long_lane_label_is_cut_and_told_in_full_on_hover(chromium):
+    label = "pool worker " * 8 + "the end"
+    trace = Trace.build([Event("a", "task", 0, 100, Lane(1, 1, label))])
+    page = show(chromium, trace)
+    lane = lanes(page)[0]
+    assert lane["left"] <= 250
+    page.mouse.move(*at(page, lane, -0.02))
+    page.locator(".tip").wait_for(state="visible")
+    assert page.locator(".tip").text_content() == label
+    page.close()
+
+
+def test_the_table_twin_is_a_keyboard_away(page):
+    assert not page.locator(".twin").is_visible()
+    page.locator(".stage").focus()
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Enter")
+    assert page.locator(".twin").is_visible()
+    header, first = page.locator(".twin tr").all()[:2]
+    assert header.locator("th").all_text_contents() == ["approach", "lane", "name", "count", "total"]
+    assert first.locator("td").all_text_contents() == ["sequential", "caller", "call", "1", "12.3 ms"]
+
+
+def many(n=50_000):
+    """More events than the copy holds: a busy lane of short ones, and one with a single long one at the end."""
+    short = [Event(f"op {i % 7}", "cpu_op", i * 1000, 900, Lane(1, 1, "busy")) for i in range(n)]
+    return Trace.build([*short, Event("long", "task", n * 900, n * 100, Lane(1, 2, "late"))])
+
+
+def test_the_copy_is_drawn_until_the_columns_come(chromium):
+    trace = many()
+    page = show(chromium, trace)
+    root = page.locator(".kit-timeline")
+    assert page.evaluate("window.asked") == [{"ask": "columns"}]
+    assert int(root.get_attribute("data-events")) <= 6000
+    assert "of 50,001 events" in page.locator(".details").text_content()
+    before = [coloured_pixels(page, lane) for lane in lanes(page)]
+    assert min(before) > 0
+    full = columns(trace, depths(trace), np.arange(len(trace)))
+    page.evaluate("(full) => window.answer(full)", json.loads(as_json(full)))
+    settle(page)
+    assert root.get_attribute("data-events") == "50001"
+    assert "copy" not in page.locator(".details").text_content()
+    lane = lanes(page)[0]
+    assert coloured_pixels(page, lane) > 0.5 * lane["width"] * lane["height"]
+    page.evaluate("void window.mount('two')")  # a second view finds the columns there
+    assert page.locator("#two .kit-timeline").get_attribute("data-events") == "50001"
+    assert len(page.evaluate("window.asked")) == 1
+    assert page.errors == []
+    page.close()
+
+
+def test_events_thinner_than_a_pixel_say_how_many_they_are(chromium):
+    trace = many(5_000)
+    page = show(chromium, trace)
+    page.mouse.move(*at(page, lanes(page)[0], 0.5))
+    page.locator(".tip").wait_for(state="visible")
+    assert "events in this pixel: zoom in" in page.locator(".tip").text_content()
+    page.close()
+
+
+def test_a_view_set_by_the_kernel_is_drawn(page):
+    lane = lanes(page)[3]
+    before = coloured_pixels(page, lane)
+    page.evaluate("model.set('view', [9e6, 12e6])")  # the threads were done by then
+    settle(page)
+    assert before > 1000
+    assert coloured_pixels(page, lane) == 0
+
+
+def test_two_views_share_a_model_and_closing_one_leaves_the_other(page):
+    alone = page.evaluate("window.listening()")
+    page.evaluate("void window.mount('two')")
+    assert page.evaluate("window.listening()") == 2 * alone
+    page.evaluate("window.close_one()")
+    assert page.evaluate("window.listening()") == alone
+    assert page.locator("#one .kit-timeline").count() == 0
+    page.locator("#two .stage").focus()
+    page.keyboard.press("w")
+    assert view(page)[1] < 12.3 * MS
+
+
+def test_a_change_of_theme_repaints(page):
+    corner = "() => [...document.querySelector('.stage canvas').getContext('2d').getImageData(2, 2, 1, 1).data]"
+    assert page.evaluate(corner) == [255, 255, 255, 255]
+    page.evaluate(
+        """() => {
+            document.body.style.setProperty("--jp-layout-color0", "#111111");
+            document.body.dataset.jpThemeLight = "false";
+        }"""
+    )
+    settle(page)
+    assert page.evaluate(corner) == [17, 17, 17, 255]
+
+
+def test_it_follows_the_width_of_its_cell(page):
+    before = lanes(page)[0]["width"]
+    page.set_viewport_size({"width": 700, "height": 700})
+    page.wait_for_function(f"JSON.parse(document.querySelector('.kit-timeline').dataset.lanes)[0].width === {before - 300}")
+
+
+def test_many_lanes_scroll_below_the_axis(chromium):
+    trace = Trace.build(Event(f"t{i}", "task", i, 100, Lane(1, i, f"worker {i}")) for i in range(80))
+    page = show(chromium, trace)
+    x, y = at(page, lanes(page)[0])
+    page.mouse.move(x, y + 200)
+    page.mouse.down()
+    page.mouse.move(x, y, steps=5)
+    page.mouse.up()
+    assert page.evaluate("document.querySelector('.stage').scrollTop") == pytest.approx(200, abs=2)
+    assert page.evaluate("document.querySelector('.stage').scrollHeight") == pytest.approx(80 * 28 + 54, abs=4)
+    assert page.errors == []
+    page.close()
+
+
+def test_an_empty_trace_says_so(chromium):
+    page = show(chromium, Trace.build([]))
+    assert "Timeline of 0 events" in page.locator(".stage").get_attribute("aria-label")
+    dark = "() => document.querySelector('.stage canvas').getContext('2d').getImageData(0, 0, 400, 26).data.some((v) => v < 200)"
+    assert page.evaluate(dark)
+    page.locator(".stage").focus()
+    for key in ("f", "w", "ArrowRight", "ArrowDown"):
+        page.keyboard.press(key)
+    assert page.errors == []
+    page.close()

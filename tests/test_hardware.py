@@ -1,0 +1,167 @@
+"""What the machine grants, read from made-up file systems, and what ``doctor`` says about it."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from kit import hardware
+from kit.hardware import GIB, Check, Hardware
+
+GOOD = Hardware(
+    cores=8,
+    affinity=8,
+    cgroup_cores=None,
+    memory_bytes=32 * GIB,
+    shm_bytes=16 * GIB,
+    gpus=(),
+    nvidia_device=False,
+    cxx="/usr/bin/g++",
+    python_headers=True,
+    torch="2.13.0",
+    python="3.11.7",
+    platform="Linux",
+    cpu="a processor",
+    packages={**hardware.CORE_PACKAGES, **hardware.LAB_PACKAGES},
+)
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty file system, on a machine that lets this process use eight cores."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    write(tmp_path, "proc/meminfo", "MemTotal:       16777216 kB\nMemFree:  1 kB\n")
+    return tmp_path
+
+
+def write(root: Path, path: str, text: str) -> None:
+    file = root / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+
+
+def test_without_limits_affinity_decides(root: Path) -> None:
+    found = hardware.detect(root)
+    assert (found.cores, found.affinity, found.cgroup_cores) == (8, 8, None)
+    assert found.memory_bytes == 16 * GIB
+    assert found.shm_bytes is None
+
+
+def test_cgroup_v2_the_lowest_limit_of_all_levels_holds(root: Path) -> None:
+    write(root, "proc/self/cgroup", "0::/pod/container\n")
+    write(root, "sys/fs/cgroup/pod/container/cpu.max", "max 100000\n")
+    write(root, "sys/fs/cgroup/pod/cpu.max", "350000 100000\n")
+    write(root, "sys/fs/cgroup/pod/container/memory.max", "max\n")
+    write(root, "sys/fs/cgroup/pod/memory.max", str(2 * GIB))
+    found = hardware.detect(root)
+    assert (found.cores, found.cgroup_cores) == (3, 3.5)
+    assert found.memory_bytes == 2 * GIB
+
+
+def test_cgroup_v2_in_a_container_that_sees_the_hosts_path(root: Path) -> None:
+    write(root, "proc/self/cgroup", "0::/docker/0123\n")  # only what is below it is mounted
+    write(root, "sys/fs/cgroup/cpu.max", "200000 100000\n")
+    assert hardware.detect(root).cores == 2
+
+
+def test_cgroup_v1(root: Path) -> None:
+    write(root, "proc/self/cgroup", "4:memory:/job\n3:cpu,cpuacct:/job\n2:cpuset:/\n0::/\n")
+    write(root, "sys/fs/cgroup/cpu/job/cpu.cfs_quota_us", "50000\n")
+    write(root, "sys/fs/cgroup/cpu/job/cpu.cfs_period_us", "100000\n")
+    write(root, "sys/fs/cgroup/cpu/cpu.cfs_quota_us", "-1\n")
+    write(root, "sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000\n")
+    write(root, "sys/fs/cgroup/memory/job/memory.limit_in_bytes", str(GIB))
+    write(root, "sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712")
+    found = hardware.detect(root)
+    assert (found.cores, found.cgroup_cores) == (1, 0.5), "half a core is still one to run on"
+    assert found.memory_bytes == GIB
+
+
+def test_affinity_below_the_quota_wins(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {5}, raising=False)
+    write(root, "proc/self/cgroup", "0::/\n")
+    write(root, "sys/fs/cgroup/cpu.max", "400000 100000\n")
+    assert hardware.detect(root).cores == 1
+
+
+def test_a_platform_without_affinity_or_proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    found = hardware.detect(tmp_path)
+    assert (found.cores, found.shm_bytes) == (6, None)
+    assert found.cpu, "falls back to what Python knows"
+    assert not [check for check in hardware.checks(found) if "shm" in check.what and check.status != "OK"]
+
+
+def test_the_processor_is_named(root: Path) -> None:
+    write(root, "proc/cpuinfo", "processor\t: 0\nmodel name\t: Imaginary 9000 @ 3GHz\n")
+    assert hardware.detect(root).cpu == "Imaginary 9000 @ 3GHz"
+
+
+def test_this_machine() -> None:
+    found = hardware.detect()
+    assert 1 <= found.cores <= found.affinity
+    assert found.memory_bytes is None or found.memory_bytes > 0
+    assert found.packages["torch"] is not None
+    assert json.loads(json.dumps(found.to_dict()))["cores"] == found.cores
+    assert found is hardware.detect(), "looked at once"
+
+
+def test_a_good_machine_is_all_ok() -> None:
+    assert {check.status for check in hardware.checks(GOOD)} == {"OK"}
+    assert all(not check.do for check in hardware.checks(GOOD)), "nothing to do where all is well"
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "what", "do"),
+    [
+        ({"cores": 1, "affinity": 1}, "WARN", "1 core usable (affinity 1, cgroup limit none)", "more"),
+        ({"cores": 2, "cgroup_cores": 2.0}, "WARN", "affinity 8, cgroup limit 2", "OMP_NUM_THREADS=2"),
+        ({"memory_bytes": 2 * GIB}, "WARN", "2.0 GiB", "limit"),
+        ({"memory_bytes": None}, "WARN", "unknown", "4 GiB"),
+        ({"shm_bytes": 64 * 2**20}, "WARN", "64 MiB", "--shm-size"),
+        ({"cxx": None}, "WARN", "C++ compiler", "g++"),
+        ({"python_headers": False}, "WARN", "Python.h", "python3-dev"),
+        ({"nvidia_device": True}, "WARN", "cannot use", "TORCH=cpu"),
+        ({"packages": {**GOOD.packages, "plotly": None}}, "WARN", "plotly is missing", ".[lab]"),
+        ({"packages": {**GOOD.packages, "tqdm": "4.9.1"}}, "WARN", "tqdm 4.9.1 is older than 4.67", ".[lab]"),
+        ({"packages": {**GOOD.packages, "torch": "2.10.1+cpu"}}, "FAIL", "torch 2.10.1+cpu is older than 2.11", "pip"),
+        ({"packages": {**GOOD.packages, "msgspec": None}}, "FAIL", "msgspec is missing", "pip"),
+    ],
+)
+def test_a_fault_is_reported_with_its_remedy(change: dict[str, object], status: str, what: str, do: str) -> None:
+    faults = [check for check in hardware.checks(replace(GOOD, **change)) if check.status != "OK"]  # type: ignore[arg-type]
+    assert len(faults) == 1, "one fault, one finding"
+    assert faults[0].status == status
+    assert what in faults[0].what
+    assert do in faults[0].do
+
+
+def test_versions_compare_as_numbers() -> None:
+    newer = replace(GOOD, packages={**GOOD.packages, "torch": "2.13.0+cpu", "numpy": "10.0rc1", "plotly": "6.0.0"})
+    assert {check.status for check in hardware.checks(newer)} == {"OK"}
+
+
+def test_report_is_one_line_per_finding() -> None:
+    lines = hardware.report([Check("OK", "fine"), Check("WARN", "odd", "mend it")]).splitlines()
+    assert lines == ["[OK] fine", "[WARN] odd - mend it"]
+    assert Check("OK", "fine").to_dict() == {"status": "OK", "what": "fine", "do": ""}
+
+
+def test_repr_is_short() -> None:
+    assert repr(GOOD) == "Hardware(8 cores, 32.0 GiB, no GPU, torch 2.13.0)"
+    assert repr(replace(GOOD, cores=1, gpus=("H200",))) == "Hardware(1 core, 32.0 GiB, H200, torch 2.13.0)"
+
+
+def test_a_missing_torch_is_a_finding_not_a_crash() -> None:
+    code = """
+import sys
+sys.modules["torch"] = None
+from kit import hardware
+assert hardware.detect().torch == ""
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,171 @@
+"""The house stands as drawn: imports only run down the floors, the core needs no Jupyter, the kit stays small."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import kit
+
+ROOT = Path(__file__).parents[1]
+KIT = ROOT / "kit"
+MODULES = sorted(KIT.rglob("*.py"))
+
+# A room is a module or a package right under kit. It imports from rooms on lower floors only, never from its own floor.
+FLOORS = {
+    "errors": 0,
+    "scenes": 0,  # pure numpy, like the trace room
+    "spans": 1,
+    "clips": 1,
+    "trace": 1,
+    "hardware": 1,
+    "equality": 1,
+    "capture": 2,  # puts spans and operators into a trace, so it stands on both
+    "executors": 2,
+    "regions": 3,
+    "pipeline": 3,
+    "models": 4,
+    "transforms": 4,
+    "approaches": 5,
+    "measure": 5,
+    "recording": 5,
+    "verbs": 6,
+    "explain": 6,
+    "workloads": 6,
+    "views": 7,
+    "labs": 8,
+    "magic": 9,
+    "__main__": 9,
+}
+UNDER_JUPYTER = {"views", "labs", "magic"}  # what may need the lab packages as soon as it is imported
+LAB_ONLY = ("IPython", "ipykernel", "jupyter", "jupyterlab", "jupyter_client", "notebook", "nbformat", "traitlets")
+LAB_ONLY += ("ipywidgets", "anywidget", "plotly", "cv2", "psutil", "tqdm", "skimage", "safetensors", "tensorboard")
+
+
+def name_of(path: Path) -> str:
+    """``kit/trace/columns.py`` -> ``kit.trace.columns``."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imports(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and full dotted name of everything that a module imports, inside functions and for typing as well."""
+    package = name_of(path) if path.name == "__init__.py" else name_of(path).rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            source = ".".join([*base, *([node.module] if node.module else [])])
+            yield from ((node.lineno, f"{source}.{alias.name}") for alias in node.names)
+
+
+def room(name: str) -> str:
+    """``kit.trace.columns.Lane`` -> ``trace``; for ``kit`` itself, nothing."""
+    return [*name.split("."), ""][1]
+
+
+def upward_imports(path: Path) -> list[str]:
+    """What breaks the rule in one module, in words."""
+    here, faults = room(name_of(path)), []
+    for line, name in imports(path):
+        if name.split(".")[0] != "kit" or room(name) == here:
+            continue
+        where = f"{path.relative_to(ROOT)}:{line}"
+        if room(name) not in FLOORS:
+            faults.append(f"{where} imports {name}, which is no room: import from the module that defines it")
+        elif FLOORS[room(name)] >= FLOORS[here]:
+            faults.append(f"{where}, on floor {FLOORS[here]}, imports {name}, on floor {FLOORS[room(name)]}")
+    return faults
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if path != KIT / "__init__.py"], ids=name_of)
+def test_imports_run_down_the_floors(path: Path) -> None:
+    assert room(name_of(path)) in FLOORS, "a new room: give it a floor, here and in the drawing"
+    assert upward_imports(path) == []
+
+
+def test_the_floor_test_bites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    module = tmp_path / "kit/trace/columns.py"
+    module.parent.mkdir(parents=True)
+    module.write_text(
+        "import numpy, kit.errors\n"
+        "from . import lanes\n"
+        "from ..measure import Row\n"
+        "from kit import compare, spans\n"
+        "def f():\n    import kit.views.timeline\n"
+    )
+    assert [fault.split()[0].rstrip(",") for fault in upward_imports(module)] == [
+        "kit/trace/columns.py:3",  # measure
+        "kit/trace/columns.py:4",  # the public name
+        "kit/trace/columns.py:4",  # spans, on the same floor
+        "kit/trace/columns.py:6",  # inside a function
+    ]
+
+
+def python(code: str) -> None:
+    """Run code in a fresh interpreter, in which nothing is imported yet."""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_core_imports_without_the_lab_packages() -> None:
+    core = [name for name in map(name_of, MODULES) if room(name) not in UNDER_JUPYTER]
+    python(f"""
+import importlib, sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {LAB_ONLY!r}:
+            raise ModuleNotFoundError(f"{{name}} is not installed here", name=name)
+
+sys.meta_path.insert(0, Blocker())
+for name in {core!r}:
+    importlib.import_module(name)
+""")
+
+
+def test_importing_kit_imports_nothing_heavy() -> None:
+    python("import sys, kit; assert not {'torch', 'numpy', 'plotly'} & set(sys.modules), 'kit is not lazy'")
+
+
+def test_reading_traces_needs_no_torch() -> None:
+    python("import sys, kit.trace; assert 'torch' not in sys.modules")
+    allowed = {*sys.stdlib_module_names, "numpy", "msgspec", "kit"}
+    for path in (KIT / "trace").glob("*.py"):
+        assert {name.partition(".")[0] for _, name in imports(path)} <= allowed, path.name
+
+
+def test_public_names_are_sorted_and_few_lines() -> None:
+    assert list(kit.__all__) == sorted(set(kit.__all__))
+    assert dir(kit) == list(kit.__all__)
+    assert len((KIT / "__init__.py").read_text().splitlines()) <= 40
+
+
+@pytest.mark.parametrize("name", kit.__all__)
+def test_public_names_resolve(name: str) -> None:
+    value = getattr(kit, name)
+    assert value.__name__ == name, "the function or class itself, not a module of the same name"
+    assert value.__doc__, "a public name says what it is"
+
+
+def test_unknown_public_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no_such_name"):
+        kit.no_such_name  # noqa: B018
+
+
+def test_the_kit_stays_small() -> None:
+    lines = {
+        path: len(path.read_text().splitlines()) for kind in ("py", "js", "css") for path in KIT.rglob(f"*.{kind}")
+    }
+    largest = sorted(lines, key=lines.__getitem__, reverse=True)[:3]
+    assert sum(lines.values()) <= 5000, f"the largest: {', '.join(f'{path.name} {lines[path]}' for path in largest)}"
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if path.name != "__main__.py"], ids=name_of)
+def test_the_library_does_not_print(path: Path) -> None:
+    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    assert not [call.lineno for call in calls if isinstance(call.func, ast.Name) and call.func.id == "print"]

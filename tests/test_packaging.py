@@ -1,0 +1,141 @@
+"""The three ways in agree: what pyproject.toml allows, constraints.txt pins, and environment.yml installs the same."""
+
+import re
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from kit import hardware
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+CONSTRAINTS = [
+    line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")
+]
+PINS = {canonicalize_name(line.partition("==")[0]): line.partition("==")[2] for line in CONSTRAINTS}
+ENVIRONMENT = yaml.safe_load((ROOT / "environment.yml").read_text())
+RANGES = {
+    "core": [Requirement(text) for text in PROJECT["dependencies"]],
+    **{extra: [Requirement(text) for text in texts] for extra, texts in PROJECT["optional-dependencies"].items()},
+}
+DIRECT = [requirement for part in RANGES.values() for requirement in part]
+
+
+@pytest.mark.parametrize("requirement", DIRECT, ids=lambda requirement: requirement.name)
+def test_every_direct_dependency_is_pinned_inside_its_range(requirement: Requirement) -> None:
+    pin = PINS[canonicalize_name(requirement.name)]
+    assert str(requirement.specifier), "a range, so that an ancient version cannot come in"
+    assert requirement.specifier.contains(pin)
+
+
+def test_constraints_are_exact_sorted_and_portable() -> None:
+    names = [line.partition("==")[0].lower() for line in CONSTRAINTS]
+    assert len(PINS) == len(CONSTRAINTS), "one line for each package"
+    assert names == sorted(names)
+    for name, pin in PINS.items():
+        assert Version(pin).local is None, f"{name}=={pin} names a build that only one machine has"
+    assert PINS["torch"] == "2.13.0"
+
+
+def test_the_parts_hold_what_they_should() -> None:
+    names = {part: {requirement.name for requirement in requirements} for part, requirements in RANGES.items()}
+    assert names["core"] == {"cloudpickle", "msgspec", "numpy", "torch"}
+    assert not names["core"] & (names["lab"] | names["test"])
+    assert not names["lab"] & names["test"]
+
+
+@pytest.mark.parametrize("banned", ["torchvision", "dash", "opencv-python", "opencv-contrib-python", "branch-lab"])
+def test_what_must_not_come_in(banned: str) -> None:
+    assert banned not in PINS
+    assert banned not in {canonicalize_name(requirement.name) for requirement in DIRECT}
+
+
+def test_doctor_checks_the_same_least_versions() -> None:
+    for part, table in (("core", hardware.CORE_PACKAGES), ("lab", hardware.LAB_PACKAGES)):
+        assert table == {r.name: str(r.specifier).removeprefix(">=") for r in RANGES[part]}
+
+
+def test_environment_installs_what_make_lab_installs() -> None:
+    [pip] = [entry["pip"] for entry in ENVIRONMENT["dependencies"] if isinstance(entry, dict)]
+    assert ENVIRONMENT["channels"] == ["conda-forge"]
+    assert ENVIRONMENT["name"] == PROJECT["name"]
+    assert pip == ["-c constraints.txt", "-e .[lab]"]
+    assert "-c constraints.txt" in make("lab")
+    assert "-e '.[lab]'" in make("lab")
+
+
+def test_environment_names_a_python_that_the_project_allows() -> None:
+    conda = [entry for entry in ENVIRONMENT["dependencies"] if isinstance(entry, str)]
+    [python] = [entry.partition("=")[2] for entry in conda if entry.startswith("python=")]
+    assert SpecifierSet(PROJECT["requires-python"]).contains(python)
+    assert "pip" in conda, "without it conda warns and picks one"
+
+
+def make(*arguments: str) -> str:
+    """The commands that make would run in a fresh clone."""
+    if shutil.which("make") is None:
+        pytest.skip("make is not installed")
+    # No environment of its own: the commands must be those of a first run, whatever is installed here.
+    command = ["make", "--no-print-directory", "-n", *arguments, "VENV=build/no-such-venv"]
+    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
+
+def pip_lines(output: str) -> list[str]:
+    return [line for line in output.splitlines() if " pip install " in line]
+
+
+def test_torch_cpu_takes_only_torch_from_pytorchs_index_and_first() -> None:
+    torch, rest = pip_lines(make("lab", "TORCH=cpu"))
+    assert torch.endswith("--index-url https://download.pytorch.org/whl/cpu torch==2.13.0")
+    assert "--no-deps" in torch
+    assert "-e '.[lab]'" in rest
+    assert "index-url" not in rest
+
+
+def test_without_torch_named_there_is_one_install_from_the_usual_index() -> None:
+    [line] = pip_lines(make("lab"))
+    assert "index-url" not in line
+    assert "--no-index" not in line
+
+
+def test_wheels_installs_offline() -> None:
+    for line in pip_lines(make("test", "WHEELS=wheels")):
+        assert "--no-index --find-links wheels" in line
+
+
+def test_tests_install_both_extras() -> None:
+    assert "-e '.[lab,test]'" in pip_lines(make("test"))[-1]
+
+
+def test_jupyterlab_is_local_has_its_token_and_takes_arguments() -> None:
+    [line] = [line for line in make("lab", "ARGS=--no-browser").splitlines() if "/jupyter lab" in line]
+    assert "--ip=127.0.0.1" in line
+    assert "token" not in line, "JupyterLab makes one"
+    assert line.endswith(" --no-browser")
+    assert "/lab/tree/notebooks/00_start_here.ipynb" in line, "as the first address, so that it is in the printed URL"
+
+
+def test_a_python_that_is_too_old_is_refused_by_name(tmp_path: Path) -> None:
+    old = tmp_path / "python"
+    old.write_text('#!/bin/sh\nif [ "$1" = --version ]; then echo Python 3.9.1; else exit 1; fi\n')
+    old.chmod(0o755)
+    done = subprocess.run(
+        ["make", "lab", f"PYTHON={old}", f"VENV={tmp_path / 'venv'}"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode != 0
+    assert re.search(r"needs Python 3\.11 or later, and .* is: Python 3\.9\.1", done.stderr)
+    assert not (tmp_path / "venv").exists()
+
+
+@pytest.mark.parametrize("target", ["lab", "test", "setup", "lint", "unit", "nbval", "browser", "bench", "clean"])
+def test_help_lists_every_target(target: str) -> None:
+    listing = subprocess.run(["make", "--no-print-directory"], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert f"make {target} " in listing.stdout
