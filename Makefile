@@ -24,7 +24,7 @@ AS_ROOT   := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help lab test setup lint unit nbval browser bench clean
+.PHONY: help lab test setup lint unit nbval browser strip bench clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ ifneq ($(BROWSER),)
 else
 	@echo "browser: there are no browser tests"
 endif
+
+strip: $(VENV)/lab.stamp  ## take the outputs out of the notebooks, before a commit
+	$(BIN)/python tools/strip.py $(NOTEBOOKS)
 
 bench: $(VENV)/test.stamp  ## measure the kit against plain code; writes build/bench.json
 	$(BIN)/python -m bench

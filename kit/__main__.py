@@ -44,7 +44,8 @@ def _doctor(options: argparse.Namespace) -> int:
 def _compare(options: argparse.Namespace) -> int:
     names = approaches.split_names(options.approaches)
     work = workloads.workload(options.workload, options.clip, options.device)
-    comparison = compare(work.model, work.inputs, names, rounds=options.rounds, seed=options.seed)
+    bar = sys.stderr.isatty()
+    comparison = compare(work.model, work.inputs, names, rounds=options.rounds, seed=options.seed, progress=bar)
     print(comparison)
     if options.json:
         _write(options.json, _json({"workload": work.name, **comparison.to_dict()}))

@@ -252,7 +252,7 @@ def _torch() -> tuple[str, tuple[str, ...]]:
         import torch
     except ImportError:
         return "", ()
-    return torch.__version__, tuple(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+    return str(torch.__version__), tuple(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
 
 
 def _cpu_name(root: Path) -> str:

@@ -49,6 +49,7 @@ def compare(
         ShapeError: inputs that do not fit the model.
         KitError: a model in training mode, whose batch norm a measurement would change.
         TaskError: a branch raised on these inputs.
+        MeasureError: fewer than 6 rounds, or an output with NaN or with something that is no tensor.
     """
     chosen = list({each.name: each for each in map(parse, approaches)}.values())  # 'threads()' is 'threads' again
     if not any(each.kind == BASELINE for each in chosen):
@@ -62,6 +63,7 @@ def compare(
         baseline = runners[chosen[0].name]
         with torch.inference_mode():
             expected = _first_call(baseline, model, inputs)
+            compare_outputs(expected, expected)  # refuses NaN and what is no tensor, though nothing else be compared
             equalities = {
                 name: compare_outputs(expected, runner(*as_args(inputs)))
                 for name, runner in runners.items()

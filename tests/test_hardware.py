@@ -1,12 +1,12 @@
 """What the machine grants, read from made-up file systems, and what ``doctor`` says about it."""
 
-import json
 import os
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from kit import hardware
@@ -107,7 +107,8 @@ def test_this_machine() -> None:
     assert 1 <= found.cores <= found.affinity
     assert found.memory_bytes is None or found.memory_bytes > 0
     assert found.packages["torch"] is not None
-    assert json.loads(json.dumps(found.to_dict()))["cores"] == found.cores
+    assert msgspec.json.decode(msgspec.json.encode(found.to_dict()))["cores"] == found.cores
+    assert type(found.torch) is str, "and not torch's own kind of string, which msgspec refuses"
     assert found is hardware.detect(), "looked at once"
 
 

@@ -1,5 +1,6 @@
 """The three ways in agree: what pyproject.toml allows, constraints.txt pins, and environment.yml installs the same."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -81,11 +82,19 @@ def test_environment_names_a_python_that_the_project_allows() -> None:
 
 def make(*arguments: str) -> str:
     """The commands that make would run in a fresh clone."""
+    # In a folder that is not there, so that the commands are those of a first run, whatever is installed here.
+    done = run_make("--no-print-directory", "-n", *arguments, "VENV=build/no-such-venv")
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def run_make(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Make, as typed into a fresh shell: a `make test TORCH=cpu` that runs these tests must not pass its words on."""
     if shutil.which("make") is None:
         pytest.skip("make is not installed")
-    # No environment of its own: the commands must be those of a first run, whatever is installed here.
-    command = ["make", "--no-print-directory", "-n", *arguments, "VENV=build/no-such-venv"]
-    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    inherited = {"MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "ARGS", "PYTHON", "TORCH", "VENV", "WHEELS"}
+    environment = {name: value for name, value in os.environ.items() if name not in inherited}
+    return subprocess.run(["make", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True)
 
 
 def pip_lines(output: str) -> list[str]:
@@ -127,15 +136,14 @@ def test_a_python_that_is_too_old_is_refused_by_name(tmp_path: Path) -> None:
     old = tmp_path / "python"
     old.write_text('#!/bin/sh\nif [ "$1" = --version ]; then echo Python 3.9.1; else exit 1; fi\n')
     old.chmod(0o755)
-    done = subprocess.run(
-        ["make", "lab", f"PYTHON={old}", f"VENV={tmp_path / 'venv'}"], cwd=ROOT, capture_output=True, text=True
-    )
+    done = run_make("lab", f"PYTHON={old}", f"VENV={tmp_path / 'venv'}")
     assert done.returncode != 0
     assert re.search(r"needs Python 3\.11 or later, and .* is: Python 3\.9\.1", done.stderr)
     assert not (tmp_path / "venv").exists()
 
 
-@pytest.mark.parametrize("target", ["lab", "test", "setup", "lint", "unit", "nbval", "browser", "bench", "clean"])
+@pytest.mark.parametrize(
+    "target", ["lab", "test", "setup", "lint", "unit", "nbval", "browser", "strip", "bench", "clean"]
+)
 def test_help_lists_every_target(target: str) -> None:
-    listing = subprocess.run(["make", "--no-print-directory"], cwd=ROOT, check=True, capture_output=True, text=True)
-    assert f"make {target} " in listing.stdout
+    assert f"make {target} " in run_make().stdout

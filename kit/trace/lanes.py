@@ -6,6 +6,7 @@ without nesting; the common viewers drop those. Here they get rows of their own,
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -44,42 +45,61 @@ def depths(trace: Trace) -> Int32:
     heights = np.zeros((len(trace.lanes), int(sublane.max()) + 1), np.int32)
     np.maximum.at(heights, (trace.lane, sublane), depth + 1)
     above = np.cumsum(heights, axis=1, dtype=np.int32) - heights
-    return above[trace.lane, sublane] + depth
+    rows: Int32 = above[trace.lane, sublane] + depth
+    return rows
 
 
-def thin(trace: Trace, row: Int32, limit: int) -> Int64:
-    """Indices, ascending, of at most ``limit`` events that look like all of them from afar.
+class Level(NamedTuple):
+    """A trace as seen from afar: single events, and blocks that stand for several; columns of equal length."""
 
-    Time is cut into bins, and of the events of one lane and row that start in one bin the longest stays. As the events
-    of a row do not overlap, every event longer than a bin stays: a thinned picture is exact down to the bin.
+    start_ns: Int64
+    duration_ns: Int64
+    event: Int64  # index in the trace: of the event, or of the longest one of a block
+    weight: Int64  # how many events it stands for
+
+
+def every_event(trace: Trace) -> Level:
+    """The level that leaves nothing out."""
+    n = len(trace)
+    return Level(trace.start_ns, trace.duration_ns, np.arange(n, dtype=np.int64), np.ones(n, np.int64))
+
+
+def thin(trace: Trace, row: Int32, limit: int) -> Level:
+    """A level of at most ``limit`` parts, for pictures and copies of bounded size.
+
+    Time is cut into bins. Of the events that start in one bin of one row, those shorter than a bin become one block,
+    from the first one's start to the last one's end; the others stay themselves. So a level is exact down to a bin, no
+    busy time ever looks idle, and the weights add up to all events. Where the rows alone are more than the limit, it
+    holds the longest events only.
     """
     if len(trace) <= limit:
-        return np.arange(len(trace), dtype=np.int64)
+        return every_event(trace)
     offset = trace.start_ns - trace.start_ns.min()
-    wall = int(offset.max()) + 1
     strip = trace.lane.astype(np.int64) * (int(row.max()) + 1) + row
-    in_strips = np.lexsort((offset, strip))
-    _, strip = np.unique(strip[in_strips], return_inverse=True)
-    offset, duration = offset[in_strips], trace.duration_ns[in_strips]
-    bins = 0  # doubled for as long as the events fit; 0 when the rows alone are more than the limit
-    while (finer := max(1, 2 * bins)) <= limit and _runs(_cells(strip, offset, wall, finer)) <= limit:
-        bins = finer
+    order = np.lexsort((offset, strip))
+    rows, strip = np.unique(strip[order], return_inverse=True)
+    bins, cell = limit // (2 * len(rows)), np.zeros(0, np.int64)
     if not bins:
-        return np.sort(np.argsort(-trace.duration_ns, kind="stable")[:limit]).astype(np.int64)
-    cell = _cells(strip, offset, wall, bins)
-    longest_first = np.lexsort((-duration, cell))
-    _, winners = np.unique(cell, return_index=True)  # cells are sorted, so each one's first place holds after lexsort
-    return np.sort(in_strips[longest_first[winners]]).astype(np.int64)
+        return Level(*(column[np.argsort(-trace.duration_ns, kind="stable")[:limit]] for column in every_event(trace)))
+    while True:  # as fine as the limit allows, within a factor of two
+        finer = _cells(strip, offset[order], trace.duration_ns[order], bins)
+        if len(cell) and np.count_nonzero(np.diff(finer)) >= limit:
+            break
+        cell, bins = finer, 2 * bins
+    first = np.flatnonzero(np.diff(cell, prepend=-1))
+    start = trace.start_ns[order][first]
+    end = np.maximum.reduceat(trace.end_ns[order], first)
+    longest = order[np.lexsort((-trace.duration_ns[order], cell))[first]]
+    return Level(start, end - start, longest, np.diff(first, append=len(order)))
 
 
-def _cells(strip: Int64, offset: Int64, wall: int, bins: int) -> Int64:
-    """The bin of each event, numbered through all strips; ascending when events are sorted by strip and offset."""
-    return strip * bins + (offset / wall * bins).astype(np.int64)
+def _cells(strip: Int64, offset: Int64, duration: Int64, bins: int) -> Int64:
+    """Which part of the level each event goes into, ascending as the events are by strip and start.
 
-
-def _runs(values: Int64) -> int:
-    """How many different values an ascending column has."""
-    return int(np.count_nonzero(np.diff(values))) + 1
+    As the events of a strip do not overlap, one longer than a bin is the last to start in it, and the only such one.
+    """
+    width = (int(offset.max()) + 1) / bins
+    return 2 * (strip * bins + (offset / width).astype(np.int64)) + (duration >= width)
 
 
 def _pack_lane(start: Int64, end: Int64) -> tuple[Int32, Int32]:
@@ -98,14 +118,15 @@ def _open_before(start: Int64, end: Int64) -> Int32:
     instants = np.concatenate([[0], np.cumsum(start == end)])
     same_start = np.searchsorted(start, start, side="right")
     later_instants = instants[same_start] - instants[:-1]
-    return (np.arange(n) - (ended - later_instants)).astype(np.int32)
+    depth: Int32 = (np.arange(n) - (ended - later_instants)).astype(np.int32)
+    return depth
 
 
 def _nests(end: Int64, depth: Int32) -> bool:
     """Whether every event ends within the last one before it that is one level up: whether the lane is a call tree."""
     by_depth = np.argsort(depth, kind="stable")
     levels = np.split(by_depth, np.cumsum(np.bincount(depth))[:-1])
-    for parents, children in zip(levels[:-1], levels[1:], strict=True):
+    for parents, children in pairwise(levels):
         parent = parents[np.searchsorted(parents, children) - 1]
         if np.any(end[children] > end[parent]):
             return False
@@ -118,14 +139,19 @@ def _pack_overlapping(start: Int64, end: Int64) -> tuple[Int32, Int32]:
     depth = np.zeros(len(start), np.int32)
     open_ends: list[list[int]] = []  # per sub-lane, the ends of the events that are still open
     for i, (begins, ends) in enumerate(zip(start.tolist(), end.tolist(), strict=True)):
-        for lane, stack in enumerate(open_ends):
-            while stack and stack[-1] <= begins:
-                stack.pop()
-            if not stack or stack[-1] >= ends:
-                break
-        else:
-            lane, stack = len(open_ends), []
-            open_ends.append(stack)
-        sublane[i], depth[i] = lane, len(stack)
+        place = 0
+        while place < len(open_ends) and not _nests_in(open_ends[place], begins, ends):
+            place += 1
+        if place == len(open_ends):
+            open_ends.append([])
+        stack = open_ends[place]
+        sublane[i], depth[i] = place, len(stack)
         stack.append(ends)
     return sublane, depth
+
+
+def _nests_in(stack: list[int], begins: int, ends: int) -> bool:
+    """Close what has ended by ``begins``, and say whether an event until ``ends`` fits into what is still open."""
+    while stack and stack[-1] <= begins:
+        stack.pop()
+    return not stack or stack[-1] >= ends

@@ -17,7 +17,7 @@ from kit.views.palette import HATCHES, TILE, Look, ink, legend, look, mix
 _PAGE, _INK, _MUTED, _LINE, _BAND = "#ffffff", "#1a1a1a", "#5f6368", "#d0d4da", "#f1f3f5"
 _FONT = "font-family='system-ui, Helvetica, Arial, sans-serif' font-size='12'"
 _CHAR = 6.6  # pixels that a character of the 12-pixel font takes on average
-_BARS = 1000  # a picture this detailed stays near 100 kB
+_BARS = 2000  # a picture this detailed stays near 100 kB
 _LEGEND, _AXIS, _HEADER, _GAP = 24, 22, 26, 6
 
 
@@ -135,8 +135,8 @@ def _legend(trace: Trace) -> Iterator[str]:
     x = 12.0
     for label, style in legend(categories(trace), branches(trace)):
         yield _box(style, f"M{x:.0f} 6h14v12h-14z")
-        yield f"<text x='{x + 20:.0f}' y='16' fill='{_INK}'>{escape(_cut(label, 24))}</text>"
-        x += 36 + min(len(label), 24) * _CHAR
+        yield f"<text x='{x + 20:.0f}' y='16' fill='{_INK}'>{escape(_cut(label, 32))}</text>"
+        x += 36 + min(len(label), 32) * _CHAR
 
 
 def _axis(plan: _Plan) -> Iterator[str]:
@@ -146,14 +146,14 @@ def _axis(plan: _Plan) -> Iterator[str]:
         x = plan.x(i * step)
         yield f"<path d='M{x:.1f} {top - 4}V{plan.height - 4:.0f}' stroke='{_LINE}'/>"
         anchor = "end" if x > plan.right - 24 else "middle" if i else "start"
-        label = human(i * step) if i else "0"
+        label = _tick(i * step, step) if i else "0"
         yield f"<text x='{x:.1f}' y='{top - 8}' fill='{_MUTED}' text-anchor='{anchor}'>{label}</text>"
 
 
 def _headers(trace: Trace, plan: _Plan) -> Iterator[str]:
     for group in groups(trace):
         y = plan.headers[group.name]
-        name = group.name or f"{len(trace)} events in {len(trace.lanes)} lanes"
+        name = group.name or f"{len(trace):,} events in {len(trace.lanes)} lanes"
         start, end = plan.x(group.start_ns), plan.x(group.start_ns + group.wall_ns)
         yield f"<path d='M0 {y:.0f}h{plan.right + 12:.0f}v20h-{plan.right + 12:.0f}z' fill='{_BAND}'/>"
         yield f"<path d='M{start:.1f} {y + 20:.0f}H{end:.1f}' stroke='{_MUTED}' stroke-width='2'/>"
@@ -174,16 +174,17 @@ def _bars(trace: Trace, row: Int32, plan: _Plan) -> Iterator[str]:
     boxes: dict[Look, list[str]] = defaultdict(list)
     labels = []
     first = int(trace.start_ns.min())
-    for i in thin(trace, row, _BARS).tolist():
+    for start, duration, i, count in zip(*(column.tolist() for column in thin(trace, row, _BARS)), strict=True):
         name = trace.names[trace.name[i]]
         style = look(trace.categories[trace.category[i]], name, tasks)
-        start = int(trace.start_ns[i]) - first
-        x, end = plan.x(start), plan.x(start + int(trace.duration_ns[i]))
+        x, end = plan.x(start - first), plan.x(start - first + duration)
         y, w = plan.tops[trace.lane[i]] + float(row[i]) * plan.bar, max(0.6, end - x)
-        boxes[style].append(f"M{x:.1f} {y:.0f}h{w:.1f}v{plan.bar - 1:.0f}h-{w:.1f}z")
-        if plan.bar >= 14 and w > 30:
+        inset = plan.bar / 6 if count > 1 else 0.0  # a block of several events is lower than an event
+        boxes[style].append(f"M{x:.1f} {y + inset:.0f}h{w:.1f}v{plan.bar - 1 - 2 * inset:.0f}h-{w:.1f}z")
+        room = int((w - 8) / _CHAR)
+        text = name if len(name) <= room else _cut(name.rsplit("::", 1)[-1], room)  # "aten::" says the least
+        if count == 1 and plan.bar >= 14 and len(text) >= min(4, len(name)):
             fill = mix(style.colour, _PAGE, style.strength)
-            text = _cut(name, int((w - 8) / _CHAR))
             plate = f"M{x + 2:.1f} {y + 2:.0f}h{len(text) * _CHAR + 3:.0f}v13h-{len(text) * _CHAR + 3:.0f}z"
             labels.append(f"<path d='{plate}' fill='{fill}'/>" if style.hatch else "")
             labels.append(f"<text x='{x + 4:.1f}' y='{y + 13:.0f}' fill='{ink(fill)}'>{escape(text)}</text>")
@@ -206,6 +207,12 @@ def _box(style: Look, path: str) -> str:
 
 def _cut(text: str, length: int) -> str:
     return text if len(text) <= length else text[: max(0, length - 1)] + "…"
+
+
+def _tick(ns: float, step: float) -> str:
+    """A position in the unit of the step, which is round in it: ``200 µs``, ``1,500 µs``, ``2 ms``."""
+    unit, size = next((u, s) for u, s in (("s", 1e9), ("ms", 1e6), ("µs", 1e3), ("ns", 1)) if step >= s)
+    return f"{ns / size:,.0f} {unit}"
 
 
 def _round_step(least: float) -> float:

@@ -7,6 +7,7 @@
 const AXIS = 26, HEADER = 28, ROW = 20, GAP = 8; // heights in CSS pixels
 const PAD = 12, MAX_LABEL = 220, MAX_HEIGHT = 640, MIN_SPAN = 20; // pixels, pixels, pixels, nanoseconds
 const HATCH_TILE = 8;
+const LONGEST = 300; // characters of a name that are measured and shown
 
 const STYLE = `
 .kit-timeline { --page: var(--jp-layout-color0, #fff); --band: var(--jp-layout-color2, #eef0f2);
@@ -56,12 +57,11 @@ function human(ns) {
   return `${Math.round(ns)} ns`;
 }
 
-/** A position for people, with all the digits that a step of the axis (ns) needs: "12.35 ms" when it is 0.05 ms. */
-function position(ns, step) {
-  const [unit, size] = [["s", 1e9], ["ms", 1e6], ["µs", 1e3], ["ns", 1]].find(([, size]) => step >= size / 10) ?? ["ns", 1];
+/** A position for people in the unit of `scale`, with all the digits that a step (ns) needs: "12.35 ms". */
+function position(ns, step, scale = step) {
+  const [unit, size] = [["s", 1e9], ["ms", 1e6], ["µs", 1e3]].find(([, size]) => scale >= size) ?? ["ns", 1];
   const digits = Math.max(0, -Math.floor(Math.log10(step / size) + 1e-9));
-  const text = (ns / size).toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
-  return `${text} ${unit}`;
+  return `${(ns / size).toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits })} ${unit}`;
 }
 
 /** The first place in [low, high) whose value is above (or, with `orEqual`, at least) the key; else high. */
@@ -93,12 +93,12 @@ function luminance(fill) {
 
 function readColumns(meta, buffers) {
   // A DataView may start anywhere in its message, a typed array only at a multiple of its item size: copy.
-  const arrays = [Uint32Array, Float64Array, Float64Array, Uint32Array, Uint32Array].map((Type, i) => {
+  const arrays = [Uint32Array, Float64Array, Float64Array, Uint32Array, Uint32Array, Uint32Array].map((Type, i) => {
     const { buffer, byteOffset, byteLength } = buffers[i];
     return new Type(buffer.slice(byteOffset, byteOffset + byteLength));
   });
-  const [first, start, duration, kind, index] = arrays;
-  return { ...meta, first, start, duration, kind, index };
+  const [first, start, duration, kind, index, weight] = arrays; // weight: how many events a part of the copy stands for
+  return { ...meta, first, start, duration, kind, index, weight };
 }
 
 // A notebook may show one widget several times. Each view gets a model object of its own, but the copy is the same
@@ -174,7 +174,6 @@ class View {
     this.root.dataset.events = data.count; // how many can be drawn: the whole trace, or its thinned copy
     this.stage.setAttribute("aria-label", `${data.summary}. W and S zoom, A and D pan, F fits, arrows walk the events.`);
     this.fillTable();
-    this.restyle();
     this.resize();
     this.describe();
   }
@@ -210,7 +209,7 @@ class View {
     });
     const sizes = new ResizeObserver(() => this.resize());
     sizes.observe(this.root);
-    const themes = new MutationObserver(() => (this.restyle(), this.redraw()));
+    const themes = new MutationObserver(() => this.resize());
     themes.observe(document.body, { attributeFilter: ["data-jp-theme-light", "data-jp-theme-name", "class"] });
     this.undo.push(() => sizes.disconnect(), () => themes.disconnect());
   }
@@ -237,12 +236,14 @@ class View {
     this.legend.replaceChildren(...this.data.legend.map(([label, ...look]) => this.legendKey(label, this.paint(look))));
   }
 
+  /** The colours of one look on this page; `thin` is for what is too narrow to show a pale fill. */
   paint([colour, strength, hatch]) {
     const fill = blend(colour, this.theme.page, strength);
     const light = luminance(fill) > 0.179;
     const ink = light ? "#000000" : "#ffffff";
     const edge = blend(fill, light ? "#000000" : "#ffffff", 0.72);
-    return { fill, ink, edge, hatch: hatch ? this.hatch(hatch, ink) : null };
+    const thin = blend(colour, this.theme.page, Math.min(1, strength + 0.3));
+    return { fill, thin, ink, edge, hatch: hatch ? this.hatch(hatch, ink) : null };
   }
 
   hatch(path, ink) {
@@ -295,6 +296,8 @@ class View {
   // ---- geometry ----
 
   resize() {
+    if (!this.root.isConnected) return; // Jupyter renders first and attaches later; the size observer calls again
+    this.restyle();
     const width = Math.max(320, this.root.clientWidth);
     const { height } = this.layout;
     const scale = window.devicePixelRatio || 1;
@@ -325,7 +328,10 @@ class View {
 
   measure(text) {
     let width = this.widths.get(text);
-    if (width === undefined) this.widths.set(text, (width = this.pen.measureText(text.slice(0, 300)).width));
+    if (width !== undefined) return width;
+    if (this.widths.size > 20_000) this.widths.clear();
+    width = this.pen.measureText(text.slice(0, LONGEST)).width;
+    this.widths.set(text, width);
     return width;
   }
 
@@ -333,8 +339,10 @@ class View {
   fit(text, room) {
     const width = this.measure(text);
     if (width <= room) return text;
-    const length = Math.floor((Math.min(text.length, 300) * (room - 12)) / width);
-    return length >= 3 ? text.slice(0, length) + "…" : "";
+    const part = (length) => text.slice(0, length) + "…";
+    let length = Math.floor((Math.min(text.length, LONGEST) * (room - 12)) / width);
+    while (length >= 3 && this.measure(part(length)) > room) length--;
+    return length >= 3 ? part(length) : "";
   }
 
   span() {
@@ -432,6 +440,7 @@ class View {
     if (!action) return;
     event.preventDefault();
     event.stopPropagation();
+    this.point(-1); // what was under the pointer may move away
     action();
   }
 
@@ -505,13 +514,16 @@ class View {
   }
 
   facts(place) {
-    const { start, duration, kind, kinds } = this.data;
+    const { start, duration, kind, kinds, weight } = this.data;
     const [name, category] = kinds[kind[place]];
+    const step = Math.max(1, 10 ** Math.floor(Math.log10(Math.max(duration[place], 1) / 10)));
+    const cut = name.length > LONGEST ? name.slice(0, LONGEST) + "…" : name;
+    const several = weight[place] > 1 ? `${weight[place].toLocaleString("en")} events, the longest: ` : "";
     const { lane } = this.bandOf(this.rowOf(place));
     return {
-      name: name.length > 400 ? name.slice(0, 400) + "…" : name,
+      name: several + cut,
       where: lane.group ? `${lane.group} · ${lane.label}` : lane.label,
-      when: `starts at ${position(start[place], Math.max(1, 10 ** Math.floor(Math.log10(Math.max(duration[place], 1) / 10))))}`,
+      when: `starts at ${position(start[place], step, start[place])}`,
       length: `takes ${human(duration[place])}`,
       category: category || "no category",
     };
@@ -521,7 +533,8 @@ class View {
   describe() {
     const place = this.selectedPlace();
     const { count, total } = this.data;
-    const partial = `Showing ${count.toLocaleString("en")} of ${total.toLocaleString("en")} events: the copy kept with the notebook.`;
+    const [parts, events] = [count, total].map((n) => n.toLocaleString("en"));
+    const partial = `The copy kept with the notebook: ${parts} parts stand for ${events} events.`;
     let text = count < total ? partial : "Click an event, or use the arrow keys, to select it.";
     if (place >= 0) {
       const { name, where, when, length, category } = this.facts(place);
@@ -543,7 +556,7 @@ class View {
     const box = this.root.getBoundingClientRect();
     const [x, y] = [event.clientX - box.left + 14, event.clientY - box.top + 14];
     this.tip.style.left = `${Math.max(0, x + this.tip.offsetWidth > box.width ? x - 28 - this.tip.offsetWidth : x)}px`;
-    this.tip.style.top = `${y}px`;
+    this.tip.style.top = `${y + this.tip.offsetHeight > box.height ? Math.max(0, y - 28 - this.tip.offsetHeight) : y}px`;
   }
 
   cutLabelAt(x, y) {
@@ -569,6 +582,7 @@ class View {
 
   draw() {
     const { pen, theme, width, height } = this;
+    if (!theme) return; // not on a page yet
     const span = this.span();
     const scroll = this.stage.scrollTop;
     pen.setTransform(this.scale, 0, 0, this.scale, 0, 0);
@@ -583,7 +597,9 @@ class View {
     }
     const ticks = this.ticks(span);
     pen.fillStyle = theme.line;
+    pen.globalAlpha = 0.6;
     for (const [x] of ticks) pen.fillRect(Math.round(x), AXIS - 4, 1, height);
+    pen.globalAlpha = 1;
     const seen = this.layout.bands.filter(({ top, height: tall }) => top + tall > scroll && top < scroll + height);
     for (const band of seen) if (band.header) this.drawHeader(band, band.top - scroll, span);
     pen.save();
@@ -649,7 +665,7 @@ class View {
   }
 
   drawRow(row, y, { begin, end, perNs }) {
-    const { first, start, duration, kind, kinds } = this.data;
+    const { first, start, duration, kind, kinds, weight } = this.data;
     const last = first[row + 1];
     const [low, high] = [this.left - 4, this.right + 4];
     let i = bisect(start, begin, first[row], last);
@@ -662,6 +678,11 @@ class View {
       const look = this.looks[kinds[kind[i]][2]];
       if (wide >= 1) {
         flush();
+        if (weight[i] > 1) {
+          this.drawCrowd({ look, from: x, to: x + wide }, y);
+          i++;
+          continue;
+        }
         const from = Math.max(low, x);
         this.drawBar(look, kinds[kind[i]][0], from, y, Math.min(high, x + wide) - from);
         i++;
@@ -681,7 +702,7 @@ class View {
   }
 
   drawCrowd({ look, from, to }, y) {
-    this.pen.fillStyle = look.fill;
+    this.pen.fillStyle = look.thin;
     this.pen.fillRect(from, y + 3, to - from, ROW - 7); // lower than a bar: these are events too thin to tell apart
   }
 
@@ -690,26 +711,30 @@ class View {
     const grid = this.scale;
     const from = Math.round(x * grid) / grid;
     const size = Math.max(1, Math.round((x + wide) * grid) / grid - from);
-    pen.fillStyle = look.fill;
+    if (size < 4) {
+      pen.fillStyle = look.thin;
+      pen.fillRect(from, y, size, ROW - 1);
+      return;
+    }
+    pen.fillStyle = look.edge; // two rectangles draw faster than one with a stroke
     pen.fillRect(from, y, size, ROW - 1);
-    if (size < 4) return;
+    pen.fillStyle = look.fill;
+    pen.fillRect(from + 1, y + 1, size - 2, ROW - 3);
     if (look.hatch) {
       pen.fillStyle = look.hatch;
-      pen.fillRect(from, y, size, ROW - 1);
+      pen.fillRect(from + 1, y + 1, size - 2, ROW - 3);
     }
-    pen.strokeStyle = look.edge;
-    pen.lineWidth = 1;
-    pen.strokeRect(from + 0.5, y + 0.5, size - 1, ROW - 2);
-    const left = Math.max(from, this.left) + 5;
-    const room = Math.min(from + size, this.right) - left - 4;
-    const text = room > 16 ? this.fit(name, room) : "";
+    const left = Math.max(from, this.left) + 4;
+    const room = Math.min(from + size, this.right) - left - 3;
+    const whole = this.measure(name) <= room;
+    const text = whole ? name : room > 20 ? this.fit(name.slice(name.lastIndexOf("::") + 1).replace(/^:/, ""), room) : "";
     if (!text) return;
     if (look.hatch) {
       pen.fillStyle = look.fill; // a plate, so that the hatch does not run through the letters
       pen.fillRect(left - 3, y + 2, Math.min(room, this.measure(text)) + 6, ROW - 5);
     }
     pen.fillStyle = look.ink;
-    pen.fillText(text, left, y + ROW / 2, room);
+    pen.fillText(text, left, y + ROW / 2);
   }
 
   outline(place, colour, weight, { begin, perNs }) {

@@ -1,7 +1,7 @@
 """The timeline: every event of a trace, on a canvas that pans and zooms in the notebook.
 
 Synced widget state is saved whole into the notebook, so the columns of a large trace do not go there: the page asks for
-them, and one binary message brings them, 24 bytes an event. What is synced is a thinned copy of at most 300 kB, which
+them, and one binary message brings them, 28 bytes an event. What is synced is a thinned copy of at most 300 kB, which
 says how much it leaves out; a notebook reopened without its kernel draws that.
 """
 
@@ -15,17 +15,16 @@ from typing import Any
 import anywidget
 import numpy as np
 import traitlets
-from numpy.typing import NDArray
 
 from kit.errors import TraceError
 from kit.measure import Comparison
 from kit.trace.columns import Int32, Int64, Trace, stack
-from kit.trace.lanes import depths, thin
+from kit.trace.lanes import Level, depths, every_event, thin
 from kit.views.palette import Look, legend, look
 from kit.views.static import branches, categories, figure_svg, groups, human, table
 
 COPY_BYTES = 300_000  # the most that the synced copy may hold
-_COPY_EVENTS = 6_000  # 144 kB of columns; the names come on top
+_COPY_EVENTS = 6_000  # 168 kB of columns; the names come on top
 _TABLE_ROWS, _TABLE_NAME = 200, 120  # of the table twin on the page; :meth:`Timeline.table` cuts nothing
 
 
@@ -60,7 +59,7 @@ class Timeline(anywidget.AnyWidget):
 
     def _answer(self, _widget: object, content: Any, _buffers: object) -> None:
         if isinstance(content, dict) and content.get("ask") == "columns":
-            full = columns(self.trace, self._row, np.arange(len(self.trace)))
+            full = columns(self.trace, self._row, every_event(self.trace))
             self.send({"columns": {k: v for k, v in full.items() if k != "buffers"}}, full["buffers"])
 
     @traitlets.validate("view")
@@ -71,7 +70,7 @@ class Timeline(anywidget.AnyWidget):
         return begin, end
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        data, metadata = super()._repr_mimebundle_(**kwargs)
+        data, metadata = super()._repr_mimebundle_(**kwargs) or ({}, {})
         return {**data, "text/plain": repr(self), "image/svg+xml": figure_svg(self.trace)}, metadata
 
     def __repr__(self) -> str:
@@ -88,20 +87,20 @@ def thinned(trace: Trace, row: Int32) -> dict[str, Any]:
         limit //= 2
 
 
-def columns(trace: Trace, row: Int32, keep: NDArray[np.int64]) -> dict[str, Any]:
-    """What timeline.js reads: where things go and how they look as JSON, and the kept events as four binary columns.
+def columns(trace: Trace, row: Int32, level: Level) -> dict[str, Any]:
+    """What timeline.js reads: where things go and how they look as JSON, and the events of a level as binary columns.
 
-    Events are sorted by lane, row and start, so that a row is a slice. ``buffers`` are, little-endian: the first event
-    of each row (uint32, and the end of the last); then per event the start (float64, ns from the trace's start, exact),
-    the duration (float64, ns), its kind (uint32, of ``kinds``) and its index in the trace (uint32).
+    They are sorted by lane, row and start, so that a row is a slice. ``buffers`` are, little-endian: the first place of
+    each row (uint32, and the end of the last); then per event the start (float64, ns from the trace's start, exact),
+    the duration (float64, ns), its kind (uint32, of ``kinds``), its index in the trace and its weight (uint32 each).
     """
     heights = np.ones(len(trace.lanes), np.int64)  # a lane without events keeps an empty row
     np.maximum.at(heights, trace.lane, row + 1)
-    strip = (np.cumsum(heights) - heights)[trace.lane[keep]] + row[keep]
-    order = np.lexsort((trace.start_ns[keep], strip))
-    keep, strip = keep[order], strip[order]
-    first = np.searchsorted(strip, np.arange(int(heights.sum()) + 1))
-    kinds, kind = _kinds(trace, keep)
+    strip = (np.cumsum(heights) - heights)[trace.lane[level.event]] + row[level.event]
+    order = np.lexsort((level.start_ns, strip))
+    level = Level(*(column[order] for column in level))
+    first = np.searchsorted(strip[order], np.arange(int(heights.sum()) + 1))
+    kinds, kind = _kinds(trace, level.event)
     start = int(trace.start_ns.min()) if len(trace) else 0
     wall = int(trace.end_ns.max()) - start if len(trace) else 0
     looks, places = _numbered(look for _, _, look in kinds)
@@ -111,7 +110,7 @@ def columns(trace: Trace, row: Int32, keep: NDArray[np.int64]) -> dict[str, Any]
     ]
     return {
         "total": len(trace),
-        "count": len(keep),
+        "count": len(level.event),
         "wall": wall,
         "summary": f"Timeline of {len(trace)} events in {len(trace.lanes)} lanes, {human(wall)} long",
         "lanes": lanes,
@@ -122,17 +121,16 @@ def columns(trace: Trace, row: Int32, keep: NDArray[np.int64]) -> dict[str, Any]
         "table": [_table_row(line) for line in table(trace)[:_TABLE_ROWS]],
         "buffers": [
             first.astype("<u4").tobytes(),
-            (trace.start_ns[keep] - start).astype("<f8").tobytes(),
-            trace.duration_ns[keep].astype("<f8").tobytes(),
-            kind.astype("<u4").tobytes(),
-            keep.astype("<u4").tobytes(),
+            (level.start_ns - start).astype("<f8").tobytes(),
+            level.duration_ns.astype("<f8").tobytes(),
+            *(column.astype("<u4").tobytes() for column in (kind, level.event, level.weight)),
         ],
     }
 
 
-def _kinds(trace: Trace, keep: Int64) -> tuple[list[tuple[str, str, Look]], Int64]:
-    """The different (name, category) pairs of the kept events, with their looks, and the pair of each event."""
-    key = trace.category[keep].astype(np.int64) * max(1, len(trace.names)) + trace.name[keep]
+def _kinds(trace: Trace, events: Int64) -> tuple[list[tuple[str, str, Look]], Int64]:
+    """The different (name, category) pairs of these events, with their looks, and the pair of each event."""
+    key = trace.category[events].astype(np.int64) * max(1, len(trace.names)) + trace.name[events]
     pairs, kind = np.unique(key, return_inverse=True)
     tasks = branches(trace)
     kinds = []

@@ -4,11 +4,12 @@ import base64
 import json
 from pathlib import Path
 
-import kit.views.timeline
 import numpy as np
 import pytest
+
+import kit.views.timeline
 from kit.trace.columns import Event, Lane, Trace, stack
-from kit.trace.lanes import depths
+from kit.trace.lanes import depths, every_event
 from kit.views.timeline import columns, thinned
 
 pytest.importorskip("playwright")
@@ -24,7 +25,8 @@ THEMES = {
 }
 
 # A stand-in for the model that anywidget hands to `render`, and two views of it when asked for.
-PAGE = """<!doctype html><meta charset="utf-8"><style>body { THEME; margin: 16px; background: var(--jp-layout-color0) }</style>
+PAGE = """<!doctype html><meta charset="utf-8"><style>
+body { THEME; margin: 16px; background: var(--jp-layout-color0) }</style>
 <body data-jp-theme-light="true"><div id="one"></div><div id="two"></div>
 <script type="module">
 import timeline from "./timeline.js";
@@ -43,9 +45,17 @@ window.model = {
   save_changes() { window.saves += 1; },
   send(message) { window.asked.push(message); },
 };
-window.answer = (full) => { const { buffers, ...meta } = unpack(full); emit("msg:custom", { columns: meta }, buffers); };
+window.answer = (full) => {
+  const { buffers, ...meta } = unpack(full);
+  emit("msg:custom", { columns: meta }, buffers);
+};
 window.listening = () => Object.values(listeners).flat().length;
-window.mount = (id) => timeline.render({ model: window.model, el: document.getElementById(id) });
+window.mount = (id) => { // as in JupyterLab: rendered first, attached to the page later
+  const el = document.createElement("div");
+  const close = timeline.render({ model: window.model, el });
+  document.getElementById(id).append(el);
+  return close;
+};
 window.close_one = window.mount("one");
 window.ready = true;
 </script>"""
@@ -238,7 +248,7 @@ def test_hover_says_what_an_event_is(page, screenshots):
     tip = page.locator(".tip")
     tip.wait_for(state="visible")
     lines = tip.locator("div").all_text_contents()
-    assert lines == ["temporal", "threads · worker 1", "starts at 0.3 ms", "takes 7.10 ms", "task"]
+    assert lines == ["temporal", "threads · worker 1", "starts at 300 µs", "takes 7.10 ms", "task"]
     page.screenshot(path=screenshots / "timeline-hover.png")
     page.mouse.move(2, 2)
     tip.wait_for(state="hidden")
@@ -248,7 +258,7 @@ def test_a_click_selects_and_the_arrows_walk(page, comparison):
     lane = lanes(page)[0]
     page.mouse.click(*at(page, lane, 0.2, row=2))
     assert comparison.names[comparison.name[selected(page)]] == "spatial"
-    assert page.locator(".details").text_content().startswith("spatial: sequential · caller, starts at 0.2")
+    assert page.locator(".details").text_content().startswith("spatial: sequential · caller, starts at 200 µs")
     walked = []
     for key in ("ArrowRight", "ArrowRight", "ArrowLeft", "ArrowUp", "ArrowUp", "ArrowUp"):
         page.keyboard.press(key)
@@ -311,10 +321,10 @@ def test_the_copy_is_drawn_until_the_columns_come(chromium):
     root = page.locator(".kit-timeline")
     assert page.evaluate("window.asked") == [{"ask": "columns"}]
     assert int(root.get_attribute("data-events")) <= 6000
-    assert "of 50,001 events" in page.locator(".details").text_content()
+    assert "stand for 50,001 events" in page.locator(".details").text_content()
     before = [coloured_pixels(page, lane) for lane in lanes(page)]
     assert min(before) > 0
-    full = columns(trace, depths(trace), np.arange(len(trace)))
+    full = columns(trace, depths(trace), every_event(trace))
     page.evaluate("(full) => window.answer(full)", json.loads(as_json(full)))
     settle(page)
     assert root.get_attribute("data-events") == "50001"
@@ -374,7 +384,9 @@ def test_a_change_of_theme_repaints(page):
 def test_it_follows_the_width_of_its_cell(page):
     before = lanes(page)[0]["width"]
     page.set_viewport_size({"width": 700, "height": 700})
-    page.wait_for_function(f"JSON.parse(document.querySelector('.kit-timeline').dataset.lanes)[0].width === {before - 300}")
+    page.wait_for_function(
+        f"JSON.parse(document.querySelector('.kit-timeline').dataset.lanes)[0].width === {before - 300}"
+    )
 
 
 def test_many_lanes_scroll_below_the_axis(chromium):
@@ -394,8 +406,8 @@ def test_many_lanes_scroll_below_the_axis(chromium):
 def test_an_empty_trace_says_so(chromium):
     page = show(chromium, Trace.build([]))
     assert "Timeline of 0 events" in page.locator(".stage").get_attribute("aria-label")
-    dark = "() => document.querySelector('.stage canvas').getContext('2d').getImageData(0, 0, 400, 26).data.some((v) => v < 200)"
-    assert page.evaluate(dark)
+    pixels = "document.querySelector('.stage canvas').getContext('2d').getImageData(0, 0, 400, 26).data"
+    assert page.evaluate(f"{pixels}.some((value) => value < 200)")  # its message stands there
     page.locator(".stage").focus()
     for key in ("f", "w", "ArrowRight", "ArrowDown"):
         page.keyboard.press(key)

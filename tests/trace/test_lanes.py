@@ -1,8 +1,10 @@
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+
 from kit.trace.columns import Event, Lane, Trace
 from kit.trace.lanes import _pack_lane, _pack_overlapping, depths, pack, thin
 
@@ -27,7 +29,7 @@ def call_trees(draw):
 
     def grow(start, end, budget):
         cuts = sorted(draw(st.lists(st.integers(start, end), max_size=4)))
-        for left, right in zip(cuts[:-1], cuts[1:], strict=True):
+        for left, right in pairwise(cuts):
             spans.append((0, left, right - left))
             if budget:
                 grow(left, right, budget - 1)
@@ -104,23 +106,38 @@ def test_rows_do_not_depend_on_the_order_of_the_columns():
 
 def test_an_empty_trace_has_no_rows():
     assert depths(trace_of()).tolist() == []
-    assert thin(trace_of(), np.zeros(0, np.int32), 10).tolist() == []
+    assert thin(trace_of(), np.zeros(0, np.int32), 10).event.tolist() == []
 
 
-@given(traces, st.integers(1, 50))
-def test_a_thinned_copy_keeps_the_limit_and_the_longest_event_of_the_trace(trace, limit):
-    kept = thin(trace, depths(trace), limit)
-    assert len(kept) <= limit
-    assert len(kept) == len(trace) or len(kept) >= 1
-    assert sorted(set(kept.tolist())) == kept.tolist()
-    if len(trace):
-        assert trace.duration_ns[kept].max() == trace.duration_ns.max()
+@given(traces, st.integers(0, 50))
+def test_a_level_stays_in_its_limit_and_hides_no_busy_time(trace, limit):
+    row = depths(trace)
+    level = thin(trace, row, limit)
+    assert len(level.event) <= limit or len(trace) == 0
+    strips = trace.lane * 1000 + row
+    if limit < 2 * len(np.unique(strips)):
+        return  # too few parts for a bin per row: the longest events only
+    assert level.weight.sum() == len(trace)
+    for strip in np.unique(strips):
+        inside = strips[level.event] == strip
+        start, end = level.start_ns[inside], (level.start_ns + level.duration_ns)[inside]
+        assert (np.diff(start) >= 0).all()
+        assert (end[:-1] <= start[1:]).all()  # parts of a row do not overlap either
+        for i in np.flatnonzero(strips == strip):
+            assert ((start <= trace.start_ns[i]) & (trace.end_ns[i] <= end)).any()
 
 
-def test_a_thinned_copy_keeps_every_event_longer_than_its_bins_and_every_row():
-    short = [(0, 10 * i, 1) for i in range(10_000)]
+def test_a_level_keeps_long_events_as_they_are_and_names_a_block_by_its_longest():
+    short = [(0, 10 * i, 1 + (i == 5_003)) for i in range(10_000)]
     long = [(1, 20_000 * i, 15_000) for i in range(5)]
     trace = trace_of(*short, *long)
-    kept = thin(trace, depths(trace), 100)
-    assert (trace.duration_ns[kept] == 15_000).sum() == 5
-    assert (trace.duration_ns[kept] == 1).sum() >= 30
+    level = thin(trace, depths(trace), 100)
+    assert (level.duration_ns[level.weight == 1] == 15_000).sum() == 5
+    blocks = level.weight > 1
+    assert level.weight[blocks].sum() == 10_000
+    assert trace.duration_ns[level.event[blocks]].max() == 2
+
+
+def test_with_more_rows_than_parts_a_level_is_the_longest_events():
+    trace = trace_of(*((0, 0, 100 - i) for i in range(50)))
+    assert thin(trace, depths(trace), 3).duration_ns.tolist() == [100, 99, 98]

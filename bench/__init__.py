@@ -1,0 +1,1 @@
+"""The kit against the plain code that one would write without it."""

@@ -1,0 +1,148 @@
+"""What every executor promises: results in order, the caller's context, and errors that name their branch."""
+
+import contextvars
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from kit import spans
+from kit.errors import TaskError
+from kit.executors import Executor, Sequential, Task, Threads, current, use
+
+MAKERS = {"sequential": Sequential, "threads": lambda: Threads(2), "one thread": lambda: Threads(1)}
+
+
+@pytest.fixture(params=MAKERS)
+def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
+    with MAKERS[request.param]() as made:
+        yield made
+
+
+def fail() -> None:
+    raise ZeroDivisionError("on purpose")
+
+
+def run(executor: Executor, *calls) -> list:
+    return executor.run([Task(f"task {i}", call) for i, call in enumerate(calls)])
+
+
+def test_results_come_in_the_order_of_the_tasks(executor: Executor) -> None:
+    waits = [0.02, 0.0, 0.01, 0.0]
+    assert executor.run([Task("t", lambda i, w: time.sleep(w) or i, (i, w)) for i, w in enumerate(waits)]) == [
+        0,
+        1,
+        2,
+        3,
+    ]
+    assert executor.run([]) == []
+
+
+def test_an_error_names_the_branch_and_keeps_the_original_with_its_traceback(executor: Executor) -> None:
+    with pytest.raises(TaskError, match=r"branch 'task 1' raised ZeroDivisionError: on purpose") as caught:
+        run(executor, lambda: 1, fail, lambda: 3)
+    assert caught.value.task == "task 1"
+    cause = caught.value.__cause__
+    assert isinstance(cause, ZeroDivisionError)
+    assert traceback.extract_tb(cause.__traceback__)[-1].name == "fail"
+
+
+def test_siblings_have_ended_when_an_error_arrives(executor: Executor) -> None:
+    running = []
+
+    def slow() -> None:
+        running.append(1)
+        time.sleep(0.1)
+        running.pop()
+
+    with pytest.raises(TaskError):
+        run(executor, slow, fail, slow)
+    assert running == []
+
+
+def test_after_an_error_the_executor_still_works(executor: Executor) -> None:
+    with pytest.raises(TaskError):
+        run(executor, fail)
+    assert run(executor, lambda: 1) == [1]
+
+
+def test_of_several_errors_the_first_branchs_is_raised(executor: Executor) -> None:
+    with pytest.raises(TaskError, match="task 0"):
+        run(executor, lambda: time.sleep(0.02) or fail(), fail)
+
+
+@pytest.mark.parametrize("inference", [False, True])
+@pytest.mark.parametrize("grad", [False, True])
+def test_torchs_modes_follow_into_the_tasks(executor: Executor, inference: bool, grad: bool) -> None:
+    with torch.inference_mode(inference), torch.set_grad_enabled(grad):
+        modes = run(executor, lambda: (torch.is_inference_mode_enabled(), torch.is_grad_enabled()))
+    assert modes == [(inference, grad)]
+    assert run(executor, torch.is_grad_enabled, torch.is_inference_mode_enabled) == [True, False]
+
+
+def test_autocast_follows_into_the_tasks_and_leaves_no_trace(executor: Executor) -> None:
+    x = torch.ones(2, 2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert run(executor, lambda: (x @ x).dtype) == [torch.bfloat16]
+    assert run(executor, lambda: (x @ x).dtype, torch.is_autocast_enabled) == [torch.float32, False]
+
+
+def test_context_variables_follow_into_the_tasks_and_do_not_come_back(executor: Executor) -> None:
+    variable = contextvars.ContextVar("variable", default=0)
+    token = variable.set(7)
+    assert run(executor, variable.get, variable.get) == [7, 7]
+    variable.reset(token)
+    assert run(executor, variable.get) == [0]
+
+
+def test_one_span_per_task_on_the_thread_that_ran_it(executor: Executor) -> None:
+    with spans.collect() as log:
+        threads = run(executor, threading.get_native_id, threading.get_native_id)
+    found = sorted((span.name, span.category, span.thread) for span in log.spans)
+    assert found == [("task 0", "task", threads[0]), ("task 1", "task", threads[1])]
+    assert all(span.start_ns <= span.end_ns for span in log.spans)
+    run(executor, lambda: 1)
+    assert len(log.spans) == 2  # nothing collects any more
+
+
+def test_a_failing_task_leaves_its_span(executor: Executor) -> None:
+    with spans.collect() as log, pytest.raises(TaskError):
+        run(executor, fail)
+    assert [span.name for span in log.spans] == ["task 0"]
+
+
+def test_tasks_inside_tasks_do_not_deadlock(executor: Executor) -> None:
+    """More of them than the pool has threads, three deep."""
+
+    def nest(depth: int) -> int:
+        return 1 if depth == 0 else sum(run(executor, *[lambda: nest(depth - 1)] * 4))
+
+    result: list[int] = []
+    thread = threading.Thread(target=lambda: result.append(nest(3)), daemon=True)  # a deadlock must not hang the tests
+    thread.start()
+    thread.join(20)
+    assert result == [64]
+
+
+def test_a_nested_error_names_the_way_to_it(executor: Executor) -> None:
+    with pytest.raises(TaskError, match=r"'task 0' raised TaskError: branch 'task 1' raised ZeroDivisionError"):
+        run(executor, lambda: run(executor, lambda: 1, fail))
+
+
+def test_closing_twice_is_harmless(executor: Executor) -> None:
+    run(executor, lambda: 1)
+    executor.close()
+    executor.close()
+
+
+def test_the_innermost_use_decides() -> None:
+    outer, inner = Sequential(), Threads(1)
+    assert current() is None
+    with use(outer):
+        with use(inner):
+            assert current() is inner
+        assert current() is outer
+    assert current() is None

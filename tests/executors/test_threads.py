@@ -1,0 +1,78 @@
+"""Threads alone: that they are threads, their share of the cores, and what an interrupt leaves behind."""
+
+import signal
+import threading
+import time
+from concurrent.futures import Future, wait
+
+import pytest
+import torch
+
+from kit.executors import Task, Threads
+
+
+def workers() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name.startswith("worker")}
+
+
+def interrupt() -> None:
+    """As the stop button does: SIGINT to the main thread, wherever it waits."""
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+
+def test_tasks_run_at_the_same_time() -> None:
+    barrier = threading.Barrier(3)
+    with Threads(3) as executor:
+        executor.run([Task("wait", barrier.wait, (20,))] * 3)  # one after the other, none would ever get past it
+
+
+def test_the_threads_outlive_a_call_and_end_with_the_executor() -> None:
+    with Threads(2) as executor:
+        barrier = threading.Barrier(2)
+        tasks = [Task("t", lambda: (barrier.wait(20), threading.get_ident())[1])] * 2
+        first, second = executor.run(tasks), executor.run(tasks)
+        assert set(first) == set(second)
+        assert threading.get_ident() not in first
+        assert len(workers()) == 2
+    assert not workers()
+
+
+@pytest.mark.parametrize("share", [1, 2, 3])
+def test_each_worker_has_its_share_and_the_caller_keeps_its_own(share: int) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(5)
+    try:
+        barrier = threading.Barrier(2)
+        with Threads(2, share) as executor:
+            shares = executor.run([Task("t", lambda: (barrier.wait(20), torch.get_num_threads())[1])] * 2)
+        assert shares == [share, share]
+        assert torch.get_num_threads() == 5
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="signals of one thread are POSIX")
+def test_an_interrupt_waits_for_what_runs_drops_what_waits_and_leaves_no_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ran: list[str] = []
+    waiting = threading.Event()
+
+    def announced_wait(futures: list[Future]) -> None:
+        waiting.set()
+        wait(futures)
+
+    def running() -> None:
+        waiting.wait(20)
+        interrupt()
+        time.sleep(0.1)
+        ran.append("running")
+
+    monkeypatch.setattr("kit.executors.threads.wait", announced_wait)
+    with Threads(1) as executor:
+        with pytest.raises(KeyboardInterrupt):
+            executor.run([Task("a", running), Task("b", ran.append, ("never begun",))])
+        assert ran == ["running"]
+        assert executor.run([Task("c", lambda: "still works")]) == ["still works"]
+    assert not workers()
+    assert ran == ["running"]

@@ -1,0 +1,113 @@
+"""Names into approaches, and what they refuse."""
+
+import pytest
+import torch
+from torch import nn
+
+from kit import approaches, hardware
+from kit.approaches import CATALOGUE, parse, split_names
+from kit.errors import KitError, UnavailableError, UnknownNameError
+from kit.executors import Sequential, Threads
+from kit.models import inception_block, two_stream
+from kit.regions import Branches, Concat
+
+CORES = hardware.detect().cores
+MODEL = Branches({"a": nn.Linear(1, 1), "b": nn.Linear(1, 1), "c": nn.Linear(1, 1)}, Concat(1)).eval()
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("threads", "threads"),
+        (" threads ( ) ", "threads"),
+        ("threads(workers=4)", "threads(workers=4)"),
+        (" threads( workers = 4,threads=1, )", "threads(workers=4, threads=1)"),
+    ],
+)
+def test_names_are_read_generously_and_written_one_way(text: str, name: str) -> None:
+    assert parse(text).name == name
+    assert parse(name) == parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "says"),
+    [
+        ("thread", UnknownNameError, r"no approach 'thread': did you mean 'threads'\? Known: sequential, threads"),
+        ("sequental", UnknownNameError, "did you mean 'sequential'"),
+        ("quantum", UnknownNameError, "Known: sequential, threads"),
+        ("threads(worker=2)", UnknownNameError, "no option of threads 'worker': did you mean 'workers'"),
+        ("sequential(workers=2)", UnknownNameError, "Known: threads"),
+        ("threads(cores=2)", UnknownNameError, "no option of threads 'cores'"),
+        ("threads(workers=0)", KitError, "workers must be a whole number of at least 1"),
+        ("threads(workers=-1)", KitError, "whole number"),
+        ("threads(workers=two)", KitError, "whole number"),
+        ("threads(workers=2.5)", KitError, "whole number"),
+        ("threads(workers=²)", KitError, "whole number"),
+        ("threads(workers)", KitError, "whole number"),
+        ("threads(workers=2", KitError, "cannot read the approach"),
+        ("", KitError, "cannot read the approach"),
+        ("two words", KitError, "cannot read the approach"),
+    ],
+)
+def test_what_is_no_approach_is_refused_with_the_near_names(text: str, error: type[KitError], says: str) -> None:
+    with pytest.raises(error, match=says):
+        parse(text)
+
+
+def test_names_in_a_row() -> None:
+    assert split_names("sequential, threads(workers=2, threads=1),threads,") == [
+        "sequential",
+        "threads(workers=2, threads=1)",
+        "threads",
+    ]
+
+
+@pytest.mark.parametrize("kind", CATALOGUE)
+def test_every_approach_says_what_it_is(kind: str) -> None:
+    assert parse(kind).about.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("name", "intra_op_threads"), [("sequential", CORES), ("sequential(threads=1)", 1), ("sequential(threads=3)", 3)]
+)
+def test_sequential_gives_its_operators_all_cores_or_as_many_as_asked(name: str, intra_op_threads: int) -> None:
+    with parse(name).prepare(MODEL) as runner:
+        assert isinstance(runner.executor, Sequential)
+        assert runner.intra_op_threads == intra_op_threads
+
+
+@pytest.mark.parametrize(
+    ("cores", "options", "workers", "share"),
+    [(8, {}, 3, 2), (2, {}, 2, 1), (1, {}, 1, 1), (8, {"workers": 16}, 16, 1), (8, {"workers": 2, "threads": 3}, 2, 3)],
+)
+def test_threads_share_the_cores(cores: int, options: dict[str, int], workers: int, share: int) -> None:
+    with approaches.threads(MODEL, cores, **options) as runner:
+        assert isinstance(runner.executor, Threads)
+        assert (runner.executor.workers, runner.executor.intra_op_threads) == (workers, share)
+        assert runner.intra_op_threads == cores  # the caller's, for what is outside of regions
+
+
+def test_the_widest_region_decides_how_many_threads() -> None:
+    with approaches.threads(nn.Sequential(inception_block(3), two_stream()), 8) as runner:
+        assert isinstance(runner.executor, Threads)
+        assert runner.executor.workers == 4
+
+
+def test_a_model_without_regions_has_nothing_for_threads() -> None:
+    with pytest.raises(KitError, match=r"Linear has no region.*kit\.Branches"):
+        parse("threads").prepare(nn.Linear(1, 1))
+    with parse("sequential").prepare(nn.Linear(1, 1)) as runner:
+        assert runner(torch.ones(1)).shape == (1,)
+
+
+def test_what_this_machine_cannot_do_is_refused_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = approaches._Entry(approaches.sequential, lambda machine: "it needs a GPU.")
+    monkeypatch.setitem(CATALOGUE, "streams", entry)
+    with pytest.raises(UnavailableError, match=r"streams cannot run here: it needs a GPU\."):
+        parse("streams").prepare(MODEL)
+
+
+def test_a_runner_runs_the_model_itself_and_says_how() -> None:
+    with parse("threads(workers=2, threads=1)").prepare(MODEL) as runner:
+        assert runner.model is MODEL
+        assert repr(runner) == f"Runner(Branches on Threads(workers=2, intra_op_threads=1), {CORES} intra-op threads)"

@@ -1,0 +1,95 @@
+"""Equality: what counts as the same output, and whether anyone would notice if it were not."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from kit.equality import RTOL, as_args, compare_outputs, deaf_inputs, shapes
+from kit.errors import MeasureError, ShapeError
+
+X = torch.tensor([1.0, -4.0])
+
+
+def test_the_tolerance_is_relative_to_the_largest_magnitude() -> None:
+    for error, equal in ((0.9 * RTOL * 4, True), (1.1 * RTOL * 4, False)):
+        found = compare_outputs(X, X + torch.tensor([error, 0.0]))
+        assert found.equal is equal
+        assert found.max_abs_error == pytest.approx(error, rel=1e-2)
+
+
+def test_every_tensor_of_a_nested_output_is_compared_at_its_own_scale() -> None:
+    output = {"scores": X * 1e6, "extra": (X, [X])}
+    moved = {"scores": X * 1e6, "extra": (X, [X + 0.1])}
+    assert compare_outputs(output, output) == (True, 0.0)
+    assert not compare_outputs(output, moved).equal
+
+
+@pytest.mark.parametrize(
+    ("baseline", "other", "equal"),
+    [
+        (torch.tensor([1, 2]), torch.tensor([1, 3]), False),
+        (torch.tensor([True]), torch.tensor([True]), True),
+        (torch.tensor([1 + 1j]), torch.tensor([1 + 2j]), False),
+        (torch.tensor([float("inf"), 1]), torch.tensor([float("inf"), 1]), True),
+        (torch.tensor([float("inf"), 1]), torch.tensor([2.0, 1]), False),
+        (torch.tensor([float("inf"), 1]), torch.tensor([float("-inf"), 1]), False),
+        (torch.tensor([float("inf"), 1]), torch.tensor([float("inf"), 2]), False),
+        (torch.tensor([1.0]), torch.tensor([float("inf")]), False),
+        (torch.empty(0), torch.empty(0), True),
+        (torch.zeros(3), torch.zeros(3), True),
+    ],
+)
+def test_integers_booleans_complex_numbers_infinities_and_nothing(baseline: Tensor, other: Tensor, equal: bool) -> None:
+    assert compare_outputs(baseline, other).equal is equal
+
+
+@pytest.mark.parametrize(
+    ("other", "error", "says"),
+    [
+        ((X,), ShapeError, r"structure: output against output\[0\]"),
+        ({"a": X}, ShapeError, r"output\['a'\]"),
+        (X[None], ShapeError, r"\(1, 2\).*\(2,\)"),
+        (X.double(), ShapeError, "float64.*float32"),
+        (X / 0 * 0, MeasureError, "NaN"),
+        ("text", MeasureError, "output is a str"),
+        (None, MeasureError, "output is a NoneType"),
+    ],
+)
+def test_outputs_that_cannot_be_compared(other: object, error: type, says: str) -> None:
+    with pytest.raises(error, match=says):
+        compare_outputs(X, other)
+
+
+def test_nan_in_the_baseline_is_refused_too() -> None:
+    with pytest.raises(MeasureError, match=r"output\[1\] holds NaN"):
+        compare_outputs((X, X * float("nan")), (X, X))
+
+
+@pytest.mark.parametrize(
+    ("call", "deaf"),
+    [
+        (lambda a, b: a + b, []),
+        (lambda a, b: a + 0 * b, [1]),
+        (lambda a, b: torch.ones(3), [0, 1]),
+        (lambda a, b: {"first": a, "second": [b]}, []),
+        (lambda a, b: a + 1e-6 * b, [1]),  # moves, but by less than the tolerance could tell
+    ],
+)
+def test_deaf_inputs(call, deaf: list[int]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(4, generator=generator), torch.randn(4, generator=generator)
+    before = [x.clone() for x in inputs]
+    assert deaf_inputs(call, inputs) == deaf
+    assert all(torch.equal(x, was) for x, was in zip(inputs, before, strict=True))
+
+
+def test_constant_and_single_inputs_are_moved_too_and_integers_are_left_alone() -> None:
+    assert deaf_inputs(lambda x: x, torch.zeros(3)) == []
+    assert deaf_inputs(lambda x: x, torch.ones(1)) == []
+    assert deaf_inputs(lambda index, x: x, (torch.tensor([1, 2]), torch.ones(3))) == []
+
+
+def test_inputs_as_arguments_and_in_words() -> None:
+    assert as_args(X) == (X,)
+    assert as_args([1, 2]) == (1, 2)
+    assert shapes((X, 3, torch.zeros(1, 2, dtype=torch.int64))) == "(2,) float32 on cpu, int, (1, 2) int64 on cpu"

@@ -1,0 +1,172 @@
+"""The command line: what it prints, writes and returns, without Jupyter and without plotly."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from kit import clips, load_trace
+from kit.__main__ import main
+
+ROOT = Path(__file__).parents[1]
+ABSENT = (
+    "IPython",
+    "ipykernel",
+    "ipywidgets",
+    "anywidget",
+    "jupyterlab",
+    "plotly",
+    "skimage",
+    "psutil",
+    "tqdm",
+)
+
+QUICK = ["inception-block", "--approaches", "sequential(threads=1)", "--rounds", "6"]
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, env=environment, timeout=120, check=False
+    )
+
+
+def check_contract(comparison: dict[str, Any], names: list[str]) -> None:
+    rows = comparison["approaches"]
+    assert [row["name"] for row in rows] == names
+    for row in rows:
+        assert {"name", "available", "reason", "median_ms", "ratio", "equal", "max_abs_error"} <= row.keys()
+        assert row["available"] is True
+        assert row["reason"] is None
+        assert row["median_ms"] > 0
+    for row in rows[1:]:
+        ratio = row["ratio"]
+        assert ratio.keys() == {"estimate", "low", "high"}
+        assert 0 < ratio["low"] <= ratio["estimate"] <= ratio["high"]
+        assert row["equal"] is True
+        assert 0 <= row["max_abs_error"] < 1e-3
+
+
+def test_compare_headless_with_json_and_traces(tmp_path: Path) -> None:
+    """In a process of its own, in which nothing of the lab can be imported."""
+    out, traces = tmp_path / "out.json", tmp_path / "deep" / "traces"
+    arguments = ["compare", "two-stream", "--approaches", "sequential,threads", "--rounds", "10"]
+    arguments += ["--json", str(out), "--traces", str(traces)]
+    done = python(
+        "-W",
+        "error",
+        "-c",
+        f"import sys; sys.modules.update(dict.fromkeys({ABSENT}))\n"
+        f"from kit.__main__ import main\n"
+        f"sys.exit(main({arguments}))",
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["approach", "sequential", "threads"]
+    comparison = json.loads(out.read_text())
+    assert comparison["workload"] == "two-stream"
+    assert comparison["rounds"] == 10
+    check_contract(comparison, ["sequential", "threads"])
+    assert {path.name for path in traces.iterdir()} == {"two-stream-sequential.json.gz", "two-stream-threads.json.gz"}
+    for path in traces.iterdir():
+        names = list(load_trace(path).events())
+        assert sum(event.name == "aten::convolution" for event in names) == 10
+        assert {"spatial", "temporal", "merge"} <= {event.name for event in names}
+
+
+def test_nothing_of_the_lab_is_imported_although_it_is_there() -> None:
+    lab = [name for name in ABSENT if name != "tqdm"]  # which torch imports where it is installed
+    done = python("-c", f"import sys, kit.__main__\nprint([name for name in {lab} if name in sys.modules])")
+    assert (done.stdout, done.stderr, done.returncode) == ("[]\n", "", 0)
+
+
+def test_inception_block_with_options_in_the_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out.json"
+    names = "threads(workers=2, threads=1),sequential(threads=1)"
+    assert main(["compare", "inception-block", "--approaches", names, "--rounds", "6", "--json", str(out)]) == 0
+    check_contract(json.loads(out.read_text()), ["sequential(threads=1)", "threads(workers=2, threads=1)"])
+    assert "speed-up over sequential(threads=1)" in capsys.readouterr().out
+
+
+def test_a_clip_from_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    video = tmp_path / "clip.mp4"
+    clips.save(clips.generate(frames=12, height=64, width=96), video)
+    arguments = ["--approaches", "sequential(threads=1)", "--rounds", "6", "--clip", str(video)]
+    assert main(["compare", "two-stream", *arguments]) == 0
+    assert "sequential" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["two-streams"], "did you mean 'two-stream'"),
+        (["two-stream", "--approaches", "sequential,thread"], "did you mean 'threads'"),
+        (["two-stream", "--approaches", "threads(workers=0)"], "whole number of at least 1"),
+        (["two-stream", "--clip", "no/such/clip.mp4"], "no clip 'no/such/clip.mp4'"),
+        (["two-stream", "--clip", __file__], "no frame can be decoded"),
+        (["inception-block", "--clip", __file__], "takes no clip"),
+        (["inception-block", "--rounds", "5"], "at least 6"),
+        (["inception-block", "--device", "gpu"], "write cpu, cuda or cuda:1"),
+        ([*QUICK, "--json", "no/such/folder/out.json"], "cannot write no/such/folder"),
+        ([*QUICK, "--traces", __file__], "cannot make the folder"),
+    ],
+)
+def test_bad_input_ends_with_a_message_and_status_2(
+    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", *arguments]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("error: ")
+    assert says in message
+    assert "Traceback" not in message
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_cuda_where_there_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "two-stream", "--device", "cuda"]) == 2
+    assert "there is no cuda here" in capsys.readouterr().err
+
+
+def test_a_short_clip_through_the_real_command(tmp_path: Path) -> None:
+    video = tmp_path / "short.mp4"
+    clips.save(clips.generate(frames=5, height=64, width=64), video)
+    done = python("-m", "kit", "compare", "two-stream", "--clip", str(video))
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: ")
+    assert "needs 11 frames, has 5" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_doctor_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    status = main(["doctor", "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["hardware"]["cores"] >= 1
+    statuses = {check["status"] for check in found["checks"]}
+    assert statuses <= {"OK", "WARN", "FAIL"}
+    assert status == int("FAIL" in statuses)
+
+
+def test_doctor_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["doctor"])
+    assert all(line.startswith(("[OK] ", "[WARN] ", "[FAIL] ")) for line in capsys.readouterr().out.splitlines())
+
+
+def test_no_command_is_an_error_with_the_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([])
+    assert ended.value.code == 2
+    assert "usage: python -m kit" in capsys.readouterr().err
+
+
+def test_interrupted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("kit.__main__.compare", stop)
+    assert main(["compare", "inception-block"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"

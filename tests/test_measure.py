@@ -1,0 +1,380 @@
+"""Measuring, on a clock that the runners themselves move: every number here is exact."""
+
+import html
+import math
+import random
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+
+from kit import spans
+from kit.equality import Equality
+from kit.errors import MeasureError
+from kit.measure import MIN_ROUNDS, Comparison, Ratio, Row, Timing, measure, median_interval, speed_up
+from kit.trace import Trace
+
+MS = 1_000_000
+
+
+@dataclass
+class Clock:
+    """A clock that stands still unless a runner moves it."""
+
+    now: int = 0
+    round: int = 0  # what measure says is done
+
+    def __call__(self) -> int:
+        return self.now
+
+    def progress(self, done: int) -> None:
+        self.round = done
+
+
+@dataclass
+class Fake:
+    """A runner that takes as long as it is told to, and notes who called it when."""
+
+    clock: Clock
+    duration: Callable[[int], int]  # round -> nanoseconds
+    name: str = ""
+    log: list[str] = field(default_factory=list)
+    intra_op_threads: int = 1
+    calls: int = 0
+
+    def __call__(self, *args: object) -> None:
+        with spans.span(f"{self.name} {self.calls}", "task"):
+            self.clock.now += self.duration(self.clock.round)
+        self.calls += 1
+        self.log.append(self.name)
+
+
+def run(rounds: int = 10, seed: int = 0, **durations: Callable[[int], int]) -> tuple[dict[str, Timing], list[str]]:
+    clock, log = Clock(), []
+    runners = {name: Fake(clock, duration, name, log) for name, duration in durations.items()}
+    return measure(runners, (), rounds=rounds, seed=seed, clock=clock, progress=clock.progress), log
+
+
+def timing(*samples: float) -> Timing:
+    return Timing(np.array(samples, float), 1, Trace.build([]))
+
+
+# Rounds ---------------------------------------------------------------------------------------------------------------
+
+
+def test_medians_are_exact() -> None:
+    timings, _ = run(a=lambda i: 10 * MS, b=lambda i: (3 + i) * MS, rounds=7)
+    assert timings["a"].median_ms == 10
+    assert timings["b"].samples_ns.tolist() == [(3 + i) * MS for i in range(7)]
+    assert timings["b"].median_ms == 6
+
+
+def test_ratios_are_paired_within_rounds() -> None:
+    """On a machine whose speed drifts tenfold, the ratio of two runners is still exact."""
+    timings, _ = run(a=lambda i: (i + 1) * 10 * MS, b=lambda i: (i + 1) * 4 * MS)
+    assert speed_up(timings["a"], timings["b"]) == Ratio(2.5, 2.5, 2.5)
+    assert speed_up(timings["b"], timings["a"]).estimate == 0.4
+
+
+def test_the_interval_comes_from_order_statistics() -> None:
+    """Of ten rounds, the second smallest to the second largest ratio: 1 - 2 * 11 / 1024 = 97.9%."""
+    order = [5, 2, 9, 0, 7, 1, 8, 3, 6, 4]
+    timings, _ = run(a=lambda i: (10 + order[min(i, 9)]) * MS, b=lambda i: 10 * MS)
+    assert speed_up(timings["a"], timings["b"]) == pytest.approx((1.45, 1.1, 1.8))
+
+
+def test_every_round_gives_every_runner_one_turn_with_an_untimed_call_before() -> None:
+    _, log = run(a=lambda i: 2 * MS, b=lambda i: 3 * MS, c=lambda i: 4 * MS, rounds=8)
+    assert log[:6] == list("aabbcc")  # warm-up, and counting how many calls make a turn
+    rounds = [log[at : at + 6] for at in range(6, len(log), 6)]
+    assert len(rounds) == 8
+    for turns in rounds:
+        assert turns[::2] == turns[1::2]  # untimed, timed
+        assert sorted(turns[::2]) == ["a", "b", "c"]
+
+
+def test_the_untimed_call_is_untimed() -> None:
+    """The first call after a switch is ten times slower, and no sample shows it."""
+    clock, last = Clock(), []
+
+    def taking(name: str) -> Callable[[int], int]:
+        def duration(_: int) -> int:
+            slow = last[-1:] != [name]
+            last.append(name)
+            return (30 if slow else 3) * MS
+
+        return duration
+
+    runners = {name: Fake(clock, taking(name)) for name in "ab"}
+    timings = measure(runners, (), rounds=20, clock=clock)
+    assert set(timings["a"].samples_ns) == set(timings["b"].samples_ns) == {3 * MS}
+
+
+def test_the_order_of_turns_is_random_and_repeats_with_its_seed() -> None:
+    def order(seed: int) -> list[str]:
+        return run(a=lambda i: 2 * MS, b=lambda i: 2 * MS, rounds=20, seed=seed)[1]
+
+    assert order(1) == order(1)
+    assert order(1) != order(2)
+    firsts = order(1)[4::4]
+    assert set(firsts) == {"a", "b"}
+
+
+def test_a_turn_repeats_short_calls_until_two_milliseconds_are_full() -> None:
+    timings, _ = run(short=lambda i: 100_000, long=lambda i: 50 * MS, instant=lambda i: 0)
+    assert {name: timing.calls for name, timing in timings.items()} == {"short": 20, "long": 1, "instant": 1000}
+    assert timings["short"].median_ms == 0.1
+
+
+def test_two_copies_of_one_runner_do_not_differ() -> None:
+    noise = random.Random(0)
+    timings, _ = run(a=lambda i: noise.randint(9 * MS, 11 * MS), b=lambda i: noise.randint(9 * MS, 11 * MS), rounds=30)
+    ratio = speed_up(timings["a"], timings["b"])
+    assert ratio.low < 1 < ratio.high
+    assert Row("b", timing=timings["b"], ratio=ratio).verdict == "no difference found"
+
+
+def test_each_turn_has_its_thread_count_and_the_callers_comes_back() -> None:
+    seen: dict[str, set[int]] = {"one": set(), "three": set()}
+    clock = Clock()
+    runners = {
+        "one": Fake(clock, lambda i: seen["one"].add(torch.get_num_threads()) or MS, intra_op_threads=1),
+        "three": Fake(clock, lambda i: seen["three"].add(torch.get_num_threads()) or MS, intra_op_threads=3),
+    }
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        measure(runners, (), clock=clock)
+        assert seen == {"one": {1}, "three": {3}}
+        assert torch.get_num_threads() == 2
+        fresh: list[int] = []
+        thread = threading.Thread(target=lambda: fresh.append(torch.get_num_threads()))
+        thread.start()
+        thread.join()
+        assert fresh == [2]  # threads that are started later inherit it too
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_after_an_error_the_callers_thread_count_and_mode_come_back() -> None:
+    clock, before = Clock(), torch.get_num_threads()
+
+    def fails_in_round_3(i: int) -> int:
+        assert torch.is_inference_mode_enabled()
+        return MS // (3 - i)
+
+    with pytest.raises(ZeroDivisionError):
+        measure({"a": Fake(clock, fails_in_round_3, intra_op_threads=7)}, (), clock=clock, progress=clock.progress)
+    assert torch.get_num_threads() == before
+    assert not torch.is_inference_mode_enabled()
+
+
+def test_inputs_arrive_as_arguments() -> None:
+    got = []
+
+    class Runner:
+        intra_op_threads = 1
+
+        def __call__(self, *args: object) -> None:
+            got.append(args)
+
+    clock = Clock()
+    measure({"a": Runner()}, (1, "x"), clock=lambda: clock.now, rounds=6)
+    measure({"a": Runner()}, "x", clock=lambda: clock.now, rounds=6)
+    assert set(got) == {(1, "x"), ("x",)}
+
+
+def test_a_call_on_a_gpu_lasts_until_the_gpu_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    class OnGpu(torch.Tensor):
+        """A tensor that says it is on a GPU."""
+
+        is_cuda = True
+
+    clock = Clock()
+
+    def wait(device: torch.device) -> None:
+        clock.now += 9 * MS
+
+    monkeypatch.setattr("torch.cuda.synchronize", wait)
+    inputs = torch.ones(1).as_subclass(OnGpu)
+    timings = measure({"launches": Fake(clock, lambda i: 1 * MS)}, (inputs, inputs), clock=clock)
+    assert timings["launches"].median_ms == 10
+
+
+@pytest.mark.parametrize("rounds", [-1, 0, 1, 5])
+def test_too_few_rounds(rounds: int) -> None:
+    with pytest.raises(MeasureError, match=f"{rounds} rounds cannot give a 95% interval.*at least 6"):
+        run(a=lambda i: MS, rounds=rounds)
+
+
+def test_no_runners() -> None:
+    with pytest.raises(MeasureError, match="nothing to measure"):
+        measure({}, ())
+
+
+# The trace of a timing ------------------------------------------------------------------------------------------------
+
+
+def test_the_trace_is_one_call_of_the_round_nearest_the_median() -> None:
+    durations = [9, 4, 8, 5, 6, 7, 30]  # median 7: round 5
+    timings, _ = run(a=lambda i: durations[min(i, 6)] * MS, rounds=7)
+    # Two calls warm up, two a round: round 5's are numbers 12 (untimed) and 13.
+    assert {(event.name, event.category) for event in timings["a"].trace.events()} == {
+        ("call", "call"),
+        ("a 13", "task"),
+    }
+
+
+def test_of_a_turn_with_many_calls_the_trace_is_the_last() -> None:
+    timings, _ = run(a=lambda i: MS // 2, rounds=6)
+    assert timings["a"].calls == 4
+    names = [event.name for event in timings["a"].trace.events()]
+    assert names[0] == "call"
+    assert len(names) == 2
+    assert int(names[1].removeprefix("a ")) % 5 == 1  # after 2 calls of warm-up, a round is 1 untimed + 4: 3..6, 8..11
+    (lane,) = timings["a"].trace.lanes
+    assert lane.label == "caller"
+
+
+# The interval ---------------------------------------------------------------------------------------------------------
+
+
+def coverage(n: int, low: int, high: int) -> Fraction:
+    """Probability that the median lies between the sorted values low and high: low + 1 to high values are below it."""
+    return Fraction(sum(math.comb(n, below) for below in range(low + 1, high + 1)), 2**n)
+
+
+@pytest.mark.parametrize("n", [*range(MIN_ROUNDS, 41), 100, 1001])
+def test_the_interval_is_the_narrowest_that_covers_95_percent(n: int) -> None:
+    low, high = median_interval(n)
+    assert low + high == n - 1
+    assert coverage(n, low, high) >= Fraction(95, 100)
+    assert low + 1 >= high - 1 or coverage(n, low + 1, high - 1) < Fraction(95, 100)
+
+
+@pytest.mark.parametrize(
+    ("n", "interval"), [(6, (0, 5)), (8, (0, 7)), (9, (1, 7)), (10, (1, 8)), (15, (3, 11)), (20, (5, 14))]
+)
+def test_intervals_as_tables_print_them(n: int, interval: tuple[int, int]) -> None:
+    assert median_interval(n) == interval
+
+
+@pytest.mark.parametrize("n", [0, 1, 5])
+def test_too_few_for_an_interval(n: int) -> None:
+    with pytest.raises(MeasureError, match=f"{n} rounds cannot give a 95% interval"):
+        median_interval(n)
+
+
+def test_another_confidence() -> None:
+    assert median_interval(5, 0.9) == (0, 4)
+    assert median_interval(10, 0.99) == (0, 9)
+
+
+@pytest.mark.parametrize("n", [6, 10, 25])
+def test_simulated_coverage(n: int) -> None:
+    """Of skewed ratios with median 1, as timings are, at least 95% of intervals hold the 1."""
+    ratios = np.sort(np.random.default_rng(0).lognormal(0, 0.5, (20_000, n)), axis=1)
+    low, high = median_interval(n)
+    hits = float(((ratios[:, low] <= 1) & (ratios[:, high] >= 1)).mean())
+    assert hits == pytest.approx(float(coverage(n, low, high)), abs=0.005)
+
+
+# The comparison as data -----------------------------------------------------------------------------------------------
+
+SAME = Equality(True, 1e-7)
+
+
+@pytest.mark.parametrize(
+    ("row", "verdict"),
+    [
+        (Row("a", timing=timing(1)), "baseline"),
+        (Row("a", reason="no GPU"), "not available"),
+        (Row("a", timing=timing(1), ratio=Ratio(2, 1.5, 3), equality=SAME), "faster"),
+        (Row("a", timing=timing(1), ratio=Ratio(0.5, 0.4, 0.6), equality=SAME), "slower"),
+        (Row("a", timing=timing(1), ratio=Ratio(2, 0.9, 3), equality=SAME), "no difference found"),
+        (Row("a", timing=timing(1), ratio=Ratio(1.2, 1.009, 1.3), equality=SAME), "no difference found"),
+        (Row("a", timing=timing(1), ratio=Ratio(0.9, 0.8, 0.995), equality=SAME), "no difference found"),
+        (Row("a", timing=timing(1), ratio=Ratio(9, 8, 10), equality=Equality(False, 3.0)), "wrong output"),
+    ],
+)
+def test_verdicts(row: Row, verdict: str) -> None:
+    assert row.verdict == verdict
+
+
+COMPARISON = Comparison(
+    (
+        Row("sequential", timing=timing(4e6)),
+        Row("threads<2>", timing=timing(2e6), ratio=Ratio(2, 1.5, 2.5), equality=SAME),
+        Row("wrong", timing=timing(1e6), ratio=Ratio(4, 4, 4), equality=Equality(False, 3.0)),
+        Row("streams", reason="there is no GPU & no driver"),
+    ),
+    rounds=10,
+    inputs="(1, 3) float32 on cpu",
+    caveats=("input <0> is deaf",),
+)
+
+
+def test_the_table_says_it_all() -> None:
+    head, *rows = COMPARISON.table()
+    assert head[2] == "speed-up over sequential [95%]"
+    assert rows == [
+        ("sequential", "4 ms", "1", "-", "baseline"),
+        ("threads<2>", "2 ms", "2.00x [1.50, 2.50]", "yes, 1e-07 off", "faster"),
+        ("wrong", "1 ms", "4.00x [4.00, 4.00]", "NO, 3 off", "wrong output"),
+        ("streams", "-", "-", "-", "not available: there is no GPU & no driver"),
+    ]
+
+
+def test_str_is_the_table_in_columns() -> None:
+    lines = str(COMPARISON).splitlines()
+    assert lines[-1] == "! input <0> is deaf"
+    at = lines[0].index("verdict")
+    assert [line[at:] for line in lines[1:4]] == ["baseline", "faster", "wrong output"]
+
+
+def test_html_escapes_what_it_shows() -> None:
+    page = COMPARISON._repr_html_()
+    assert "threads&lt;2&gt;" in page
+    assert "threads<2>" not in page
+    assert "input &lt;0&gt; is deaf" in page
+    assert html.escape("(1, 3) float32 on cpu") in page
+    assert page.count("<tr>") == 5
+
+
+def test_repr_has_no_times() -> None:
+    assert repr(COMPARISON) == "Comparison(sequential, threads<2>, wrong, streams; 10 rounds)"
+
+
+def test_json_keeps_the_contract() -> None:
+    plain = COMPARISON.to_dict()
+    rows = plain["approaches"]
+    keys = {"name", "available", "reason", "median_ms", "ratio", "equal", "max_abs_error"}
+    assert all(set(row) == keys | {"verdict"} for row in rows)
+    assert rows[1] == {
+        "name": "threads<2>",
+        "available": True,
+        "reason": None,
+        "median_ms": 2.0,
+        "ratio": {"estimate": 2, "low": 1.5, "high": 2.5},
+        "equal": True,
+        "max_abs_error": 1e-7,
+        "verdict": "faster",
+    }
+    assert (rows[2]["equal"], rows[2]["max_abs_error"]) == (False, 3.0)
+    assert rows[3] == dict.fromkeys(keys) | {
+        "name": "streams",
+        "available": False,
+        "reason": "there is no GPU & no driver",
+        "verdict": "not available",
+    }
+
+
+def test_rows_by_name_and_traces_of_what_ran() -> None:
+    assert COMPARISON["wrong"].verdict == "wrong output"
+    assert list(COMPARISON.traces) == ["sequential", "threads<2>", "wrong"]
+    with pytest.raises(KeyError, match=r"'thread' was not compared; compared were sequential, threads<2>"):
+        COMPARISON["thread"]

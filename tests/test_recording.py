@@ -1,0 +1,130 @@
+"""A recording shows every operator, on the thread that ran it, inside the branch that it belongs to."""
+
+import threading
+from collections import Counter
+
+import pytest
+import torch
+from torch import nn
+
+import kit
+from kit.executors import Sequential, Threads, use
+from kit.models import inception_block, two_stream
+from kit.recording import record_call
+from kit.trace import Event, Trace
+
+SLACK_NS = 200_000  # the profiler writes wall-clock time; the anchor that converts it is good to tens of microseconds
+FRAME, FLOW = torch.randn(1, 3, 48, 48), torch.randn(1, 20, 48, 48)
+
+
+def named(trace: Trace, name: str) -> list[Event]:
+    return [event for event in trace.events() if event.name == name]
+
+
+def within(inner: Event, outer: Event, slack: int = 0) -> bool:
+    starts = outer.start_ns - slack <= inner.start_ns
+    return starts and inner.start_ns + inner.duration_ns <= outer.start_ns + outer.duration_ns + slack
+
+
+@pytest.fixture(scope="module", params=["sequential", "threads(workers=2)"])
+def recorded(request: pytest.FixtureRequest) -> tuple[str, Trace]:
+    return request.param, kit.record(two_stream(width=8), (FRAME, FLOW), request.param)
+
+
+def test_every_convolution_is_there_once(recorded: tuple[str, Trace]) -> None:
+    _, trace = recorded
+    convolutions = sum(isinstance(module, nn.Conv2d) for module in two_stream(width=8).modules())
+    assert len(named(trace, "aten::convolution")) == convolutions == 10
+    assert len(named(trace, "aten::addmm")) == 1
+
+
+def test_the_spans_are_those_of_one_call_and_nest(recorded: tuple[str, Trace]) -> None:
+    _, trace = recorded
+    spans = [event for event in trace.events() if event.category in ("call", "region", "task", "merge")]
+    assert Counter(event.name for event in spans) == Counter(["call", "region", "spatial", "temporal", "merge"])
+    (call,), (region,) = named(trace, "call"), named(trace, "region")
+    assert within(region, call)
+    assert all(within(event, region) for event in spans if event.category in ("task", "merge"))
+
+
+def test_operators_lie_within_the_branch_on_the_lane_that_ran_it(recorded: tuple[str, Trace]) -> None:
+    way, trace = recorded
+    tasks = [event for event in trace.events() if event.category == "task"]
+    expected = {"caller"} if way == "sequential" else {"worker 0", "worker 1"}
+    assert {task.lane.label for task in tasks} <= expected
+    owners = []
+    for convolution in named(trace, "aten::convolution"):
+        (owner,) = [
+            task.name for task in tasks if task.lane == convolution.lane and within(convolution, task, SLACK_NS)
+        ][:1] or [None]
+        owners.append(owner)
+    assert None not in owners
+    if way != "sequential":  # one after the other, the end of one task is within the slack of the next
+        assert Counter(owners) == {"spatial": 5, "temporal": 5}
+    (call,) = named(trace, "call")
+    assert all(within(event, call, SLACK_NS) for event in trace.events())
+
+
+def test_the_caller_waits_merges_and_is_called_caller(recorded: tuple[str, Trace]) -> None:
+    way, trace = recorded
+    labels = {lane.label for lane in trace.lanes}
+    assert "caller" in labels
+    assert labels <= ({"caller"} if way == "sequential" else {"caller", "worker 0", "worker 1"})
+    for name in ("call", "region", "merge", "aten::cat"):
+        assert {event.lane.label for event in named(trace, name)} == {"caller"}
+
+
+def test_four_branches_on_two_threads() -> None:
+    trace = kit.record(inception_block(16), torch.randn(1, 16, 17, 17), "threads(workers=2)")
+    tasks = Counter(event.name for event in trace.events() if event.category == "task")
+    assert tasks == Counter(["1x1", "5x5", "double 3x3", "pool"])
+    assert len(named(trace, "aten::convolution")) == 7
+
+
+def test_a_model_without_any_operator_is_recorded_too() -> None:
+    trace = kit.record(nn.Identity(), torch.ones(1))
+    assert [event.name for event in trace.events()] == ["call"]
+
+
+@pytest.mark.parametrize("fails_at", [None, 1, 3])
+def test_the_callers_thread_count_comes_back(fails_at: int | None) -> None:
+    seen: list[int] = []
+
+    def call(x: torch.Tensor) -> torch.Tensor:
+        seen.append(torch.get_num_threads())
+        if len(seen) == fails_at:
+            raise ZeroDivisionError
+        return x + 1
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        if fails_at:
+            with pytest.raises(ZeroDivisionError):
+                record_call(call, torch.ones(1), intra_op_threads=3)
+        else:
+            record_call(call, torch.ones(1), intra_op_threads=3)
+        assert torch.get_num_threads() == 2
+        assert set(seen) == {3}
+    finally:
+        torch.set_num_threads(before)
+    record_call(lambda x: x + 1, torch.ones(1), intra_op_threads=1)  # no profiler is left running
+
+
+def test_a_caller_that_is_not_the_main_thread_keeps_its_name() -> None:
+    traces: list[Trace] = []
+    model = kit.Branches({"a": nn.Linear(1, 1), "b": nn.Linear(1, 1)}, kit.Concat(1))
+
+    def work() -> None:
+        with Threads(2) as executor, use(executor):
+            traces.append(record_call(model, torch.ones(1, 1), intra_op_threads=1))
+        with use(Sequential()):
+            traces.append(record_call(model, torch.ones(1, 1), intra_op_threads=1))
+
+    thread = threading.Thread(target=work, name="somebody")
+    thread.start()
+    thread.join()
+    pooled, alone = traces
+    assert {lane.label for lane in alone.lanes} == {"somebody"}
+    assert {lane.label for lane in pooled.lanes} <= {"somebody", "worker 0", "worker 1"}
+    assert len(named(pooled, "aten::addmm")) == len(named(alone, "aten::addmm")) == 2

@@ -1,0 +1,111 @@
+"""Regions: who gets which input, what is merged, and what a timeline sees of it."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from kit import spans
+from kit.errors import ShapeError, TaskError
+from kit.executors import Sequential, Threads, use
+from kit.regions import Branches, Concat, Mean, regions
+
+
+class Times(nn.Module):
+    """A branch without weights."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.factor * x
+
+
+class Boom(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        raise ValueError("no such picture")
+
+
+def region(**branches: nn.Module) -> Branches:
+    return Branches(branches, Concat(1))
+
+
+def test_one_input_goes_to_every_branch() -> None:
+    assert region(a=Times(1), b=Times(10))(torch.ones(1, 1)).tolist() == [[1, 10]]
+
+
+def test_several_inputs_go_each_to_its_own_branch_in_order() -> None:
+    assert region(a=Times(1), b=Times(10))(torch.tensor([[2.0]]), torch.tensor([[3.0]])).tolist() == [[2, 30]]
+
+
+@pytest.mark.parametrize("count", [0, 2, 4])
+def test_any_other_number_of_inputs_is_refused(count: int) -> None:
+    with pytest.raises(ShapeError, match=rf"region of a, b, c got {count} inputs: .* or 3"):
+        region(a=Times(1), b=Times(1), c=Times(1))(*[torch.ones(1, 1)] * count)
+
+
+def test_merges() -> None:
+    parts = [torch.zeros(2, 3), torch.ones(2, 3)]
+    assert Concat(1)(parts).shape == (2, 6)
+    assert Concat(0)(parts).shape == (4, 3)
+    assert Mean()(parts).tolist() == [[0.5] * 3] * 2
+
+
+def test_the_merge_may_be_any_callable_and_a_modules_weights_are_the_regions() -> None:
+    assert Branches({"a": Times(2)}, merge=lambda outputs: outputs[0] + 1)(torch.ones(1)).tolist() == [3]
+    merge = nn.Sequential(Concat(1), nn.Linear(2, 1))
+    assert len(list(Branches({"a": Times(1)}, merge).parameters())) == 2
+
+
+def test_all_regions_are_found_with_their_names() -> None:
+    inner = region(a=Times(1))
+    model = nn.Sequential(nn.Identity(), region(deep=inner, b=Times(1)))
+    assert [name for name, _ in regions(model)] == ["1", "1.branches.deep"]
+    assert list(regions(inner)) == [("", inner)]
+    assert list(regions(nn.Linear(1, 1))) == []
+
+
+@pytest.mark.parametrize("make", [Sequential, lambda: Threads(1), lambda: Threads(2)])
+def test_regions_inside_branches_run_on_the_same_executor(make) -> None:
+    """With fewer threads than branches: parents must not wait for threads that they hold themselves."""
+    inner = region(a=Times(1), b=Times(2), c=Times(3))
+    outer = region(d=inner, e=region(f=inner, g=inner), h=inner)
+    x = torch.ones(1, 1)
+    with make() as executor, use(executor):
+        assert torch.equal(outer(x), torch.tensor([[1.0, 2, 3] * 4]))
+
+
+@pytest.mark.parametrize("make", [Sequential, lambda: Threads(2)])
+def test_a_branch_that_raises_is_named(make) -> None:
+    with make() as executor, use(executor), pytest.raises(TaskError, match="'temporal' raised ValueError") as caught:
+        region(spatial=Times(1), temporal=Boom())(torch.ones(1, 1))
+    cause = caught.value.__cause__
+    assert isinstance(cause, ValueError)
+    frames = []
+    step = cause.__traceback__
+    while step:
+        frames.append(step.tb_frame.f_code.co_name)
+        step = step.tb_next
+    assert frames[-1] == "forward"
+
+
+def test_spans_of_a_call() -> None:
+    with spans.collect() as log:
+        region(a=Times(1), b=Times(2))(torch.ones(1, 1))
+    assert [(span.name, span.category) for span in log.spans] == [
+        ("a", "task"),
+        ("b", "task"),
+        ("merge", "merge"),
+        ("region", "region"),
+    ]
+    a, b, merge, whole = log.spans
+    assert whole.start_ns <= a.start_ns <= a.end_ns <= b.start_ns <= b.end_ns <= merge.start_ns
+    assert merge.end_ns <= whole.end_ns
+
+
+def test_gradients_flow_through_a_region_on_threads() -> None:
+    x = torch.ones(1, 1, requires_grad=True)
+    with Threads(2) as executor, use(executor):
+        region(a=Times(2), b=Times(3))(x).sum().backward()
+    assert x.grad is not None
+    assert x.grad.item() == 5

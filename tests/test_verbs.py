@@ -1,0 +1,300 @@
+"""The verbs on real models: same output, nothing changed, and errors that a learner can act on."""
+
+import signal
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import kit
+from kit import approaches
+from kit.errors import KitError, MeasureError, ShapeError, TaskError, UnknownNameError
+from kit.models import inception_block, toy_two_stream, two_stream
+
+Make = Callable[[], nn.Module]
+
+WAYS = ["sequential", "sequential(threads=1)", "threads", "threads(workers=1)", "threads(workers=4, threads=1)"]
+MODELS: dict[str, tuple[Make, list[tuple[int, ...]]]] = {
+    "two streams, concatenated": (lambda: two_stream(width=8), [(3, 48, 48), (20, 48, 48)]),
+    "two streams, averaged": (lambda: two_stream(width=8, fusion="mean"), [(3, 48, 48), (20, 48, 48)]),
+    "toy": (toy_two_stream, [(3, 25, 25), (2, 25, 25)]),
+    "inception block": (lambda: inception_block(16), [(16, 17, 17)]),
+}
+
+
+def compare(model: nn.Module, inputs: Any, names: list[str] | None = None, rounds: int = 6) -> kit.Comparison:
+    return kit.compare(model, inputs, names or ["sequential", "threads"], rounds=rounds, progress=False)
+
+
+def random_inputs(batch: int, sizes: list[tuple[int, ...]]) -> tuple[Tensor, ...]:
+    generator = torch.Generator().manual_seed(1)
+    return tuple(torch.randn(batch, *size, generator=generator) for size in sizes)
+
+
+class Region(nn.Module):
+    """One region of plain callables."""
+
+    def __init__(self, **branches: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.region = kit.Branches({name: Call(call) for name, call in branches.items()}, kit.Concat(1))
+
+    def forward(self, *inputs: Any) -> Tensor:
+        merged: Tensor = self.region(*inputs)
+        return merged
+
+
+class Call(nn.Module):
+    """A callable as a module."""
+
+    def __init__(self, call: Callable[..., Any]) -> None:
+        super().__init__()
+        self.call = call
+
+    def forward(self, *args: Any) -> Any:
+        return self.call(*args)
+
+
+X = torch.ones(1, 2)
+
+
+def fail(x: Tensor) -> Tensor:
+    raise ZeroDivisionError("on purpose")
+
+
+# The same output, and nothing changed ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("name", MODELS)
+def test_every_approach_gives_sequentials_output_and_changes_nothing(name: str, batch: int) -> None:
+    make, sizes = MODELS[name]
+    model, inputs = make(), random_inputs(batch, sizes)
+    weights = {key: value.clone() for key, value in model.state_dict().items()}
+    flags = [module.training for module in model.modules()]
+    inputs_before = [x.clone() for x in inputs]
+    threads_before = torch.get_num_threads()
+
+    comparison = compare(model, inputs, WAYS)
+
+    assert comparison.caveats == ()  # the output moves when any input moves: the equality says something
+    assert [row.name for row in comparison.rows] == WAYS
+    assert all(row.equality is not None and row.equality.equal for row in comparison.rows[1:])
+    assert all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
+    assert not any(value.is_shared() for value in model.state_dict().values())
+    assert [module.training for module in model.modules()] == flags
+    assert all(torch.equal(x, before) and not x.is_shared() for x, before in zip(inputs, inputs_before, strict=True))
+    assert torch.get_num_threads() == threads_before
+    assert not any(thread.name.startswith("worker") for thread in threading.enumerate())
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_equal_to_the_model_called_by_hand(way: str) -> None:
+    make, sizes = MODELS["two streams, concatenated"]
+    model, (frame, flow) = make(), random_inputs(4, sizes)
+    streams = model.streams
+    with torch.inference_mode(), approaches.parse(way).prepare(model) as runner:
+        by_hand = streams.merge([streams.branches["spatial"](frame), streams.branches["temporal"](flow)])
+        torch.testing.assert_close(runner(frame, flow), by_hand)
+        assert not torch.allclose(runner(frame, flow + 1), by_hand)
+        assert not torch.allclose(runner(frame + 1, flow), by_hand)
+
+
+def test_an_approach_with_another_output_is_caught() -> None:
+    """Branches that are not independent: under threads they see each other's work."""
+    main = threading.get_ident()
+    comparison = compare(Region(a=lambda x: x, b=lambda x: x + (threading.get_ident() != main)), X)
+    assert comparison["threads"].verdict == "wrong output"
+    assert comparison["threads"].equality == (False, 1.0)
+    assert "NO, 1 off" in str(comparison)
+
+
+def test_an_input_that_the_output_does_not_react_to_is_a_caveat() -> None:
+    comparison = compare(Region(a=lambda x: x, b=lambda x: 0 * x), (X, X))
+    (caveat,) = comparison.caveats
+    assert "does not react to input 1" in caveat
+    assert caveat in str(comparison)
+
+
+def test_a_class_from_a_notebook_cell_works() -> None:
+    cell = """
+import torch, kit
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.both = kit.Branches({"left": nn.Linear(4, 2), "right": nn.Linear(4, 3)}, merge=kit.Concat(1))
+
+    def forward(self, x):
+        return self.both(x)
+
+torch.manual_seed(0)
+comparison = kit.compare(Net(), torch.randn(2, 4), ["sequential", "threads"], rounds=6, progress=False)
+trace = kit.record(Net(), torch.randn(2, 4), "threads")
+"""
+    notebook: dict[str, Any] = {"__name__": "__main__"}
+    exec(cell, notebook)
+    assert notebook["comparison"]["threads"].equality.equal
+    assert notebook["comparison"].caveats == ()
+    assert {"left", "right"} <= set(notebook["trace"].names)
+
+
+# What is compared with what -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "compared"),
+    [
+        (["threads"], ["sequential", "threads"]),
+        (["threads", "sequential"], ["sequential", "threads"]),
+        (["threads", "threads()", " threads", "sequential"], ["sequential", "threads"]),
+        (["sequential(threads=1)", "sequential"], ["sequential(threads=1)", "sequential"]),
+        ([], ["sequential"]),
+    ],
+)
+def test_sequential_leads_and_nothing_is_compared_twice(given: list[str], compared: list[str]) -> None:
+    comparison = kit.compare(Region(a=lambda x: x, b=lambda x: x), X, given, rounds=6, progress=False)
+    assert [row.name for row in comparison.rows] == compared
+    assert [row.ratio is None for row in comparison.rows] == [True] + [False] * (len(compared) - 1)
+
+
+def test_what_cannot_run_here_has_a_row_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = approaches._Entry(approaches.sequential, lambda machine: "it needs a GPU.")
+    monkeypatch.setitem(approaches.CATALOGUE, "streams", entry)
+    comparison = compare(Region(a=lambda x: x), X, ["sequential", "streams"])
+    assert comparison["streams"].verdict == "not available"
+    assert comparison["streams"].reason == "it needs a GPU."
+
+
+def test_traces_of_a_comparison_show_the_branches_where_they_ran() -> None:
+    comparison = compare(Region(a=lambda x: x + 1, b=lambda x: x + 2), X)
+    for name, trace in comparison.traces.items():
+        tasks = [event for event in trace.events() if event.category == "task"]
+        assert sorted(event.name for event in tasks) == ["a", "b"]
+        assert {event.lane.label.split()[0] for event in tasks} == {"caller" if name == "sequential" else "worker"}
+
+
+def test_progress_shows_and_is_gone(capsys: pytest.CaptureFixture[str]) -> None:
+    kit.compare(Region(a=lambda x: x), X, ["sequential"], rounds=6, progress=False)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_inputs_that_are_not_tensors() -> None:
+    comparison = compare(Call(lambda x, factor: x * factor), (X, 3), ["sequential"])
+    assert comparison.inputs == "(1, 2) float32 on cpu, int"
+
+
+# Errors ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_branch_that_raises_is_named_and_threads_are_gone() -> None:
+    for verb in (compare, lambda model, x: kit.record(model, x, "threads")):
+        with pytest.raises(TaskError, match=r"branch 'temporal' raised ZeroDivisionError: on purpose") as caught:
+            verb(Region(spatial=lambda x: x, temporal=fail), X)
+        assert isinstance(caught.value.__cause__, ZeroDivisionError)
+        assert caught.value.__notes__ == ["Region was given (1, 2) float32 on cpu"]
+    assert not any(thread.name.startswith("worker") for thread in threading.enumerate())
+
+
+def test_an_error_in_the_middle_of_measuring_restores_everything() -> None:
+    calls = []
+
+    def fails_late(x: Tensor) -> Tensor:
+        calls.append(1)
+        return fail(x) if len(calls) > 30 else x
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with pytest.raises(TaskError):
+            compare(Region(a=fails_late, b=lambda x: x), X)
+        assert torch.get_num_threads() == 3
+        assert not torch.is_inference_mode_enabled()
+        assert not any(thread.name.startswith("worker") for thread in threading.enumerate())
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="signals of one thread are POSIX")
+@pytest.mark.parametrize("at", [1, 8, 200])
+def test_the_stop_button_leaves_no_thread_and_the_next_comparison_works(at: int) -> None:
+    """SIGINT from within a branch: in its first call, in a check of equality, in a round."""
+    calls = []
+
+    def interrupts(x: Tensor) -> Tensor:
+        calls.append(1)
+        if len(calls) == at:
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        return x
+
+    model, before = Region(a=interrupts, b=lambda x: x), torch.get_num_threads()
+    with pytest.raises(KeyboardInterrupt):
+        compare(model, X, rounds=1000)
+    assert not any(thread.name.startswith("worker") for thread in threading.enumerate())
+    assert torch.get_num_threads() == before
+    assert compare(model, X)["threads"].equality == (True, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("model", "inputs", "error", "says"),
+    [
+        (two_stream(width=8), (torch.ones(1, 3, 32, 32),) * 2, ShapeError, r"flow \(N, 20, H, W\)"),
+        (two_stream(width=8), (torch.ones(2, 3, 32, 32), torch.ones(1, 20, 32, 32)), ShapeError, "same batch"),
+        (two_stream(width=8), torch.ones(1, 3, 32, 32), ShapeError, r"does not take these inputs, \(1, 3, 32, 32\)"),
+        (two_stream(width=8), (X, X, X), ShapeError, "one entry for each argument"),
+        (inception_block(16), (torch.ones(1, 16, 8, 8),) * 3, ShapeError, "got 3 inputs"),
+        (inception_block(16), torch.ones(1, 8, 8, 8), TaskError, "branch '1x1' raised RuntimeError"),
+        (nn.Linear(3, 1), X, ShapeError, r"Linear does not take these inputs, \(1, 2\) float32 on cpu"),
+        (nn.Linear(2, 1), None, ShapeError, "does not take these inputs, NoneType"),
+        (Region(a=lambda x: x, b=lambda x: x), (X, X, X), ShapeError, "region of a, b got 3 inputs"),
+        (Region(a=lambda x: x / 0 * 0), X, MeasureError, "NaN"),
+        (Call(lambda x: x / 0 * 0), X, MeasureError, "NaN"),
+        (Call(lambda x: 3.0), X, MeasureError, "output is a float"),
+        (Call(lambda x: {"scores": [x, "text"]}), X, MeasureError, r"output\['scores'\]\[1\] is a str"),
+        (nn.BatchNorm1d(2), X, KitError, r"BatchNorm1d is in training mode.*model\.eval\(\)"),
+        (two_stream(width=8).train(), None, KitError, r"TwoStream is in training mode.*streams\.branches\.spatial\.1 "),
+        (nn.Sequential(nn.Dropout(0.5)), X, KitError, "training mode"),
+    ],
+)
+def test_what_cannot_be_compared(model: nn.Module, inputs: Any, error: type[KitError], says: str) -> None:
+    with pytest.raises(error, match=says):
+        compare(model, inputs, ["sequential"])
+
+
+def test_outputs_of_another_structure_are_refused() -> None:
+    main = threading.get_ident()
+    model = kit.Branches(
+        {"a": Call(lambda x: x if threading.get_ident() == main else x[0])}, merge=lambda parts: parts[0]
+    )
+    with pytest.raises(ShapeError, match=r"output is \(2,\).*the baseline's is \(1, 2\)"):
+        compare(model, X)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "says"),
+    [
+        ({"approaches": ["sequental"]}, UnknownNameError, "did you mean 'sequential'"),
+        ({"approaches": ["threads(workers=none)"]}, KitError, "whole number"),
+        ({"approaches": ["threads"]}, KitError, "Linear has no region"),
+        ({"rounds": 5, "approaches": ["sequential"]}, MeasureError, "at least 6"),
+    ],
+)
+def test_bad_options(options: dict[str, Any], error: type[KitError], says: str) -> None:
+    with pytest.raises(error, match=says):
+        kit.compare(nn.Linear(2, 1), X, progress=False, **options)
+
+
+def test_a_model_in_training_mode_without_batch_norm_or_dropout_is_fine() -> None:
+    assert compare(Region(a=lambda x: x).train(), X)["threads"].equality == (True, 0.0)
+
+
+def test_record_refuses_as_compare_does() -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'threads'"):
+        kit.record(nn.Linear(2, 1), X, "thread")
+    with pytest.raises(KitError, match="training mode"):
+        kit.record(nn.BatchNorm1d(2), X)
+    with pytest.raises(ShapeError, match="does not take these inputs"):
+        kit.record(nn.Linear(3, 1), X)

@@ -1,0 +1,64 @@
+"""Columns hold exactly the rows they were built from, and stacked traces keep to themselves."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kit.trace import Event, Lane, Trace, stack
+
+LANES = (Lane(1, 1, "caller"), Lane(1, 2, "worker 0"), Lane(0, 7, "stream 7"))
+events = st.lists(
+    st.builds(
+        Event,
+        st.sampled_from(["conv", "relu"]),
+        st.sampled_from(["task", "cpu_op"]),
+        st.integers(-(2**62), 2**62),
+        st.integers(0, 2**40),
+        st.sampled_from(LANES),
+    ),
+    max_size=30,
+)
+
+
+@given(events)
+@settings(deadline=None)
+def test_no_row_is_lost_or_changed(rows: list[Event]) -> None:
+    trace = Trace.build(rows)
+    assert sorted(trace.events()) == sorted(rows)
+    assert len(trace) == len(rows)
+
+
+def test_rows_are_sorted_by_start_and_parents_come_before_children() -> None:
+    trace = Trace.build(
+        [Event("child", "", 5, 1, LANES[0]), Event("late", "", 9, 1, LANES[0]), Event("parent", "", 5, 9, LANES[0])]
+    )
+    assert [event.name for event in trace.events()] == ["parent", "child", "late"]
+    assert trace.end_ns.tolist() == [14, 6, 10]
+
+
+def test_select_keeps_the_lane_list_and_takes_both_conditions() -> None:
+    trace = Trace.build(
+        [Event("a", "task", 0, 1, LANES[0]), Event("b", "cpu_op", 1, 1, LANES[1]), Event("c", "task", 2, 1, LANES[1])]
+    )
+    assert [event.name for event in trace.select(categories=["task"]).events()] == ["a", "c"]
+    assert [event.name for event in trace.select(lanes=[1], categories=["task"]).events()] == ["c"]
+    assert trace.select(lanes=[]).lanes == trace.lanes
+    assert len(trace.select(categories=["no such"])) == 0
+
+
+def test_stacked_traces_all_start_at_zero_and_their_lanes_stay_together_in_the_order_given() -> None:
+    one = Trace.build([Event("a", "task", 1_000, 5, LANES[0]), Event("b", "task", 1_010, 5, LANES[1])])
+    two = Trace.build([Event("a", "task", 7, 50, LANES[0]), Event("b", "task", 8, 50, LANES[1])])
+    both = stack({"sequential": two, "threads": one, "nothing": Trace.build([])})
+    assert [lane.group for lane in both.lanes] == ["sequential", "sequential", "threads", "threads"]
+    assert {(event.lane.group, event.name, event.start_ns, event.duration_ns) for event in both.events()} == {
+        ("sequential", "a", 0, 50),
+        ("sequential", "b", 1, 50),
+        ("threads", "a", 0, 5),
+        ("threads", "b", 10, 5),
+    }
+
+
+@pytest.mark.parametrize("rows", [[], [Event("a", "", 3, 0, LANES[0])]])
+def test_repr_counts(rows: list[Event]) -> None:
+    assert repr(Trace.build(rows)) == f"Trace({len(rows)} events in {len(rows)} lanes)"

@@ -1,0 +1,108 @@
+"""Chrome traces in and out: exact to the nanosecond, and errors that say what is wrong with a file."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from kit.errors import TraceError
+from kit.trace import Event, Lane, Trace, load_trace, save_trace
+
+NOW = 1_763_629_380_123_456_789  # nanoseconds since 1970: as a float of microseconds it would lose its last digits
+TRACE = Trace.build(
+    [
+        Event("call", "call", NOW, 3_000_000_001, Lane(1, 1, "caller")),
+        Event("größe <b>", "task", NOW + 1, 999, Lane(1, 2, "worker 0")),
+        Event("instant", "cpu_op", NOW + 86_400_000_000_001, 0, Lane(1, 2, "worker 0")),
+        Event("sgemm", "kernel", NOW + 3, 5, Lane("gpu", "stream", "stream 7")),
+    ]
+)
+
+
+def rows(**changes: object) -> list[dict[str, object]]:
+    return [{"ph": "X", "name": "a", "cat": "c", "ts": 1.5, "dur": 2.001, "pid": 1, "tid": 2} | changes]
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "trace.json"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("name", ["trace.json", "trace.json.gz"])
+def test_saved_and_loaded_again_nothing_has_changed(tmp_path: Path, name: str) -> None:
+    save_trace(TRACE, tmp_path / name)
+    assert list(load_trace(tmp_path / name).events()) == list(TRACE.events())
+    assert ((tmp_path / name).read_bytes()[:2] == b"\x1f\x8b") == name.endswith(".gz")
+
+
+def test_what_is_saved_is_what_other_viewers_read(tmp_path: Path) -> None:
+    save_trace(TRACE, tmp_path / "trace.json")
+    file = json.loads((tmp_path / "trace.json").read_text())
+    assert file["displayTimeUnit"] == "ns"
+    assert {row["ph"] for row in file["traceEvents"]} == {"M", "X"}
+    call = next(row for row in file["traceEvents"] if row["name"] == "call")
+    assert (call["ts"], call["dur"]) == (0, 3_000_000.001)
+    names = {row["tid"]: row["args"]["name"] for row in file["traceEvents"] if row["ph"] == "M"}
+    assert names == {1: "caller", 2: "worker 0", "stream": "stream 7"}
+
+
+def test_object_and_bare_array_are_the_same_trace(tmp_path: Path) -> None:
+    bare = load_trace(write(tmp_path, json.dumps(rows())))
+    assert list(bare.events()) == [Event("a", "c", 1500, 2001, Lane(1, 2, "thread 2"))]
+    wrapped = load_trace(write(tmp_path, json.dumps({"schemaVersion": 1, "traceEvents": rows()})))
+    assert list(wrapped.events()) == list(bare.events())
+
+
+def test_base_time_is_added_and_only_complete_events_count(tmp_path: Path) -> None:
+    others = [{"ph": "i", "name": "marker", "ts": 1, "s": "t"}, {"ph": "s", "id": 1, "ts": 2}, {"ph": "M", "name": "x"}]
+    text = json.dumps({"baseTimeNanoseconds": 7, "traceEvents": [*others, *rows()]})
+    assert [event.start_ns for event in load_trace(write(tmp_path, text)).events()] == [1507]
+
+
+def test_an_event_that_names_nothing_but_its_time_is_kept(tmp_path: Path) -> None:
+    trace = load_trace(write(tmp_path, '[{"ph": "X", "ts": 1}]'))
+    assert list(trace.events()) == [Event("", "", 1000, 0, Lane(0, 0, "thread 0"))]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "cannot read"),
+        ("not JSON", "cannot read"),
+        ('[{"ph": "X", "ts": 1', "cannot read"),
+        ('{"events": []}', "cannot read"),
+        ('[{"ph": "X", "ts": NaN}]', "cannot read"),
+        ('[{"ph": "X", "ts": "soon"}]', "cannot read"),
+        ("[]", "no complete event"),
+        ('[{"ph": "M", "name": "thread_name", "args": {"name": "a"}}]', "no complete event"),
+        (json.dumps(rows(dur=-1)), "damaged"),
+        ('[{"ph": "X", "ts": 1, "dur": 1e999}]', "trace.json"),
+        (json.dumps(rows(ts=1e300)), "damaged"),
+    ],
+)
+def test_damaged_files(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(TraceError, match=says) as caught:
+        load_trace(write(tmp_path, text))
+    assert "trace.json" in str(caught.value)
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-20], lambda data: data[:30] + b"\xff" * 30 + data[60:]])
+def test_damaged_gzip(tmp_path: Path, damage) -> None:
+    path = tmp_path / "trace.json.gz"
+    path.write_bytes(damage(gzip.compress(json.dumps(rows() * 50).encode())))
+    with pytest.raises(TraceError, match=r"cannot read .*trace.json.gz"):
+        load_trace(path)
+
+
+def test_missing_file_and_folder(tmp_path: Path) -> None:
+    with pytest.raises(TraceError, match=r"absent\.json"):
+        load_trace(tmp_path / "absent.json")
+    with pytest.raises(TraceError, match="directory"):
+        load_trace(tmp_path)
+
+
+def test_a_trace_that_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(TraceError, match="cannot write"):
+        save_trace(TRACE, tmp_path / "no folder" / "trace.json")

@@ -1,0 +1,225 @@
+import json
+import random
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kit.errors import TraceError
+from kit.trace.columns import Event, Lane, Trace, stack
+from kit.trace.lanes import depths, every_event
+from kit.views import palette
+from kit.views.static import branches, figure_svg, groups, human
+from kit.views.timeline import COPY_BYTES, Timeline, _size, columns, thinned, timeline
+
+EVIL = "<script>alert('x')</script>&\"'🔥"
+CALLER, WORKER = Lane(1, 1, "caller"), Lane(1, 2, "worker 0")
+
+
+def run(scale=1):
+    return Trace.build(
+        [
+            Event("call", "call", 1_000, 100 * scale, CALLER),
+            Event("spatial", "task", 1_010, 40 * scale, WORKER),
+            Event("aten::conv2d", "cpu_op", 1_015, 20 * scale, WORKER),
+            Event("merge", "merge", 1_000 + 80 * scale, 10 * scale, CALLER),
+        ]
+    )
+
+
+def many(n, name="op"):
+    return Trace.build(
+        Event(f"{name} {random.Random(i).randrange(50)}", "cpu_op", 10 * i, 9, (CALLER, WORKER)[i % 2])
+        for i in range(n)
+    )
+
+
+def read(packed):
+    """The binary columns as timeline.js reads them."""
+    types = ("<u4", "<f8", "<f8", "<u4", "<u4", "<u4")
+    return [np.frombuffer(buffer, kind) for buffer, kind in zip(packed["buffers"], types, strict=True)]
+
+
+@pytest.fixture
+def comparison():
+    return stack({"sequential": run(2), "threads": run()})
+
+
+def test_the_columns_hold_every_event_exactly(comparison):
+    packed = columns(comparison, depths(comparison), every_event(comparison))
+    first, start, duration, kind, index, count = read(packed)
+    assert sorted(index.tolist()) == list(range(len(comparison)))
+    assert set(count.tolist()) == {1}
+    np.testing.assert_array_equal(start, (comparison.start_ns - comparison.start_ns.min())[index])
+    np.testing.assert_array_equal(duration, comparison.duration_ns[index])
+    names = [packed["kinds"][k][:2] for k in kind.tolist()]
+    wanted = [
+        [comparison.names[n], comparison.categories[c]]
+        for n, c in zip(comparison.name, comparison.category, strict=True)
+    ]
+    assert names == [wanted[i] for i in index.tolist()]
+    # Each row is a slice: of one lane, in order of start, without overlap.
+    lanes = np.repeat(np.arange(len(packed["lanes"])), [lane["rows"] for lane in packed["lanes"]])
+    assert len(first) == len(lanes) + 1
+    assert first[-1] == len(index)
+    for row, lane in enumerate(lanes):
+        inside = slice(first[row], first[row + 1])
+        assert set(comparison.lane[index[inside]].tolist()) <= {lane}
+        assert (start[inside][1:] >= (start + duration)[inside][:-1]).all()
+
+
+def test_the_wire_takes_at_most_32_bytes_an_event():
+    trace = many(20_000)
+    packed = columns(trace, depths(trace), every_event(trace))
+    assert sum(map(len, packed["buffers"])) / len(trace) <= 32
+    json.dumps({key: value for key, value in packed.items() if key != "buffers"})  # plain data, no numpy
+
+
+def test_times_since_the_epoch_stay_exact():
+    late = 1_700_000_000_123_456_789
+    trace = Trace.build([Event("a", "task", late, 7, CALLER), Event("b", "task", late + 2**40 + 1, 3, CALLER)])
+    _, start, duration, *_ = read(columns(trace, depths(trace), every_event(trace)))
+    assert start.tolist() == [0, 2**40 + 1]
+    assert duration.tolist() == [7, 3]
+
+
+@pytest.mark.parametrize("trace", [many(50_000), many(30_000, "n" * 10_000)], ids=["many", "long names"])
+def test_the_synced_copy_stays_small_and_says_what_it_leaves_out(trace):
+    copy = thinned(trace, depths(trace))
+    assert _size(copy) <= COPY_BYTES
+    assert copy["count"] < copy["total"] == len(trace)
+    assert read(copy)[-1].sum() in (len(trace), copy["count"])
+
+
+def test_a_small_trace_is_synced_whole(comparison):
+    copy = Timeline(comparison).copy
+    assert copy["count"] == copy["total"] == len(comparison)
+
+
+def test_the_kernel_answers_with_the_full_columns():
+    trace = many(20_000)
+    widget, sent = timeline(trace), []
+    widget.send = lambda content, buffers: sent.append((content, buffers))
+    widget._handle_custom_msg({"ask": "columns"}, [])
+    widget._handle_custom_msg({"ask": "something else"}, [])
+    widget._handle_custom_msg("nonsense", [])
+    ((content, buffers),) = sent
+    assert content["columns"]["count"] == len(trace)
+    assert [len(buffer) for buffer in buffers[1:]] == [8 * len(trace)] * 2 + [4 * len(trace)] * 3
+
+
+def test_the_view_starts_at_the_whole_and_refuses_nonsense(comparison):
+    widget = timeline(comparison)
+    assert widget.view == (0.0, 200.0)
+    widget.view = [10, 20]
+    assert widget.view == (10.0, 20.0)
+    for begin, end in ((5, 5), (20, 10), (0, float("nan")), (0, float("inf"))):
+        with pytest.raises(TraceError, match="begin < end"):
+            widget.view = (begin, end)
+    assert widget.view == (10.0, 20.0)
+
+
+def test_groups_know_their_own_wall_time(comparison):
+    assert [tuple(group) for group in groups(comparison)] == [("sequential", 0, 200), ("threads", 0, 100)]
+    copy = timeline(comparison).copy
+    assert [lane["group"] for lane in copy["lanes"]] == ["sequential", "sequential", "threads", "threads"]
+
+
+def test_the_table_twin_counts_per_lane(comparison):
+    rows = timeline(comparison).table()
+    assert rows[0] == {"group": "sequential", "lane": "caller", "name": "call", "count": 1, "total_ns": 200}
+    assert sum(row["total_ns"] for row in rows) == comparison.duration_ns.sum()
+    assert sum(row["count"] for row in rows) == len(comparison)
+
+
+def test_the_output_is_a_widget_with_a_picture_and_a_stable_text(comparison):
+    widget = timeline(comparison)
+    data, _ = widget._repr_mimebundle_()
+    assert data["text/plain"] == repr(widget) == "Timeline(8 events in 4 lanes)"
+    assert data["application/vnd.jupyter.widget-view+json"]["model_id"] == widget.model_id
+    assert ElementTree.fromstring(data["image/svg+xml"]).tag.endswith("svg")
+
+
+def test_the_picture_names_lanes_groups_and_times(comparison):
+    text = " ".join(ElementTree.fromstring(figure_svg(comparison)).itertext())
+    for wanted in ("sequential", "threads", "caller", "worker 0", "spatial", "200 ns", "100 ns"):
+        assert wanted in text
+
+
+def test_the_picture_escapes_names():
+    trace = Trace.build([Event(EVIL, "task", 0, 100, Lane(1, 1, EVIL, EVIL))])
+    root = ElementTree.fromstring(figure_svg(trace))
+    assert not [node for node in root.iter() if node.tag.endswith("script")]
+    assert EVIL in list(root.itertext())
+
+
+def test_the_picture_of_many_events_is_bounded():
+    assert len(figure_svg(many(50_000))) < 200_000
+
+
+@pytest.mark.parametrize("events", [[], [Event("instant", "cpu_op", 5, 0, CALLER)]])
+def test_nothing_and_an_instant_draw(events):
+    trace = Trace.build(events)
+    widget = timeline(trace)
+    data, _ = widget._repr_mimebundle_()
+    assert ElementTree.fromstring(data["image/svg+xml"]).tag.endswith("svg")
+    assert widget.view[0] < widget.view[1]
+    assert ("No events" in data["image/svg+xml"]) == (not events)
+
+
+def test_a_lane_without_events_keeps_its_row(comparison):
+    caller_only = comparison.select(categories=["call"])
+    copy = timeline(caller_only).copy
+    assert [lane["rows"] for lane in copy["lanes"]] == [1, 1, 1, 1]
+    assert ElementTree.fromstring(figure_svg(caller_only)) is not None
+
+
+def test_branches_differ_by_colour_and_by_hatch(comparison):
+    assert branches(comparison) == ["spatial"]
+    looks = [palette.branch_look(i) for i in range(49)]
+    assert len(set(looks)) == 49
+    assert len({look.hatch for look in looks[:7]}) == len({look.colour for look in looks[:7]}) == 7
+
+
+def test_a_branch_keeps_its_look_wherever_it_runs(comparison):
+    copy = timeline(comparison).copy
+    spatial = [place for name, category, place in copy["kinds"] if category == "task"]
+    assert [copy["looks"][place] for place in spatial] == [palette.branch_look(0)]
+    assert copy["legend"][0] == ["spatial", *palette.branch_look(0)]
+
+
+@pytest.mark.parametrize("colour", [*palette.OKABE_ITO, palette.NEUTRAL, "#ffffff", "#111111"])
+def test_ink_is_legible_on_every_fill(colour):
+    def luminance(value):
+        parts = [int(value[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+        return sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+    for page in ("#ffffff", "#111111"):
+        for strength in (0.3, 0.4, 0.55, 0.8, 1.0):
+            fill = palette.mix(colour, page, strength)
+            low, high = sorted((luminance(fill), luminance(palette.ink(fill))))
+            assert (high + 0.05) / (low + 0.05) >= 4.5  # WCAG AA
+
+
+@pytest.mark.parametrize(
+    ("ns", "text"),
+    [
+        (0, "0 ns"),
+        (812, "812 ns"),
+        (1_234, "1.23 µs"),
+        (12_300_000, "12.3 ms"),
+        (999_600, "1.00 ms"),
+        (7.89e9, "7.89 s"),
+    ],
+)
+def test_durations_for_people(ns, text):
+    assert human(ns) == text
+
+
+@given(st.integers(0, 10**12))
+def test_durations_for_people_are_true_to_three_digits(ns):
+    number, unit = human(ns).split()
+    assert float(number) * {"ns": 1, "µs": 1e3, "ms": 1e6, "s": 1e9}[unit] == pytest.approx(ns, rel=6e-3, abs=0.5)

@@ -1,0 +1,34 @@
+"""Strip notebooks for a commit: ``python tools/strip.py notebooks/*.ipynb``, or ``make strip``.
+
+Takes out outputs, counts, the state of widgets and what names one machine's Python. Cells with the line
+``# NBVAL_CHECK_OUTPUT`` keep their output, which nbval compares with.
+"""
+
+import sys
+
+import nbformat
+from nbformat import NotebookNode
+
+CHECKED = "# NBVAL_CHECK_OUTPUT"
+KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+
+
+def strip(notebook: NotebookNode) -> None:
+    """Strip one notebook, in place."""
+    notebook.metadata = NotebookNode(kernelspec=KERNEL)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.execution_count = None
+            cell.metadata.pop("execution", None)
+            for output in cell.outputs:
+                if "execution_count" in output:
+                    output.execution_count = None
+            if CHECKED not in [line.strip() for line in cell.source.splitlines()]:
+                cell.outputs = []
+
+
+if __name__ == "__main__":
+    for path in sys.argv[1:]:
+        opened = nbformat.read(path, as_version=4)
+        strip(opened)
+        nbformat.write(opened, path)
