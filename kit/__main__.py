@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from kit import approaches, hardware, workloads
+from kit import hardware, workloads
 from kit.errors import KitError
 from kit.trace import save_trace
 from kit.verbs import compare, record
@@ -42,10 +42,11 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    names = approaches.split_names(options.approaches)
     work = workloads.workload(options.workload, options.clip, options.device)
     bar = sys.stderr.isatty()
-    comparison = compare(work.model, work.inputs, names, rounds=options.rounds, seed=options.seed, progress=bar)
+    comparison = compare(
+        work.model, work.inputs, options.approaches, rounds=options.rounds, seed=options.seed, progress=bar
+    )
     print(comparison)
     if options.json:
         _write(options.json, _json({"workload": work.name, **comparison.to_dict()}))

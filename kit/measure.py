@@ -74,18 +74,19 @@ class Row:
     name: str
     reason: str | None = None  # why it is not available here
     timing: Timing | None = None
-    ratio: Ratio | None = None
+    ratio: Ratio | None = None  # 1 for the baseline itself
     equality: Equality | None = None
+    baseline: bool = False
 
     @property
     def verdict(self) -> Verdict:
         """What may be said of it. A difference whose interval reaches to within 1% of nothing is not one."""
-        if self.timing is None:
+        if self.timing is None or self.ratio is None or self.equality is None:
             return "not available"
-        if self.equality is not None and not self.equality.equal:
-            return "wrong output"
-        if self.ratio is None:
+        if self.baseline:
             return "baseline"
+        if not self.equality.equal:
+            return "wrong output"
         if self.ratio.low > 1 + SMALLEST_EFFECT:
             return "faster"
         if self.ratio.high < 1 - SMALLEST_EFFECT:
@@ -131,13 +132,11 @@ class Comparison:
         head = ("approach", "median", f"speed-up over {self.rows[0].name} [95%]", "same output", "verdict")
         lines: list[tuple[str, ...]] = [head]
         for row in self.rows:
-            if row.timing is None:
+            if row.timing is None or row.equality is None:
                 lines.append((row.name, "-", "-", "-", f"{row.verdict}: {row.reason}"))
                 continue
-            ratio = str(row.ratio) if row.ratio else "1"
-            same = f"{row.equality.max_abs_error:.1g} off" if row.equality else "-"
-            if row.equality:
-                same = f"{'yes' if row.equality.equal else 'NO'}, {same}"
+            same = f"{'yes' if row.equality.equal else 'NO'}, {row.equality.max_abs_error:.1g} off"
+            ratio, same = ("1", "-") if row.baseline else (str(row.ratio), same)
             lines.append((row.name, f"{row.timing.median_ms:.3g} ms", ratio, same, row.verdict))
         return lines
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from kit.approaches import Runner, parse
+from kit.approaches import Runner, parse, split_names
 from kit.equality import as_args, compare_outputs, deaf_inputs, shapes
 from kit.errors import KitError, ShapeError
 from kit.hardware import detect
@@ -26,7 +26,7 @@ BASELINE = "sequential"
 def compare(
     model: nn.Module,
     inputs: Any,
-    approaches: Sequence[str] = (BASELINE, "threads"),
+    approaches: str | Sequence[str] = (BASELINE, "threads"),
     *,
     rounds: int = 10,
     seed: int = 0,
@@ -39,8 +39,8 @@ def compare(
     Args:
         model: in eval mode; it is not changed.
         inputs: a tensor, or a tuple of the model's arguments.
-        approaches: names from the catalogue. The first is the baseline, and ``sequential`` is put before them if it
-            is not among them.
+        approaches: names from the catalogue, or one string of them with commas between. ``sequential`` leads, as the
+            baseline of all others; it is added if it is not among them.
         rounds: interleaved rounds, at least 6.
         progress: show a bar where tqdm is installed.
 
@@ -51,7 +51,8 @@ def compare(
         TaskError: a branch raised on these inputs.
         MeasureError: fewer than 6 rounds, or an output with NaN or with something that is no tensor.
     """
-    chosen = list({each.name: each for each in map(parse, approaches)}.values())  # 'threads()' is 'threads' again
+    names = split_names(approaches) if isinstance(approaches, str) else approaches
+    chosen = list({each.name: each for each in map(parse, names)}.values())  # 'threads()' is 'threads' again
     if not any(each.kind == BASELINE for each in chosen):
         chosen.insert(0, parse(BASELINE))
     chosen.sort(key=lambda each: each.kind != BASELINE)  # stable: the first sequential leads
@@ -63,11 +64,9 @@ def compare(
         baseline = runners[chosen[0].name]
         with torch.inference_mode():
             expected = _first_call(baseline, model, inputs)
-            compare_outputs(expected, expected)  # refuses NaN and what is no tensor, though nothing else be compared
             equalities = {
-                name: compare_outputs(expected, runner(*as_args(inputs)))
+                name: compare_outputs(expected, expected if runner is baseline else runner(*as_args(inputs)))
                 for name, runner in runners.items()
-                if runner is not baseline
             }
             deaf = deaf_inputs(baseline, inputs)
         with _bar(rounds, progress) as advance:
@@ -78,8 +77,9 @@ def compare(
             each.name,
             reasons[each.name],
             timings.get(each.name),
-            speed_up(first, timings[each.name]) if each.name in equalities else None,
+            speed_up(first, timings[each.name]) if each.name in timings else None,
             equalities.get(each.name),
+            baseline=each is chosen[0],
         )
         for each in chosen
     ]

@@ -135,7 +135,7 @@ def test_two_copies_of_one_runner_do_not_differ() -> None:
     timings, _ = run(a=lambda i: noise.randint(9 * MS, 11 * MS), b=lambda i: noise.randint(9 * MS, 11 * MS), rounds=30)
     ratio = speed_up(timings["a"], timings["b"])
     assert ratio.low < 1 < ratio.high
-    assert Row("b", timing=timings["b"], ratio=ratio).verdict == "no difference found"
+    assert Row("b", timing=timings["b"], ratio=ratio, equality=SAME).verdict == "no difference found"
 
 
 def test_each_turn_has_its_thread_count_and_the_callers_comes_back() -> None:
@@ -291,7 +291,7 @@ SAME = Equality(True, 1e-7)
 @pytest.mark.parametrize(
     ("row", "verdict"),
     [
-        (Row("a", timing=timing(1)), "baseline"),
+        (Row("a", timing=timing(1), ratio=Ratio(1, 1, 1), equality=Equality(True, 0.0), baseline=True), "baseline"),
         (Row("a", reason="no GPU"), "not available"),
         (Row("a", timing=timing(1), ratio=Ratio(2, 1.5, 3), equality=SAME), "faster"),
         (Row("a", timing=timing(1), ratio=Ratio(0.5, 0.4, 0.6), equality=SAME), "slower"),
@@ -307,7 +307,7 @@ def test_verdicts(row: Row, verdict: str) -> None:
 
 COMPARISON = Comparison(
     (
-        Row("sequential", timing=timing(4e6)),
+        Row("sequential", timing=timing(4e6), ratio=Ratio(1, 1, 1), equality=Equality(True, 0.0), baseline=True),
         Row("threads<2>", timing=timing(2e6), ratio=Ratio(2, 1.5, 2.5), equality=SAME),
         Row("wrong", timing=timing(1e6), ratio=Ratio(4, 4, 4), equality=Equality(False, 3.0)),
         Row("streams", reason="there is no GPU & no driver"),

@@ -18,7 +18,7 @@ def describe(comparison: Comparison) -> str:
     for row in comparison.rows:
         if row.timing is None:
             lines.append(f"- **{row.name}** cannot run here: {row.reason}")
-        elif row.ratio is None:
+        elif row.baseline:
             lines.append(f"- **{row.name}**: {row.timing.median_ms:.3g} ms a call, the baseline.")
         else:
             lines.append(

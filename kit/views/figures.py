@@ -31,7 +31,7 @@ def comparison_chart(comparison: Comparison) -> go.Figure:
     baseline = comparison.rows[0]
     figure = go.Figure()
     for row in comparison.rows:
-        if baseline.timing is None or row.timing is None or row.ratio is None:
+        if baseline.timing is None or row.timing is None or row.ratio is None or row.baseline:
             continue
         rounds = baseline.timing.samples_ns / row.timing.samples_ns
         colour, symbol = _LOOKS[row.verdict]
