@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -101,8 +102,14 @@ def stack(traces: Mapping[str, Trace]) -> Trace:
             lane = event.lane._replace(group=group)
             events.append(event._replace(start_ns=event.start_ns - first, lane=lane))
     trace = Trace.build(events)
-    # Numbered by first appearance, lanes of different groups would interleave: put them in the order of the keys.
-    order = sorted(range(len(trace.lanes)), key=lambda i: list(traces).index(trace.lanes[i].group))
+    # By label within a group, numbers by their size: which worker came first is chance.
+    keys = [(list(traces).index(lane.group), _natural(lane.label)) for lane in trace.lanes]
+    order = sorted(range(len(keys)), key=keys.__getitem__)
     rank = np.empty(len(order), np.int32)
     rank[order] = np.arange(len(order), dtype=np.int32)
     return replace(trace, lane=rank[trace.lane], lanes=tuple(trace.lanes[i] for i in order))
+
+
+def _natural(label: str) -> list[tuple[str, int]]:
+    """A sort key that puts "worker 2" before "worker 10"."""
+    return [(text, int(number or -1)) for text, number in re.findall(r"(\D*)(\d*)", label)]

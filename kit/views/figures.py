@@ -39,7 +39,7 @@ def comparison_chart(comparison: Comparison) -> go.Figure:
             x=rounds,
             y=[row.name] * len(rounds),
             mode="markers",
-            marker={"color": colour, "opacity": 0.35, "size": 7},
+            marker={"color": colour, "opacity": 0.5, "size": 7},
             hovertemplate="a round: %{x:.3f}x<extra></extra>",
             showlegend=False,
         )
@@ -61,27 +61,44 @@ def comparison_chart(comparison: Comparison) -> go.Figure:
             hovertemplate=f"{row.ratio}<extra>{row.name}</extra>",
             showlegend=False,
         )
-    figure.add_vline(x=1, line={"color": NEUTRAL, "dash": "dash"}, annotation_text=f"as fast as {baseline.name}")
+    figure.add_vline(x=1, line={"color": NEUTRAL, "dash": "dash"})
+    # Plotly wants the logarithm for an annotation on a logarithmic axis, but not for a line.
+    figure.add_annotation(x=0, y=1, yref="paper", yanchor="bottom", text=f"as fast as {baseline.name}", showarrow=False)
+    ticks = _ticks(np.concatenate([np.asarray(trace.x, float) for trace in figure.data] or [np.ones(1)]))
     figure.update_layout(
         **_TEXT,
-        height=130 + 70 * len(comparison.rows),
+        height=110 + 70 * len(comparison.rows),
         margin={"l": 20, "r": 20, "t": 30, "b": 50},
-        xaxis={"type": "log", "title": f"speed-up over {baseline.name} (right is faster)", **_GRID},
-        yaxis={"autorange": "reversed", "automargin": True, **_GRID},
+        xaxis={
+            "type": "log",
+            "range": [np.log10(ticks[0]), np.log10(ticks[-1])],
+            "tickvals": ticks,
+            "ticktext": [f"{tick:g}x" for tick in ticks],
+            "tickangle": 0,
+            "title": {"text": f"speed-up over {baseline.name} (right is faster)", "font": {"size": 13}},
+            **_GRID,
+        },
+        yaxis={"range": [len(comparison.rows) - 1.5, -0.7], "automargin": True, **_GRID},
     )
-    ticks = _log_ticks(figure)
-    figure.update_xaxes(tickvals=ticks, ticktext=[f"{tick:g}x" for tick in ticks])
     return figure
 
 
-def _log_ticks(figure: go.Figure) -> list[float]:
-    """Round speed-ups that cover the points, for plotly would write powers of ten or nothing at all."""
-    values = np.concatenate([np.asarray(trace.x, float) for trace in figure.data] or [np.ones(1)])
-    low, high = min(0.9, values.min()), max(1.1, values.max())
-    if high / low > 20:
-        return [float(10.0**e) for e in range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)]
-    steps = [0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.5, 2, 3, 5, 7, 10]
-    return [step for step in steps if low * 0.9 <= step <= high * 1.1]
+def _ticks(values: NDArray[np.float64]) -> list[float]:
+    """Round speed-ups that enclose the values: at most a dozen, since plotly would write powers of ten or none."""
+    low, high = min(0.95, float(values.min())), max(1.05, float(values.max()))
+    ladders = (
+        [1, 1.05, 1.1, 1.2, 1.3, 1.5, 2],
+        [1, 1.2, 1.5, 2, 3, 4],
+        [1, 1.5, 2, 3, 5, 10],
+        [1, 2, 5, 10, 20, 50, 100],
+        [10.0**e for e in range(10)],
+    )
+    ladder = next((steps for steps in ladders if max(high, 1 / low) <= steps[-1]), ladders[-1])
+    below = [float(f"{1 / step:.2g}") for step in reversed(ladder[1:])]
+    steps = [*below, *ladder]
+    first = max(i for i, step in enumerate(steps) if step <= low or i == 0)
+    last = min(i for i, step in enumerate(steps) if step >= high or i == len(steps) - 1)
+    return steps[first : last + 1]
 
 
 def clip_figure(frames: NDArray[np.uint8], flow: NDArray[np.float32], picks: int = 4) -> go.Figure:
