@@ -18,12 +18,13 @@ def strip(notebook: NotebookNode) -> None:
     notebook.metadata = NotebookNode(kernelspec=KERNEL)
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            cell.execution_count = None
             cell.metadata.pop("execution", None)
             for output in cell.outputs:
                 if "execution_count" in output:
                     output.execution_count = None
-            if CHECKED not in [line.strip() for line in cell.source.splitlines()]:
+            checked = CHECKED in [line.strip() for line in cell.source.splitlines()]
+            cell.execution_count = 1 if checked else None  # nbval refuses stored output of a cell without a count
+            if not checked:
                 cell.outputs = []
 
 
