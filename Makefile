@@ -30,7 +30,7 @@ help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 lab: $(VENV)/lab.stamp  ## set up once, then open JupyterLab on the first notebook
-	$(BIN)/jupyter lab --ip=127.0.0.1 --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(AS_ROOT) $(ARGS)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter lab --ip=127.0.0.1 --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(AS_ROOT) $(ARGS)
 
 test: lint unit nbval browser  ## everything that must pass: lint, unit, nbval and browser
 
@@ -76,12 +76,14 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 # Torch alone comes from PyTorch's own index, so that every other package comes from where pip is told to look.
-$(VENV)/lab.stamp: pyproject.toml constraints.txt tools/overrides.json | $(BIN)/python
+$(VENV)/lab.stamp: pyproject.toml constraints.txt tools/overrides.json tools/nbconvert.json | $(BIN)/python
 ifneq ($(TORCH),)
 	$(PIP) --no-deps --index-url https://download.pytorch.org/whl/$(TORCH) $(TORCH_PIN)
 endif
 	$(PIP) -e '.[lab]'
-	mkdir -p $(SETTINGS) && cp tools/overrides.json $(SETTINGS)/
+	mkdir -p $(SETTINGS) $(VENV)/etc/jupyter
+	cp tools/overrides.json $(SETTINGS)/
+	cp tools/nbconvert.json $(VENV)/etc/jupyter/jupyter_nbconvert_config.json
 	@touch $@
 
 $(VENV)/test.stamp: $(VENV)/lab.stamp

@@ -10,14 +10,23 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
+
+from bench import peers
 from kit.approaches import parse
-from kit.executors import Executor, Sequential, Task, Threads
+from kit.comparison import Ratio
+from kit.executors import Executor, Sequential, Task
+from kit.executors.processes import Processes
+from kit.executors.threads import Threads
 from kit.hardware import detect
-from kit.measure import Ratio, Runs, measure, speed_up
+from kit.measure import MIN_ROUNDS, Runs, measure, speed_up
+from kit.models import toy_two_stream
 from kit.workloads import workload
 
 ROUNDS = 100
@@ -31,6 +40,7 @@ class Bare:
 
     call: Callable[..., Any]
     intra_op_threads: int
+    cold: bool = False
 
     def __call__(self, *args: Any) -> Any:
         return self.call(*args)
@@ -91,13 +101,58 @@ def empty_regions() -> list[Result]:
         ]
 
 
+def round_trips() -> list[Result]:
+    """One megabyte to a worker and back, which does nothing with it."""
+    x = torch.randn(2**18)
+    task = Task("there and back", peers.identity, (x,))
+    with Processes(1) as processes, peers.SharedEcho(x) as by_hand, peers.PoolEcho() as pool:
+        ours = Bare(lambda x: processes.run([task]), 1)
+        return [
+            against("processes vs worker by hand, 1 MB round trip", ours, by_hand, [x], "us"),
+            against("processes vs Pool.map, 1 MB round trip", ours, pool, [x], "us"),
+        ]
+
+
+def ways(model: nn.Module, inputs: Sequence[Any]) -> list[tuple[str, float, Ratio]]:
+    """The ways to run two streams: median ms and speed-up over sequential, the cold one by itself."""
+    cores, streams = detect().cores, model.streams
+    arguments = (streams.branches, streams.merge, max(1, cores // 2), cores)
+    with ExitStack() as stack:
+        runners: dict[str, Any] = {
+            name: stack.enter_context(parse(name).prepare(model)) for name in ("sequential", "threads", "processes")
+        }
+        runners["warm workers, Queue"] = stack.enter_context(peers.Queues(*arguments))
+        runners["warm Pool.map"] = stack.enter_context(peers.Pool(*arguments))
+        timings = measure(runners, tuple(inputs), rounds=ROUNDS)
+        rows = [(name, timing.median_ms, speed_up(timings["sequential"], timing)) for name, timing in timings.items()]
+        pair = {
+            "sequential": runners["sequential"],
+            "cold": stack.enter_context(parse("processes_cold").prepare(model)),
+        }
+        few = measure(pair, tuple(inputs), rounds=MIN_ROUNDS)
+        return [*rows, ("processes_cold", few["cold"].median_ms, speed_up(few["sequential"], few["cold"]))]
+
+
 def main() -> None:
-    results = [*two_stream(), *empty_regions()]
+    results = [*two_stream(), *empty_regions(), *round_trips()]
     print(f"{'':50} {'ours':>9} {'peer':>9}      ours / peer [95%]")
     for row in results:
         print(f"{row.name:50} {row.ours:9.2f} {row.peer:9.2f} {row.unit}   {row.ratio}")
+    real, toy = workload("two-stream"), toy_two_stream()
+    tables = {
+        "toy two-stream, 25x25": ways(toy, (torch.randn(1, 3, 25, 25), torch.randn(1, 2, 25, 25))),
+        "two-stream, 112x112": ways(real.model, real.inputs),
+    }
+    for name, rows in tables.items():
+        print(f"\n{name:36} {'median':>13}   speed-up over sequential [95%]")
+        for way, median, ratio in rows:
+            print(f"{way:36} {median:10.3f} ms   {ratio.estimate:.3g}x [{ratio.low:.3g}, {ratio.high:.3g}]")
     OUT.parent.mkdir(exist_ok=True)
-    OUT.write_text(json.dumps([row.to_dict() for row in results], indent=2) + "\n")
+    plain = {
+        name: [{"name": way, "median_ms": median, "ratio": ratio._asdict()} for way, median, ratio in rows]
+        for name, rows in tables.items()
+    }
+    OUT.write_text(json.dumps({"rows": [row.to_dict() for row in results], "ways": plain}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

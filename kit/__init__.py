@@ -10,7 +10,7 @@ os.environ.setdefault("KINETO_LOG_LEVEL", "9")
 _HOME = {  # public name -> the module that defines it: nothing is imported before it is used
     "Branches": "kit.regions",
     "Clip": "kit.clips",
-    "Comparison": "kit.measure",
+    "Comparison": "kit.comparison",
     "Concat": "kit.regions",
     "KitError": "kit.errors",
     "Mean": "kit.regions",
@@ -19,8 +19,10 @@ _HOME = {  # public name -> the module that defines it: nothing is imported befo
     "compare": "kit.verbs",
     "clip_figure": "kit.views.figures",
     "comparison_chart": "kit.views.figures",
+    "line_chart": "kit.views.figures",
     "load_trace": "kit.trace",
     "record": "kit.verbs",
+    "save_trace": "kit.trace",
     "timeline": "kit.views.timeline",
 }
 __all__ = sorted(_HOME)

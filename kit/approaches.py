@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -13,16 +14,20 @@ from torch import nn
 from kit import executors, hardware
 from kit.errors import KitError, UnavailableError, UnknownNameError
 from kit.executors import Executor
+from kit.executors.processes import Processes
+from kit.executors.processes_cold import ProcessesCold
+from kit.executors.threads import Threads
 from kit.regions import regions
 
 
 class Runner:
     """A model made ready to run one way: call it like the model, and close it (or use it as a context manager)."""
 
-    def __init__(self, model: nn.Module, executor: Executor, intra_op_threads: int) -> None:
+    def __init__(self, model: nn.Module, executor: Executor, intra_op_threads: int, *, cold: bool = False) -> None:
         self.model = model
         self.executor = executor
         self.intra_op_threads = intra_op_threads  # of the calling thread while this runner has its turn
+        self.cold = cold  # every call starts from nothing, so that no call can warm the next
 
     def __call__(self, *args: Any) -> Any:
         with executors.use(self.executor):
@@ -49,14 +54,39 @@ def sequential(model: nn.Module, cores: int, *, threads: int | None = None) -> R
 
 def threads(model: nn.Module, cores: int, *, workers: int | None = None, threads: int | None = None) -> Runner:
     """A persistent thread per branch, at most one per core, the cores shared out among their operators."""
+    workers = workers or min(_widest(model), cores)
+    return Runner(model, Threads(workers, threads or max(1, cores // workers)), cores)
+
+
+def processes(
+    model: nn.Module, cores: int, *, workers: int | None = None, threads: int | None = None, timeout: int = 60
+) -> Runner:
+    """A persistent process per branch, at most one per core, pinned to its share of them; tensors in shared memory."""
+    workers = workers or min(_widest(model), cores)
+    return Runner(model, Processes(workers, threads or max(1, cores // workers), timeout), cores)
+
+
+def processes_cold(model: nn.Module, cores: int, *, timeout: int = 120) -> Runner:
+    """A new process per branch and per call, with a queue each: the published recipe."""
+    _widest(model)
+    return Runner(model, ProcessesCold(timeout), cores, cold=True)
+
+
+def _widest(model: nn.Module) -> int:
+    """The most branches that a region of the model has."""
     widest = max((len(region.branches) for _, region in regions(model)), default=0)
     if widest == 0:
         raise KitError(
-            f"{type(model).__name__} has no region, so nothing in it can run on threads: wrap the siblings, as in "
-            "kit.Branches({'a': self.a, 'b': self.b}, merge=kit.Concat(1))."
+            f"{type(model).__name__} has no region, so nothing in it can run at the same time: wrap the siblings, as "
+            "in kit.Branches({'a': self.a, 'b': self.b}, merge=kit.Concat(1))."
         )
-    workers = workers or min(widest, cores)
-    return Runner(model, executors.Threads(workers, threads or max(1, cores // workers)), cores)
+    return widest
+
+
+def _needs_descriptors(machine: hardware.Hardware) -> str | None:
+    if hasattr(socket, "AF_UNIX") and hasattr(socket.socket, "sendmsg"):
+        return None
+    return "this system cannot pass memory between processes without naming it. On Windows, use WSL."
 
 
 @dataclass(frozen=True)
@@ -70,6 +100,8 @@ class _Entry:
 CATALOGUE: dict[str, _Entry] = {
     "sequential": _Entry(sequential),
     "threads": _Entry(threads),
+    "processes": _Entry(processes, _needs_descriptors),
+    "processes_cold": _Entry(processes_cold),
 }
 
 

@@ -19,6 +19,11 @@ class Equality(NamedTuple):
     equal: bool  # max_abs_error <= RTOL * max finite |baseline|, tensor by tensor
     max_abs_error: float
 
+    def __str__(self) -> str:
+        if not self.equal:
+            return f"NO, off by {self.max_abs_error:.1g}"
+        return f"yes, within {self.max_abs_error:.1g}" if self.max_abs_error else "yes, identical"
+
 
 def as_args(inputs: Any) -> tuple[Any, ...]:
     """Inputs as the arguments of a call: a tuple or list is spread, anything else is one argument."""

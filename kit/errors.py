@@ -8,6 +8,8 @@
     ├── UnknownNameError       a name that is not in a catalogue; the message lists the near ones
     ├── UnavailableError       something this machine cannot do; the message says what would change that
     ├── TaskError              a task raised; the original exception is its ``__cause__``
+    ├── TransferError          something that cannot be sent to another process
+    ├── WorkerError            a worker process died, did not answer in time, or is closed
     ├── MeasureError           a measurement that cannot mean anything (too few rounds, no runners)
     └── TraceError             a trace that cannot be read, written or merged
 """
@@ -32,10 +34,13 @@ class UnknownNameError(KitError):
     """A name is not in a catalogue."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
-        known = list(known)
+        super().__init__(kind, name, list(known))  # its own arguments, so that it can be pickled
+
+    def __str__(self) -> str:
+        kind, name, known = self.args
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
         hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "choose one of these."
-        super().__init__(f"there is no {kind} {name!r}: {hint} Known: {', '.join(known)}.")
+        return f"there is no {kind} {name!r}: {hint} Known: {', '.join(known)}."
 
 
 class UnavailableError(KitError):
@@ -46,8 +51,20 @@ class TaskError(KitError):
     """A task raised. ``__cause__`` is the original exception, with its own traceback."""
 
     def __init__(self, task: str, cause: BaseException) -> None:
-        super().__init__(f"branch {task!r} raised {type(cause).__name__}: {cause}")
+        super().__init__(task, cause)  # its own arguments, so that it can be pickled
         self.task = task
+
+    def __str__(self) -> str:
+        task, cause = self.args
+        return f"branch {task!r} raised {type(cause).__name__}: {cause}"
+
+
+class TransferError(KitError):
+    """Something cannot be sent to another process."""
+
+
+class WorkerError(KitError):
+    """A worker process died, did not answer in time, or is closed."""
 
 
 class MeasureError(KitError):

@@ -56,6 +56,7 @@ class Hardware:
     platform: str  # operating system, kernel and C library
     cpu: str  # the processor's model name
     packages: Mapping[str, str | None] = field(hash=False, default_factory=dict)  # version; None: not installed
+    load: float = 0.0  # cores' worth of work that the system had in the minute before
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -106,6 +107,7 @@ def detect(root: Path = Path("/")) -> Hardware:
         platform=platform.platform(),
         cpu=_cpu_name(root),
         packages={name: _version(name) for name in (*CORE_PACKAGES, *LAB_PACKAGES)},
+        load=os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0,
     )
 
 
@@ -155,6 +157,9 @@ def _check_cores(hardware: Hardware) -> Iterator[Check]:
         yield Check("WARN", what, do)
     else:
         yield Check("OK", what)
+    if hardware.load > hardware.cores / 2:
+        do = "close other programs before measuring, or rounds will scatter"
+        yield Check("WARN", f"the cores are busy: a load of {hardware.load:.1f} on {hardware.cores}", do)
 
 
 def _check_memory(hardware: Hardware) -> Check:

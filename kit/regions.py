@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kit.errors import ShapeError
+from kit.errors import KitError, ShapeError
 from kit.executors import Sequential, Task, current
 from kit.spans import span
 
@@ -50,11 +50,17 @@ class Branches(nn.Module):
         merge: called with the list of outputs. A module's parameters become the region's.
 
     Raises:
-        ShapeError: on a call whose number of inputs is neither 1 nor the number of branches.
+        KitError: branches that are no dict of modules.
+        ShapeError: on a call whose number of inputs is neither 1 nor the number of branches, or whose outputs the merge
+            does not take.
     """
 
     def __init__(self, branches: Mapping[str, nn.Module], merge: Merge) -> None:
         super().__init__()
+        if not isinstance(branches, Mapping) or not all(isinstance(branch, nn.Module) for branch in branches.values()):
+            raise KitError(
+                "a region wants a dict from names to nn.Modules, as in Branches({'a': ..., 'b': ...}, merge)."
+            )
         self.branches = nn.ModuleDict(branches)
         self.merge = merge
 
@@ -65,7 +71,19 @@ class Branches(nn.Module):
         with span("region", "region"):
             outputs = (current() or Sequential()).run(tasks)
             with span("merge", "merge"):
-                return self.merge(outputs)
+                return self._merged(outputs)
+
+    def _merged(self, outputs: list[Any]) -> Any:
+        try:
+            return self.merge(outputs)
+        except RuntimeError as error:
+            given = ", ".join(
+                f"{name} {tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__}"
+                for name, output in zip(self.branches, outputs, strict=True)
+            )
+            raise ShapeError(
+                f"the merge {self.merge} does not take what the branches gave, {given}: {error}"
+            ) from error
 
     def tasks(self, *inputs: Any) -> list[Task]:
         """The branches as tasks on these inputs: what an executor is given."""

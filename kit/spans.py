@@ -26,7 +26,7 @@ class Span(NamedTuple):
     """One thing that took time, on one thread."""
 
     name: str  # what ran: a branch's name, "merge", "call"
-    category: str  # what kind: "call", "region", "task", "merge"
+    category: str  # what kind: "call", "region", "task", "merge", "startup", "transfer", or a profiler's own
     start_ns: int  # perf_counter_ns
     end_ns: int
     process: int  # pid
@@ -55,6 +55,13 @@ class SpanLog:
     """Where spans go while it is collecting. Appending is atomic under the GIL, so threads may share one log."""
 
     spans: list[Span] = field(default_factory=list)
+    operators: bool = False  # whether a recording is on, so that worker processes shall profile their operators too
+
+    def write(self, name: str, category: str, start_ns: int, end_ns: int | None = None) -> None:
+        """Add a span of the calling thread; without an end it ends now."""
+        end = clock() if end_ns is None else end_ns
+        thread = threading.current_thread()
+        self.spans.append(Span(name, category, start_ns, end, os.getpid(), threading.get_native_id(), thread.name))
 
     def __repr__(self) -> str:
         return f"SpanLog({len(self.spans)} spans)"
@@ -64,14 +71,23 @@ _current: ContextVar[SpanLog | None] = ContextVar("kit_span_log", default=None)
 
 
 @contextmanager
-def collect() -> Iterator[SpanLog]:
-    """Collect the spans of this block, from this thread and from every thread that runs in a copy of its context."""
-    log = SpanLog()
+def collect(*, operators: bool = False) -> Iterator[SpanLog]:
+    """Collect the spans of this block, from this thread and from every thread that runs in a copy of its context.
+
+    Args:
+        operators: ask executors that run tasks in other processes for what torch.profiler sees there.
+    """
+    log = SpanLog(operators=operators)
     token = _current.set(log)
     try:
         yield log
     finally:
         _current.reset(token)
+
+
+def current() -> SpanLog | None:
+    """The collecting log, or None."""
+    return _current.get()
 
 
 @contextmanager
@@ -85,6 +101,4 @@ def span(name: str, category: str) -> Iterator[None]:
     try:
         yield
     finally:
-        end = clock()
-        thread = threading.current_thread()
-        log.spans.append(Span(name, category, start, end, os.getpid(), threading.get_native_id(), thread.name))
+        log.write(name, category, start)

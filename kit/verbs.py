@@ -5,20 +5,22 @@ Not ``compare.py``: importing a submodule of that name would put it in the place
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import torch
 from torch import nn
 
 from kit.approaches import Runner, parse, split_names
+from kit.comparison import Comparison, Row
 from kit.equality import as_args, compare_outputs, deaf_inputs, shapes
-from kit.errors import KitError, ShapeError
+from kit.errors import KitError, MeasureError, ShapeError
 from kit.hardware import detect
-from kit.measure import Comparison, Row, measure, speed_up
+from kit.measure import MIN_ROUNDS, UNSTEADY, measure, speed_up
+from kit.progress import progress_bar
 from kit.recording import record_call
-from kit.trace import Trace
+from kit.trace import Trace, stack
 
 BASELINE = "sequential"
 
@@ -41,7 +43,7 @@ def compare(
         inputs: a tensor, or a tuple of the model's arguments.
         approaches: names from the catalogue, or one string of them with commas between. ``sequential`` leads, as the
             baseline of all others; it is added if it is not among them.
-        rounds: interleaved rounds, at least 6.
+        rounds: interleaved rounds, at least 6. An approach that starts from nothing on every call has 6, by itself.
         progress: show a bar where tqdm is installed.
 
     Raises:
@@ -49,9 +51,12 @@ def compare(
         ShapeError: inputs that do not fit the model.
         KitError: a model in training mode, whose batch norm a measurement would change.
         TaskError: a branch raised on these inputs.
-        MeasureError: fewer than 6 rounds, or an output with NaN or with something that is no tensor.
+        MeasureError: fewer than 6 rounds, or an output with NaN, with something that is no tensor, or another on
+            every call.
     """
     names = split_names(approaches) if isinstance(approaches, str) else approaches
+    if not names:
+        raise KitError("there is no approach to compare: name some, as in 'sequential,threads'.")
     chosen = list({each.name: each for each in map(parse, names)}.values())  # 'threads()' is 'threads' again
     if not any(each.kind == BASELINE for each in chosen):
         chosen.insert(0, parse(BASELINE))
@@ -64,42 +69,74 @@ def compare(
         baseline = runners[chosen[0].name]
         with torch.inference_mode():
             expected = _first_call(baseline, model, inputs)
+            if not compare_outputs(expected, baseline(*as_args(inputs))).equal:
+                raise MeasureError(
+                    f"{type(model).__name__} gives another output on every call, so nothing can be said of equality: "
+                    "take the random numbers out of its forward, or seed them there."
+                )
             equalities = {
                 name: compare_outputs(expected, expected if runner is baseline else runner(*as_args(inputs)))
                 for name, runner in runners.items()
             }
             deaf = deaf_inputs(baseline, inputs)
-        with _bar(rounds, progress) as advance:
-            timings = measure(runners, inputs, rounds=rounds, seed=seed, progress=advance)
-    first = timings[chosen[0].name]
+        # A cold approach takes seconds a call: it has the fewest rounds that mean anything, against the baseline only.
+        leader = chosen[0].name
+        cold = [name for name, runner in runners.items() if runner.cold]
+        warm = {name: runner for name, runner in runners.items() if name not in cold}
+        with progress_bar(rounds + MIN_ROUNDS * len(cold), progress) as advance:
+            timings = measure(warm, inputs, rounds=rounds, seed=seed, progress=advance)
+            ratios = {name: speed_up(timings[leader], timing) for name, timing in timings.items()}
+            for name in cold:
+                pair = {leader: baseline, name: runners[name]}
+                few = measure(pair, inputs, rounds=MIN_ROUNDS, seed=seed, progress=advance)
+                timings[name], ratios[name] = few[name], speed_up(few[leader], few[name])
     rows = [
         Row(
             each.name,
             reasons[each.name],
             timings.get(each.name),
-            speed_up(first, timings[each.name]) if each.name in timings else None,
+            ratios.get(each.name),
             equalities.get(each.name),
-            baseline=each is chosen[0],
+            baseline=each.name == leader,
         )
         for each in chosen
     ]
     caveats = [
-        f"the output does not react to input {i}: that outputs agree says nothing about what this input goes through."
+        f"the output hardly changes when input {i + 1} of {len(as_args(inputs))} does: that outputs are the same says "
+        "nothing about the branch that it goes through."
         for i in deaf
+    ]
+    caveats += [
+        f"the rounds of {name} scatter by {timing.scatter:.1f} times: something else was using the cores. Close it and "
+        "measure again before believing a ratio."
+        for name, timing in timings.items()
+        if timing.scatter > UNSTEADY
     ]
     return Comparison(tuple(rows), rounds, shapes(inputs), tuple(caveats))
 
 
-def record(model: nn.Module, inputs: Any, approach: str = BASELINE) -> Trace:
-    """Record one call of the model under an approach: spans of every thread, with PyTorch's operators below them.
+def record(
+    model: nn.Module, inputs: Any, approach: str = BASELINE, *, first: bool = False, operators: bool = True
+) -> Trace:
+    """Record one call under an approach: spans of every thread and worker process, PyTorch's operators below them.
+
+    The trace starts at 0, and its lanes are grouped under the approach's name.
+
+    Args:
+        first: record the very first call, in which threads or processes start and kernels are chosen, instead of a
+            warm one. A cold approach has no other.
+        operators: run torch.profiler, which makes the call longer; without, the spans have their true lengths.
 
     Raises: as :func:`compare`.
     """
     _check_eval(model)
     with parse(approach).prepare(model) as runner:
-        with torch.inference_mode():
-            _first_call(runner, model, inputs)
-        return record_call(runner, inputs, intra_op_threads=runner.intra_op_threads)
+        warm = not (first or runner.cold)
+        if warm:
+            with torch.inference_mode():
+                _first_call(runner, model, inputs)
+        trace = record_call(runner, inputs, intra_op_threads=runner.intra_op_threads, warm=warm, operators=operators)
+    return stack({approach: trace})
 
 
 def _first_call(runner: Runner, model: nn.Module, inputs: Any) -> Any:
@@ -123,17 +160,3 @@ def _check_eval(model: nn.Module) -> None:
                 f"{type(model).__name__} is in training mode, and its {name or type(module).__name__} gives another "
                 "output on every call: call model.eval() first."
             )
-
-
-@contextmanager
-def _bar(rounds: int, wanted: bool) -> Iterator[Callable[[int], None]]:
-    """A progress bar over the rounds, or silence where tqdm is not installed."""
-    try:
-        from tqdm.auto import tqdm
-    except ImportError:
-        wanted = False
-    if not wanted:
-        yield lambda done: None
-        return
-    with tqdm(total=rounds, desc="rounds", leave=False) as bar:
-        yield lambda done: bar.update(done - bar.n)

@@ -7,7 +7,9 @@ from torch import nn
 from kit import approaches, hardware
 from kit.approaches import CATALOGUE, parse, split_names
 from kit.errors import KitError, UnavailableError, UnknownNameError
-from kit.executors import Sequential, Threads
+from kit.executors import Sequential
+from kit.executors.processes import Processes
+from kit.executors.threads import Threads
 from kit.models import inception_block, two_stream
 from kit.regions import Branches, Concat
 
@@ -85,6 +87,34 @@ def test_threads_share_the_cores(cores: int, options: dict[str, int], workers: i
         assert isinstance(runner.executor, Threads)
         assert (runner.executor.workers, runner.executor.intra_op_threads) == (workers, share)
         assert runner.intra_op_threads == cores  # the caller's, for what is outside of regions
+
+
+@pytest.mark.parametrize(
+    ("cores", "options", "workers", "share"),
+    [(8, {}, 3, 2), (2, {}, 2, 1), (1, {}, 1, 1), (8, {"workers": 16}, 16, 1), (8, {"workers": 2, "threads": 3}, 2, 3)],
+)
+def test_processes_share_the_cores(cores: int, options: dict[str, int], workers: int, share: int) -> None:
+    with approaches.processes(MODEL, cores, **options, timeout=7) as runner:
+        assert isinstance(runner.executor, Processes)
+        assert (runner.executor.workers, runner.executor.intra_op_threads) == (workers, share)
+        assert (runner.executor.timeout, runner.intra_op_threads, runner.cold) == (7, cores, False)
+
+
+def test_only_what_starts_anew_on_every_call_is_cold() -> None:
+    cold = {name for name in CATALOGUE if parse(name).prepare(MODEL).cold}
+    assert cold == {"processes_cold"}
+
+
+@pytest.mark.parametrize("kind", ["threads", "processes", "processes_cold"])
+def test_a_model_without_regions_has_nothing_to_run_side_by_side(kind: str) -> None:
+    with pytest.raises(KitError, match=r"Linear has no region.*kit\.Branches"):
+        parse(kind).prepare(nn.Linear(1, 1))
+
+
+def test_processes_need_a_system_that_passes_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("socket.AF_UNIX")
+    with pytest.raises(UnavailableError, match="processes cannot run here: .*use WSL"):
+        parse("processes").prepare(MODEL)
 
 
 def test_the_widest_region_decides_how_many_threads() -> None:

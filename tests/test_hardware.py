@@ -166,3 +166,9 @@ from kit import hardware
 assert hardware.detect().torch == ""
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_busy_cores_are_a_warning() -> None:
+    busy = [check for check in hardware.checks(replace(GOOD, load=4.1)) if check.status == "WARN"]
+    assert [check.what for check in busy] == ["the cores are busy: a load of 4.1 on 8"]
+    assert all(check.status == "OK" for check in hardware.checks(replace(GOOD, load=3.9)))

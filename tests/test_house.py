@@ -22,13 +22,15 @@ FLOORS = {
     "clips": 1,
     "trace": 1,
     "hardware": 1,
+    "progress": 1,
     "equality": 1,
-    "capture": 2,  # puts spans and operators into a trace, so it stands on both
+    "capture": 1.5,  # a mezzanine: it puts spans and operators into a trace, and workers use it
     "executors": 2,
     "regions": 3,
     "pipeline": 3,
     "models": 4,
     "transforms": 4,
+    "comparison": 4,
     "approaches": 5,
     "measure": 5,
     "recording": 5,
@@ -38,7 +40,8 @@ FLOORS = {
     "views": 7,
     "labs": 8,
     "magic": 9,
-    "__main__": 9,
+    "cli": 9,
+    "__main__": 10,
 }
 UNDER_JUPYTER = {"views", "labs", "magic"}  # what may need the lab packages as soon as it is imported
 LAB_ONLY = ("IPython", "ipykernel", "jupyter", "jupyterlab", "jupyter_client", "notebook", "nbformat", "traitlets")
@@ -158,14 +161,12 @@ def test_unknown_public_name_is_an_attribute_error() -> None:
 
 
 def test_the_kit_stays_small() -> None:
-    lines = {
-        path: len(path.read_text().splitlines()) for kind in ("py", "js", "css") for path in KIT.rglob(f"*.{kind}")
-    }
+    lines = {path: len(path.read_text().splitlines()) for path in KIT.rglob("*.py")}
     largest = sorted(lines, key=lines.__getitem__, reverse=True)[:3]
     assert sum(lines.values()) <= 5000, f"the largest: {', '.join(f'{path.name} {lines[path]}' for path in largest)}"
 
 
-@pytest.mark.parametrize("path", [path for path in MODULES if path.name != "__main__.py"], ids=name_of)
+@pytest.mark.parametrize("path", [path for path in MODULES if path.name != "cli.py"], ids=name_of)
 def test_the_library_does_not_print(path: Path) -> None:
     calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
     assert not [call.lineno for call in calls if isinstance(call.func, ast.Name) and call.func.id == "print"]

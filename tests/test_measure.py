@@ -13,9 +13,10 @@ import pytest
 import torch
 
 from kit import spans
+from kit.comparison import Comparison, Ratio, Row, Timing
 from kit.equality import Equality
 from kit.errors import MeasureError
-from kit.measure import MIN_ROUNDS, Comparison, Ratio, Row, Timing, measure, median_interval, speed_up
+from kit.measure import MIN_ROUNDS, measure, median_interval, speed_up
 from kit.trace import Trace
 
 MS = 1_000_000
@@ -44,6 +45,7 @@ class Fake:
     name: str = ""
     log: list[str] = field(default_factory=list)
     intra_op_threads: int = 1
+    cold: bool = False
     calls: int = 0
 
     def __call__(self, *args: object) -> None:
@@ -61,6 +63,11 @@ def run(rounds: int = 10, seed: int = 0, **durations: Callable[[int], int]) -> t
 
 def timing(*samples: float) -> Timing:
     return Timing(np.array(samples, float), 1, Trace.build([]))
+
+
+def test_scatter_is_the_ratio_of_the_quartiles() -> None:
+    assert timing(7, 7, 7, 7).scatter == 1
+    assert timing(2, 4, 6, 8, 10).scatter == 2
 
 
 # Rounds ---------------------------------------------------------------------------------------------------------------
@@ -112,6 +119,19 @@ def test_the_untimed_call_is_untimed() -> None:
     runners = {name: Fake(clock, taking(name)) for name in "ab"}
     timings = measure(runners, (), rounds=20, clock=clock)
     assert set(timings["a"].samples_ns) == set(timings["b"].samples_ns) == {3 * MS}
+
+
+def test_a_cold_runner_is_never_called_without_being_timed() -> None:
+    clock, log = Clock(), []
+    runners = {
+        "cold": Fake(clock, lambda i: (100 + i) * MS, "cold", log, cold=True),
+        "quick and cold": Fake(clock, lambda i: MS // 10, "quick and cold", log, cold=True),
+        "warm": Fake(clock, lambda i: 2 * MS, "warm", log),
+    }
+    timings = measure(runners, (), rounds=6, clock=clock, progress=clock.progress)
+    assert (log.count("cold"), log.count("quick and cold"), log.count("warm")) == (6, 6, 2 + 2 * 6)
+    assert timings["cold"].samples_ns.tolist() == [(100 + i) * MS for i in range(6)]
+    assert {name: timing.calls for name, timing in timings.items()} == {"cold": 1, "quick and cold": 1, "warm": 1}
 
 
 def test_the_order_of_turns_is_random_and_repeats_with_its_seed() -> None:
@@ -178,6 +198,7 @@ def test_inputs_arrive_as_arguments() -> None:
 
     class Runner:
         intra_op_threads = 1
+        cold = False
 
         def __call__(self, *args: object) -> None:
             got.append(args)
@@ -312,7 +333,7 @@ COMPARISON = Comparison(
         Row("wrong", timing=timing(1e6), ratio=Ratio(4, 4, 4), equality=Equality(False, 3.0)),
         Row("streams", reason="there is no GPU & no driver"),
     ),
-    rounds=10,
+    rounds=1,
     inputs="(1, 3) float32 on cpu",
     caveats=("input <0> is deaf",),
 )
@@ -323,8 +344,8 @@ def test_the_table_says_it_all() -> None:
     assert head[2] == "speed-up over sequential [95%]"
     assert rows == [
         ("sequential", "4 ms", "1", "-", "baseline"),
-        ("threads<2>", "2 ms", "2.00x [1.50, 2.50]", "yes, 1e-07 off", "faster"),
-        ("wrong", "1 ms", "4.00x [4.00, 4.00]", "NO, 3 off", "wrong output"),
+        ("threads<2>", "2 ms", "2.00x [1.50, 2.50]", "yes, within 1e-07", "faster"),
+        ("wrong", "1 ms", "4.00x [4.00, 4.00]", "NO, off by 3", "wrong output"),
         ("streams", "-", "-", "-", "not available: there is no GPU & no driver"),
     ]
 
@@ -346,7 +367,7 @@ def test_html_escapes_what_it_shows() -> None:
 
 
 def test_repr_has_no_times() -> None:
-    assert repr(COMPARISON) == "Comparison(sequential, threads<2>, wrong, streams; 10 rounds)"
+    assert repr(COMPARISON) == "Comparison(sequential, threads<2>, wrong, streams; 1 rounds)"
 
 
 def test_json_keeps_the_contract() -> None:

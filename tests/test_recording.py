@@ -1,5 +1,6 @@
 """A recording shows every operator, on the thread that ran it, inside the branch that it belongs to."""
 
+import itertools
 import threading
 from collections import Counter
 
@@ -8,7 +9,8 @@ import torch
 from torch import nn
 
 import kit
-from kit.executors import Sequential, Threads, use
+from kit.executors import Sequential, use
+from kit.executors.threads import Threads
 from kit.models import inception_block, two_stream
 from kit.recording import record_call
 from kit.trace import Event, Trace
@@ -84,6 +86,58 @@ def test_four_branches_on_two_threads() -> None:
 def test_a_model_without_any_operator_is_recorded_too() -> None:
     trace = kit.record(nn.Identity(), torch.ones(1))
     assert [event.name for event in trace.events()] == ["call"]
+
+
+# Worker processes -----------------------------------------------------------------------------------------------------
+
+
+def lane(trace: Trace, label: str) -> list[Event]:
+    """The kit's own spans of a lane, in the order in which they began."""
+    own = ("startup", "transfer", "task", "call", "region", "merge", "wait")
+    events = [event for event in trace.events() if event.lane.label == label and event.category in own]
+    return sorted(events, key=lambda event: event.start_ns)
+
+
+def check_workers(trace: Trace, steps: list[str]) -> None:
+    """In each worker's lane: these steps, one after the other, within the call; and its operators within its task."""
+    (call,) = named(trace, "call")
+    assert {event.lane.label for event in trace.events()} == {"caller", "process 0", "process 1"}
+    assert len({event.lane.process for event in trace.events()}) == 3
+    for i, branch in enumerate(("spatial", "temporal")):
+        spans = lane(trace, f"process {i}")
+        assert [span.name for span in spans] == [branch if step == "task" else step for step in steps]
+        assert all(within(span, call) for span in spans)
+        assert all(a.start_ns + a.duration_ns <= b.start_ns for a, b in itertools.pairwise(spans))
+        (task,) = named(trace, branch)
+        convolutions = [event for event in named(trace, "aten::convolution") if event.lane == task.lane]
+        assert len(convolutions) == 5
+        assert all(within(convolution, task, SLACK_NS) for convolution in convolutions)
+    assert {event.lane.label for name in ("aten::cat", "merge", "region") for event in named(trace, name)} == {"caller"}
+
+
+def test_a_process_per_call_shows_every_step_of_its_start() -> None:
+    trace = kit.record(two_stream(width=8), (FRAME, FLOW), "processes_cold")
+    check_workers(trace, ["spawn", "imports", "load", "task", "send"])
+    assert [span.name for span in lane(trace, "caller")] == [
+        *["call", "region", "start", "start", "wait", "wait", "join", "merge"]
+    ]
+
+
+def test_warm_processes_show_what_comes_and_goes() -> None:
+    trace = kit.record(two_stream(width=8), (FRAME, FLOW), "processes")
+    check_workers(trace, ["receive", "task", "send"])
+    assert [span.name for span in lane(trace, "caller")][:4] == ["call", "region", "send", "send"]
+
+
+def test_the_first_call_of_warm_processes_shows_their_start() -> None:
+    trace = kit.record(two_stream(width=8), (FRAME, FLOW), "processes", first=True)
+    check_workers(trace, ["spawn", "imports", "load", "task", "send"])
+
+
+def test_a_recording_without_operators_has_the_spans_alone() -> None:
+    trace = kit.record(two_stream(width=8), (FRAME, FLOW), "processes", operators=False)
+    assert not [event for event in trace.events() if event.name.startswith("aten::")]
+    assert [span.name for span in lane(trace, "process 1")] == ["receive", "temporal", "send"]
 
 
 @pytest.mark.parametrize("fails_at", [None, 1, 3])

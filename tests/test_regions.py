@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 from kit import spans
 from kit.errors import ShapeError, TaskError
-from kit.executors import Sequential, Threads, use
+from kit.executors import Sequential, use
+from kit.executors.threads import Threads
 from kit.regions import Branches, Concat, Mean, regions
 
 

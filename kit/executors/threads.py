@@ -6,13 +6,13 @@ import contextvars
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from kit.executors.base import Executor, Task
+from kit.executors.modes import Modes
 
 _inside = threading.local()
 
@@ -38,11 +38,11 @@ class Threads(Executor):
         # A region inside a branch: all lanes may be taken by its parents, so waiting for one could wait forever.
         if getattr(_inside, "pool", None) is self._pool:
             return [task() for task in tasks]
-        torch_state = _TorchState()
+        modes = Modes.here()
         futures: list[Future[Any]] = []
         try:
             for task in tasks:
-                futures.append(self._pool.submit(contextvars.copy_context().run, torch_state.call, task))
+                futures.append(self._pool.submit(contextvars.copy_context().run, modes.run, task))
             wait(futures)
         except BaseException:  # KeyboardInterrupt: what has not begun never will, and what runs is waited for
             for future in futures:
@@ -57,22 +57,3 @@ class Threads(Executor):
     def _start_worker(self) -> None:
         _inside.pool = self._pool
         torch.set_num_threads(self.intra_op_threads)
-
-
-class _TorchState:
-    """The calling thread's modes, which PyTorch keeps per thread: grad, inference and autocast."""
-
-    def __init__(self) -> None:
-        self.inference = torch.is_inference_mode_enabled()
-        self.grad = torch.is_grad_enabled()
-        self.autocast = {
-            device: torch.get_autocast_dtype(device) for device in ("cpu", "cuda") if torch.is_autocast_enabled(device)
-        }
-
-    def call(self, task: Task) -> Any:
-        with ExitStack() as stack:
-            stack.enter_context(torch.inference_mode(self.inference))
-            stack.enter_context(torch.set_grad_enabled(self.grad))
-            for device, dtype in self.autocast.items():
-                stack.enter_context(torch.autocast(device, dtype=dtype))
-            return task()

@@ -27,6 +27,15 @@ class Check:
 NOT_ATTEMPTED = Check("not attempted yet")
 
 
+def is_stub(function: Callable[..., Any]) -> bool:
+    """Whether a function still has the empty body of an exercise."""
+
+    def stub() -> None: ...
+
+    code = getattr(function, "__code__", None)
+    return code is not None and code.co_code == stub.__code__.co_code
+
+
 def check(judge: Callable[[Any], str | Check | None]) -> Callable[[Any], Check]:
     """Make a check of a function that looks at an answer and returns a hint, or None when it is right.
 

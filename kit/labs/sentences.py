@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kit.measure import Comparison
+from kit.comparison import Comparison, milliseconds
 from kit.trace import Trace, busy_ns, overlap_ns
 
 
@@ -19,11 +19,11 @@ def describe(comparison: Comparison) -> str:
         if row.timing is None:
             lines.append(f"- **{row.name}** cannot run here: {row.reason}")
         elif row.baseline:
-            lines.append(f"- **{row.name}**: {row.timing.median_ms:.3g} ms a call, the baseline.")
+            lines.append(f"- **{row.name}**: {milliseconds(row.timing.median_ms)} a call, the baseline.")
         else:
             lines.append(
-                f"- **{row.name}**: {row.timing.median_ms:.3g} ms, {row.ratio} the baseline's speed: "
-                f"**{row.verdict}**. Its branches overlapped for {overlap_share(row.timing.trace):.0%} of the time "
+                f"- **{row.name}**: {milliseconds(row.timing.median_ms)}, {row.ratio} the speed of "
+                f"{comparison.rows[0].name}: **{row.verdict}**. Its branches overlapped for {overlap_share(row.timing.trace):.0%} of the time "
                 "that any of them ran."
             )
     return "\n".join(lines)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from kit.labs.checks import NOT_ATTEMPTED, Check, check
+from kit.labs.checks import NOT_ATTEMPTED, Check, check, is_stub
 from kit.regions import regions
 from kit.trace import Trace
 
@@ -22,10 +22,12 @@ def task_ms(trace: Trace) -> dict[str, float]:
 @check
 def check_bound(bound: Callable[[float, float, int], float | None]) -> str | Check | None:
     """``bound(spatial, temporal, cores)``: the least time in which both streams can be done."""
-    if bound(3.0, 5.0, 2) is None:
+    if is_stub(bound):
         return NOT_ATTEMPTED
-    if bound(3.0, 5.0, 1) != 8:
-        return "on one core nothing runs at the same time: 3 ms and 5 ms of work take 8 ms."
+    if not isinstance(bound(3.0, 5.0, 2), int | float):
+        return f"it gives {bound(3.0, 5.0, 2)!r} and not a number: is there a return?"
+    if bound(3.25, 5.5, 1) != 8.75:
+        return "on one core nothing runs at the same time: 3.25 ms and 5.5 ms of work take 8.75 ms."
     if bound(1.0, 9.0, 2) != 9:
         return "however many cores, the call is not done before its longest stream: 1 ms and 9 ms take at least 9 ms."
     if bound(4.0, 4.0, 2) != 4:

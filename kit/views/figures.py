@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,12 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
-from kit.measure import Comparison, Verdict
+from kit.comparison import Comparison, Verdict, times
 from kit.views.palette import NEUTRAL, OKABE_ITO
 
 _TEXT = {"font": {"size": 13, "color": NEUTRAL}, "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)"}
 _GRID = {"gridcolor": "rgba(138,143,152,0.3)", "zerolinecolor": "rgba(138,143,152,0.5)"}
+_SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "x", "star")
 _LOOKS: dict[Verdict, tuple[str, str]] = {  # verdict -> colour and, as a second channel, marker
     "faster": (OKABE_ITO[2], "triangle-right"),
     "slower": (OKABE_ITO[5], "triangle-left"),
@@ -56,7 +58,7 @@ def comparison_chart(comparison: Comparison) -> go.Figure:
             },
             mode="markers+text",
             marker={"color": colour, "symbol": symbol, "size": 14, "line": {"width": 1, "color": "white"}},
-            text=[f"{row.ratio.estimate:.2f}x, {row.verdict}"],
+            text=[f"{times(row.ratio.estimate)}x, {row.verdict}"],
             textposition="top center",
             hovertemplate=f"{row.ratio}<extra>{row.name}</extra>",
             showlegend=False,
@@ -87,8 +89,9 @@ def _ticks(values: NDArray[np.float64]) -> list[float]:
     """Round speed-ups that enclose the values: at most a dozen, since plotly would write powers of ten or none."""
     low, high = min(0.95, float(values.min())), max(1.05, float(values.max()))
     ladders = (
-        [1, 1.05, 1.1, 1.2, 1.3, 1.5, 2],
-        [1, 1.2, 1.5, 2, 3, 4],
+        [1, 1.05, 1.1, 1.15],
+        [1, 1.1, 1.2, 1.3, 1.5],
+        [1, 1.25, 1.5, 2, 3],
         [1, 1.5, 2, 3, 5, 10],
         [1, 2, 5, 10, 20, 50, 100],
         [10.0**e for e in range(10)],
@@ -99,6 +102,23 @@ def _ticks(values: NDArray[np.float64]) -> list[float]:
     first = max(i for i, step in enumerate(steps) if step <= low or i == 0)
     last = min(i for i, step in enumerate(steps) if step >= high or i == len(steps) - 1)
     return steps[first : last + 1]
+
+
+def line_chart(x: Sequence[float], lines: Mapping[str, Sequence[float]], *, x_title: str, y_title: str) -> go.Figure:
+    """Lines over a common x on logarithmic axes, each with a colour and a marker of its own."""
+    figure = go.Figure()
+    for (name, y), colour, symbol in zip(lines.items(), OKABE_ITO, _SYMBOLS, strict=False):
+        marker = {"symbol": symbol, "size": 9}
+        figure.add_scatter(x=list(x), y=list(y), name=name, mode="lines+markers", line={"color": colour}, marker=marker)
+    figure.update_layout(
+        **_TEXT,
+        height=420,
+        margin={"l": 20, "r": 20, "t": 20, "b": 20},
+        legend={"x": 0.02, "y": 0.98},
+        xaxis={"type": "log", "dtick": 1, "title": {"text": x_title, "font": {"size": 13}}, **_GRID},
+        yaxis={"type": "log", "dtick": 1, "title": {"text": y_title, "font": {"size": 13}}, **_GRID},
+    )
+    return figure
 
 
 def clip_figure(frames: NDArray[np.uint8], flow: NDArray[np.float32], picks: int = 4) -> go.Figure:
@@ -139,8 +159,8 @@ def flow_picture(flow: NDArray[np.float32], reach: float) -> NDArray[np.uint8]:
 
 
 def _image(pixels: NDArray[np.uint8]) -> Any:
-    """An image as PNG inside the figure: a tenth of the size of its numbers."""
+    """An image as JPEG inside the figure: a saved notebook holds it, and its numbers would be fifty times as long."""
     import cv2
 
-    _done, png = cv2.imencode(".png", pixels[..., ::-1])
-    return go.Image(source="data:image/png;base64," + base64.b64encode(png.tobytes()).decode(), hoverinfo="skip")
+    _done, jpeg = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
+    return go.Image(source="data:image/jpeg;base64," + base64.b64encode(jpeg.tobytes()).decode(), hoverinfo="skip")

@@ -26,7 +26,14 @@ HATCHES = (
     "M0 0L8 8M0 8L8 0",
 )
 
-_PLAIN_STRENGTH = {"call": 0.55, "region": 0.3, "merge": 0.8}  # the kit's own spans that are not branches
+_OWN = {  # the kit's own spans that are not branches: (colour, strength, hatch)
+    "call": (NEUTRAL, 0.55, ""),
+    "region": (NEUTRAL, 0.3, ""),
+    "merge": (NEUTRAL, 0.8, HATCHES[4]),
+    "startup": (OKABE_ITO[5], 0.5, HATCHES[5]),
+    "wait": (NEUTRAL, 0.15, ""),
+    "transfer": (OKABE_ITO[4], 0.5, HATCHES[2]),
+}
 _OPERATOR_STRENGTH = 0.4  # everything that a profiler reports: pale, so that branches stand out
 
 
@@ -48,8 +55,8 @@ def look(category: str, name: str, branches: Iterable[str]) -> Look:
     """The look of one kind of event; ``branches`` are the names of all tasks, in order."""
     if category == "task":
         return branch_look(list(branches).index(name))
-    if category in _PLAIN_STRENGTH:
-        return Look(NEUTRAL, _PLAIN_STRENGTH[category], HATCHES[4] if category == "merge" else "")
+    if category in _OWN:
+        return Look(*_OWN[category])
     hue = zlib.crc32(name.encode("utf-8", "replace")) % len(OKABE_ITO)  # the same in every run, as hash() is not
     return Look(OKABE_ITO[hue], _OPERATOR_STRENGTH, "")
 
@@ -58,8 +65,8 @@ def legend(categories: Iterable[str], branches: Iterable[str]) -> list[tuple[str
     """What the colours mean: a line per branch, then one per other kind that occurs."""
     present = set(categories)
     lines = [(name, branch_look(position)) for position, name in enumerate(branches)]
-    lines += [(category, look(category, category, ())) for category in _PLAIN_STRENGTH if category in present]
-    if present - {"task", *_PLAIN_STRENGTH}:
+    lines += [(category, look(category, category, ())) for category in _OWN if category in present]
+    if present - {"task", *_OWN}:
         lines.append(("operators (a tint per name)", Look(OKABE_ITO[0], _OPERATOR_STRENGTH, "")))
     return lines
 

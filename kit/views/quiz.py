@@ -7,6 +7,9 @@ from collections.abc import Sequence
 
 import ipywidgets as widgets
 
+# Answering makes the quiz's cell the active one, so that Shift + Enter runs it again: the guess must outlive that.
+_guesses: dict[str, str] = {}
+
 
 class Quiz(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
     """A guess, recorded: pick an option, run the next cells, and see whether the measurement agrees.
@@ -19,14 +22,20 @@ class Quiz(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
     """
 
     def __init__(self, question: str, options: Sequence[str]) -> None:
+        self._question = question
         self._choice = widgets.RadioButtons(
-            options=list(options), value=None, layout={"width": "auto"}, style={"description_width": "0"}
+            options=list(options),
+            value=guess if (guess := _guesses.get(question)) in options else None,
+            layout={"width": "auto"},
+            style={"description_width": "0"},
         )
         self._answer = widgets.HTML()
         self._measured: str | None = None
         title = widgets.HTML(f"<b>Predict.</b> {html.escape(question)}")
         super().__init__([title, self._choice, self._answer])
-        self._choice.observe(lambda change: self._show(), "value")
+        self._choice.observe(self._note, "value")
+        if self.guess is not None:
+            self._show()
 
     @property
     def guess(self) -> str | None:
@@ -37,11 +46,17 @@ class Quiz(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
     def reveal(self, measured: str) -> str:
         """Show under the question what was measured; returns the same as a sentence."""
         self._measured = measured
+        self._choice.disabled = True  # the guess stands
         return self._show()
+
+    def _note(self, change: object) -> None:
+        if self.guess is not None:
+            _guesses[self._question] = self.guess
+        self._show()
 
     def _show(self) -> str:
         if self._measured is None:
-            text = f"Noted: {self.guess}. Now run the next cells."
+            text = f"Noted: {self.guess}. Now run on."
         elif self.guess is None:
             text = f"Measured: {self._measured} (no guess made)."
         elif self.guess == self._measured:

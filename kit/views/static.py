@@ -43,11 +43,11 @@ def groups(trace: Trace) -> list[Group]:
 
 
 def branches(trace: Trace) -> list[str]:
-    """The names of the tasks, in the order of their first appearance."""
+    """The names of the tasks, sorted: a branch keeps its colour in every timeline, whichever started first."""
     if "task" not in trace.categories:
         return []
     names = np.unique(trace.name[trace.category == trace.categories.index("task")])
-    return [trace.names[i] for i in names]
+    return sorted(trace.names[i] for i in names)
 
 
 def categories(trace: Trace) -> list[str]:

@@ -146,7 +146,8 @@ class View {
     this.bar = element("div", "bar");
     this.legend = element("span", "");
     this.legend.style.display = "contents";
-    this.hint = element("span", "hint", "drag: pan · wheel: zoom · F: fit");
+    this.scrolled = -Infinity; // when the wheel last turned elsewhere on the page
+    this.hint = element("span", "hint", "drag: pan · wheel: zoom · keys: W S A D, F fits");
     this.button = element("button", "", "Table");
     this.button.type = "button";
     this.button.setAttribute("aria-expanded", "false");
@@ -196,6 +197,8 @@ class View {
       this.use(data);
     });
     on(this.canvas, "wheel", (event) => this.wheel(event), { passive: false });
+    const scrolls = (event) => { if (!this.stage.contains(event.target)) this.scrolled = event.timeStamp; };
+    on(window, "wheel", scrolls, { capture: true, passive: true });
     on(this.canvas, "pointerdown", (event) => this.press(event));
     on(this.canvas, "pointermove", (event) => this.move(event));
     on(this.canvas, "pointerup", (event) => this.release(event));
@@ -393,7 +396,14 @@ class View {
   }
 
   wheel(event) {
+    // A scroll through the page that comes across the timeline goes on scrolling, and at full width so does zooming out.
+    const { begin, end } = this.span();
+    const widest = end - begin >= this.data.wall && event.deltaY > Math.abs(event.deltaX) && !event.shiftKey;
+    const passing = event.timeStamp - this.scrolled < 250;
+    if (passing) this.scrolled = event.timeStamp;
+    if (passing || widest) return;
     event.preventDefault();
+    this.stage.focus({ preventScroll: true }); // so that the keys work at once
     const unit = event.deltaMode === 1 ? 16 : event.deltaMode === 2 ? 400 : 1;
     if (event.shiftKey && !event.deltaX) this.stage.scrollTop += event.deltaY * unit;
     else if (Math.abs(event.deltaX) > Math.abs(event.deltaY)) this.pan(event.deltaX * unit);

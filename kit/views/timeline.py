@@ -16,8 +16,8 @@ import anywidget
 import numpy as np
 import traitlets
 
-from kit.errors import TraceError
-from kit.measure import Comparison
+from kit.comparison import Comparison
+from kit.errors import KitError, TraceError
 from kit.trace.columns import Int32, Int64, Trace, stack
 from kit.trace.lanes import Level, depths, every_event, thin
 from kit.views.palette import Look, legend, look
@@ -33,8 +33,18 @@ def timeline(what: Trace | Comparison) -> Timeline:
 
     A comparison puts its approaches one above the other on one time axis, each as the spans of its most typical
     measured round and all starting at 0. A trace is shown whole.
+
+    Raises:
+        KitError: it is neither.
     """
-    return Timeline(stack(what.traces) if isinstance(what, Comparison) else what)
+    if isinstance(what, Comparison):
+        what = stack(what.traces)
+    if not isinstance(what, Trace):
+        raise KitError(
+            f"a timeline shows a Trace or a Comparison, not a {type(what).__name__}: make one with kit.record or "
+            "kit.compare, or read a file with kit.load_trace."
+        )
+    return Timeline(what)
 
 
 class Timeline(anywidget.AnyWidget):

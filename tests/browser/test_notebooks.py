@@ -95,7 +95,7 @@ def open_and_run(chromium: Any, address: str, path: str) -> Any:
     page.wait_for_function(READY, arg=path, timeout=60_000)
     page.evaluate(RUN_ALL)
     # The command may return before the last cell has its number.
-    page.wait_for_function(f"() => ({STATES})().every(cell => cell.count || cell.errors.length)", timeout=90_000)
+    page.wait_for_function(f"() => ({STATES})().every(cell => cell.count || cell.errors.length)", timeout=150_000)
     assert [cell for cell in page.evaluate(STATES) if cell["errors"]] == []
     return page
 
@@ -112,7 +112,7 @@ def show(page: Any, timeline: Any) -> Any:
     raise AssertionError(f"the page never came to rest with the timeline in view: {after}")
 
 
-@pytest.mark.parametrize("name", ["00_start_here", "01_two_stream"])
+@pytest.mark.parametrize("name", ["00_start_here", "01_two_stream", "02_processes"])
 def test_runs_to_its_end_and_draws_every_lane(chromium: Any, lab: str, name: str, screenshots: Path) -> None:
     page = open_and_run(chromium, lab, f"notebooks/{name}.ipynb")
     page.wait_for_selector(".kit-timeline .stage canvas", timeout=30_000)

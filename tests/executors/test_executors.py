@@ -11,7 +11,8 @@ import torch
 
 from kit import spans
 from kit.errors import TaskError
-from kit.executors import Executor, Sequential, Task, Threads, current, use
+from kit.executors import Executor, Sequential, Task, current, use
+from kit.executors.threads import Threads
 
 MAKERS = {"sequential": Sequential, "threads": lambda: Threads(2), "one thread": lambda: Threads(1)}
 

@@ -8,7 +8,8 @@ from concurrent.futures import Future, wait
 import pytest
 import torch
 
-from kit.executors import Task, Threads
+from kit.executors import Task
+from kit.executors.threads import Threads
 
 
 def workers() -> set[threading.Thread]:

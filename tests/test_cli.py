@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from kit import clips, load_trace
-from kit.__main__ import main
+from kit.cli import main
 
 ROOT = Path(__file__).parents[1]
 ABSENT = (
@@ -62,11 +62,12 @@ def test_compare_headless_with_json_and_traces(tmp_path: Path) -> None:
         "error",
         "-c",
         f"import sys; sys.modules.update(dict.fromkeys({ABSENT}))\n"
-        f"from kit.__main__ import main\n"
+        f"from kit.cli import main\n"
         f"sys.exit(main({arguments}))",
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert [line.split()[0] for line in done.stdout.splitlines()] == ["approach", "sequential", "threads"]
+    assert [line.split()[0] for line in done.stdout.splitlines()][:4] == ["approach", "sequential", "threads", "10"]
+    assert f"wrote {out}" in done.stdout
     comparison = json.loads(out.read_text())
     assert comparison["workload"] == "two-stream"
     assert comparison["rounds"] == 10
@@ -80,7 +81,7 @@ def test_compare_headless_with_json_and_traces(tmp_path: Path) -> None:
 
 def test_nothing_of_the_lab_is_imported_although_it_is_there() -> None:
     lab = [name for name in ABSENT if name != "tqdm"]  # which torch imports where it is installed
-    done = python("-c", f"import sys, kit.__main__\nprint([name for name in {lab} if name in sys.modules])")
+    done = python("-c", f"import sys, kit.cli\nprint([name for name in {lab} if name in sys.modules])")
     assert (done.stdout, done.stderr, done.returncode) == ("[]\n", "", 0)
 
 
@@ -90,6 +91,16 @@ def test_inception_block_with_options_in_the_names(tmp_path: Path, capsys: pytes
     assert main(["compare", "inception-block", "--approaches", names, "--rounds", "6", "--json", str(out)]) == 0
     check_contract(json.loads(out.read_text()), ["sequential(threads=1)", "threads(workers=2, threads=1)"])
     assert "speed-up over sequential(threads=1)" in capsys.readouterr().out
+
+
+def test_processes_headless(tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    names = ["sequential", "threads", "processes_cold", "processes"]
+    arguments = ["--approaches", ",".join(names), "--rounds", "6", "--json", str(out)]
+    done = python("-W", "error", "-m", "kit", "compare", "two-stream", *arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    check_contract(json.loads(out.read_text()), names)
+    assert [line.split()[0] for line in done.stdout.splitlines() if not line.startswith("!")][1:] == names
 
 
 def test_a_clip_from_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -167,6 +178,6 @@ def test_interrupted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("kit.__main__.compare", stop)
+    monkeypatch.setattr("kit.verbs.compare", stop)
     assert main(["compare", "inception-block"]) == 130
     assert capsys.readouterr().err == "interrupted\n"

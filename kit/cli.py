@@ -1,0 +1,114 @@
+"""``python -m kit``: what the notebooks do, headless. Imports neither Jupyter nor plotly.
+
+Imports torch only where a command needs it, so that ``doctor`` can speak where packages are missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from kit import hardware
+from kit.errors import KitError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0, or 2 after an error that it has printed."""
+    options = _parser().parse_args(arguments)
+    try:
+        status: int = options.run(options)
+    except KitError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return status
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    """What this machine has; 1 where something that the kit needs is missing."""
+    machine = hardware.detect()
+    found = hardware.checks(machine)
+    if options.json:
+        print(_json({"hardware": machine.to_dict(), "checks": [check.to_dict() for check in found]}))
+    else:
+        print(hardware.report(found))
+    return int(any(check.status == "FAIL" for check in found))
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from kit import workloads
+    from kit.trace import save_trace
+    from kit.verbs import compare, record
+
+    # What cannot be written is better known before the minutes of measuring.
+    if options.json and (options.json.is_dir() or not options.json.absolute().parent.is_dir()):
+        raise KitError(f"cannot write {options.json}: it is a folder, or its folder does not exist.")
+    traces = _folder(options.traces) if options.traces else None
+    work = workloads.workload(options.workload, options.clip, options.device)
+    bar = sys.stderr.isatty()
+    comparison = compare(
+        work.model, work.inputs, options.approaches, rounds=options.rounds, seed=options.seed, progress=bar
+    )
+    print(comparison)
+    if options.json:
+        about = {"workload": work.name, "seed": options.seed, "hardware": hardware.detect().to_dict()}
+        _write(options.json, _json({**about, **comparison.to_dict()}))
+    if traces:
+        for row in comparison.rows:
+            if row.timing is not None:
+                path = traces / f"{work.name}-{row.name}.json.gz"
+                save_trace(record(work.model, work.inputs, row.name), path)
+                print(f"wrote {path}")
+    return 0
+
+
+def _folder(path: Path) -> Path:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise KitError(f"cannot make the folder {path}: {error.strerror}.") from error
+    return path
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text + "\n")
+    except OSError as error:
+        raise KitError(f"cannot write {path}: {error.strerror}.") from error
+    print(f"wrote {path}")
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m kit", description=sys.modules["kit"].__doc__)
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    doctor = commands.add_parser("doctor", help="what this machine has, and what to do about what it lacks")
+    doctor.add_argument("--json", action="store_true", help="print JSON")
+    doctor.set_defaults(run=_doctor)
+
+    about = "measure approaches side by side on a workload: two-stream or inception-block"
+    verb = commands.add_parser("compare", help=about, description=about)
+    verb.add_argument("workload", help="the name of a workload")
+    verb.add_argument(
+        "--approaches",
+        default="sequential,threads",
+        help="sequential, threads, processes, processes_cold; options in parentheses: 'threads,threads(workers=4)'",
+    )
+    verb.add_argument("--rounds", type=int, default=10, help="interleaved rounds, at least 6 (default 10)")
+    verb.add_argument("--seed", type=int, default=0, help="of the order of turns (default 0)")
+    verb.add_argument("--clip", type=Path, help="a video file, for a workload that takes one")
+    verb.add_argument("--device", default="cpu", help="cpu, cuda or cuda:1 (default cpu)")
+    verb.add_argument("--json", type=Path, metavar="FILE", help="write the comparison as JSON")
+    verb.add_argument("--traces", type=Path, metavar="DIR", help="write a trace of each approach, for Perfetto")
+    verb.set_defaults(run=_compare)
+    return parser

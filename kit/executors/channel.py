@@ -1,0 +1,250 @@
+"""Messages between two processes: small things through a pipe, tensors through shared memory.
+
+Each side owns the memory that it sends through, made on first use and replaced by a larger one when a message needs
+more. It is anonymous (a memfd on Linux, an unlinked file elsewhere): its descriptor travels through the pipe, so it has
+no name in ``/dev/shm``, nothing is left when either side is killed, and a container's small ``/dev/shm`` does not limit
+it. Both sides copy: what is sent is not moved into shared memory, and what is received belongs to the receiver.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import inspect
+import io
+import itertools
+import mmap
+import os
+import pickle
+import tempfile
+import types
+from collections.abc import Iterable, Mapping
+from contextvars import ContextVar
+from multiprocessing.connection import Connection
+from multiprocessing.reduction import recv_handle, send_handle
+from typing import Any
+
+import cloudpickle
+import torch
+from torch import Tensor, nn
+
+from kit.errors import TransferError
+from kit.spans import clock
+
+_ALIGNMENT = 64  # bytes: a cache line, and more than any dtype needs
+_GROW = b"grow"
+_NOTHING = torch.empty(0, dtype=torch.uint8)
+
+
+class Channel:
+    """One end of a two-way connection. Not thread-safe.
+
+    Args:
+        connection: an end of ``Pipe(duplex=True)``, a Unix socket.
+        peer: process id of the other end (used where the system wants it for passing descriptors).
+    """
+
+    def __init__(self, connection: Connection, peer: int) -> None:
+        self.connection = connection
+        self._peer = peer
+        self.arrived_ns = 0  # when the last message was here, before its tensors were copied; perf_counter_ns
+        self._outgoing = self._incoming = _NOTHING
+
+    def send(self, message: Any) -> None:
+        """Send anything that cloudpickle can; plain CPU tensors in it are copied through shared memory.
+
+        A named tuple arrives as a plain one.
+
+        The memory is that of the message before: the other end must have received it, which its answer shows.
+
+        Raises:
+            TransferError: a part of the message cannot be pickled (the message says which), or there is no memory.
+            OSError: the other end is gone.
+        """
+        tensors = _Tensors()
+        body = dump(message, tensors)
+        if tensors.size > self._outgoing.numel():
+            descriptor = _anonymous_file(max(tensors.size, 2 * self._outgoing.numel()))
+            try:
+                self._outgoing = _map(descriptor)
+                self.connection.send_bytes(_GROW)
+                send_handle(self.connection, descriptor, self._peer)
+            finally:
+                os.close(descriptor)
+        for offset, tensor in tensors.placed:
+            _copy(self._outgoing.data_ptr() + offset, tensor.data_ptr(), tensor.nbytes)
+        self.connection.send_bytes(body)
+
+    def receive(self) -> Any:
+        """The next message; its tensors are the receiver's own.
+
+        Raises:
+            TransferError: it arrived and cannot be unpickled here; the channel still works.
+            EOFError, OSError: the other end is gone.
+        """
+        body = self.connection.recv_bytes()
+        self.arrived_ns = clock()
+        while body == _GROW:
+            descriptor = recv_handle(self.connection)
+            try:
+                self._incoming = _map(descriptor)
+            finally:
+                os.close(descriptor)
+            body = self.connection.recv_bytes()
+        return load(body, self._incoming)
+
+    def fileno(self) -> int:
+        """What becomes readable when a message is there, and when the other end is gone."""
+        return self.connection.fileno()
+
+    def close(self) -> None:
+        """Close the pipe; the other end sees the end of the file."""
+        self.connection.close()
+
+
+class _Tensors:
+    """Tensors one behind the other in memory, dense, in their own memory format."""
+
+    def __init__(self) -> None:
+        self.placed: list[tuple[int, Tensor]] = []  # offset in bytes, and what to copy there
+        self.size = 0  # bytes
+
+    def place(self, tensor: Tensor) -> tuple[Any, ...]:
+        """Where it will lie: the arguments of :func:`_tensor_at`."""
+        tensor = tensor.detach().resolve_conj().resolve_neg()
+        if not tensor.is_contiguous():
+            dense = torch.empty_like(tensor, device="meta").stride()
+            tensor = tensor if tensor.stride() == dense else tensor.clone()
+        offset = self.size
+        self.placed.append((offset, tensor))
+        self.size += -(-tensor.nbytes // _ALIGNMENT) * _ALIGNMENT
+        return offset, str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), tensor.stride()
+
+
+_memory: ContextVar[Tensor] = ContextVar("kit_channel_memory")  # of the message that is being unpickled
+
+
+def _tensor_at(offset: int, dtype: str, shape: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
+    """A tensor of its own with what lies in the channel's memory."""
+    tensor = torch.empty_strided(shape, stride, dtype=getattr(torch, dtype))
+    _copy(tensor.data_ptr(), _memory.get().data_ptr() + offset, tensor.nbytes)
+    return tensor
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
+    """Takes plain CPU tensors out of what it pickles."""
+
+    def __init__(self, file: io.BytesIO, tensors: _Tensors | None) -> None:
+        super().__init__(file)
+        self._tensors = tensors
+
+    def reducer_override(self, thing: Any) -> Any:
+        plain = type(thing) is Tensor and thing.device.type == "cpu" and thing.layout is torch.strided
+        if self._tensors is not None and plain and not thing.is_quantized:
+            return _tensor_at, self._tensors.place(thing)
+        return super().reducer_override(thing)
+
+
+def dump(message: Any, tensors: _Tensors | None = None) -> bytes:
+    """Pickle with cloudpickle, so that classes and functions of a notebook's cells travel; plain tensors are placed.
+
+    A named tuple arrives as a plain one.
+
+    Raises:
+        TransferError: a part cannot be pickled; the message names the attributes that lead to it.
+    """
+    file = io.BytesIO()
+    try:
+        # A named tuple's class would take longer to pickle than all that it holds.
+        _Pickler(file, tensors).dump(tuple(message) if isinstance(message, tuple) else message)
+    except Exception as error:  # pickling runs the code of whatever it meets
+        path, thing = _culprit(message)
+        raise TransferError(
+            f"{path or 'the message'} is a {type(thing).__name__}, which cannot travel to another process "
+            f"({error}): make it inside forward, or leave it out with __getstate__."
+        ) from error
+    return file.getvalue()
+
+
+def load(body: bytes, memory: Tensor = _NOTHING) -> Any:
+    """What :func:`dump` was given; ``memory`` is where its tensors were placed.
+
+    Raises:
+        TransferError: it cannot be unpickled in this process.
+    """
+    token = _memory.set(memory)
+    try:
+        return pickle.loads(body)
+    except Exception as error:  # unpickling runs the code of whatever it meets
+        raise TransferError(
+            f"what was sent cannot be rebuilt in this process ({type(error).__name__}: {error}): its class must be "
+            "importable here or defined in the notebook, and must unpickle."
+        ) from error
+    finally:
+        _memory.reset(token)
+
+
+def _culprit(thing: Any, path: tuple[str, ...] = (), above: tuple[Any, ...] = ()) -> tuple[str, Any]:
+    """The innermost part that cannot be pickled, with the attributes that lead to it."""
+    for name, part in _parts(thing):
+        if any(part is other for other in above):  # a cycle
+            continue
+        try:
+            _Pickler(io.BytesIO(), None).dump(part)
+        except Exception:
+            return _culprit(part, (*path, name), (*above, thing))
+    return ".".join(path), thing
+
+
+def _parts(thing: Any) -> Iterable[tuple[str, Any]]:
+    if isinstance(thing, nn.Module):
+        own = {
+            name: value for name, value in vars(thing).items() if name not in ("_modules", "_parameters", "_buffers")
+        }
+        return [*thing.named_children(), *own.items()]
+    if isinstance(thing, Mapping):
+        return [(str(key), value) for key, value in thing.items()]
+    if isinstance(thing, tuple | list | set | frozenset):
+        return [
+            (str(name), value) for name, value in zip(getattr(thing, "_fields", itertools.count()), thing, strict=False)
+        ]
+    if isinstance(thing, types.MethodType):
+        return [("self", thing.__self__)]
+    if isinstance(thing, types.FunctionType):
+        found = inspect.getclosurevars(thing)
+        return [*found.nonlocals.items(), *found.globals.items()]
+    if isinstance(thing, functools.partial):
+        return [("func", thing.func), ("args", thing.args), ("keywords", thing.keywords)]
+    return list(getattr(thing, "__dict__", {}).items())
+
+
+def _copy(target: int, source: int, size: int) -> None:
+    """Copy bytes between addresses, by this thread alone: OpenMP's threads would wait for cores that workers use."""
+    if size:
+        ctypes.memmove(target, source, size)
+
+
+def _anonymous_file(size: int) -> int:
+    """A descriptor of ``size`` bytes that have no name and are really there: later writes cannot fail."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("kit")
+    else:
+        with tempfile.TemporaryFile() as file:
+            descriptor = os.dup(file.fileno())
+    try:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(descriptor, 0, size)
+        else:
+            os.ftruncate(descriptor, size)
+    except OSError as error:
+        os.close(descriptor)
+        raise TransferError(
+            f"no memory to send {size / 2**20:.0f} MiB to another process ({error.strerror}): send less at a time, or "
+            "give this container more memory."
+        ) from error
+    return descriptor
+
+
+def _map(descriptor: int) -> Tensor:
+    """The file's bytes as a tensor ``(size,)`` uint8, which keeps them mapped."""
+    return torch.frombuffer(mmap.mmap(descriptor, 0), dtype=torch.uint8)

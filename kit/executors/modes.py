@@ -1,0 +1,34 @@
+"""PyTorch's modes, which it keeps per thread: what a worker must take over to compute what its caller would."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any, NamedTuple
+
+import torch
+
+from kit.executors.base import Task
+
+
+class Modes(NamedTuple):
+    """Grad, inference and autocast, as one thread has them."""
+
+    inference: bool
+    grad: bool
+    autocast: tuple[tuple[str, torch.dtype], ...]  # device type and dtype, where autocast is on
+
+    @classmethod
+    def here(cls) -> Modes:
+        """The calling thread's modes."""
+        on = [device for device in ("cpu", "cuda") if torch.is_autocast_enabled(device)]
+        autocast = tuple((device, torch.get_autocast_dtype(device)) for device in on)
+        return cls(torch.is_inference_mode_enabled(), torch.is_grad_enabled(), autocast)
+
+    def run(self, task: Task) -> Any:
+        """Call with these modes in the calling thread."""
+        with ExitStack() as stack:
+            stack.enter_context(torch.inference_mode(self.inference))
+            stack.enter_context(torch.set_grad_enabled(self.grad))
+            for device, dtype in self.autocast:
+                stack.enter_context(torch.autocast(device, dtype=dtype))
+            return task()

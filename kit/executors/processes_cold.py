@@ -1,0 +1,93 @@
+"""A process per task and per call: the recipe that most people copy."""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import multiprocessing
+
+from kit import spans
+from kit.errors import TransferError, WorkerError
+from kit.executors.base import Executor, Task
+from kit.executors.channel import dump, load
+from kit.executors.modes import Modes
+from kit.executors.processes import how_it_ended, starting
+from kit.executors.worker import Reply, Request, run_once
+
+
+@dataclass(frozen=True)
+class ProcessesCold(Executor):
+    """Spawn a process for each task of each call, with a queue each, as published; everything is built up every time.
+
+    It pays where a task lasts many seconds, or where each must start from a clean process. The model and the inputs
+    travel as copies inside the pickled arguments: put into a torch.multiprocessing queue as they are, they would be
+    moved into shared memory in the caller's hands.
+    """
+
+    timeout: float = 120.0  # seconds that a call may take
+
+    def run(self, tasks: Sequence[Task]) -> list[Any]:
+        """As :meth:`Executor.run`.
+
+        Raises:
+            TaskError: a task raised; its cause has the worker's traceback.
+            WorkerError: a worker died, or did not answer in time.
+            TransferError: something cannot be sent to another process.
+        """
+        context = multiprocessing.get_context("spawn")
+        log = spans.current()
+        operators = log is not None and log.operators
+        deadline = time.monotonic() + self.timeout
+        processes: list[Any] = []
+        queues: list[Any] = []
+        replies: list[Reply] = []
+        try:
+            for i, task in enumerate(tasks):
+                with spans.span("start", "startup"):
+                    payload = _payload(task, operators)
+                    with starting():
+                        queues.append(context.Queue())
+                        arguments = (queues[i], payload, i, spans.clock())
+                        processes.append(context.Process(target=run_once, args=arguments, daemon=True))
+                        processes[i].start()
+                    queues[i]._writer.close()  # so that the worker's death is the end of the file here
+            for task, process, results in zip(tasks, processes, queues, strict=True):
+                with spans.span("wait", "wait"):
+                    replies.append(_answer(task, process, results, deadline))
+                if log is not None:
+                    log.spans += replies[-1].arrived()
+            with spans.span("join", "startup"):
+                for process in processes:
+                    process.join(max(0.0, deadline - time.monotonic()))
+        finally:
+            for process in processes:
+                process.kill()
+                process.join()
+                process.close()
+            for results in queues:
+                results.close()
+        for task, reply in zip(tasks, replies, strict=True):
+            reply.raise_error(task.name)
+        return [reply.result for reply in replies]
+
+
+def _payload(task: Task, operators: bool) -> bytes:
+    try:
+        return dump(Request(0, task.call, False, task.name, task.args, tuple(Modes.here()), operators))
+    except TransferError as error:
+        raise TransferError(f"branch {task.name!r}: {error}") from error
+
+
+def _answer(task: Task, process: Any, results: Any, deadline: float) -> Reply:
+    """What a worker put into its queue."""
+    try:
+        return Reply(*load(results.get(timeout=max(0.0, deadline - time.monotonic()))))
+    except queue.Empty:
+        raise WorkerError(f"no answer in time from {task.name!r}: its process was ended.") from None
+    except (EOFError, OSError) as error:
+        process.join(2)
+        raise WorkerError(how_it_ended(process, task)) from error

@@ -1,0 +1,33 @@
+"""A progress bar that leaves nothing behind: in a saved notebook, the remains of one read as an error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+@contextmanager
+def progress_bar(rounds: int, wanted: bool) -> Iterator[Callable[[int], None]]:
+    """A function to call after each round; silent where no bar is wanted or tqdm is not installed."""
+    try:
+        from tqdm.auto import tqdm
+        from tqdm.notebook import tqdm as tqdm_notebook
+    except ImportError:
+        wanted = False
+    if not wanted:
+        yield lambda done: None
+    elif issubclass(tqdm, tqdm_notebook):
+        import IPython.display
+
+        bar = tqdm(total=rounds, desc="rounds", leave=False, display=False)
+        show: Any = IPython.display.display  # has no types
+        handle = show(bar.container, display_id=True)
+        try:
+            yield lambda done: bar.update()
+        finally:
+            bar.close()
+            handle.update({"text/plain": ""}, raw=True)  # else the output keeps a widget that no longer exists
+    else:
+        with tqdm(total=rounds, desc="rounds", leave=False) as bar:
+            yield lambda done: bar.update()

@@ -1,0 +1,164 @@
+"""Exercise checks: not attempted yet, a hint that depends on what came out, or passed; and never an exception."""
+
+import math
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import kit
+from kit import labs
+from kit.labs.checks import Check
+from kit.labs.processes import Guarded, check_break_even, check_travels, phases_ms, phases_table
+from kit.labs.two_stream import ThreeHeads, check_bound, check_wrapped, task_ms
+from kit.trace import Event, Lane, Trace
+
+
+def stub(a: float, b: float, c: float) -> Any: ...
+
+
+def forgot_return(a: float, b: float, c: float) -> None:
+    max(a, b, c)
+
+
+def raises(a: float, b: float, c: float) -> float:
+    raise ZeroDivisionError("oh")
+
+
+@pytest.mark.parametrize("check", [check_bound, check_break_even])
+def test_a_stub_is_not_attempted_and_nothing_raises(check: Callable[[Any], Check]) -> None:
+    assert check(stub).state == check(None).state == check(...).state == "not attempted yet"
+    assert "is there a return" in check(forgot_return).message
+    assert check(raises) == Check("hint", "your answer raised ZeroDivisionError: oh")
+    assert check("a string").state == "hint"
+
+
+@pytest.mark.parametrize(
+    ("bound", "hint"),
+    [
+        (lambda a, b, n: max(a, b, (a + b) / n), None),
+        (lambda a, b, n: (a + b) / n, "longest stream"),
+        (lambda a, b, n: max(a, b), "one core"),
+        (lambda a, b, n: max(a, b, (a + b) // n), "one core"),
+        (lambda a, b, n: a + b, "longest stream"),
+    ],
+)
+def test_the_bound(bound: Callable[..., float], hint: str | None) -> None:
+    found = check_bound(bound)
+    assert found.state == ("hint" if hint else "passed")
+    assert (hint or "") in found.message
+
+
+@pytest.mark.parametrize(
+    ("calls", "hint"),
+    [
+        (lambda s, a, b: math.ceil(s / (a - b)) if a > b else math.inf, None),
+        (lambda s, a, b: s / (a - b) if a > b else math.inf, "round up"),
+        (lambda s, a, b: math.ceil(s / (a - b)) if a != b else math.inf, "math.inf"),
+        (lambda s, a, b: math.ceil(s / a), "200 calls"),
+    ],
+)
+def test_the_break_even(calls: Callable[..., float], hint: str | None) -> None:
+    found = check_break_even(calls)
+    assert found.state == ("hint" if hint else "passed")
+    assert (hint or "") in found.message
+
+
+def heads(original: ThreeHeads, *names: str) -> dict[str, nn.Module]:
+    return {name: getattr(original, name) for name in names}
+
+
+def test_wrapping_siblings() -> None:
+    original = ThreeHeads().eval()
+    check, names = check_wrapped(original), ("small", "medium", "large")
+    assert check(kit.Branches(heads(original, *names), kit.Concat(1))).state == "passed"
+    assert "no region" in check(original).message
+    assert "not a int" in check(3).message
+    assert "2 branches" in check(kit.Branches(heads(original, "small", "large"), kit.Concat(1))).message
+    assert "which merge" in check(kit.Branches(heads(original, *names), kit.Mean())).message
+    assert "in the order" in check(kit.Branches(heads(original, *reversed(names)), kit.Concat(1))).message
+    assert check(...).state == "not attempted yet"
+
+
+class WithoutLock(Guarded):
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "lock"}
+
+
+class WithNewLock(WithoutLock):
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.lock = threading.Lock()
+
+
+def test_what_cannot_travel() -> None:
+    assert "lock" in check_travels(Guarded().eval()).message
+    assert "without a lock" in check_travels(WithoutLock().eval()).message
+    assert check_travels(WithNewLock().eval()).state == "passed"
+    assert "subclass of Guarded" in check_travels(nn.Identity()).message
+
+
+def test_a_check_has_a_stable_repr_and_escapes_html() -> None:
+    assert repr(Check("passed")) == "passed"
+    assert repr(Check("hint", "<b>")) == "hint: <b>"
+    assert "&lt;b&gt;" in Check("hint", "<b>")._repr_html_()
+
+
+def span(name: str, category: str, start: int, end: int, lane: str) -> Event:
+    return Event(name, category, start * 10**6, (end - start) * 10**6, Lane(1, lane, lane))
+
+
+CALL = Trace.build(
+    [
+        span("call", "call", 0, 20, "caller"),
+        span("start", "startup", 0, 2, "caller"),
+        span("start", "startup", 2, 3, "caller"),
+        span("spawn", "startup", 1, 5, "process 0"),
+        span("a", "task", 5, 11, "process 0"),
+        span("b", "task", 8, 12, "process 1"),
+    ]
+)
+
+
+def test_phases_add_up_by_lane() -> None:
+    assert phases_ms(CALL) == {
+        "caller": {"start": 3.0},
+        "process 0": {"spawn": 4.0, "compute": 6.0},
+        "process 1": {"compute": 4.0},
+    }
+    table = phases_table(CALL)
+    assert "| start | 3.0 ms |  |  |" in table
+    assert "imports" not in table
+
+
+def test_tasks_and_their_overlap() -> None:
+    assert task_ms(CALL) == {"a": 6.0, "b": 4.0}
+    assert labs.overlap_share(CALL) == 3 / 7  # 8 to 11 of 5 to 12
+    assert labs.overlap_share(Trace.build([])) == 0
+
+
+def test_describe_names_every_approach_with_its_numbers() -> None:
+    model = kit.Branches({"a": nn.Identity(), "b": nn.Identity()}, kit.Mean())
+    comparison = kit.compare(model, torch.rand(3), ["sequential", "threads"], rounds=6, progress=False)
+    first, second = labs.describe(comparison).splitlines()
+    assert first.startswith("- **sequential**: ")
+    assert first.endswith("the baseline.")
+    assert f"{comparison['threads'].ratio} the speed of sequential: **{comparison['threads'].verdict}**" in second
+
+
+def test_the_switch_for_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KIT_FAST", "1")
+    assert labs.rounds(30) == 6
+    monkeypatch.delenv("KIT_FAST")
+    assert labs.rounds(30) == 30
+
+
+@pytest.mark.parametrize("size", [4, 40_000])
+def test_round_trips_measures_every_way(size: int) -> None:
+    trips = labs.processes.round_trips([size], rounds=2)
+    assert len(trips) == 3
+    assert all(len(times) == 1 and times[0] > 0 for times in trips.values())
+    assert not [thread for thread in threading.enumerate() if "QueueFeeder" in thread.name]

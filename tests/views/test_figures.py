@@ -1,0 +1,89 @@
+"""Plotly figures, by their data: what is drawn is what was measured."""
+
+import base64
+
+import numpy as np
+import pytest
+
+from kit.comparison import Comparison, Ratio, Row, Timing
+from kit.equality import Equality
+from kit.trace import Trace
+from kit.views.figures import _ticks, clip_figure, comparison_chart, flow_picture, line_chart
+
+
+def row(name: str, samples: list[float], ratio: Ratio, *, baseline: bool = False, equal: bool = True) -> Row:
+    timing = Timing(np.array(samples), 1, Trace.build([]))
+    return Row(name, None, timing, ratio, Equality(equal, 0.0), baseline)
+
+
+COMPARISON = Comparison(
+    (
+        row("sequential", [4.0, 6.0], Ratio(1, 1, 1), baseline=True),
+        row("threads", [2.0, 2.0], Ratio(2.5, 2.0, 3.0)),
+        row("wrong", [1.0, 1.0], Ratio(5.0, 4.0, 6.0), equal=False),
+        Row("streams", "there is no GPU"),
+    ),
+    rounds=2,
+    inputs="",
+)
+
+
+def test_every_round_is_a_dot_and_the_interval_a_line() -> None:
+    figure = comparison_chart(COMPARISON)
+    dots, estimate = (trace for trace in figure.data if trace.y[0] == "threads")
+    assert list(dots.x) == [2.0, 3.0]  # the baseline's time by the approach's, round by round
+    assert (estimate.x[0], estimate.error_x.array[0], estimate.error_x.arrayminus[0]) == (2.5, 0.5, 0.5)
+    assert estimate.text[0] == "2.50x, faster"
+
+
+def test_a_verdict_has_a_colour_and_a_symbol_of_its_own() -> None:
+    figure = comparison_chart(COMPARISON)
+    looks = {trace.y[0]: (trace.marker.color, trace.marker.symbol) for trace in figure.data if trace.error_x.array}
+    assert len({colour for colour, _ in looks.values()}) == len({symbol for _, symbol in looks.values()}) == 2
+
+
+def test_what_was_not_measured_is_not_drawn() -> None:
+    assert {trace.y[0] for trace in comparison_chart(COMPARISON).data} == {"threads", "wrong"}
+
+
+def test_a_comparison_of_one_is_an_empty_chart() -> None:
+    alone = Comparison(COMPARISON.rows[:1], 2, "")
+    assert len(comparison_chart(alone).data) == 0
+
+
+@pytest.mark.parametrize("values", [[1.0], [0.99, 1.01], [0.5, 3.0], [0.0001, 1.2], [1.0, 60.0], [0.8, 0.9]])
+def test_ticks_enclose_the_values_and_the_one(values: list[float]) -> None:
+    ticks = _ticks(np.array(values))
+    assert ticks == sorted(set(ticks))
+    assert ticks[0] <= min(values)
+    assert ticks[-1] >= max(values)
+    assert 1 in ticks
+    assert 3 <= len(ticks) <= 12
+
+
+def test_line_chart_draws_what_it_is_given() -> None:
+    figure = line_chart([1, 10], {"a": [1, 2], "b": [3, 4]}, x_title="bytes", y_title="time")
+    assert [(trace.name, list(trace.x), list(trace.y)) for trace in figure.data] == [
+        ("a", [1, 10], [1, 2]),
+        ("b", [1, 10], [3, 4]),
+    ]
+    assert figure.data[0].marker.symbol != figure.data[1].marker.symbol
+
+
+def test_flow_picture_hue_is_direction_and_white_is_rest() -> None:
+    flow = np.zeros((1, 3, 2), np.float32)
+    flow[0, 1], flow[0, 2] = (2, 0), (-2, 0)
+    still, right, left = flow_picture(flow, reach=2.0)[0]
+    assert still.tolist() == [255, 255, 255]
+    assert right.tolist() == [255, 0, 0]  # hue 0
+    assert left.tolist() == [0, 255, 255]  # the opposite hue
+
+
+def test_clip_figure_shows_frames_and_motion_as_small_pictures() -> None:
+    frames = np.zeros((6, 64, 96, 3), np.uint8)
+    figure = clip_figure(frames, np.ones((5, 64, 96, 2), np.float32), picks=3)
+    assert len(figure.data) == 6
+    for image in figure.data:
+        kind, _, data = image.source.partition(",")
+        assert kind == "data:image/jpeg;base64"
+        assert len(base64.b64decode(data)) < 64 * 96

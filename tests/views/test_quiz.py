@@ -1,0 +1,62 @@
+"""The quiz, by its state: what a learner clicks is recorded, survives, and is compared with what was measured."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from kit.views import quiz
+from kit.views.quiz import Quiz
+
+OPTIONS = ["faster", "slower"]
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> Iterator[None]:
+    quiz._guesses.clear()
+    yield
+    quiz._guesses.clear()
+
+
+def pick(asked: Quiz, option: str) -> None:
+    """Click an option."""
+    asked._choice.value = option
+
+
+def test_without_a_guess_nothing_blocks() -> None:
+    asked = Quiz("Which?", OPTIONS)
+    assert asked.guess is None
+    assert asked.reveal("faster") == "Measured: faster (no guess made)."
+
+
+def test_right_and_wrong_guesses() -> None:
+    right, wrong = Quiz("Right?", OPTIONS), Quiz("Wrong?", OPTIONS)
+    pick(right, "faster")
+    pick(wrong, "slower")
+    assert right.reveal("faster") == "Measured: faster, as you predicted."
+    assert wrong.reveal("faster").endswith("You predicted: slower. Why the difference?")
+
+
+def test_after_the_reveal_the_guess_stands() -> None:
+    asked = Quiz("Which?", OPTIONS)
+    pick(asked, "slower")
+    assert not asked._choice.disabled
+    asked.reveal("faster")
+    assert asked._choice.disabled
+
+
+def test_running_the_quiz_cell_again_keeps_the_guess() -> None:
+    pick(Quiz("Which?", OPTIONS), "slower")
+    assert Quiz("Which?", OPTIONS).guess == "slower"
+    assert Quiz("Another?", OPTIONS).guess is None
+    assert Quiz("Which?", ["up", "down"]).guess is None  # the options have changed: no guess of these
+
+
+def test_text_is_never_markup() -> None:
+    asked = Quiz("<b>Which?</b>", ["<i>a</i>", "b"])
+    pick(asked, "<i>a</i>")
+    assert "&lt;b&gt;Which?" in asked.children[0].value
+    assert "&lt;i&gt;a" in asked._answer.value
+
+
+def test_the_repr_is_stable() -> None:
+    assert repr(Quiz("Which?", OPTIONS)) == "Quiz(2 options)"
