@@ -24,7 +24,7 @@ AS_ROOT   := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help lab test setup lint unit nbval browser strip bench clean
+.PHONY: help lab test setup lint unit nbval browser strip bench soak clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ strip: $(VENV)/lab.stamp  ## take the outputs out of the notebooks, before a com
 
 bench: $(VENV)/test.stamp  ## measure the kit against plain code; writes build/bench.json
 	$(BIN)/python -m bench
+
+soak: $(VENV)/test.stamp  ## hundreds of starts and calls of worker processes, which must leave nothing; minutes
+	KIT_SOAK=1 $(BIN)/pytest -rP tests/executors
 
 clean:  ## remove the environment and everything that was built
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

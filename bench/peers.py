@@ -1,4 +1,4 @@
-"""What the benchmark's peers do: the code that one would write without the kit. Their workers come through this file."""
+"""The benchmark's peers: the code that one would write without the kit. Their workers import this file."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Peer:
         raise NotImplementedError
 
 
-# One tensor there and back ---------------------------------------------------------------------------------------------
+# One tensor there and back --------------------------------------------------------------------------------------------
 
 
 def echo(connection: Any, inputs: Tensor, outputs: Tensor) -> None:
@@ -80,7 +80,7 @@ class PoolEcho(Peer):
         self.pool.join()
 
 
-# Branches side by side ---------------------------------------------------------------------------------------------
+# Branches side by side ------------------------------------------------------------------------------------------------
 
 
 def serve(branch: nn.Module, requests: Any, replies: Any, threads: int) -> None:

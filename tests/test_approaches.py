@@ -113,7 +113,7 @@ def test_a_model_without_regions_has_nothing_to_run_side_by_side(kind: str) -> N
 
 def test_processes_need_a_system_that_passes_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr("socket.AF_UNIX")
-    with pytest.raises(UnavailableError, match="processes cannot run here: .*use WSL"):
+    with pytest.raises(UnavailableError, match=r"processes cannot run here: .*use WSL"):
         parse("processes").prepare(MODEL)
 
 

@@ -100,7 +100,7 @@ def test_processes_headless(tmp_path: Path) -> None:
     done = python("-W", "error", "-m", "kit", "compare", "two-stream", *arguments)
     assert (done.returncode, done.stderr) == (0, "")
     check_contract(json.loads(out.read_text()), names)
-    assert [line.split()[0] for line in done.stdout.splitlines() if not line.startswith("!")][1:] == names
+    assert [line.split()[0] for line in done.stdout.splitlines()[1:5]] == names
 
 
 def test_a_clip_from_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

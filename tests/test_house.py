@@ -160,8 +160,19 @@ def test_unknown_public_name_is_an_attribute_error() -> None:
         kit.no_such_name  # noqa: B018
 
 
+def lines_of_code(path: Path) -> int:
+    """Lines that do something: no blank lines, comments or docstrings."""
+    text = path.read_text()
+    described = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
+            described |= set(range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1))
+    lines = enumerate(text.splitlines(), start=1)
+    return sum(i not in described and bool(line.strip()) and not line.strip().startswith("#") for i, line in lines)
+
+
 def test_the_kit_stays_small() -> None:
-    lines = {path: len(path.read_text().splitlines()) for path in KIT.rglob("*.py")}
+    lines = {path: lines_of_code(path) for path in MODULES}
     largest = sorted(lines, key=lines.__getitem__, reverse=True)[:3]
     assert sum(lines.values()) <= 5000, f"the largest: {', '.join(f'{path.name} {lines[path]}' for path in largest)}"
 

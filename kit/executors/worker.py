@@ -111,6 +111,7 @@ def serve(connection: Connection, position: int, threads: int, cores: Sequence[i
                     channel.send(reply)
                 except TransferError as error:
                     channel.send(reply.without_result(error))
+                del request, reply  # so that the next message's tensors take their place, whose pages are there
         except (EOFError, OSError):
             return
 

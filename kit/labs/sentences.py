@@ -21,9 +21,9 @@ def describe(comparison: Comparison) -> str:
         elif row.baseline:
             lines.append(f"- **{row.name}**: {milliseconds(row.timing.median_ms)} a call, the baseline.")
         else:
+            took, share = milliseconds(row.timing.median_ms), overlap_share(row.timing.trace)
             lines.append(
-                f"- **{row.name}**: {milliseconds(row.timing.median_ms)}, {row.ratio} the speed of "
-                f"{comparison.rows[0].name}: **{row.verdict}**. Its branches overlapped for {overlap_share(row.timing.trace):.0%} of the time "
-                "that any of them ran."
+                f"- **{row.name}**: {took}, {row.ratio} the speed of {comparison.rows[0].name}: **{row.verdict}**. "
+                f"Its branches overlapped for {share:.0%} of the time that any of them ran."
             )
     return "\n".join(lines)
