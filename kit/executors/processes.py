@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from typing import Any
 
 from torch import multiprocessing
@@ -215,6 +216,7 @@ def starting() -> Iterator[None]:
     can_block = hasattr(signal, "pthread_sigmask")
     with _one_at_a_time, uninterrupted():
         main = sys.modules["__main__"]
+        resource_tracker.ensure_running()  # with the first process it would start, and unblock the signal
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if can_block else set()
         sys.modules["__main__"] = types.ModuleType("__main__")
         try:

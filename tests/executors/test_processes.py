@@ -694,7 +694,7 @@ from kit.executors.processes import Processes
 from kit.executors.processes_cold import ProcessesCold
 
 def busy(kind):
-    print("busy", os.getpid(), flush=True)
+    os.write(1, f"busy {os.getpid()}\\n".encode())  # a line at once: two workers write
     while kind == "python":
         pass
     time.sleep(100)
@@ -798,7 +798,7 @@ def test_a_killed_kernel_leaves_no_process_and_no_memory(way: str, state: str) -
     names = set(Path("/dev/shm").iterdir())
     tasks = {
         "busy": '[Task("a", busy, ("python",)), Task("b", busy, ("sleep",))]',
-        "idle": '[Task("a", lambda x: (print("busy", os.getpid(), flush=True), x), (torch.ones(10**6),))] * 2',
+        "idle": '[Task("a", lambda x: (os.write(1, f"busy {os.getpid()}\\n".encode()), x), (torch.ones(10**6),))] * 2',
     }
     code = f"executor = {MAKE[way]}\nexecutor.run({tasks[state]})\nprint('idle', flush=True)\ntime.sleep(100)\n"
     with Script(code) as script:
