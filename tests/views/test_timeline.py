@@ -185,9 +185,10 @@ def test_branches_differ_by_colour_and_by_hatch(comparison):
 
 def test_a_branch_keeps_its_look_wherever_it_runs(comparison):
     copy = timeline(comparison).copy
-    spatial = [place for name, category, place in copy["kinds"] if category == "task"]
-    assert [copy["looks"][place] for place in spatial] == [palette.branch_look(0)]
-    assert copy["legend"][0] == ["spatial", *palette.branch_look(0)]
+    (spatial,) = [kind for kind in copy["kinds"] if kind[1] == "task"]
+    by_branch, by_name, _ = [copy["looks"][place] for place in spatial[2:]]
+    assert by_branch == by_name == palette.branch_look(0)
+    assert copy["legend"][0][0] == ["spatial", *palette.branch_look(0)]
 
 
 @pytest.mark.parametrize("colour", [*palette.OKABE_ITO, palette.NEUTRAL, "#ffffff", "#111111"])
