@@ -88,6 +88,12 @@ function channels(colour) {
   return [1, 3, 5].map((i) => parseInt(colour.slice(i, i + 2), 16));
 }
 
+/** "#rrggbb" as a pixel of an image: its four bytes in the order of the memory of every machine with a browser. */
+function pixel(colour) {
+  const [r, g, b] = channels(colour);
+  return ((255 << 24) | (b << 16) | (g << 8) | r) >>> 0;
+}
+
 function blend(colour, page, strength) {
   const below = channels(page);
   return "#" + channels(colour).map((c, i) => Math.round(strength * c + (1 - strength) * below[i]).toString(16).padStart(2, "0")).join("");
@@ -155,30 +161,46 @@ function busyLanes({ first, start, duration, lanes, wall }) {
   return busy.map((part, i) => (open += steps[i]) + part);
 }
 
-/** Draws the events of one row that are too thin to tell apart: lower than a bar, with a comb that the legend explains. */
-class Crowds {
-  constructor(view, y) {
-    Object.assign(this, { view, y, from: 0, to: 0 }); // from, to: neighbouring crowds whatever their looks
+/**
+ * The plain rectangles of all rows on screen. A frame may have a hundred thousand of them: as calls of the canvas they
+ * take several frames' time, so they are written as pixels of an image with three lines per row, and each line is drawn
+ * as tall as what it stands for. OUTER: bars with their edges; INNER: their fill; CROWD: events too thin to tell apart.
+ */
+const OUTER = 0, INNER = 1, CROWD = 2;
+const LINES = [[0, ROW - 1], [1, ROW - 3], [3, ROW - 7]]; // where each line goes in a row: top, height
+
+class Rectangles {
+  constructor() {
+    this.canvas = document.createElement("canvas");
+    this.pen = this.canvas.getContext("2d", { willReadFrequently: true }); // which keeps it in plain memory
   }
 
-  draw({ look, from, to }) {
-    if (from > this.to) this.comb();
-    if (this.to === 0) this.from = from;
-    this.to = to;
-    this.fill(look.thin, from, to);
-  }
-
-  comb() {
-    if (this.to - this.from >= 3) { // less has no room for a texture
-      this.view.crowded = true;
-      this.fill(this.view.texture, this.from, this.to);
+  begin(width, rows) {
+    if (this.canvas.width !== width || this.canvas.height < 3 * rows) {
+      [this.canvas.width, this.canvas.height] = [width, 3 * rows];
+      this.image = this.pen.createImageData(width, 3 * rows);
+      this.pixels = new Uint32Array(this.image.data.buffer);
     }
-    this.to = 0;
+    this.width = width;
+    this.pixels.fill(0);
+    this.used = new Uint8Array(this.canvas.height);
   }
 
-  fill(style, from, to) {
-    this.view.pen.fillStyle = style;
-    this.view.pen.fillRect(from, this.y + 3, to - from, ROW - 7);
+  /** Pixels [from, to) of a row's line, of which every second `step` long stretch may have another colour. */
+  fill(row, line, from, to, colour, comb = colour, step = 1) {
+    const at = (3 * row + line) * this.width;
+    const [first, last] = [Math.max(0, from), Math.min(this.width, to)];
+    if (comb === colour) this.pixels.fill(colour, at + first, at + Math.max(first, last));
+    else for (let x = first; x < last; x++) this.pixels[at + x] = Math.floor(x / step) % 2 ? comb : colour;
+    this.used[3 * row + line] = 1;
+  }
+
+  draw(pen, left, wide, tops) {
+    this.pen.putImageData(this.image, 0, 0);
+    pen.imageSmoothingEnabled = false;
+    tops.forEach((y, row) => LINES.forEach(([top, tall], line) => {
+      if (this.used[3 * row + line]) pen.drawImage(this.canvas, 0, 3 * row + line, this.width, 1, left, y + top, wide, tall);
+    }));
   }
 }
 
@@ -191,6 +213,7 @@ class View {
     this.widths = new Map(); // text -> pixels
     this.undo = []; // what close() has to run
     this.hits = null; // per place, how many events before it match the search; null without one
+    this.rectangles = new Rectangles();
     this.measuring = null; // the window of a shift-drag that goes on, in ns
     this.build(el);
     const copy = model.get("copy");
@@ -315,6 +338,7 @@ class View {
     const page = "#" + rgb.slice(0, 3).map((c) => c.toString(16).padStart(2, "0")).join("");
     this.theme = { page, band: read("--band"), ink: read("--ink"), muted: read("--muted"), line: read("--line") };
     this.theme.focus = read("--focus");
+    this.theme.dark = luminance(page) < 0.179;
     this.theme.family = css.fontFamily;
     this.widths.clear();
     this.texture = this.hatch("M0.5 0V8M2.5 0V8M4.5 0V8M6.5 0V8", page, 0.6);
@@ -335,10 +359,11 @@ class View {
     const ink = light ? "#000000" : "#ffffff";
     const edge = blend(fill, light ? "#000000" : "#ffffff", 0.72);
     const thin = blend(colour, this.theme.page, Math.min(1, strength + 0.3));
-    const look = { fill, thin, ink, edge, hatch: hatch ? this.hatch(hatch, ink) : null };
+    const bits = (look) => ({ ...look, bits: [look.edge, look.fill, look.thin, blend(look.thin, this.theme.page, 0.45)].map(pixel) });
+    const look = bits({ fill, thin, ink, edge, hatch: hatch ? this.hatch(hatch, ink) : null });
     const dim = blend(fill, this.theme.page, 0.2); // for what a search does not find
-    const faint = { fill: dim, thin: dim, ink: luminance(dim) > 0.179 ? "#000000" : "#ffffff", edge: dim, hatch: null };
-    return { ...look, hit: { ...look, edge: this.theme.ink }, faint };
+    const faint = bits({ fill: dim, thin: dim, ink: luminance(dim) > 0.179 ? "#000000" : "#ffffff", edge: dim, hatch: null });
+    return { ...look, hit: bits({ ...look, edge: this.theme.dark ? "#ffffff" : "#000000" }), faint };
   }
 
   hatch(path, ink, alpha = 0.45) {
@@ -869,12 +894,7 @@ class View {
     pen.beginPath();
     pen.rect(this.left, TOP, this.right - this.left, height - TOP);
     pen.clip();
-    for (const { lane, top, row } of seen) {
-      for (let i = 0; lane && i < lane.rows; i++) {
-        const y = top + i * ROW - scroll;
-        if (y + ROW > TOP && y < height) this.drawRow(row + i, y, span);
-      }
-    }
+    this.drawRows(seen, scroll, span);
     this.drawWindow(span);
     this.outline(this.hover, theme.ink, 1, span);
     this.outline(this.selectedPlace(), theme.ink, 2, span);
@@ -996,42 +1016,63 @@ class View {
     this.font();
   }
 
-  drawRow(row, y, { begin, end, perNs }) {
+  drawRows(bands, scroll, span) {
+    const rows = [];
+    for (const { lane, top, row } of bands) {
+      for (let i = 0; lane && i < lane.rows; i++) {
+        const y = top + i * ROW - scroll;
+        if (y + ROW > TOP && y < this.height) rows.push([row + i, y]);
+      }
+    }
+    const wide = this.right - this.left;
+    this.rectangles.begin(Math.round(wide * this.scale), rows.length);
+    this.named = []; // bars with room for a hatch or a name, which go on top
+    rows.forEach(([row, y], place) => this.placeRow(row, place, y, span));
+    this.rectangles.draw(this.pen, this.left, wide, rows.map(([, y]) => y));
+    for (const bar of this.named) this.drawName(...bar);
+  }
+
+  placeRow(row, place, y, { begin, end, perNs }) {
     const { first, start, duration, kind, kinds, weight } = this.data;
-    const { looks, hits } = this;
+    const { scale, left } = this;
     const last = first[row + 1];
-    const [low, high] = [this.left - 4, this.right + 4];
     let i = bisect(start, begin, first[row], last);
     if (i > first[row] && start[i - 1] + duration[i - 1] > begin) i--; // only one can reach in from the left
-    let crowd = null; // neighbouring pixels that hold events thinner than a pixel, in one look
-    const crowds = new Crowds(this, y);
-    const flush = () => crowd && (crowds.draw(crowd), (crowd = null));
+    const most = (this.right - left + 4) * scale;
     while (i < last && start[i] < end) {
-      const x = this.left + (start[i] - begin) * perNs;
+      const x = (start[i] - begin) * perNs; // from the left edge of the plot
       const wide = duration[i] * perNs;
       if (wide >= 1) {
-        flush();
         const look = this.lookOf(i, i + 1);
-        const from = Math.max(low, x);
-        const size = Math.min(high, x + wide) - from;
-        if (weight[i] > 1) crowds.draw({ look, from, to: from + size });
-        else this.drawBar(look, kinds[kind[i]][0], from, y, size);
+        const from = Math.round(Math.max(-4, x) * scale);
+        const to = Math.max(from + 1, Math.round(Math.min(most, (x + wide) * scale)));
+        if (weight[i] > 1) this.placeCrowd(place, look, from, to);
+        else this.placeBar(place, look, kinds[kind[i]][0], from, to, y);
         i++;
         continue;
       }
-      const pixel = Math.floor(x);
-      let next = bisect(start, begin + (pixel + 1 - this.left) / perNs, i + 1, last, true);
+      const column = Math.floor(x);
+      let next = bisect(start, begin + (column + 1) / perNs, i + 1, last, true);
       if (next - 1 > i && duration[next - 1] * perNs >= 1) next--; // the last to start in this pixel may be a long one
-      const look = hits ? this.lookOf(i, next) : looks[kind[i]];
-      if (crowd && crowd.look === look && pixel <= crowd.to) crowd.to = pixel + 1;
-      else {
-        flush();
-        crowd = { look, from: pixel, to: pixel + 1 };
-      }
+      const [from, to] = [Math.round(column * scale), Math.round((column + 1) * scale)];
+      if (next > i + 1) this.placeCrowd(place, this.lookOf(i, next), from, to);
+      else this.rectangles.fill(place, CROWD, from, to, this.lookOf(i, next).bits[2]);
       i = next;
     }
-    flush();
-    crowds.comb();
+  }
+
+  placeCrowd(place, { bits }, from, to) {
+    this.crowded = true;
+    this.rectangles.fill(place, CROWD, from, to, bits[2], bits[3], Math.max(1, Math.round(this.scale)));
+  }
+
+  placeBar(place, look, name, from, to, y) {
+    const [edge, fill, thin] = look.bits;
+    const line = Math.max(1, Math.round(this.scale));
+    if (to - from < 4 * line) return this.rectangles.fill(place, OUTER, from, to, thin);
+    this.rectangles.fill(place, OUTER, from, to, edge);
+    this.rectangles.fill(place, INNER, from + line, to - line, fill);
+    if (look.hatch || to - from > 28 * this.scale) this.named.push([look, name, this.left + from / this.scale, y, (to - from) / this.scale]);
   }
 
   /** The look of the events [i, next) that share a place: of the first one, or of the first that the search finds. */
@@ -1042,20 +1083,8 @@ class View {
     return hits[next] === hits[i] ? looks[kind[i]].faint : looks[kind[bisect(hits, hits[i], i, next + 1) - 1]].hit;
   }
 
-  drawBar(look, name, x, y, wide) {
+  drawName(look, name, from, y, size) {
     const { pen } = this;
-    const grid = this.scale;
-    const from = Math.round(x * grid) / grid;
-    const size = Math.max(1, Math.round((x + wide) * grid) / grid - from);
-    if (size < 4) {
-      pen.fillStyle = look.thin;
-      pen.fillRect(from, y, size, ROW - 1);
-      return;
-    }
-    pen.fillStyle = look.edge; // two rectangles draw faster than one with a stroke
-    pen.fillRect(from, y, size, ROW - 1);
-    pen.fillStyle = look.fill;
-    pen.fillRect(from + 1, y + 1, size - 2, ROW - 3);
     if (look.hatch) {
       pen.fillStyle = look.hatch;
       pen.fillRect(from + 1, y + 1, size - 2, ROW - 3);
