@@ -526,6 +526,9 @@ class View {
     if (event.shiftKey && !event.deltaX) this.stage.scrollTop += event.deltaY * unit;
     else if (Math.abs(event.deltaX) > Math.abs(event.deltaY)) this.pan(event.deltaX * unit);
     else this.zoom(Math.exp(Math.max(-1, Math.min(1, event.deltaY * unit * (event.ctrlKey ? 0.01 : 0.002)))), this.where(event)[0]);
+    const [x, y] = this.where(event); // what is under the pointer has changed
+    this.point(this.eventAt(x, y), event);
+    this.follow(x);
   }
 
   press(event) {
@@ -627,11 +630,9 @@ class View {
   follow(x) {
     this.ruler.hidden = x === null || x < this.left || x > this.right || !this.data.total;
     if (this.ruler.hidden) return;
-    const { perNs } = this.span();
     const [time, set] = [this.timeAt(x), this.model.get("ruler")];
-    const step = Math.max(1, 10 ** Math.floor(Math.log10(1 / perNs)));
     const off = Number.isFinite(set) ? ` (${time < set ? "−" : "+"}${human(Math.abs(time - set))})` : "";
-    this.ruler.firstChild.textContent = position(time, step, Math.max(step, Math.abs(time))) + off;
+    this.ruler.firstChild.textContent = this.toThePixel(time) + off;
     this.ruler.classList.toggle("late", x > (this.left + this.right) / 2);
     this.ruler.style.cssText = `top: ${this.stage.offsetTop}px; height: ${this.height}px; transform: translateX(${x}px)`;
   }
@@ -708,6 +709,7 @@ class View {
     event.preventDefault();
     event.stopPropagation();
     this.point(-1); // what was under the pointer may move away
+    this.follow(null);
     action();
   }
 
@@ -961,8 +963,7 @@ class View {
     const { pen, theme } = this;
     pen.fillStyle = theme.focus;
     pen.fillRect(x - 1, 0, 2, this.height);
-    const step = Math.max(1, 10 ** Math.floor(Math.log10(1 / perNs)));
-    const label = position(time, step, Math.max(step, Math.abs(time)));
+    const label = this.toThePixel(time);
     const wide = pen.measureText(label).width + 8;
     const from = x + wide > this.right ? x - wide : x;
     pen.fillRect(from, 2, wide, AXIS - 7);
@@ -970,10 +971,22 @@ class View {
     pen.fillText(label, from + 4, AXIS / 2 - 1);
   }
 
-  ticks({ begin, end, perNs }) {
+  /** The time from one tick of the axis to the next: a round number. */
+  tickStep({ perNs }) {
     const least = Math.max(1, 110 / perNs);
     const power = 10 ** Math.floor(Math.log10(least));
-    const step = [1, 2, 5, 10].map((m) => m * power).find((candidate) => candidate >= least * (1 - 1e-9));
+    return [1, 2, 5, 10].map((m) => m * power).find((candidate) => candidate >= least * (1 - 1e-9));
+  }
+
+  /** A time in the unit of the axis, with the digits that a pixel can tell apart. */
+  toThePixel(time) {
+    const span = this.span();
+    return position(time, Math.max(1, 10 ** Math.floor(Math.log10(1 / span.perNs))), this.tickStep(span));
+  }
+
+  ticks(span) {
+    const { begin, end, perNs } = span;
+    const step = this.tickStep(span);
     const ticks = [];
     for (let i = Math.ceil(begin / step); i * step <= end; i++) {
       ticks.push([this.left + (i * step - begin) * perNs, i ? position(i * step, step) : "0"]);
