@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kit.trace.columns import Int32, Int64, Trace
-from kit.trace.lanes import depths, thin
+from kit.trace.lanes import Level, depths, thin
 from kit.views.palette import HATCHES, TILE, Look, Palette, ink, mix
 
 _PAGE, _INK, _MUTED, _LINE, _BAND = "#ffffff", "#1a1a1a", "#5f6368", "#d0d4da", "#f1f3f5"
@@ -77,6 +77,20 @@ def branch_of(trace: Trace) -> Int64:
     return inside
 
 
+def parts_of(trace: Trace, event: Int64, start_ns: Int64, duration_ns: Int64) -> Trace:
+    """A trace of parts of these events (indices) or of blocks that they stand for, with times of their own."""
+    return Trace(
+        start_ns=start_ns,
+        duration_ns=duration_ns,
+        lane=trace.lane[event],
+        name=trace.name[event],
+        category=trace.category[event],
+        lanes=trace.lanes,
+        names=trace.names,
+        categories=trace.categories,
+    )
+
+
 def usual_colours(trace: Trace) -> str:
     """What the colours stand for unless somebody chooses: branches, or names where there are none."""
     return "branch" if branches(trace) else "name"
@@ -128,16 +142,34 @@ class Figure:
         return f"Figure(SVG of {len(self.svg):,} characters)"
 
 
-def figure_svg(trace: Trace, width: int = 900) -> str:
-    """A still picture of the whole trace on a light page, as an SVG document ``width`` pixels wide."""
+def figure_svg(trace: Trace, width: int = 900, row: Int32 | None = None, level: Level | None = None) -> str:
+    """A still picture of the whole trace on a light page, as an SVG document ``width`` pixels wide.
+
+    Whoever has them gives the rows of the events and a level of the trace: both take long for a million events.
+    """
     if not len(trace):
         text = f"<text x='12' y='26' fill='{_MUTED}'>No events: this trace is empty.</text>"
         return _document(width, 44, "Timeline without events", text)
-    row = depths(trace)
+    row = depths(trace) if row is None else row
+    level = thin(trace, row, _BARS) if level is None else _coarser(trace, row, level, _BARS)
     plan = _plan(trace, row, width)
-    parts = [*_legend(trace), *_axis(plan), *_headers(trace, plan), *_lanes(trace, plan), *_bars(trace, row, plan)]
+    parts = [
+        *_legend(trace),
+        *_axis(plan),
+        *_headers(trace, plan),
+        *_lanes(trace, plan),
+        *_bars(trace, row, level, plan),
+    ]
     label = f"Timeline of {len(trace)} events in {len(trace.lanes)} lanes, {human(plan.wall)} long"
     return _document(width, plan.height, label, "".join(parts))
+
+
+def _coarser(trace: Trace, row: Int32, level: Level, limit: int) -> Level:
+    """The level of a level: as ``thin`` of the trace itself, without going through all of its events again."""
+    at = level.event
+    parts = parts_of(trace, at, level.start_ns, level.duration_ns)
+    found = thin(parts, row[at], limit)
+    return found._replace(event=at[found.event], weight=np.maximum(found.weight, level.weight[found.event]))
 
 
 @dataclass(frozen=True)
@@ -219,13 +251,13 @@ def _lanes(trace: Trace, plan: _Plan) -> Iterator[str]:
         yield f"<text x='12' y='{y + 13:.0f}' fill='{_INK}'>{label}</text>"
 
 
-def _bars(trace: Trace, row: Int32, plan: _Plan) -> Iterator[str]:
+def _bars(trace: Trace, row: Int32, level: Level, plan: _Plan) -> Iterator[str]:
     """One path per look, as a thousand separate rectangles would take five times the bytes; then the labels."""
     looks, branch = palette(trace, usual_colours(trace)), branch_of(trace)
     boxes: dict[Look, list[str]] = defaultdict(list)
     labels = []
     first = int(trace.start_ns.min())
-    for start, duration, i, count in zip(*(column.tolist() for column in thin(trace, row, _BARS)), strict=True):
+    for start, duration, i, count in zip(*(column.tolist() for column in level), strict=True):
         name = trace.names[trace.name[i]]
         style = looks.look(trace.categories[trace.category[i]], name, int(branch[i]))
         x, end = plan.x(start - first), plan.x(start - first + duration)

@@ -24,7 +24,18 @@ from kit.trace.lanes import Level, depths, every_event, thin
 from kit.trace.metrics import busy_ns, overlap_ns
 from kit.views.page import standalone
 from kit.views.palette import MODES, Look
-from kit.views.static import Figure, branch_of, branches, figure_svg, groups, human, palette, table, usual_colours
+from kit.views.static import (
+    Figure,
+    branch_of,
+    branches,
+    figure_svg,
+    groups,
+    human,
+    palette,
+    parts_of,
+    table,
+    usual_colours,
+)
 
 COPY_BYTES = 300_000  # the most that the synced copy may hold
 HTML_BYTES = 64_000_000  # the most that a page of its own may hold: about 1,700,000 events
@@ -69,7 +80,7 @@ class Timeline(anywidget.AnyWidget):
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
         self._row = depths(trace)
-        copy = thinned(trace, self._row)
+        copy, self._level = _fitting(trace, self._row)
         super().__init__(view=(0.0, float(max(1, copy["wall"]))), colour=usual_colours(trace))
         self.set_trait("copy", copy)
         self.on_msg(self._answer)
@@ -80,7 +91,7 @@ class Timeline(anywidget.AnyWidget):
 
     def figure(self) -> Figure:
         """A still picture of the whole trace, for where widgets are absent."""
-        return Figure(figure_svg(self.trace))
+        return Figure(figure_svg(self.trace, row=self._row, level=self._level))
 
     def to_html(self, path: str | Path) -> None:
         """Write one page with every event that works from a disk, without kernel or network.
@@ -129,7 +140,7 @@ class Timeline(anywidget.AnyWidget):
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         data, metadata = super()._repr_mimebundle_(**kwargs) or ({}, {})
-        return {**data, "text/plain": repr(self), "image/svg+xml": figure_svg(self.trace)}, metadata
+        return {**data, "text/plain": repr(self), "image/svg+xml": self.figure().svg}, metadata
 
     def __repr__(self) -> str:
         return f"Timeline({len(self.trace)} events in {len(self.trace.lanes)} lanes)"
@@ -137,11 +148,17 @@ class Timeline(anywidget.AnyWidget):
 
 def thinned(trace: Trace, row: Int32) -> dict[str, Any]:
     """The columns of as many events as fit into ``COPY_BYTES``."""
+    return _fitting(trace, row)[0]
+
+
+def _fitting(trace: Trace, row: Int32) -> tuple[dict[str, Any], Level]:
+    """A copy of at most ``COPY_BYTES``, and the level that it holds."""
     limit = _COPY_EVENTS
     while True:
-        copy = columns(trace, row, thin(trace, row, limit))
+        level = thin(trace, row, limit)
+        copy = columns(trace, row, level)
         if limit == 0 or _size(copy) <= COPY_BYTES:
-            return copy
+            return copy, level
         limit //= 2
 
 
@@ -166,18 +183,9 @@ def _clip(trace: Trace, window: tuple[float, float]) -> Trace:
     """The parts of the events that lie in a window, to whole nanoseconds."""
     first = int(trace.start_ns.min()) if len(trace) else 0
     begin, end = (first + round(edge) for edge in window)
-    keep = (trace.start_ns < end) & (trace.end_ns > begin)
-    start = np.maximum(trace.start_ns[keep], begin)
-    return Trace(
-        start_ns=start,
-        duration_ns=np.minimum(trace.end_ns[keep], end) - start,
-        lane=trace.lane[keep],
-        name=trace.name[keep],
-        category=trace.category[keep],
-        lanes=trace.lanes,
-        names=trace.names,
-        categories=trace.categories,
-    )
+    inside = np.flatnonzero((trace.start_ns < end) & (trace.end_ns > begin))
+    start = np.maximum(trace.start_ns[inside], begin)
+    return parts_of(trace, inside, start, np.minimum(trace.end_ns[inside], end) - start)
 
 
 def columns(trace: Trace, row: Int32, level: Level) -> dict[str, Any]:
