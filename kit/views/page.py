@@ -25,7 +25,11 @@ body { margin: 16px; background: var(--jp-layout-color0) }
 <script type="module">
 SCRIPT
 const state = JSON.parse(document.getElementById("columns").textContent);
-const bytes = (text) => new DataView(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
+const bytes = (text) => {
+  const raw = atob(text), data = new Uint8Array(raw.length);
+  for (let i = 0; i < raw.length; i++) data[i] = raw.charCodeAt(i);
+  return new DataView(data.buffer);
+};
 state.copy.buffers = state.copy.buffers.map(bytes);
 const listeners = {};
 const model = { // what anywidget would hand over, with nobody at the other end

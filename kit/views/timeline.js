@@ -269,7 +269,7 @@ class View {
     this.hover = -1;
     this.root.dataset.events = data.count; // how many can be drawn: the whole trace, or its thinned copy
     this.busy = busyLanes(data);
-    const keys = "W and S zoom, A and D pan, F fits, arrows walk the events, slash searches, M measures, Escape clears.";
+    const keys = "W and S zoom, A and D pan, F fits, arrows walk the events, slash searches, M measures, R sets a ruler, Escape clears.";
     this.stage.setAttribute("aria-label", `${data.summary}. ${keys}`);
     this.find();
     this.fillTable();
@@ -596,8 +596,8 @@ class View {
   /** Ask for the metrics of a window, on the lanes in sight; null forgets it. A window without a length is none. */
   measure(window) {
     this.measuring = null;
-    const seen = this.data.lanes.map((lane, i) => i).filter((i) => this.inSight(this.layout.bands.filter((band) => band.lane)[i]));
-    this.model.set("lanes", seen);
+    const lanes = this.layout.bands.filter((band) => band.lane);
+    this.model.set("lanes", lanes.flatMap((band, i) => (this.inSight(band) ? [i] : [])));
     this.model.set("selection", window && window[0] < window[1] ? window : null);
     this.save();
     this.describe();
@@ -615,6 +615,13 @@ class View {
     const { begin, end } = this.span();
     const { start, duration } = this.data;
     this.measure(place < 0 ? [begin, end] : [start[place], start[place] + duration[place]]);
+  }
+
+  /** Set the ruler at the start of the selected event, or else in the middle of what is in sight. */
+  pinByKey() {
+    const place = this.selectedPlace();
+    const { begin, end } = this.span();
+    this.pin(place < 0 ? (begin + end) / 2 : this.data.start[place]);
   }
 
   /** Set the ruler; once more at the same place takes it away. */
@@ -702,7 +709,7 @@ class View {
       f: () => this.show(0, Math.max(1, this.data.wall)),
       arrowleft: () => this.walk(-1, 0), arrowright: () => this.walk(1, 0),
       arrowup: () => this.walk(0, -1), arrowdown: () => this.walk(0, 1),
-      "/": () => this.search.focus(), m: () => this.measureByKey(), escape: () => this.clear(),
+      "/": () => this.search.focus(), m: () => this.measureByKey(), r: () => this.pinByKey(), escape: () => this.clear(),
     };
     const action = actions[event.key.toLowerCase()];
     if (!action) return;
@@ -967,7 +974,7 @@ class View {
     const wide = pen.measureText(label).width + 8;
     const from = x + wide > this.right ? x - wide : x;
     pen.fillRect(from, 2, wide, AXIS - 7);
-    pen.fillStyle = "#ffffff";
+    pen.fillStyle = luminance(pen.fillStyle) > 0.179 ? "#000000" : "#ffffff"; // a canvas reads colours back as #rrggbb
     pen.fillText(label, from + 4, AXIS / 2 - 1);
   }
 

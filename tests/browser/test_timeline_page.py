@@ -430,6 +430,11 @@ def test_many_lanes_scroll_below_the_axis(chromium):
     page.mouse.move(x, y, steps=5)
     page.mouse.up()
     assert page.evaluate("document.querySelector('.stage').scrollTop") == pytest.approx(200, abs=2)
+    drag(page, (x, y + 100), (x + 100, y + 100), shift=True)
+    measured = trait(page, "lanes")  # those in sight
+    assert measured == list(range(measured[0], measured[-1] + 1))
+    assert 6 <= measured[0] <= 8
+    assert measured[-1] < 35
     assert page.evaluate("document.querySelector('.stage').scrollHeight") == pytest.approx(80 * 28 + 80, abs=4)
     assert page.errors == []
     page.close()
@@ -533,11 +538,13 @@ def test_shift_drag_measures_a_window(page, comparison, screenshots):
     assert set(pixels(page, band)) == {"#ffffff"}
 
 
-def test_a_window_is_measured_by_key_too(page, comparison):
+def test_a_window_is_measured_and_the_ruler_set_by_key_too(page, comparison):
     page.locator(".stage").focus()
     page.keyboard.press("m")
     assert trait(page, "selection") == view(page)
     page.mouse.click(*at(page, lanes(page)[0], 0.2, row=2))
+    page.keyboard.press("r")
+    assert trait(page, "ruler") == pytest.approx(0.2 * MS, abs=1)
     page.keyboard.press("m")
     assert trait(page, "selection") == pytest.approx([0.2 * MS, 5.1 * MS], abs=1)
 
