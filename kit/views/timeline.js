@@ -22,7 +22,8 @@ const STYLE = `
 .kit-timeline .found { color: var(--muted); min-width: 84px; font-variant-numeric: tabular-nums; }
 .kit-timeline .key { display: inline-flex; align-items: center; gap: 6px; max-width: 260px; }
 .kit-timeline .key span { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
-.kit-timeline .hint { color: var(--muted); margin-left: auto; }
+.kit-timeline .hint { color: var(--muted); flex: 1 1 0; min-width: 0; overflow: hidden; text-overflow: ellipsis;
+  white-space: nowrap; text-align: right; }
 .kit-timeline :is(button, input, select) { font: inherit; color: var(--ink); background: var(--page); border: 1px solid var(--muted);
   padding: 2px 6px; border-radius: 3px; box-sizing: border-box; height: 24px; margin: 0; }
 .kit-timeline input { width: 150px; }
@@ -229,6 +230,7 @@ class View {
     this.legend = element("div", "bar");
     this.scrolled = -Infinity; // when the wheel last turned elsewhere on the page
     this.hint = element("span", "hint", "wheel: zoom · drag: pan · shift-drag: measure · F: fit");
+    this.hint.title = this.hint.textContent; // a narrow cell cuts it first
     this.search = element("input", "");
     this.search.type = "search";
     this.search.placeholder = "a name, or press /";
