@@ -370,6 +370,8 @@ def _lanes(
         elif len(named) > 1 and pid in named:
             label = f"{process.name} {pid}: {label}"
         order = (process.order, pid in devices, _by_size(pid), thread.order, tid is None, tid != pid, _by_size(tid))
+        if thread.lane is not None:  # as it was saved: in the order that it had
+            order = (thread.order, False, _by_size(0), 0, False, False, _by_size(tid))
         lane = thread.lane or Lane(pid, "counters" if tid is None else tid, label)
         found.append((order, (pid, tid), lane))
     numbers = _Numbers()

@@ -55,6 +55,11 @@ def _batches(trace: Trace, base: int) -> Iterator[list[dict[str, Any]]]:
     sublane = pack(trace).sublane
     places = _places(trace, sublane)
     if places:
+        order = {lane.process: i for i, lane in reversed([*enumerate(trace.lanes)])}
+        yield [
+            {"ph": "M", "pid": pid, "tid": 0, "ts": 0, "name": "process_sort_index", "args": {"sort_index": i}}
+            for pid, i in order.items()
+        ]
         yield [row for (lane, part), place in places.items() for row in _metadata(trace.lanes[lane], lane, part, place)]
     for first in range(0, len(trace), _BATCH):
         yield list(_events(trace, sublane, places, base, slice(first, first + _BATCH)))
