@@ -388,22 +388,17 @@ def _by_size(key: int | str | None) -> tuple[bool, int, list[tuple[str, int]], s
 
 def _nanoseconds(rows: list[Row], column: str) -> Int64 | None:
     """Microseconds as nanoseconds; None where a double may have rounded one."""
-    values = map(attrgetter(column), rows)
-    absent = None
     try:
-        given = np.fromiter(values, np.float64, len(rows))
-    except TypeError:  # one of them is None
-        some = [getattr(row, column) for row in rows]
-        absent = np.array([value is None for value in some])
-        given = np.array([0 if value is None else value for value in some], np.float64)
+        given = np.fromiter(map(attrgetter(column), rows), np.float64, len(rows))
     except OverflowError:
         return None
+    absent = np.isnan(given)  # from None: JSON has no NaN
+    given[absent] = 0
     if not np.all(np.abs(given) < _EXACT):
         return None
     whole = np.trunc(given)
     ns = whole.astype(np.int64) * 1000 + np.rint((given - whole) * 1000).astype(np.int64)
-    if absent is not None:
-        ns[absent] = _NO_TIME
+    ns[absent] = _NO_TIME
     return ns
 
 
