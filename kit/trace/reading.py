@@ -136,7 +136,7 @@ def _rows(text: _Text) -> Iterator[Batch]:
     while not text.ended:
         buffer += text.read(max(0, want - len(buffer)))
         cut = _last_gap(buffer)
-        batch = b"[" + buffer[:cut] + b"]"
+        batch = b"".join((b"[", memoryview(buffer)[:cut], b"]"))
         try:
             rows = decode(batch, list[Row]) if cut else None
         except (ValueError, RecursionError):
