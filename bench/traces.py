@@ -105,10 +105,10 @@ def rows() -> list[dict[str, Any]]:
     def row(name: str, found: Turn | None, kit: Turn | None = None) -> None:
         said = "peer not installed"
         if found:
-            said = f"{found.seconds:8.3f} s {found.peak_mb:8.0f} MB" + (
-                f"   {ratio:.1f}x the kit's time" if ratio else ""
-            )
-            results.append({"name": name, **vars(found), "ratio": ratio})
+            said = f"{found.seconds:8.3f} s {found.cpu_seconds:8.3f} s {found.peak_mb:8.0f} MB"
+            ratios = (found.seconds / kit.seconds, found.cpu_seconds / kit.cpu_seconds) if kit else None
+            said += f"   {ratios[0]:.1f}x the kit's time, {ratios[1]:.1f}x its processor time" if ratios else ""
+            results.append({"name": name, **vars(found), "ratios": ratios})
         print(f"{name:56} {said}", flush=True)
 
     with tempfile.TemporaryDirectory() as folder:
