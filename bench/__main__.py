@@ -146,7 +146,7 @@ def main() -> None:
     for name, rows in tables.items():
         print(f"\n{name:36} {'median':>13}   speed-up over sequential [95%]")
         for way, median, ratio in rows:
-            print(f"{way:36} {median:10.3f} ms   {ratio.estimate:.3g}x [{ratio.low:.3g}, {ratio.high:.3g}]")
+            print(f"{way:36} {median:10.3f} ms   {ratio}")
     OUT.parent.mkdir(exist_ok=True)
     plain = {
         name: [{"name": way, "median_ms": median, "ratio": ratio._asdict()} for way, median, ratio in rows]

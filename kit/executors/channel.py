@@ -3,7 +3,9 @@
 Each side owns the memory that it sends through, made on first use and replaced by a larger one when a message needs
 more. It is anonymous (a memfd on Linux, an unlinked file elsewhere): its descriptor travels through the pipe, so it has
 no name in ``/dev/shm``, nothing is left when either side is killed, and a container's small ``/dev/shm`` does not limit
-it. Both sides copy: what is sent is not moved into shared memory, and what is received belongs to the receiver.
+it. Both sides copy: what is sent is not moved into shared memory, and what is received belongs to the receiver. Only
+what is sent with ``lend`` is used where it lies, until the receiver answers; where it then still holds any of it, that
+memory is its own from then on, and the sender takes new one.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import functools
 import inspect
 import io
 import itertools
+import math
 import mmap
 import os
 import pickle
@@ -27,13 +30,13 @@ from typing import Any
 import cloudpickle
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from kit.errors import TransferError
 from kit.spans import clock
 
 _ALIGNMENT = 64  # bytes: a cache line, and more than any dtype needs
-_GROW = b"grow"
-_NOTHING = torch.empty(0, dtype=torch.uint8)
+_GROW, _KEEP = b"grow", b"keep"
 
 
 class Channel:
@@ -48,35 +51,56 @@ class Channel:
         self.connection = connection
         self._peer = peer
         self.arrived_ns = 0  # when the last message was here, before its tensors were copied; perf_counter_ns
-        self._outgoing = self._incoming = _NOTHING
+        self._outgoing: _Memory | None = None
+        self._incoming: _Memory | None = None
 
-    def send(self, message: Any) -> None:
+    def send(self, message: Any, *, lend: bool = False) -> None:
         """Send anything that cloudpickle can; plain CPU tensors in it are copied through shared memory.
 
-        A named tuple arrives as a plain one.
+        A named tuple arrives as a plain one. The memory is that of the message before: the other end must have
+        received it, which its answer shows.
 
-        The memory is that of the message before: the other end must have received it, which its answer shows.
+        Args:
+            lend: let the receiver use the tensors in the shared memory, instead of copies of its own.
 
         Raises:
             TransferError: a part of the message cannot be pickled (the message says which), or there is no memory.
             OSError: the other end is gone.
         """
-        tensors = _Tensors()
+        self.post(self.pack(message, lend=lend))
+
+    def pack(self, message: Any, *, lend: bool = False) -> bytes:
+        """The first half of :meth:`send`, after which the message is not needed any more."""
+        tensors = _Tensors(lend)
         body = dump(message, tensors)
-        if tensors.size > self._outgoing.numel():
-            descriptor = _anonymous_file(max(tensors.size, 2 * self._outgoing.numel()))
+        if tensors.size:
+            address = self._room_for(tensors.size).address
+            for offset, tensor in tensors.placed:
+                _copy(address + offset, tensor.data_ptr(), tensor.nbytes)
+        return body
+
+    def post(self, body: bytes) -> None:
+        """The second half. What was lent goes back, unless something here still uses it."""
+        if self._incoming and self._incoming.in_use():
+            self._incoming = None
+            self.connection.send_bytes(_KEEP)
+        self.connection.send_bytes(body)
+
+    def _room_for(self, size: int) -> _Memory:
+        """Memory of at least so many bytes, which the other end has, or is told to take, too."""
+        before = self._outgoing.size if self._outgoing else 0
+        if self._outgoing is None or size > before:
+            descriptor = _anonymous_file(max(size, 2 * before))
             try:
-                self._outgoing = _map(descriptor)
+                self._outgoing = _Memory(descriptor)
                 self.connection.send_bytes(_GROW)
                 send_handle(self.connection, descriptor, self._peer)
             finally:
                 os.close(descriptor)
-        for offset, tensor in tensors.placed:
-            _copy(self._outgoing.data_ptr() + offset, tensor.data_ptr(), tensor.nbytes)
-        self.connection.send_bytes(body)
+        return self._outgoing
 
     def receive(self) -> Any:
-        """The next message; its tensors are the receiver's own.
+        """The next message; its tensors are the receiver's own, or lent to it.
 
         Raises:
             TransferError: it arrived and cannot be unpickled here; the channel still works.
@@ -84,12 +108,15 @@ class Channel:
         """
         body = self.connection.recv_bytes()
         self.arrived_ns = clock()
-        while body == _GROW:
-            descriptor = recv_handle(self.connection)
-            try:
-                self._incoming = _map(descriptor)
-            finally:
-                os.close(descriptor)
+        while body in (_GROW, _KEEP):
+            if body == _KEEP:
+                self._outgoing = None
+            else:
+                descriptor = recv_handle(self.connection)
+                try:
+                    self._incoming = _Memory(descriptor)
+                finally:
+                    os.close(descriptor)
             body = self.connection.recv_bytes()
         return load(body, self._incoming)
 
@@ -105,7 +132,8 @@ class Channel:
 class _Tensors:
     """Tensors one behind the other in memory, dense, in their own memory format."""
 
-    def __init__(self) -> None:
+    def __init__(self, lend: bool) -> None:
+        self.rebuild = _lent_at if lend else _tensor_at
         self.placed: list[tuple[int, Tensor]] = []  # offset in bytes, and what to copy there
         self.size = 0  # bytes
 
@@ -121,14 +149,45 @@ class _Tensors:
         return offset, str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), tensor.stride()
 
 
-_memory: ContextVar[Tensor] = ContextVar("kit_channel_memory")  # of the message that is being unpickled
+class _Memory:
+    """An anonymous file's bytes, mapped for as long as this or a tensor in them lives."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._bytes = mmap.mmap(descriptor, 0)
+        self._lent: list[StorageWeakRef] = []
+        self.size = len(self._bytes)
+        self.address = torch.frombuffer(self._bytes, dtype=torch.uint8).data_ptr()
+
+    def lend(self, offset: int, size: int) -> Tensor:
+        """A tensor ``(size,)`` uint8 in this memory."""
+        tensor = torch.frombuffer(self._bytes, dtype=torch.uint8, count=size, offset=offset)
+        self._lent.append(StorageWeakRef(tensor.untyped_storage()))  # type: ignore[no-untyped-call]
+        return tensor
+
+    def in_use(self) -> bool:
+        """Whether any tensor that was lent is still alive, or a view of one."""
+        self._lent = [ref for ref in self._lent if not ref.expired()]  # type: ignore[no-untyped-call]
+        return bool(self._lent)
+
+
+_memory: ContextVar[_Memory] = ContextVar("kit_channel_memory")  # of the message that is being unpickled
 
 
 def _tensor_at(offset: int, dtype: str, shape: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
     """A tensor of its own with what lies in the channel's memory."""
     tensor = torch.empty_strided(shape, stride, dtype=getattr(torch, dtype))
-    _copy(tensor.data_ptr(), _memory.get().data_ptr() + offset, tensor.nbytes)
+    if tensor.nbytes:
+        _copy(tensor.data_ptr(), _memory.get().address + offset, tensor.nbytes)
     return tensor
+
+
+def _lent_at(offset: int, dtype: str, shape: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
+    """A tensor that lies in the channel's memory itself."""
+    kind: torch.dtype = getattr(torch, dtype)
+    size = math.prod(shape) * kind.itemsize
+    if size == 0:
+        return torch.empty_strided(shape, stride, dtype=kind)
+    return _memory.get().lend(offset, size).view(kind).as_strided(shape, stride)
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
@@ -141,7 +200,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no
     def reducer_override(self, thing: Any) -> Any:
         plain = type(thing) is Tensor and thing.device.type == "cpu" and thing.layout is torch.strided
         if self._tensors is not None and plain and not thing.is_quantized:
-            return _tensor_at, self._tensors.place(thing)
+            return self._tensors.rebuild, self._tensors.place(thing)
         return super().reducer_override(thing)
 
 
@@ -166,22 +225,25 @@ def dump(message: Any, tensors: _Tensors | None = None) -> bytes:
     return file.getvalue()
 
 
-def load(body: bytes, memory: Tensor = _NOTHING) -> Any:
+def load(body: bytes, memory: _Memory | None = None) -> Any:
     """What :func:`dump` was given; ``memory`` is where its tensors were placed.
 
     Raises:
         TransferError: it cannot be unpickled in this process.
     """
-    token = _memory.set(memory)
     try:
-        return pickle.loads(body)
+        if memory is None:
+            return pickle.loads(body)
+        token = _memory.set(memory)
+        try:
+            return pickle.loads(body)
+        finally:
+            _memory.reset(token)
     except Exception as error:  # unpickling runs the code of whatever it meets
         raise TransferError(
             f"what was sent cannot be rebuilt in this process ({type(error).__name__}: {error}): its class must be "
             "importable here or defined in the notebook, and must unpickle."
         ) from error
-    finally:
-        _memory.reset(token)
 
 
 def _culprit(thing: Any, path: tuple[str, ...] = (), above: tuple[Any, ...] = ()) -> tuple[str, Any]:
@@ -220,8 +282,7 @@ def _parts(thing: Any) -> Iterable[tuple[str, Any]]:
 
 def _copy(target: int, source: int, size: int) -> None:
     """Copy bytes between addresses, by this thread alone: OpenMP's threads would wait for cores that workers use."""
-    if size:
-        ctypes.memmove(target, source, size)
+    ctypes.memmove(target, source, size)
 
 
 def _anonymous_file(size: int) -> int:
@@ -243,8 +304,3 @@ def _anonymous_file(size: int) -> int:
             "give this container more memory."
         ) from error
     return descriptor
-
-
-def _map(descriptor: int) -> Tensor:
-    """The file's bytes as a tensor ``(size,)`` uint8, which keeps them mapped."""
-    return torch.frombuffer(mmap.mmap(descriptor, 0), dtype=torch.uint8)

@@ -19,7 +19,7 @@ from torch import multiprocessing
 
 from kit import spans
 from kit.errors import TransferError, WorkerError
-from kit.executors.base import Executor, Task
+from kit.executors.base import Executor, Task, uninterrupted
 from kit.executors.channel import Channel
 from kit.executors.modes import Modes
 from kit.executors.worker import Reply, Request, serve
@@ -32,7 +32,7 @@ class Processes(Executor):
     """Run tasks in worker processes that outlive the call. For inference: gradients do not cross processes.
 
     Helps when tasks hold the GIL (pure Python), or when threads disturb each other. Costs about a second to start, a
-    copy of the model for each worker, and for each call two copies of every input and output and two wake-ups. A
+    copy of the model for each worker, and for each call a copy of every input, two of every output and two wake-ups. A
     callable's weights are those of its first call: later changes in this process do not reach the workers.
 
     The workers start with the first call, by ``spawn``, and do not import the main module.
@@ -167,7 +167,7 @@ class _Worker:
         new, full = key not in self._loaded, len(self._loaded) >= MOST_LOADED
         request = Request(key, task.call if new else None, new and full, task.name, task.args, tuple(modes), operators)
         try:
-            self.channel.send(request)
+            self.channel.send(request, lend=not new)  # a model stays, so it is to be the worker's own
         except TransferError as error:
             raise TransferError(f"branch {task.name!r}: {error}") from error
         except OSError as error:
@@ -209,12 +209,11 @@ _one_at_a_time = threading.Lock()
 def starting() -> Iterator[None]:
     """Start processes in this block.
 
-    A SIGINT waits for its end: an interrupt between a start and its being noted down would lose a process. The
-    processes inherit the blocked signal and so are deaf from their first instruction. They do not see ``__main__``,
+    They inherit the blocked SIGINT and so are deaf to it from their first instruction. They do not see ``__main__``,
     which spawn would run again in each of them: what they need of it comes by cloudpickle.
     """
     can_block = hasattr(signal, "pthread_sigmask")
-    with _one_at_a_time:
+    with _one_at_a_time, uninterrupted():
         main = sys.modules["__main__"]
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if can_block else set()
         sys.modules["__main__"] = types.ModuleType("__main__")

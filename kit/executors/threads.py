@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from kit.executors.base import Executor, Task
+from kit.executors.base import Executor, Task, uninterrupted
 from kit.executors.modes import Modes
 
 _inside = threading.local()
@@ -41,8 +41,9 @@ class Threads(Executor):
         modes = Modes.here()
         futures: list[Future[Any]] = []
         try:
-            for task in tasks:
-                futures.append(self._pool.submit(contextvars.copy_context().run, modes.run, task))
+            with uninterrupted():  # else a thread could start, or a task begin, that nobody waits for
+                for task in tasks:
+                    futures.append(self._pool.submit(contextvars.copy_context().run, modes.run, task))
             wait(futures)
         except BaseException:  # KeyboardInterrupt: what has not begun never will, and what runs is waited for
             for future in futures:

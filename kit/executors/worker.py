@@ -108,10 +108,11 @@ def serve(connection: Connection, position: int, threads: int, cores: Sequence[i
                     log.write("load", "startup", channel.arrived_ns)
                 reply = run_request(log, request, calls[request.key])
                 try:
-                    channel.send(reply)
+                    body = channel.pack(reply)
                 except TransferError as error:
-                    channel.send(reply.without_result(error))
-                del request, reply  # so that the next message's tensors take their place, whose pages are there
+                    body = channel.pack(reply.without_result(error))
+                del request, reply  # the inputs are lent, and go back unless the model keeps them
+                channel.post(body)
         except (EOFError, OSError):
             return
 
@@ -137,7 +138,6 @@ def run_once(queue: Any, payload: bytes, position: int, started_ns: int) -> None
 
 def run_request(log: SpanLog, request: Request, call: Any) -> Reply:
     """Run the request's task under its caller's modes, with torch.profiler where operators are wanted."""
-    from kit import capture
     from kit.executors.modes import Modes
 
     task, modes = Task(request.name, call, request.args), Modes(*request.modes)
@@ -145,6 +145,8 @@ def run_request(log: SpanLog, request: Request, call: Any) -> Reply:
     found: list[Span] = []
     try:
         if request.operators:
+            from kit import capture
+
             with capture.operators() as found:
                 result = modes.run(task)
         else:

@@ -6,7 +6,7 @@ import gc
 import os
 import pickle
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
@@ -34,9 +34,9 @@ def ends() -> Iterator[tuple[Channel, Channel]]:
     theirs.close()
 
 
-def across(ends: tuple[Channel, Channel], message: Any) -> Any:
+def across(ends: tuple[Channel, Channel], message: Any, *, lend: bool = False) -> Any:
     """Send from a thread, so that a message larger than the pipe's buffer does not wait for itself."""
-    thread = threading.Thread(target=ends[0].send, args=(message,))
+    thread = threading.Thread(target=ends[0].send, args=(message,), kwargs={"lend": lend})
     thread.start()
     received = ends[1].receive()
     thread.join()
@@ -104,11 +104,15 @@ messages = st.recursive(
 
 
 @settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(sequence=st.lists(messages, min_size=1, max_size=4))
+@given(sequence=st.lists(st.tuples(messages, st.booleans()), min_size=1, max_size=4))
 def test_any_sequence_of_messages_arrives_as_it_was_sent(ends: tuple[Channel, Channel], sequence: list[Any]) -> None:
     """The memory of one message is used again for the next, which is larger, smaller or of another kind."""
-    received = [there_and_back(ends, message) for message in sequence]
-    assert all(same(got, sent) for got, sent in zip(received, sequence, strict=True))
+    kept, back = [], []
+    for message, lend in sequence:
+        kept.append(across(ends, message, lend=lend))
+        back.append(across(ends[::-1], kept[-1]))  # type: ignore[arg-type]
+    for got in (kept, back):
+        assert all(same(arrived, message) for arrived, (message, _) in zip(got, sequence, strict=True))
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -150,6 +154,44 @@ def test_both_sides_own_what_they_have(ends: tuple[Channel, Channel]) -> None:
     first.fill_(-1)
     assert torch.equal(second, torch.arange(10.0) + 1)
     assert torch.equal(sent, torch.arange(10.0))
+
+
+KEEPERS: dict[str, Callable[[Tensor], Any]] = {
+    "itself": lambda x: x,
+    "a view": lambda x: x[3:5],
+    "an array": lambda x: x.numpy(),
+    "what is saved for backward": lambda x: (x * torch.ones(1, requires_grad=True)).grad_fn,
+}
+
+
+@pytest.mark.parametrize("keeper", KEEPERS)
+def test_what_was_lent_and_is_kept_keeps_its_values(ends: tuple[Channel, Channel], keeper: str) -> None:
+    kept = []
+    for n in range(4):
+        x = across(ends, torch.full((1000,), float(n)), lend=True)
+        kept.append(KEEPERS[keeper](x))
+        del x
+        ends[1].send("answer")
+        assert ends[0].receive() == "answer"
+    for n, thing in enumerate(kept):
+        values = thing if hasattr(thing, "max") else thing._saved_self
+        assert float(values.min()) == float(values.max()) == n
+    assert mappings() >= 4
+    del thing, values, kept
+    gc.collect()
+    assert mappings() <= 2  # what is no longer kept is given back
+
+
+def test_what_was_lent_is_the_memory_itself_and_used_again(ends: tuple[Channel, Channel]) -> None:
+    addresses = set()
+    for n in range(5):
+        x = across(ends, torch.full((1000,), float(n)), lend=True)
+        addresses.add(x.data_ptr())
+        body = ends[1].pack(x.mul_(2))
+        del x
+        ends[1].post(body)
+        assert torch.equal(ends[0].receive(), torch.full((1000,), 2.0 * n))
+    assert len(addresses) == 1
 
 
 def test_a_model_and_its_weights(ends: tuple[Channel, Channel]) -> None:

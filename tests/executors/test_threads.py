@@ -53,6 +53,31 @@ def test_each_worker_has_its_share_and_the_caller_keeps_its_own(share: int) -> N
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="signals of one thread are POSIX")
+def test_an_interrupt_while_tasks_are_handed_out_loses_none_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes in the middle of starting a thread, where the pool has not noted it down yet."""
+    ended: list[str] = []
+
+    def slow() -> None:
+        time.sleep(0.2)
+        ended.append("slow")
+
+    real_start = threading.Thread.start
+
+    def start(self: threading.Thread) -> None:
+        real_start(self)
+        interrupt()
+
+    with Threads(1) as executor:
+        monkeypatch.setattr(threading.Thread, "start", start)
+        with pytest.raises(KeyboardInterrupt):
+            executor.run([Task("a", slow)])
+        assert ended in ([], ["slow"])
+        before = list(ended)
+    assert not workers()
+    assert ended == before  # nothing went on after the interrupt had arrived
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="signals of one thread are POSIX")
 def test_an_interrupt_waits_for_what_runs_drops_what_waits_and_leaves_no_thread(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
