@@ -91,7 +91,8 @@ def thin(trace: Trace, row: Int32, limit: int) -> Level:
     bins, cell = limit // (2 * len(rows)), np.zeros(0, np.int64)
     if not bins:
         return Level(*(column[np.argsort(-trace.duration_ns, kind="stable")[:limit]] for column in every_event(trace)))
-    while True:  # as fine as the limit allows, within a factor of two
+    finest = 2 * (int(offset.max()) + 1)  # half a nanosecond: events that start together stay together
+    while not len(cell) or bins <= finest:  # as fine as the limit allows, within a factor of two
         finer = _cells(strip, offset[order], trace.duration_ns[order], bins)
         if len(cell) and np.count_nonzero(np.diff(finer)) >= limit:
             break
