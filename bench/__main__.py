@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench import peers
+from bench import peers, traces
 from kit.approaches import parse
 from kit.comparison import Ratio
 from kit.executors import Executor, Sequential, Task
@@ -152,7 +152,10 @@ def main() -> None:
         name: [{"name": way, "median_ms": median, "ratio": ratio._asdict()} for way, median, ratio in rows]
         for name, rows in tables.items()
     }
-    OUT.write_text(json.dumps({"rows": [row.to_dict() for row in results], "ways": plain}, indent=2) + "\n")
+    OUT.write_text(
+        json.dumps({"rows": [row.to_dict() for row in results], "ways": plain, "traces": traces.rows()}, indent=2)
+        + "\n"
+    )
 
 
 if __name__ == "__main__":

@@ -68,6 +68,33 @@ def _compare(options: argparse.Namespace) -> int:
     return 0
 
 
+def _trace(options: argparse.Namespace) -> int:
+    from kit import trace
+
+    if options.synthesise is not None:
+        trace.synthesise(options.synthesise, options.file)
+        print(f"wrote {options.file}")
+        return 0
+    numbers = trace.summary(trace.load_trace(options.file, partial=options.partial))
+    print(_json(numbers) if options.json else _in_words(numbers))
+    return 0
+
+
+def _in_words(numbers: dict[str, Any]) -> str:
+    from kit.views.static import human
+
+    plain = {name: value for name, value in numbers.items() if isinstance(value, int)}
+    plain |= {f"  {part}": ns for part, ns in numbers["breakdown_ns"].items()}
+    timed = {name for name in plain if name.endswith("_ns") or name.startswith("  ")}
+    lines = [f"{name.removesuffix('_ns'):18} {human(n) if name in timed else f'{n:,}'}" for name, n in plain.items()]
+    lines += ["", f"{'self':>9} {'total':>9} {'events':>9}  name"]
+    for row in numbers["top"]:
+        name = row["name"] if len(row["name"]) <= 80 else row["name"][:79] + "…"
+        name = "".join(character if character.isprintable() else "\ufffd" for character in name)
+        lines.append(f"{human(row['self_ns']):>9} {human(row['total_ns']):>9} {row['events']:9,}  {name}")
+    return "\n".join([*lines, *(f"note: {note}" for note in numbers["notes"])])
+
+
 def _folder(path: Path) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -111,4 +138,12 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--json", type=Path, metavar="FILE", help="write the comparison as JSON")
     verb.add_argument("--traces", type=Path, metavar="DIR", help="write a trace of each approach, for Perfetto")
     verb.set_defaults(run=_compare)
+
+    about = "what is in a trace of torch.profiler, VizTracer, Perfetto or the kit: events, busy times, top names"
+    verb = commands.add_parser("trace", help=about, description=about)
+    verb.add_argument("file", type=Path, help="a Chrome trace, .json or .json.gz")
+    verb.add_argument("--json", action="store_true", help="print JSON")
+    verb.add_argument("--partial", action="store_true", help="of a damaged file, take what can be read")
+    verb.add_argument("--synthesise", type=int, metavar="N", help="write a trace of N events to FILE, for benchmarks")
+    verb.set_defaults(run=_trace)
     return parser

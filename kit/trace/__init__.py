@@ -1,7 +1,49 @@
 """Traces: events in lanes on one clock. Pure numpy, no torch."""
 
-from kit.trace.columns import Event, Lane, Trace, stack
-from kit.trace.files import load_trace, save_trace
-from kit.trace.metrics import busy_ns, overlap_ns, sum_ns, wall_ns
+from kit.trace.columns import Event, Lane, Marks, Trace, stack
+from kit.trace.files import load_trace
+from kit.trace.merging import merge
+from kit.trace.metrics import (
+    breakdown,
+    busy_ns,
+    by_name,
+    concurrency,
+    gaps,
+    gpu_busy_ns,
+    lane_concurrency,
+    launch_delays,
+    overlap_ns,
+    self_ns,
+    sum_ns,
+    summary,
+    utilisation,
+    wall_ns,
+)
+from kit.trace.saving import save_trace
+from kit.trace.synthetic import synthesise
 
-__all__ = ["Event", "Lane", "Trace", "busy_ns", "load_trace", "overlap_ns", "save_trace", "stack", "sum_ns", "wall_ns"]
+__all__ = [
+    "Event",
+    "Lane",
+    "Marks",
+    "Trace",
+    "breakdown",
+    "busy_ns",
+    "by_name",
+    "concurrency",
+    "gaps",
+    "gpu_busy_ns",
+    "lane_concurrency",
+    "launch_delays",
+    "load_trace",
+    "merge",
+    "overlap_ns",
+    "save_trace",
+    "self_ns",
+    "stack",
+    "sum_ns",
+    "summary",
+    "synthesise",
+    "utilisation",
+    "wall_ns",
+]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Int64 = NDArray[np.int64]
 Int32 = NDArray[np.int32]
+Float64 = NDArray[np.float64]
+T = TypeVar("T")
 
 
 class Lane(NamedTuple):
@@ -33,9 +35,33 @@ class Event(NamedTuple):
     lane: Lane
 
 
+class Marks(NamedTuple):
+    """What has a moment and no length: ends of flow arrows, instants, counters; columns of equal length."""
+
+    time_ns: Int64
+    lane: Int32  # index into the trace's lanes; -1: of the trace as a whole
+    name: Int32  # index into the trace's names
+    category: Int32  # index into the trace's categories
+    kind: Int32  # index into KINDS
+    key: Int32  # index into the trace's keys: a flow's id, a counter's series; -1 for an instant
+    value: Float64  # a counter's value; NaN for others
+
+    def of(self, rows: NDArray[Any]) -> Marks:
+        """These marks: indices, or a mask."""
+        columns: list[Any] = [column[rows] for column in self]
+        return Marks(*columns)
+
+
+Key = int | float | str
+KINDS = ("s", "t", "f", "i", "C")  # flow start, step and end, instant, counter
+
+
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """Complete events in lanes on one clock. Times are integer nanoseconds; columns have shape ``(n,)``."""
+    """Complete events in lanes on one clock. Times are integer nanoseconds; columns have shape ``(n,)``.
+
+    What few writers give is None where no event has it.
+    """
 
     start_ns: Int64
     duration_ns: Int64  # >= 0
@@ -45,6 +71,12 @@ class Trace:
     lanes: tuple[Lane, ...]
     names: tuple[str, ...]
     categories: tuple[str, ...]
+    correlation: Int64 | None = None  # what ties a launch to its kernel, -1: nothing
+    external: Int64 | None = None  # what ties an operator to its launches ("External id"), -1: nothing
+    marks: Marks | None = None  # in order of time
+    keys: tuple[Key, ...] = ()
+    anchor: tuple[int, int] | None = None  # the same instant on the trace's clock and since the Unix epoch, in ns
+    notes: tuple[str, ...] = ()  # what reading it had to decide or leave out, in sentences
 
     @classmethod
     def build(cls, events: Iterable[Event]) -> Trace:
@@ -75,16 +107,55 @@ class Trace:
         """Where each event ends, shape ``(n,)``."""
         return self.start_ns + self.duration_ns
 
-    def select(self, *, lanes: Iterable[int] | None = None, categories: Iterable[str] | None = None) -> Trace:
-        """The events in these lanes (indices) and of these categories; the lane list itself stays as it is."""
+    def select(
+        self,
+        *,
+        lanes: Iterable[int] | None = None,
+        categories: Iterable[str] | None = None,
+        names: Iterable[str] | None = None,
+        window: tuple[int, int] | None = None,
+    ) -> Trace:
+        """The events that meet every condition given; the lane list itself stays as it is.
+
+        Args:
+            lanes: indices of lanes.
+            categories: of any of these.
+            names: of any of these.
+            window: ``(start_ns, end_ns)``: events that share a moment with it, whole; instants in it, and marks.
+        """
         keep = np.ones(len(self), bool)
+        marks = self.marks
+        shown = np.ones(0 if marks is None else len(marks.time_ns), bool)
         if lanes is not None:
-            keep &= np.isin(self.lane, list(lanes))
+            lanes = list(lanes)
+            keep &= np.isin(self.lane, lanes)
+            shown &= True if marks is None else np.isin(marks.lane, lanes)
         if categories is not None:
-            wanted = set(categories)
-            keep &= np.isin(self.category, [i for i, name in enumerate(self.categories) if name in wanted])
-        columns = ("start_ns", "duration_ns", "lane", "name", "category")
-        return replace(self, **{column: getattr(self, column)[keep] for column in columns})
+            keep &= np.isin(self.category, _places(self.categories, categories))
+        if names is not None:
+            keep &= np.isin(self.name, _places(self.names, names))
+        if window is not None:
+            begin, end = window
+            keep &= (self.start_ns < end) & ((self.end_ns > begin) | (self.start_ns >= begin))
+            shown &= True if marks is None else (marks.time_ns >= begin) & (marks.time_ns < end)
+        chosen = self.take(np.flatnonzero(keep))
+        return chosen if marks is None else replace(chosen, marks=marks.of(shown))
+
+    def take(self, events: Int64) -> Trace:
+        """These events (indices), in this order."""
+        columns = ("start_ns", "duration_ns", "lane", "name", "category", "correlation", "external")
+        present = {column: getattr(self, column) for column in columns}
+        return replace(self, **{name: column[events] for name, column in present.items() if column is not None})
+
+    def shifted(self, by_ns: int) -> Trace:
+        """The same events that much later."""
+        marks, anchor = self.marks, self.anchor
+        return replace(
+            self,
+            start_ns=self.start_ns + by_ns,
+            marks=None if marks is None else marks._replace(time_ns=marks.time_ns + by_ns),
+            anchor=None if anchor is None else (anchor[0] + by_ns, anchor[1]),
+        )
 
     def __len__(self) -> int:
         return len(self.start_ns)
@@ -95,21 +166,107 @@ class Trace:
 
 def stack(traces: Mapping[str, Trace]) -> Trace:
     """Several traces one above the other on one axis: each starts at 0, its lanes grouped under its key."""
-    events: list[Event] = []
+    parts = []
     for group, trace in traces.items():
-        first = int(trace.start_ns.min()) if len(trace) else 0
-        for event in trace.events():
-            lane = event.lane._replace(group=group)
-            events.append(event._replace(start_ns=event.start_ns - first, lane=lane))
-    trace = Trace.build(events)
+        used = set(np.unique(trace.lane).tolist())
+        lanes = tuple(lane._replace(group=group) for lane in trace.lanes)
+        shifted = trace.shifted(-int(trace.start_ns.min()) if len(trace) else 0)
+        parts.append(_with_lanes(replace(shifted, lanes=lanes), [i for i in range(len(lanes)) if i in used]))
+    trace = concatenate(parts)
     # By label within a group, numbers by their size: which worker came first is chance.
-    keys = [(list(traces).index(lane.group), _natural(lane.label)) for lane in trace.lanes]
-    order = sorted(range(len(keys)), key=keys.__getitem__)
-    rank = np.empty(len(order), np.int32)
-    rank[order] = np.arange(len(order), dtype=np.int32)
-    return replace(trace, lane=rank[trace.lane], lanes=tuple(trace.lanes[i] for i in order))
+    keys = [(list(traces).index(lane.group), natural(lane.label)) for lane in trace.lanes]
+    return _with_lanes(trace, sorted(range(len(keys)), key=keys.__getitem__))
 
 
-def _natural(label: str) -> list[tuple[str, int]]:
+def concatenate(traces: Sequence[Trace]) -> Trace:
+    """All events of several traces that are on one clock already; equal lanes, names and categories become one.
+
+    The keys of flows stay apart: an id means nothing in another trace.
+    """
+    lanes: dict[Lane, int] = {}
+    names: dict[str, int] = {}
+    categories: dict[str, int] = {}
+    keys: list[Key] = []
+    parts: list[Trace] = []
+    for trace in traces:
+        lane = _numbered(trace.lanes, lanes)
+        name = _numbered(trace.names, names)
+        category = _numbered(trace.categories, categories)
+        marks = trace.marks
+        if marks is not None:
+            marks = marks._replace(
+                lane=np.append(lane, np.int32(-1))[marks.lane],
+                name=name[marks.name],
+                category=category[marks.category],
+                key=np.where(marks.key < 0, -1, marks.key + len(keys)).astype(np.int32),
+            )
+        keys += trace.keys
+        columns = (lane[trace.lane], name[trace.name], category[trace.category])
+        parts.append(replace(trace, lane=columns[0], name=columns[1], category=columns[2], marks=marks))
+    whole = Trace(
+        start_ns=_joined([part.start_ns for part in parts], np.int64),
+        duration_ns=_joined([part.duration_ns for part in parts], np.int64),
+        lane=_joined([part.lane for part in parts], np.int32),
+        name=_joined([part.name for part in parts], np.int32),
+        category=_joined([part.category for part in parts], np.int32),
+        lanes=tuple(lanes),
+        names=tuple(names),
+        categories=tuple(categories),
+        correlation=_joined_ids(parts, "correlation"),
+        external=_joined_ids(parts, "external"),
+        marks=_joined_marks([part.marks for part in parts if part.marks is not None]),
+        keys=tuple(keys),
+        notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
+    )
+    return whole.take(in_order(whole.start_ns, whole.duration_ns))
+
+
+def in_order(start_ns: Int64, duration_ns: Int64) -> Int64:
+    """The order of a trace's rows: by start, of equal starts the longest first."""
+    order = np.argsort(start_ns, kind="stable")
+    start, duration = start_ns[order], duration_ns[order]
+    if np.any((start[1:] == start[:-1]) & (duration[1:] > duration[:-1])):
+        order = np.lexsort((-duration_ns, start_ns))
+    return order
+
+
+def natural(label: str) -> list[tuple[str, int]]:
     """A sort key that puts "worker 2" before "worker 10"."""
-    return [(text, int(number or -1)) for text, number in re.findall(r"(\D*)(\d*)", label)]
+    return [(text, int(number or -1)) for text, number in re.findall(r"(\D*)(\d{0,18})", label)]
+
+
+def _with_lanes(trace: Trace, order: Sequence[int]) -> Trace:
+    """Only these lanes, in this order; the events are all in them, marks of others become marks of the whole."""
+    rank = np.full(len(trace.lanes) + 1, -1, np.int32)  # the last one is for lane -1
+    rank[list(order)] = np.arange(len(order), dtype=np.int32)
+    marks = None if trace.marks is None else trace.marks._replace(lane=rank[trace.marks.lane])
+    return replace(trace, lane=rank[trace.lane], lanes=tuple(trace.lanes[i] for i in order), marks=marks)
+
+
+def _places(known: Sequence[str], wanted: Iterable[str]) -> list[int]:
+    wanted = set(wanted)
+    return [i for i, name in enumerate(known) if name in wanted]
+
+
+def _numbered(values: Iterable[T], numbers: dict[T, int]) -> Int32:
+    return np.array([numbers.setdefault(value, len(numbers)) for value in values], np.int32)
+
+
+def _joined(columns: Sequence[NDArray[Any]], kind: type[np.generic]) -> NDArray[Any]:
+    return np.concatenate([np.zeros(0, kind), *columns])
+
+
+def _joined_ids(parts: Sequence[Trace], column: str) -> Int64 | None:
+    found = [getattr(part, column) for part in parts]
+    if all(ids is None for ids in found):
+        return None
+    whole = [np.full(len(part), -1) if ids is None else ids for part, ids in zip(parts, found, strict=True)]
+    return _joined(whole, np.int64)
+
+
+def _joined_marks(parts: Sequence[Marks]) -> Marks | None:
+    if not parts:
+        return None
+    columns: list[Any] = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    whole = Marks(*columns)
+    return whole.of(np.argsort(whole.time_ns, kind="stable"))

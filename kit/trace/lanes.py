@@ -7,9 +7,10 @@ without nesting; the common viewers drop those. Here they get rows of their own,
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kit.trace.columns import Int32, Int64, Trace
 
@@ -25,13 +26,22 @@ def pack(trace: Trace) -> Packing:
     """Nest the events of each lane by start and duration; one that overlaps without nesting opens a sub-lane."""
     sublane = np.zeros(len(trace), np.int32)
     depth = np.zeros(len(trace), np.int32)
-    order = np.lexsort((-trace.duration_ns, trace.start_ns, trace.lane))
+    order = ordered_by(trace.lane, trace)
     bounds = np.searchsorted(trace.lane[order], np.arange(len(trace.lanes) + 1))
-    for first, last in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
+    for first, last in pairwise(bounds.tolist()):
         events = order[first:last]
         if len(events):
             sublane[events], depth[events] = _pack_lane(trace.start_ns[events], trace.end_ns[events])
     return Packing(sublane, depth)
+
+
+def ordered_by(key: NDArray[np.integer[Any]], trace: Trace) -> Int64:
+    """The order of events by a key that is not negative, then by start, of equal starts the longest first."""
+    start, duration = trace.start_ns, trace.duration_ns
+    if np.any((start[1:] < start[:-1]) | ((start[1:] == start[:-1]) & (duration[1:] > duration[:-1]))):
+        return np.lexsort((-duration, start, key))
+    few = len(key) == 0 or int(key.max()) < 2**15  # then numpy sorts in linear time
+    return np.argsort(key.astype(np.int16) if few else key, kind="stable")
 
 
 def depths(trace: Trace) -> Int32:
@@ -81,7 +91,8 @@ def thin(trace: Trace, row: Int32, limit: int) -> Level:
     bins, cell = limit // (2 * len(rows)), np.zeros(0, np.int64)
     if not bins:
         return Level(*(column[np.argsort(-trace.duration_ns, kind="stable")[:limit]] for column in every_event(trace)))
-    while True:  # as fine as the limit allows, within a factor of two
+    finest = 2 * (int(offset.max()) + 1)  # half a nanosecond: events that start together stay together
+    while not len(cell) or bins <= finest:  # as fine as the limit allows, within a factor of two
         finer = _cells(strip, offset[order], trace.duration_ns[order], bins)
         if len(cell) and np.count_nonzero(np.diff(finer)) >= limit:
             break

@@ -7,7 +7,7 @@ branch also has a hatch of its own, and whatever is not a branch is grey or pale
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 # Without their black, which a dark page swallows.
@@ -35,6 +35,7 @@ _OWN = {  # the kit's own spans that are not branches: (colour, strength, hatch)
     "transfer": (OKABE_ITO[4], 0.5, HATCHES[2]),
 }
 _OPERATOR_STRENGTH = 0.4  # everything that a profiler reports: pale, so that branches stand out
+MODES = ("branch", "name", "category")  # what the colours can stand for
 
 
 class Look(NamedTuple):
@@ -51,24 +52,47 @@ def branch_look(position: int) -> Look:
     return Look(OKABE_ITO[position % count], 1.0, HATCHES[(position + position // count) % count])
 
 
-def look(category: str, name: str, branches: Iterable[str]) -> Look:
-    """The look of one kind of event; ``branches`` are the names of all tasks, in order."""
-    if category == "task":
-        return branch_look(list(branches).index(name))
-    if category in _OWN:
-        return Look(*_OWN[category])
-    hue = zlib.crc32(name.encode("utf-8", "replace")) % len(OKABE_ITO)  # the same in every run, as hash() is not
-    return Look(OKABE_ITO[hue], _OPERATOR_STRENGTH, "")
+@dataclass(frozen=True)
+class Palette:
+    """How each kind of event of one trace looks, for one meaning of the colours."""
 
+    by: str  # one of MODES
+    branches: tuple[str, ...]  # the names of all tasks, in order
+    categories: tuple[str, ...]  # those that occur
 
-def legend(categories: Iterable[str], branches: Iterable[str]) -> list[tuple[str, Look]]:
-    """What the colours mean: a line per branch, then one per other kind that occurs."""
-    present = set(categories)
-    lines = [(name, branch_look(position)) for position, name in enumerate(branches)]
-    lines += [(category, look(category, category, ())) for category in _OWN if category in present]
-    if present - {"task", *_OWN}:
-        lines.append(("operators (a tint per name)", Look(OKABE_ITO[0], _OPERATOR_STRENGTH, "")))
-    return lines
+    def look(self, category: str, name: str, branch: int = -1) -> Look:
+        """The look of one kind of event; ``branch`` is the position of the branch that it runs in, or -1."""
+        if category == "task":
+            branch = self.branches.index(name)
+            return self._category_look(category) if self.by == "category" else branch_look(branch)
+        if category in _OWN:
+            return Look(*_OWN[category])
+        if self.by == "category":
+            return self._category_look(category)
+        if self.by == "branch":
+            colour = NEUTRAL if branch < 0 else branch_look(branch).colour
+            return Look(colour, _OPERATOR_STRENGTH, "")
+        hue = zlib.crc32(name.encode("utf-8", "replace")) % len(OKABE_ITO)  # the same in every run, as hash() is not
+        return Look(OKABE_ITO[hue], _OPERATOR_STRENGTH, "")
+
+    def legend(self) -> list[tuple[str, Look]]:
+        """What the colours mean: a line per branch or category, then one per other kind that occurs."""
+        own = [(category, Look(*_OWN[category])) for category in _OWN if category in self.categories]
+        others = [category for category in sorted(self.categories) if category not in _OWN]
+        if self.by == "category":
+            return [(category or "no category", self._category_look(category)) for category in others] + own
+        lines = [(name, branch_look(position)) for position, name in enumerate(self.branches)] + own
+        if set(others) - {"task"}:
+            outside, tint = Look(NEUTRAL, _OPERATOR_STRENGTH, ""), Look(OKABE_ITO[0], _OPERATOR_STRENGTH, "")
+            by_branch = self.by == "branch"
+            lines.append(
+                ("operators (paler, as their branch)", outside) if by_branch else ("operators (a tint per name)", tint)
+            )
+        return lines
+
+    def _category_look(self, category: str) -> Look:
+        others = [name for name in sorted(self.categories) if name not in _OWN]
+        return branch_look(others.index(category))._replace(strength=0.6)
 
 
 def mix(colour: str, page: str, strength: float) -> str:

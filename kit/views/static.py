@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kit.trace.columns import Int32, Trace
-from kit.trace.lanes import depths, thin
-from kit.views.palette import HATCHES, TILE, Look, ink, legend, look, mix
+from kit.trace.columns import Int32, Int64, Trace
+from kit.trace.lanes import Level, depths, thin
+from kit.views.palette import HATCHES, TILE, Look, Palette, ink, mix
 
 _PAGE, _INK, _MUTED, _LINE, _BAND = "#ffffff", "#1a1a1a", "#5f6368", "#d0d4da", "#f1f3f5"
 _FONT = "font-family='system-ui, Helvetica, Arial, sans-serif' font-size='12'"
@@ -55,6 +55,52 @@ def categories(trace: Trace) -> list[str]:
     return [trace.categories[i] for i in np.unique(trace.category)]
 
 
+def branch_of(trace: Trace) -> Int64:
+    """The branch that each event runs in: a position in :func:`branches`, or -1; shape ``(n,)``.
+
+    It is the last task of the event's own lane to start before it, if the event also ends within it.
+    """
+    inside = np.full(len(trace), -1, np.int64)
+    if "task" not in trace.categories:
+        return inside
+    is_task = trace.category == trace.categories.index("task")
+    names = {name: i for i, name in enumerate(branches(trace))}
+    position = np.array([names.get(name, -1) for name in trace.names], np.int64)
+    for lane in np.unique(trace.lane[is_task]).tolist():
+        events = np.flatnonzero(trace.lane == lane)
+        tasks = np.flatnonzero(is_task & (trace.lane == lane))
+        tasks = tasks[np.argsort(trace.start_ns[tasks], kind="stable")]
+        before = np.searchsorted(trace.start_ns[tasks], trace.start_ns[events], side="right") - 1
+        task = tasks[before]  # of -1 it is the last task, which starts later and is taken out below
+        holds = (before >= 0) & (trace.end_ns[events] <= trace.end_ns[task])
+        inside[events[holds]] = position[trace.name[task[holds]]]
+    return inside
+
+
+def parts_of(trace: Trace, event: Int64, start_ns: Int64, duration_ns: Int64) -> Trace:
+    """A trace of parts of these events (indices) or of blocks that they stand for, with times of their own."""
+    return Trace(
+        start_ns=start_ns,
+        duration_ns=duration_ns,
+        lane=trace.lane[event],
+        name=trace.name[event],
+        category=trace.category[event],
+        lanes=trace.lanes,
+        names=trace.names,
+        categories=trace.categories,
+    )
+
+
+def usual_colours(trace: Trace) -> str:
+    """What the colours stand for unless somebody chooses: branches, or names where there are none."""
+    return "branch" if branches(trace) else "name"
+
+
+def palette(trace: Trace, by: str) -> Palette:
+    """The looks of this trace's events."""
+    return Palette(by, tuple(branches(trace)), tuple(categories(trace)))
+
+
 def table(trace: Trace, top: int = 8) -> list[dict[str, str | int]]:
     """The timeline in numbers: the ``top`` names of each lane by total time, with how often they occur.
 
@@ -83,16 +129,47 @@ def human(ns: float) -> str:
     return f"{ns:.0f} ns"
 
 
-def figure_svg(trace: Trace, width: int = 900) -> str:
-    """A still picture of the whole trace on a light page, as an SVG document ``width`` pixels wide."""
+@dataclass(frozen=True)
+class Figure:
+    """A still picture, as notebooks and pages show it."""
+
+    svg: str  # a whole SVG document
+
+    def _repr_svg_(self) -> str:
+        return self.svg
+
+    def __repr__(self) -> str:
+        return f"Figure(SVG of {len(self.svg):,} characters)"
+
+
+def figure_svg(trace: Trace, width: int = 900, row: Int32 | None = None, level: Level | None = None) -> str:
+    """A still picture of the whole trace on a light page, as an SVG document ``width`` pixels wide.
+
+    Whoever has them gives the rows of the events and a level of the trace: both take long for a million events.
+    """
     if not len(trace):
         text = f"<text x='12' y='26' fill='{_MUTED}'>No events: this trace is empty.</text>"
         return _document(width, 44, "Timeline without events", text)
-    row = depths(trace)
+    row = depths(trace) if row is None else row
+    level = thin(trace, row, _BARS) if level is None else _coarser(trace, row, level, _BARS)
     plan = _plan(trace, row, width)
-    parts = [*_legend(trace), *_axis(plan), *_headers(trace, plan), *_lanes(trace, plan), *_bars(trace, row, plan)]
+    parts = [
+        *_legend(trace),
+        *_axis(plan),
+        *_headers(trace, plan),
+        *_lanes(trace, plan),
+        *_bars(trace, row, level, plan),
+    ]
     label = f"Timeline of {len(trace)} events in {len(trace.lanes)} lanes, {human(plan.wall)} long"
     return _document(width, plan.height, label, "".join(parts))
+
+
+def _coarser(trace: Trace, row: Int32, level: Level, limit: int) -> Level:
+    """The level of a level: as ``thin`` of the trace itself, without going through all of its events again."""
+    at = level.event
+    parts = parts_of(trace, at, level.start_ns, level.duration_ns)
+    found = thin(parts, row[at], limit)
+    return found._replace(event=at[found.event], weight=np.maximum(found.weight, level.weight[found.event]))
 
 
 @dataclass(frozen=True)
@@ -133,7 +210,7 @@ def _plan(trace: Trace, row: Int32, width: int) -> _Plan:
 
 def _legend(trace: Trace) -> Iterator[str]:
     x = 12.0
-    for label, style in legend(categories(trace), branches(trace)):
+    for label, style in palette(trace, usual_colours(trace)).legend():
         yield _box(style, f"M{x:.0f} 6h14v12h-14z")
         yield f"<text x='{x + 20:.0f}' y='16' fill='{_INK}'>{escape(_cut(label, 32))}</text>"
         x += 36 + min(len(label), 32) * _CHAR
@@ -151,14 +228,20 @@ def _axis(plan: _Plan) -> Iterator[str]:
 
 
 def _headers(trace: Trace, plan: _Plan) -> Iterator[str]:
-    for group in groups(trace):
+    base, *_ = found = groups(trace)
+    for group in found:
         y = plan.headers[group.name]
         name = group.name or f"{len(trace):,} events in {len(trace.lanes)} lanes"
         start, end = plan.x(group.start_ns), plan.x(group.start_ns + group.wall_ns)
         yield f"<path d='M0 {y:.0f}h{plan.right + 12:.0f}v20h-{plan.right + 12:.0f}z' fill='{_BAND}'/>"
         yield f"<path d='M{start:.1f} {y + 20:.0f}H{end:.1f}' stroke='{_MUTED}' stroke-width='2'/>"
         yield f"<text x='12' y='{y + 14:.0f}' fill='{_INK}' font-weight='600'>{escape(_cut(name, 80))}</text>"
-        wall = human(group.wall_ns)
+        ratio = (
+            f"  {group.wall_ns / base.wall_ns:.2f}x of {escape(_cut(base.name, 32))}"
+            if group != base and base.wall_ns
+            else ""
+        )
+        wall = human(group.wall_ns) + ratio
         yield f"<text x='{plan.right:.0f}' y='{y + 14:.0f}' fill='{_INK}' text-anchor='end'>{wall}</text>"
 
 
@@ -168,15 +251,15 @@ def _lanes(trace: Trace, plan: _Plan) -> Iterator[str]:
         yield f"<text x='12' y='{y + 13:.0f}' fill='{_INK}'>{label}</text>"
 
 
-def _bars(trace: Trace, row: Int32, plan: _Plan) -> Iterator[str]:
+def _bars(trace: Trace, row: Int32, level: Level, plan: _Plan) -> Iterator[str]:
     """One path per look, as a thousand separate rectangles would take five times the bytes; then the labels."""
-    tasks = branches(trace)
+    looks, branch = palette(trace, usual_colours(trace)), branch_of(trace)
     boxes: dict[Look, list[str]] = defaultdict(list)
     labels = []
     first = int(trace.start_ns.min())
-    for start, duration, i, count in zip(*(column.tolist() for column in thin(trace, row, _BARS)), strict=True):
+    for start, duration, i, count in zip(*(column.tolist() for column in level), strict=True):
         name = trace.names[trace.name[i]]
-        style = look(trace.categories[trace.category[i]], name, tasks)
+        style = looks.look(trace.categories[trace.category[i]], name, int(branch[i]))
         x, end = plan.x(start - first), plan.x(start - first + duration)
         y, w = plan.tops[trace.lane[i]] + float(row[i]) * plan.bar, max(0.6, end - x)
         inset = plan.bar / 6 if count > 1 else 0.0  # a block of several events is lower than an event

@@ -4,9 +4,11 @@
 // bisection, and where many events share a pixel the next pixel's first event is found the same way: a frame costs about
 // (rows on screen) x (pixels), however many events there are. Names only ever become text, never HTML.
 
-const AXIS = 26, HEADER = 28, ROW = 20, GAP = 8; // heights in CSS pixels
+const AXIS = 26, MAP = 26, TOP = AXIS + MAP, HEADER = 28, ROW = 20, GAP = 8; // heights in CSS pixels
 const PAD = 12, MAX_LABEL = 220, MAX_HEIGHT = 640, MIN_SPAN = 20; // pixels, pixels, pixels, nanoseconds
 const HATCH_TILE = 8;
+const BINS = 400, MAP_LABEL = "busy lanes"; // of the minimap
+const MODES = ["branch", "name", "category"]; // what colours can stand for, in the order of a kind's looks
 const LONGEST = 300; // characters of a name that are measured and shown
 
 const STYLE = `
@@ -14,19 +16,28 @@ const STYLE = `
   --ink: var(--jp-ui-font-color0, #111); --muted: var(--jp-ui-font-color2, #5f6368); --line: var(--jp-border-color2, #d0d4da);
   --focus: var(--jp-brand-color1, #1976d2); background: var(--page); color: var(--ink); position: relative; min-width: 320px;
   font: 12px/1.4 var(--jp-ui-font-family, system-ui, Helvetica, Arial, sans-serif); border: 1px solid var(--line); }
-.kit-timeline .bar { display: flex; flex-wrap: wrap; gap: 4px 16px; align-items: center; padding: 6px 12px; }
+.kit-timeline .bar { display: flex; flex-wrap: wrap; gap: 4px 16px; align-items: center; padding: 6px 12px 0; }
+.kit-timeline .bar:nth-of-type(2) { padding-bottom: 6px; min-height: 18px; }
+.kit-timeline .bar label { display: inline-flex; align-items: center; gap: 6px; }
+.kit-timeline .found { color: var(--muted); min-width: 84px; font-variant-numeric: tabular-nums; }
 .kit-timeline .key { display: inline-flex; align-items: center; gap: 6px; max-width: 260px; }
 .kit-timeline .key span { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
-.kit-timeline .hint { color: var(--muted); margin-left: auto; }
-.kit-timeline button { font: inherit; color: inherit; background: transparent; border: 1px solid var(--line); padding: 2px 10px;
-  border-radius: 3px; cursor: pointer; }
+.kit-timeline .hint { color: var(--muted); flex: 1 1 0; min-width: 0; overflow: hidden; text-overflow: ellipsis;
+  white-space: nowrap; text-align: right; }
+.kit-timeline :is(button, input, select) { font: inherit; color: var(--ink); background: var(--page); border: 1px solid var(--muted);
+  padding: 2px 6px; border-radius: 3px; box-sizing: border-box; height: 24px; margin: 0; }
+.kit-timeline input { width: 150px; }
+.kit-timeline button { padding: 2px 10px; cursor: pointer; }
 .kit-timeline button[aria-expanded="true"] { background: var(--band); }
-.kit-timeline button:focus-visible, .kit-timeline .stage:focus-visible { outline: 2px solid var(--focus); outline-offset: -2px; }
+.kit-timeline :is(button, input, select, .stage):focus-visible { outline: 2px solid var(--focus); outline-offset: -2px; }
 .kit-timeline .stage { overflow: hidden auto; position: relative; }
 .kit-timeline canvas { display: block; }
 .kit-timeline .stage canvas { position: sticky; top: 0; cursor: grab; touch-action: none; }
 .kit-timeline .details { padding: 4px 12px 6px; min-height: 17px; border-top: 1px solid var(--line); color: var(--muted);
   overflow-wrap: anywhere; }
+.kit-timeline .ruler { position: absolute; width: 0; border-left: 1px solid var(--muted); pointer-events: none; left: 0; }
+.kit-timeline .ruler span { position: absolute; top: 3px; left: 4px; padding: 0 4px; white-space: nowrap; background: var(--page); }
+.kit-timeline .ruler.late span { left: auto; right: 4px; }
 .kit-timeline .tip { position: absolute; z-index: 10; pointer-events: none; max-width: 340px; padding: 6px 9px; background: var(--page);
   border: 1px solid var(--muted); border-radius: 3px; box-shadow: 0 2px 8px rgba(0, 0, 0, .3); overflow-wrap: anywhere; }
 .kit-timeline .tip div:first-child { font-weight: 600; }
@@ -78,6 +89,12 @@ function channels(colour) {
   return [1, 3, 5].map((i) => parseInt(colour.slice(i, i + 2), 16));
 }
 
+/** "#rrggbb" as a pixel of an image: its four bytes in the order of the memory of every machine with a browser. */
+function pixel(colour) {
+  const [r, g, b] = channels(colour);
+  return ((255 << 24) | (b << 16) | (g << 8) | r) >>> 0;
+}
+
 function blend(colour, page, strength) {
   const below = channels(page);
   return "#" + channels(colour).map((c, i) => Math.round(strength * c + (1 - strength) * below[i]).toString(16).padStart(2, "0")).join("");
@@ -111,7 +128,7 @@ const received = new WeakMap();
 function layOut(data) {
   const bands = [];
   const groups = new Map(data.groups.map((group) => [group.name, group]));
-  let y = AXIS, row = 0, group = null;
+  let y = TOP, row = 0, group = null;
   for (const lane of data.lanes) {
     if (lane.group !== group) {
       group = lane.group;
@@ -125,6 +142,69 @@ function layOut(data) {
   return { bands, height: y };
 }
 
+/** How many lanes are busy in each of BINS parts of the trace, by the outermost events of each lane. */
+function busyLanes({ first, start, duration, lanes, wall }) {
+  const busy = new Float64Array(BINS), steps = new Float64Array(BINS + 1);
+  const perNs = BINS / Math.max(1, wall);
+  let row = 0;
+  for (const { rows } of lanes) {
+    for (let i = first[row]; i < first[row + 1]; i++) {
+      const from = start[i] * perNs, to = from + duration[i] * perNs;
+      const [a, b] = [from, to].map((bin) => Math.min(BINS - 1, Math.floor(bin)));
+      busy[a] -= from - a; // from the middle of one bin to the middle of another: whole bins, less the two ends
+      busy[b] += to - b;
+      steps[a] += 1;
+      steps[b] -= 1;
+    }
+    row += rows;
+  }
+  let open = 0;
+  return busy.map((part, i) => (open += steps[i]) + part);
+}
+
+/**
+ * The plain rectangles of all rows on screen. A frame may have a hundred thousand of them: as calls of the canvas they
+ * take several frames' time, so they are written as pixels of an image with three lines per row, and each line is drawn
+ * as tall as what it stands for. OUTER: bars with their edges; INNER: their fill; CROWD: events too thin to tell apart.
+ */
+const OUTER = 0, INNER = 1, CROWD = 2;
+const LINES = [[0, ROW - 1], [1, ROW - 3], [3, ROW - 7]]; // where each line goes in a row: top, height
+
+class Rectangles {
+  constructor() {
+    this.canvas = document.createElement("canvas");
+    this.pen = this.canvas.getContext("2d", { willReadFrequently: true }); // which keeps it in plain memory
+  }
+
+  begin(width, rows) {
+    if (this.canvas.width !== width || this.canvas.height < 3 * rows) {
+      [this.canvas.width, this.canvas.height] = [width, 3 * rows];
+      this.image = this.pen.createImageData(width, 3 * rows);
+      this.pixels = new Uint32Array(this.image.data.buffer);
+    }
+    this.width = width;
+    this.pixels.fill(0);
+    this.used = new Uint8Array(this.canvas.height);
+  }
+
+  /** Pixels [from, to) of a row's line, of which every second `step` long stretch may have another colour. */
+  fill(row, line, from, to, colour, comb = colour, step = 1) {
+    const at = (3 * row + line) * this.width;
+    const [first, last] = [Math.max(0, from), Math.min(this.width, to)];
+    if (comb === colour) this.pixels.fill(colour, at + first, at + Math.max(first, last));
+    else for (let x = first; x < last; x++) this.pixels[at + x] = Math.floor(x / step) % 2 ? comb : colour;
+    this.used[3 * row + line] = 1;
+  }
+
+  draw(pen, left, wide, tops) {
+    this.pen.putImageData(this.image, 0, 0);
+    pen.imageSmoothingEnabled = false;
+    tops.forEach((y, row) => LINES.forEach(([top, tall], line) => {
+      if (this.used[3 * row + line]) pen.drawImage(this.canvas, 0, 3 * row + line, this.width, 1, left, y + top, wide, tall);
+    }));
+  }
+}
+
 // ---- one view -------------------------------------------------------------------------------------------------------
 
 class View {
@@ -133,6 +213,9 @@ class View {
     this.hover = -1; // place of an event in the columns
     this.widths = new Map(); // text -> pixels
     this.undo = []; // what close() has to run
+    this.hits = null; // per place, how many events before it match the search; null without one
+    this.rectangles = new Rectangles();
+    this.measuring = null; // the window of a shift-drag that goes on, in ns
     this.build(el);
     const copy = model.get("copy");
     this.use(received.get(copy) ?? readColumns(copy, copy.buffers));
@@ -144,10 +227,21 @@ class View {
     this.root = element("div", "kit-timeline");
     this.root.dataset.lmSuppressShortcuts = "true"; // else JupyterLab takes A, D, F, S for its own commands
     this.bar = element("div", "bar");
-    this.legend = element("span", "");
-    this.legend.style.display = "contents";
+    this.legend = element("div", "bar");
     this.scrolled = -Infinity; // when the wheel last turned elsewhere on the page
-    this.hint = element("span", "hint", "drag: pan · wheel: zoom · keys: W S A D, F fits");
+    this.hint = element("span", "hint", "wheel: zoom · drag: pan · shift-drag: measure · F: fit");
+    this.hint.title = this.hint.textContent; // a narrow cell cuts it first
+    this.search = element("input", "");
+    this.search.type = "search";
+    this.search.placeholder = "a name, or press /";
+    this.found = element("output", "found");
+    this.colour = element("select", "");
+    for (const mode of MODES) this.colour.append(element("option", "", mode));
+    const labelled = (text, control) => {
+      const label = element("label", "", text);
+      label.append(control);
+      return label;
+    };
     this.button = element("button", "", "Table");
     this.button.type = "button";
     this.button.setAttribute("aria-expanded", "false");
@@ -162,9 +256,12 @@ class View {
     this.twin.hidden = true;
     this.tip = element("div", "tip");
     this.tip.hidden = true;
-    this.bar.append(this.legend, this.hint, this.button);
+    this.ruler = element("div", "ruler"); // an element, as it follows the pointer: no frame has to be drawn for it
+    this.ruler.hidden = true;
+    this.ruler.append(element("span", ""));
+    this.bar.append(labelled("Search", this.search), this.found, labelled("Colour by", this.colour), this.hint, this.button);
     this.stage.append(this.canvas);
-    this.root.append(element("style", "", STYLE), this.bar, this.stage, this.details, this.twin, this.tip);
+    this.root.append(element("style", "", STYLE), this.bar, this.legend, this.stage, this.details, this.twin, this.ruler, this.tip);
     el.append(this.root);
   }
 
@@ -173,7 +270,10 @@ class View {
     this.layout = layOut(data);
     this.hover = -1;
     this.root.dataset.events = data.count; // how many can be drawn: the whole trace, or its thinned copy
-    this.stage.setAttribute("aria-label", `${data.summary}. W and S zoom, A and D pan, F fits, arrows walk the events.`);
+    this.busy = busyLanes(data);
+    const keys = "W and S zoom, A and D pan, F fits, arrows walk the events, slash searches, M measures, R sets a ruler, Escape clears.";
+    this.stage.setAttribute("aria-label", `${data.summary}. ${keys}`);
+    this.find();
     this.fillTable();
     this.resize();
     this.describe();
@@ -189,7 +289,10 @@ class View {
       this.undo.push(() => this.model.off(event, handler));
     };
     follow("change:view", () => this.redraw());
-    follow("change:selected", () => (this.describe(), this.redraw()));
+    for (const trait of ["selected", "selection", "measured", "ruler"]) {
+      follow(`change:${trait}`, () => (this.describe(), this.redraw()));
+    }
+    follow("change:colour", () => (this.restyle(), this.redraw()));
     follow("msg:custom", (message, buffers) => {
       if (!message.columns || this.data.count === this.data.total) return;
       const data = readColumns(message.columns, buffers);
@@ -202,8 +305,11 @@ class View {
     on(this.canvas, "pointerdown", (event) => this.press(event));
     on(this.canvas, "pointermove", (event) => this.move(event));
     on(this.canvas, "pointerup", (event) => this.release(event));
-    on(this.canvas, "pointercancel", () => (this.drag = null));
-    on(this.canvas, "pointerleave", () => this.point(-1));
+    on(this.canvas, "pointercancel", () => (this.drag = this.measuring = null));
+    on(this.canvas, "pointerleave", () => (this.point(-1), this.follow(null)));
+    on(this.search, "input", () => (this.find(), this.redraw()));
+    on(this.search, "keydown", (event) => this.typed(event));
+    on(this.colour, "change", () => (this.model.set("colour", this.colour.value), this.save(), this.restyle(), this.redraw()));
     on(this.stage, "scroll", () => this.redraw());
     on(this.stage, "keydown", (event) => this.key(event));
     on(this.button, "click", () => {
@@ -233,10 +339,19 @@ class View {
     const rgb = css.backgroundColor.match(/\d+/g)?.map(Number) ?? [255, 255, 255];
     const page = "#" + rgb.slice(0, 3).map((c) => c.toString(16).padStart(2, "0")).join("");
     this.theme = { page, band: read("--band"), ink: read("--ink"), muted: read("--muted"), line: read("--line") };
+    this.theme.focus = read("--focus");
+    this.theme.dark = luminance(page) < 0.179;
     this.theme.family = css.fontFamily;
-    this.looks = this.data.looks.map((look) => this.paint(look));
     this.widths.clear();
-    this.legend.replaceChildren(...this.data.legend.map(([label, ...look]) => this.legendKey(label, this.paint(look))));
+    this.texture = this.hatch("M0.5 0V8M2.5 0V8M4.5 0V8M6.5 0V8", page, 0.6);
+    const mode = Math.max(0, MODES.indexOf(this.model.get("colour")));
+    this.colour.value = MODES[mode];
+    const looks = this.data.looks.map((look) => this.paint(look));
+    this.looks = this.data.kinds.map((kind) => looks[kind[2 + mode]]); // per kind
+    const crowd = { ...this.paint(["#8A8F98", 1, ""]), hatch: this.texture };
+    this.crowdKey = this.legendKey("events too thin to tell apart", crowd);
+    const keys = this.data.legend[mode].map(([label, ...look]) => this.legendKey(label, this.paint(look)));
+    this.legend.replaceChildren(...keys, this.crowdKey);
   }
 
   /** The colours of one look on this page; `thin` is for what is too narrow to show a pale fill. */
@@ -246,17 +361,21 @@ class View {
     const ink = light ? "#000000" : "#ffffff";
     const edge = blend(fill, light ? "#000000" : "#ffffff", 0.72);
     const thin = blend(colour, this.theme.page, Math.min(1, strength + 0.3));
-    return { fill, thin, ink, edge, hatch: hatch ? this.hatch(hatch, ink) : null };
+    const bits = (look) => ({ ...look, bits: [look.edge, look.fill, look.thin, blend(look.thin, this.theme.page, 0.45)].map(pixel) });
+    const look = bits({ fill, thin, ink, edge, hatch: hatch ? this.hatch(hatch, ink) : null });
+    const dim = blend(fill, this.theme.page, 0.2); // for what a search does not find
+    const faint = bits({ fill: dim, thin: dim, ink: luminance(dim) > 0.179 ? "#000000" : "#ffffff", edge: dim, hatch: null });
+    return { ...look, hit: bits({ ...look, edge: this.theme.dark ? "#ffffff" : "#000000" }), faint };
   }
 
-  hatch(path, ink) {
+  hatch(path, ink, alpha = 0.45) {
     const scale = window.devicePixelRatio || 1;
     const tile = document.createElement("canvas");
     tile.width = tile.height = Math.round(HATCH_TILE * scale);
     const pen = tile.getContext("2d");
     pen.scale(tile.width / HATCH_TILE, tile.width / HATCH_TILE);
     pen.strokeStyle = ink;
-    pen.globalAlpha = 0.45;
+    pen.globalAlpha = alpha;
     pen.stroke(new Path2D(path));
     const pattern = this.pen.createPattern(tile, "repeat");
     pattern.setTransform(new DOMMatrix().scale(HATCH_TILE / tile.width));
@@ -314,9 +433,10 @@ class View {
     this.canvas.height = Math.round(this.height * scale);
     this.scale = scale;
     this.font();
-    const labels = this.data.lanes.map((lane) => this.measure(lane.label));
-    this.left = Math.ceil(Math.min(MAX_LABEL, labels.reduce((a, b) => Math.max(a, b), 40))) + 2 * PAD;
+    const labels = this.data.lanes.map((lane) => this.widthOf(lane.label));
+    this.left = Math.ceil(Math.min(MAX_LABEL, labels.reduce((a, b) => Math.max(a, b), this.widthOf(MAP_LABEL)))) + 2 * PAD;
     this.right = this.width - PAD;
+    this.map = this.drawnMap();
     this.draw();
     this.root.dataset.lanes = JSON.stringify(
       this.layout.bands.filter((band) => band.lane).map(({ lane, top, height }) => ({
@@ -329,7 +449,7 @@ class View {
     this.pen.font = `${weight} 12px ${this.theme.family}`;
   }
 
-  measure(text) {
+  widthOf(text) {
     let width = this.widths.get(text);
     if (width !== undefined) return width;
     if (this.widths.size > 20_000) this.widths.clear();
@@ -340,11 +460,11 @@ class View {
 
   /** The text, or as much of its beginning as fits with an ellipsis, or "". */
   fit(text, room) {
-    const width = this.measure(text);
+    const width = this.widthOf(text);
     if (width <= room) return text;
     const part = (length) => text.slice(0, length) + "…";
     let length = Math.floor((Math.min(text.length, LONGEST) * (room - 12)) / width);
-    while (length >= 3 && this.measure(part(length)) > room) length--;
+    while (length >= 3 && this.widthOf(part(length)) > room) length--;
     return length >= 3 ? part(length) : "";
   }
 
@@ -408,6 +528,9 @@ class View {
     if (event.shiftKey && !event.deltaX) this.stage.scrollTop += event.deltaY * unit;
     else if (Math.abs(event.deltaX) > Math.abs(event.deltaY)) this.pan(event.deltaX * unit);
     else this.zoom(Math.exp(Math.max(-1, Math.min(1, event.deltaY * unit * (event.ctrlKey ? 0.01 : 0.002)))), this.where(event)[0]);
+    const [x, y] = this.where(event); // what is under the pointer has changed
+    this.point(this.eventAt(x, y), event);
+    this.follow(x);
   }
 
   press(event) {
@@ -415,26 +538,169 @@ class View {
     this.stage.focus({ preventScroll: true });
     this.canvas.setPointerCapture(event.pointerId);
     const [x, y] = this.where(event);
-    this.drag = { x, y, moved: false };
+    const { begin, end } = this.span();
+    const what = event.shiftKey ? "measure" : y < AXIS ? "axis" : y < TOP ? "map" : "pan";
+    this.drag = { x, y, what, moved: false, from: this.timeAt(x) };
+    if (what === "map") {
+      const time = (x - this.left) / this.mapScale();
+      if (time < begin || time > end) this.show(time - (end - begin) / 2, time + (end - begin) / 2);
+    }
   }
 
   move(event) {
     const { drag } = this;
     const [x, y] = this.where(event);
-    if (!drag) return this.point(this.eventAt(x, y), event);
+    this.follow(x);
+    if (!drag) {
+      this.canvas.style.cursor = y < AXIS ? "col-resize" : y < TOP ? "ew-resize" : "";
+      return this.point(this.eventAt(x, y), event);
+    }
     const [dx, dy] = [x - drag.x, y - drag.y];
     if (!drag.moved && Math.hypot(dx, dy) < 4) return;
-    Object.assign(drag, { moved: true, x, y });
     this.point(-1);
+    drag.moved = true;
+    if (drag.what === "measure") {
+      this.measuring = [drag.from, this.timeAt(x)].sort((a, b) => a - b);
+      this.describe();
+      return this.redraw();
+    }
+    Object.assign(drag, { x, y });
+    if (drag.what === "map") {
+      const { begin, end } = this.span();
+      return this.show(begin + dx / this.mapScale(), end + dx / this.mapScale());
+    }
     this.canvas.style.cursor = "grabbing";
     this.stage.scrollTop -= dy;
     this.pan(-dx);
   }
 
   release(event) {
-    if (this.drag && !this.drag.moved) this.select(this.eventAt(...this.where(event)));
+    const { drag } = this;
+    const [x, y] = this.where(event);
     this.drag = null;
     this.canvas.style.cursor = "";
+    if (!drag) return;
+    if (drag.what === "measure") this.measure(drag.moved ? this.measuring : null);
+    else if (!drag.moved && drag.what === "axis") this.pin(this.timeAt(x));
+    else if (!drag.moved && drag.what === "pan") this.select(this.eventAt(x, y));
+  }
+
+  timeAt(x) {
+    const { begin, perNs } = this.span();
+    return begin + (x - this.left) / perNs;
+  }
+
+  /** Pixels of the minimap per nanosecond. */
+  mapScale() {
+    return (this.right - this.left) / Math.max(1, this.data.wall);
+  }
+
+  /** Ask for the metrics of a window, on the lanes in sight; null forgets it. A window without a length is none. */
+  measure(window) {
+    this.measuring = null;
+    const lanes = this.layout.bands.filter((band) => band.lane);
+    this.model.set("lanes", lanes.flatMap((band, i) => (this.inSight(band) ? [i] : [])));
+    this.model.set("selection", window && window[0] < window[1] ? window : null);
+    this.save();
+    this.describe();
+    this.redraw();
+  }
+
+  inSight({ top, height }) {
+    const scroll = this.stage.scrollTop;
+    return top + height > scroll + TOP && top < scroll + this.height;
+  }
+
+  /** Measure the selected event, or else what is in sight: the keyboard's shift-drag. */
+  measureByKey() {
+    const place = this.selectedPlace();
+    const { begin, end } = this.span();
+    const { start, duration } = this.data;
+    this.measure(place < 0 ? [begin, end] : [start[place], start[place] + duration[place]]);
+  }
+
+  /** Set the ruler at the start of the selected event, or else in the middle of what is in sight. */
+  pinByKey() {
+    const place = this.selectedPlace();
+    const { begin, end } = this.span();
+    this.pin(place < 0 ? (begin + end) / 2 : this.data.start[place]);
+  }
+
+  /** Set the ruler; once more at the same place takes it away. */
+  pin(time) {
+    const before = this.model.get("ruler");
+    const again = Number.isFinite(before) && Math.abs(time - before) * this.span().perNs < 5;
+    this.model.set("ruler", again || !this.data.total ? null : time);
+    this.save();
+    this.redraw();
+  }
+
+  /** The ruler's line under the pointer, with its time and how far that is from where the ruler is set. */
+  follow(x) {
+    this.ruler.hidden = x === null || x < this.left || x > this.right || !this.data.total;
+    if (this.ruler.hidden) return;
+    const [time, set] = [this.timeAt(x), this.model.get("ruler")];
+    const off = Number.isFinite(set) ? ` (${time < set ? "−" : "+"}${human(Math.abs(time - set))})` : "";
+    this.ruler.firstChild.textContent = this.toThePixel(time) + off;
+    this.ruler.classList.toggle("late", x > (this.left + this.right) / 2);
+    this.ruler.style.cssText = `top: ${this.stage.offsetTop}px; height: ${this.height}px; transform: translateX(${x}px)`;
+  }
+
+  // ---- search ----
+
+  /** Count what the search finds, so that a frame knows by two look-ups whether a pixel holds a match. */
+  find() {
+    const wanted = this.search.value.trim().toLowerCase();
+    const { kinds, kind, count } = this.data;
+    this.hits = null;
+    if (wanted) {
+      const matches = Uint8Array.from(kinds, ([name]) => name.toLowerCase().includes(wanted));
+      this.hits = new Uint32Array(count + 1);
+      for (let i = 0; i < count; i++) this.hits[i + 1] = this.hits[i] + matches[kind[i]];
+    }
+    this.tally();
+  }
+
+  /** Say how many events match, and which of them is selected. */
+  tally() {
+    const { hits } = this;
+    const all = hits ? hits[hits.length - 1] : 0;
+    const place = this.selectedPlace();
+    const at = hits && place >= 0 && hits[place + 1] > hits[place] ? hits[place + 1] : 0;
+    const [n, total] = [at, all].map((value) => value.toLocaleString("en"));
+    this.found.textContent = !hits ? "" : !all ? "nothing found" : at ? `${n} of ${total}` : `${total} found`;
+  }
+
+  /** Select the next match (or with -1 the one before), lane by lane; after the last one comes the first. */
+  step(along) {
+    const { hits } = this;
+    const all = hits ? hits[hits.length - 1] : 0;
+    if (!all) return;
+    const place = this.selectedPlace();
+    const before = place < 0 ? 0 : hits[place]; // matches before the selected event
+    const on = place >= 0 && hits[place + 1] > before ? 1 : 0;
+    const next = place < 0 ? (along > 0 ? 0 : all - 1) : along > 0 ? before + on : before - 1;
+    this.goTo(bisect(hits, (next + all) % all, 0, hits.length) - 1);
+  }
+
+  typed(event) {
+    if (event.key === "Enter") this.step(event.shiftKey ? -1 : 1);
+    else if (event.key === "Escape") {
+      this.search.value = "";
+      this.find();
+      this.redraw();
+      this.stage.focus({ preventScroll: true });
+    } else return;
+    event.preventDefault();
+    event.stopPropagation();
+  }
+
+  clear() {
+    this.search.value = "";
+    this.find();
+    this.model.set("ruler", null);
+    this.measure(null);
+    this.select(-1);
   }
 
   key(event) {
@@ -444,13 +710,15 @@ class View {
       w: () => this.zoom(1 / 1.5), s: () => this.zoom(1.5), a: () => this.pan(-step), d: () => this.pan(step),
       f: () => this.show(0, Math.max(1, this.data.wall)),
       arrowleft: () => this.walk(-1, 0), arrowright: () => this.walk(1, 0),
-      arrowup: () => this.walk(0, -1), arrowdown: () => this.walk(0, 1), escape: () => this.select(-1),
+      arrowup: () => this.walk(0, -1), arrowdown: () => this.walk(0, 1),
+      "/": () => this.search.focus(), m: () => this.measureByKey(), r: () => this.pinByKey(), escape: () => this.clear(),
     };
     const action = actions[event.key.toLowerCase()];
     if (!action) return;
     event.preventDefault();
     event.stopPropagation();
     this.point(-1); // what was under the pointer may move away
+    this.follow(null);
     action();
   }
 
@@ -466,7 +734,7 @@ class View {
 
   /** The place of the event under a point of the canvas, or -1; a thin event may be missed by two pixels. */
   eventAt(x, y) {
-    if (x < this.left || x > this.right || y < AXIS) return -1;
+    if (x < this.left || x > this.right || y < TOP) return -1;
     const inner = y + this.stage.scrollTop;
     const band = this.layout.bands.find(({ lane, top, height }) => lane && inner >= top && inner < top + height);
     if (!band) return -1;
@@ -512,13 +780,18 @@ class View {
         if (found >= 0) { to = found; break; }
       }
     }
-    if (to < 0) return;
+    if (to >= 0) this.goTo(to);
+  }
+
+  /** Select an event and bring it into sight. */
+  goTo(to) {
+    const { start, duration } = this.data;
     const { begin, end } = this.span();
     const shift = start[to] + duration[to] < begin || start[to] > end ? start[to] + duration[to] / 2 - (begin + end) / 2 : 0;
     if (shift) this.show(begin + shift, end + shift);
     const band = this.bandOf(this.rowOf(to));
     const y = band.top + (this.rowOf(to) - band.row) * ROW;
-    if (y < this.stage.scrollTop + AXIS) this.stage.scrollTop = y - AXIS - HEADER;
+    if (y < this.stage.scrollTop + TOP) this.stage.scrollTop = y - TOP - HEADER;
     else if (y + ROW > this.stage.scrollTop + this.height) this.stage.scrollTop = y + ROW - this.height;
     this.select(to);
   }
@@ -539,18 +812,33 @@ class View {
     };
   }
 
-  /** The line below the canvas: the selected event, or what a thinned copy leaves out. */
+  /** The lines below the canvas: what a thinned copy leaves out, the measured window, the selected event. */
   describe() {
-    const place = this.selectedPlace();
     const { count, total } = this.data;
     const [parts, events] = [count, total].map((n) => n.toLocaleString("en"));
-    const partial = `The copy kept with the notebook: ${parts} parts stand for ${events} events.`;
-    let text = count < total ? partial : "Click an event, or use the arrow keys, to select it.";
+    const lines = this.measured();
+    if (count < total) lines.unshift(`Showing ${parts} of ${events} events: the thinned copy kept with the notebook. The rest needs its kernel.`);
+    const place = this.selectedPlace();
     if (place >= 0) {
       const { name, where, when, length, category } = this.facts(place);
-      text = `${name}: ${where}, ${when}, ${length} (${category})`;
-    } else if (!total) text = "";
-    this.details.textContent = text;
+      lines.push(`${name}: ${where}, ${when}, ${length} (${category})`);
+    } else if (!lines.length && total) lines.push("Click an event, or use the arrow keys, to select it.");
+    this.details.replaceChildren(...lines.map((line) => element("div", "", line)));
+    this.tally();
+  }
+
+  /** The measured window in words: its length, and what the kernel has computed of it for each approach. */
+  measured() {
+    const window = this.measuring ?? this.model.get("selection");
+    if (!window) return [];
+    const length = `Window of ${human(window[1] - window[0])}`;
+    const answer = this.model.get("measured");
+    if (answer?.window?.[0] !== window[0] || answer.window[1] !== window[1]) return [length];
+    return answer.groups.map(({ name, busy, overlap, branches }) => {
+      const parts = [`busy ${human(busy)}`, `overlap ${human(overlap)}`];
+      for (const [branch, sum] of branches) parts.push(`${branch.slice(0, LONGEST)} ${human(sum)}`);
+      return `${length}${name && `, ${name}`}: ${parts.join(", ")}`;
+    });
   }
 
   /** Hover: outline the event and say what it is, beside the pointer. */
@@ -561,7 +849,7 @@ class View {
     this.tip.hidden = place < 0 && !label;
     if (this.tip.hidden) return;
     const facts = label ? null : this.facts(place);
-    const lines = label ? [label] : [facts.name, facts.where, facts.when, facts.length, facts.category, ...this.crowd(place)];
+    const lines = label ? [label] : [...this.crowd(place), facts.name, facts.where, facts.when, facts.length, facts.category];
     this.tip.replaceChildren(...lines.map((line) => element("div", "", line)));
     const box = this.root.getBoundingClientRect();
     const [x, y] = [event.clientX - box.left + 14, event.clientY - box.top + 14];
@@ -571,9 +859,9 @@ class View {
 
   cutLabelAt(x, y) {
     const inner = y + this.stage.scrollTop;
-    if (x >= this.left || y < AXIS) return null;
+    if (x >= this.left || y < TOP) return null;
     const band = this.layout.bands.find(({ lane, top, height }) => lane && inner >= top && inner < top + height);
-    return band && this.measure(band.lane.label) > MAX_LABEL ? band.lane.label : null;
+    return band && this.widthOf(band.lane.label) > MAX_LABEL ? band.lane.label : null;
   }
 
   crowd(place) {
@@ -581,7 +869,7 @@ class View {
     const { perNs } = this.span();
     const row = this.rowOf(place);
     const count = bisect(start, start[place] + 1 / perNs, first[row], first[row + 1]) - place;
-    return count > 1 && this.data.duration[place] * perNs < 1 ? [`first of ${count.toLocaleString("en")} events in this pixel: zoom in`] : [];
+    return count > 1 && this.data.duration[place] * perNs < 1 ? [`${count.toLocaleString("en")} events in this pixel, zoom in to tell them apart; the first:`] : [];
   }
 
   // ---- drawing ----
@@ -605,35 +893,109 @@ class View {
       pen.fillText("No events: this trace is empty. Record something first.", PAD, AXIS / 2);
       return;
     }
+    this.crowded = false;
     const ticks = this.ticks(span);
     pen.fillStyle = theme.line;
     pen.globalAlpha = 0.6;
-    for (const [x] of ticks) pen.fillRect(Math.round(x), AXIS - 4, 1, height);
+    for (const [x] of ticks) pen.fillRect(Math.round(x), TOP, 1, height);
     pen.globalAlpha = 1;
     const seen = this.layout.bands.filter(({ top, height: tall }) => top + tall > scroll && top < scroll + height);
     for (const band of seen) if (band.header) this.drawHeader(band, band.top - scroll, span);
     pen.save();
     pen.beginPath();
-    pen.rect(this.left, AXIS, this.right - this.left, height - AXIS);
+    pen.rect(this.left, TOP, this.right - this.left, height - TOP);
     pen.clip();
-    for (const { lane, top, row } of seen) {
-      for (let i = 0; lane && i < lane.rows; i++) {
-        const y = top + i * ROW - scroll;
-        if (y + ROW > AXIS && y < height) this.drawRow(row + i, y, span);
-      }
-    }
+    this.drawRows(seen, scroll, span);
+    this.drawWindow(span);
     this.outline(this.hover, theme.ink, 1, span);
     this.outline(this.selectedPlace(), theme.ink, 2, span);
     pen.restore();
     pen.fillStyle = theme.ink;
     for (const { lane, top } of seen) if (lane) pen.fillText(this.fit(lane.label, MAX_LABEL), PAD, top + ROW / 2 - scroll);
     this.drawAxis(ticks);
+    this.drawMap(span);
+    this.drawRuler(span);
+    this.crowdKey.style.visibility = this.crowded ? "" : "hidden"; // hidden, and not gone: the canvas would jump
   }
 
-  ticks({ begin, end, perNs }) {
+  /** The measured window: a tint with two edges. */
+  drawWindow({ begin, perNs }) {
+    const window = this.measuring ?? this.model.get("selection");
+    if (!window) return;
+    const [from, to] = window.map((ns) => this.left + (ns - begin) * perNs);
+    this.pen.fillStyle = this.theme.focus;
+    this.pen.globalAlpha = 0.16;
+    this.pen.fillRect(from, TOP, to - from, this.height);
+    this.pen.globalAlpha = 1;
+    for (const x of [from, to]) this.pen.fillRect(Math.round(x) - 1, TOP, 2, this.height);
+  }
+
+  /** The minimap's outline, which changes with the width only: how many lanes are busy, over the whole trace. */
+  drawnMap() {
+    const path = new Path2D();
+    const step = (this.right - this.left) / BINS;
+    const most = this.busy.reduce((a, b) => Math.max(a, b), 1e-9);
+    this.busy.forEach((lanes, i) => {
+      const tall = (lanes / most) * (MAP - 6);
+      path.rect(this.left + i * step, TOP - 3 - tall, step + 0.5, tall);
+    });
+    return path;
+  }
+
+  drawMap({ begin, end }) {
+    const { pen, theme } = this;
+    pen.fillStyle = theme.page;
+    pen.fillRect(0, AXIS, this.width, MAP);
+    pen.fillStyle = theme.muted;
+    pen.fillText(MAP_LABEL, PAD, AXIS + MAP / 2);
+    pen.fill(this.map);
+    const scale = this.mapScale();
+    const clamp = (ns) => Math.min(Math.max(this.left + ns * scale, this.left), this.right);
+    const [from, to] = [clamp(begin), clamp(end)];
+    pen.fillStyle = theme.page;
+    pen.globalAlpha = 0.65;
+    pen.fillRect(this.left, AXIS, from - this.left, MAP - 1);
+    pen.fillRect(to, AXIS, this.right - to, MAP - 1);
+    pen.globalAlpha = 1;
+    pen.strokeStyle = theme.focus;
+    pen.lineWidth = 2;
+    pen.strokeRect(from, AXIS + 1, Math.max(3, to - from), MAP - 3);
+    pen.fillStyle = theme.line;
+    pen.fillRect(0, TOP - 1, this.width, 1);
+  }
+
+  /** The ruler where it is set, through all the lanes, with its time on the axis. */
+  drawRuler({ begin, perNs }) {
+    const time = this.model.get("ruler");
+    const x = Math.round(this.left + (time - begin) * perNs);
+    if (!Number.isFinite(time) || x < this.left || x > this.right) return;
+    const { pen, theme } = this;
+    pen.fillStyle = theme.focus;
+    pen.fillRect(x - 1, 0, 2, this.height);
+    const label = this.toThePixel(time);
+    const wide = pen.measureText(label).width + 8;
+    const from = x + wide > this.right ? x - wide : x;
+    pen.fillRect(from, 2, wide, AXIS - 7);
+    pen.fillStyle = luminance(pen.fillStyle) > 0.179 ? "#000000" : "#ffffff"; // a canvas reads colours back as #rrggbb
+    pen.fillText(label, from + 4, AXIS / 2 - 1);
+  }
+
+  /** The time from one tick of the axis to the next: a round number. */
+  tickStep({ perNs }) {
     const least = Math.max(1, 110 / perNs);
     const power = 10 ** Math.floor(Math.log10(least));
-    const step = [1, 2, 5, 10].map((m) => m * power).find((candidate) => candidate >= least * (1 - 1e-9));
+    return [1, 2, 5, 10].map((m) => m * power).find((candidate) => candidate >= least * (1 - 1e-9));
+  }
+
+  /** A time in the unit of the axis, with the digits that a pixel can tell apart. */
+  toThePixel(time) {
+    const span = this.span();
+    return position(time, Math.max(1, 10 ** Math.floor(Math.log10(1 / span.perNs))), this.tickStep(span));
+  }
+
+  ticks(span) {
+    const { begin, end, perNs } = span;
+    const step = this.tickStep(span);
     const ticks = [];
     for (let i = Math.ceil(begin / step); i * step <= end; i++) {
       ticks.push([this.left + (i * step - begin) * perNs, i ? position(i * step, step) : "0"]);
@@ -649,7 +1011,7 @@ class View {
     pen.fillRect(0, AXIS - 1, this.width, 1);
     pen.fillStyle = theme.muted;
     for (const [x, label] of ticks) {
-      const wide = this.measure(label);
+      const wide = this.widthOf(label);
       pen.fillText(label, Math.min(Math.max(x - wide / 2, this.left), this.right - wide), AXIS / 2 - 1);
     }
   }
@@ -665,7 +1027,9 @@ class View {
     pen.fillRect(from, y + HEADER - 6, to - from, 2);
     pen.fillStyle = theme.ink;
     this.font(600);
-    const wall = human(header.wall);
+    const base = this.data.groups[0];
+    const ratio = header === base || !base.wall ? "" : `   ${(header.wall / base.wall).toFixed(2)}x of ${this.fit(base.name, MAX_LABEL)}`;
+    const wall = human(header.wall) + ratio;
     const wide = pen.measureText(wall).width;
     const { total, lanes } = this.data;
     const name = header.name || `${total.toLocaleString("en")} events in ${lanes.length} ${lanes.length === 1 ? "lane" : "lanes"}`;
@@ -674,74 +1038,87 @@ class View {
     this.font();
   }
 
-  drawRow(row, y, { begin, end, perNs }) {
+  drawRows(bands, scroll, span) {
+    const rows = [];
+    for (const { lane, top, row } of bands) {
+      for (let i = 0; lane && i < lane.rows; i++) {
+        const y = top + i * ROW - scroll;
+        if (y + ROW > TOP && y < this.height) rows.push([row + i, y]);
+      }
+    }
+    const wide = this.right - this.left;
+    this.rectangles.begin(Math.round(wide * this.scale), rows.length);
+    this.named = []; // bars with room for a hatch or a name, which go on top
+    rows.forEach(([row, y], place) => this.placeRow(row, place, y, span));
+    this.rectangles.draw(this.pen, this.left, wide, rows.map(([, y]) => y));
+    for (const bar of this.named) this.drawName(...bar);
+  }
+
+  placeRow(row, place, y, { begin, end, perNs }) {
     const { first, start, duration, kind, kinds, weight } = this.data;
+    const { scale, left } = this;
     const last = first[row + 1];
-    const [low, high] = [this.left - 4, this.right + 4];
     let i = bisect(start, begin, first[row], last);
     if (i > first[row] && start[i - 1] + duration[i - 1] > begin) i--; // only one can reach in from the left
-    let crowd = null; // neighbouring pixels that hold events thinner than a pixel, in one look
-    const flush = () => crowd && (this.drawCrowd(crowd, y), (crowd = null));
+    const most = (this.right - left + 4) * scale;
     while (i < last && start[i] < end) {
-      const x = this.left + (start[i] - begin) * perNs;
+      const x = (start[i] - begin) * perNs; // from the left edge of the plot
       const wide = duration[i] * perNs;
-      const look = this.looks[kinds[kind[i]][2]];
       if (wide >= 1) {
-        flush();
-        if (weight[i] > 1) {
-          this.drawCrowd({ look, from: x, to: x + wide }, y);
-          i++;
-          continue;
-        }
-        const from = Math.max(low, x);
-        this.drawBar(look, kinds[kind[i]][0], from, y, Math.min(high, x + wide) - from);
+        const look = this.lookOf(i, i + 1);
+        const from = Math.round(Math.max(-4, x) * scale);
+        const to = Math.max(from + 1, Math.round(Math.min(most, (x + wide) * scale)));
+        if (weight[i] > 1) this.placeCrowd(place, look, from, to);
+        else this.placeBar(place, look, kinds[kind[i]][0], from, to, y);
         i++;
         continue;
       }
-      const pixel = Math.floor(x);
-      let next = bisect(start, begin + (pixel + 1 - this.left) / perNs, i + 1, last, true);
+      const column = Math.floor(x);
+      let next = bisect(start, begin + (column + 1) / perNs, i + 1, last, true);
       if (next - 1 > i && duration[next - 1] * perNs >= 1) next--; // the last to start in this pixel may be a long one
-      if (crowd && crowd.look === look && pixel <= crowd.to) crowd.to = pixel + 1;
-      else {
-        flush();
-        crowd = { look, from: pixel, to: pixel + 1 };
-      }
+      const [from, to] = [Math.round(column * scale), Math.round((column + 1) * scale)];
+      if (next > i + 1) this.placeCrowd(place, this.lookOf(i, next), from, to);
+      else this.rectangles.fill(place, CROWD, from, to, this.lookOf(i, next).bits[2]);
       i = next;
     }
-    flush();
   }
 
-  drawCrowd({ look, from, to }, y) {
-    this.pen.fillStyle = look.thin;
-    this.pen.fillRect(from, y + 3, to - from, ROW - 7); // lower than a bar: these are events too thin to tell apart
+  placeCrowd(place, { bits }, from, to) {
+    this.crowded = true;
+    this.rectangles.fill(place, CROWD, from, to, bits[2], bits[3], Math.max(1, Math.round(this.scale)));
   }
 
-  drawBar(look, name, x, y, wide) {
+  placeBar(place, look, name, from, to, y) {
+    const [edge, fill, thin] = look.bits;
+    const line = Math.max(1, Math.round(this.scale));
+    if (to - from < 4 * line) return this.rectangles.fill(place, OUTER, from, to, thin);
+    this.rectangles.fill(place, OUTER, from, to, edge);
+    this.rectangles.fill(place, INNER, from + line, to - line, fill);
+    if (look.hatch || to - from > 28 * this.scale) this.named.push([look, name, this.left + from / this.scale, y, (to - from) / this.scale]);
+  }
+
+  /** The look of the events [i, next) that share a place: of the first one, or of the first that the search finds. */
+  lookOf(i, next) {
+    const { hits, looks } = this;
+    const { kind } = this.data;
+    if (!hits) return looks[kind[i]];
+    return hits[next] === hits[i] ? looks[kind[i]].faint : looks[kind[bisect(hits, hits[i], i, next + 1) - 1]].hit;
+  }
+
+  drawName(look, name, from, y, size) {
     const { pen } = this;
-    const grid = this.scale;
-    const from = Math.round(x * grid) / grid;
-    const size = Math.max(1, Math.round((x + wide) * grid) / grid - from);
-    if (size < 4) {
-      pen.fillStyle = look.thin;
-      pen.fillRect(from, y, size, ROW - 1);
-      return;
-    }
-    pen.fillStyle = look.edge; // two rectangles draw faster than one with a stroke
-    pen.fillRect(from, y, size, ROW - 1);
-    pen.fillStyle = look.fill;
-    pen.fillRect(from + 1, y + 1, size - 2, ROW - 3);
     if (look.hatch) {
       pen.fillStyle = look.hatch;
       pen.fillRect(from + 1, y + 1, size - 2, ROW - 3);
     }
     const left = Math.max(from, this.left) + 4;
     const room = Math.min(from + size, this.right) - left - 3;
-    const whole = this.measure(name) <= room;
+    const whole = this.widthOf(name) <= room;
     const text = whole ? name : room > 20 ? this.fit(name.slice(name.lastIndexOf("::") + 1).replace(/^:/, ""), room) : "";
     if (!text) return;
     if (look.hatch) {
       pen.fillStyle = look.fill; // a plate, so that the hatch does not run through the letters
-      pen.fillRect(left - 3, y + 2, Math.min(room, this.measure(text)) + 6, ROW - 5);
+      pen.fillRect(left - 3, y + 2, Math.min(room, this.widthOf(text)) + 6, ROW - 5);
     }
     pen.fillStyle = look.ink;
     pen.fillText(text, left, y + ROW / 2);

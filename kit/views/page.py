@@ -1,0 +1,63 @@
+"""The timeline as one page that works from a disk: the widget's script, all events, and no kernel or network."""
+
+from __future__ import annotations
+
+import base64
+import json
+from html import escape
+from pathlib import Path
+from typing import Any
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>TITLE</title>
+<meta name="viewport" content="width=device-width">
+<meta http-equiv="Content-Security-Policy"
+  content="default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'">
+<style>
+:root { color-scheme: light dark; --jp-layout-color0: #fff; --jp-layout-color2: #eee; --jp-ui-font-color0: #111;
+  --jp-ui-font-color2: #5f6368; --jp-border-color2: #d0d4da; --jp-brand-color1: #1976d2 }
+@media (prefers-color-scheme: dark) { :root { --jp-layout-color0: #111; --jp-layout-color2: #424242;
+  --jp-ui-font-color0: #fff; --jp-ui-font-color2: #b3b3b3; --jp-border-color2: #616161; --jp-brand-color1: #64b5f6 } }
+body { margin: 16px; background: var(--jp-layout-color0) }
+</style></head>
+<body><div id="timeline"></div><noscript>PICTURE</noscript>
+<script type="application/json" id="columns">COLUMNS</script>
+<script type="module">
+SCRIPT
+const state = JSON.parse(document.getElementById("columns").textContent);
+const bytes = (text) => {
+  const raw = atob(text), data = new Uint8Array(raw.length);
+  for (let i = 0; i < raw.length; i++) data[i] = raw.charCodeAt(i);
+  return new DataView(data.buffer);
+};
+state.copy.buffers = state.copy.buffers.map(bytes);
+const listeners = {};
+const model = { // what anywidget would hand over, with nobody at the other end
+  get: (key) => state[key],
+  set(key, value) { state[key] = value; (listeners[`change:${key}`] ?? []).forEach((listener) => listener()); },
+  on: (event, listener) => (listeners[event] ??= []).push(listener),
+  off(event, listener) { listeners[event] = listeners[event].filter((other) => other !== listener); },
+  save_changes() {},
+  send() {},
+};
+timeline.render({ model, el: document.getElementById("timeline") });
+</script></body></html>
+"""
+
+
+def standalone(full: dict[str, Any], state: dict[str, Any], picture: str) -> bytes:
+    """The page of these columns, with the widget's traits in ``state`` and a still picture for where none run."""
+    packed = {**full, "buffers": [base64.b64encode(buffer).decode() for buffer in full["buffers"]]}
+    traits = {"selected": -1, "selection": None, "ruler": None, **state, "copy": packed}
+    script = (Path(__file__).parent / "timeline.js").read_text(encoding="utf-8")
+    parts = {  # from the last to the first, so that no place is looked for in what was filled in before
+        "SCRIPT": script.replace("export default {", "const timeline = {"),
+        "COLUMNS": json.dumps(traits).replace("<", "\\u003c"),  # no name can end the script element
+        "PICTURE": picture,
+        "TITLE": escape(full["summary"]),
+    }
+    page = _PAGE
+    for place, text in parts.items():
+        before, after = page.split(place, 1)
+        page = before + text + after
+    return page.encode("utf-8", "replace")
