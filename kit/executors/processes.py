@@ -170,6 +170,7 @@ class _Worker:
         try:
             self.channel.send(request, lend=not new)  # a model stays, so it is to be the worker's own
         except TransferError as error:
+            self.busy_with = None  # nothing was sent
             raise TransferError(f"branch {task.name!r}: {error}") from error
         except OSError as error:
             raise self._lost(task) from error
