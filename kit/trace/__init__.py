@@ -2,6 +2,7 @@
 
 from kit.trace.columns import Event, Lane, Marks, Trace, stack
 from kit.trace.files import load_trace
+from kit.trace.links import links
 from kit.trace.merging import merge
 from kit.trace.metrics import (
     breakdown,
@@ -35,6 +36,7 @@ __all__ = [
     "gpu_busy_ns",
     "lane_concurrency",
     "launch_delays",
+    "links",
     "load_trace",
     "merge",
     "overlap_ns",

@@ -165,17 +165,31 @@ class Trace:
 
 
 def stack(traces: Mapping[str, Trace]) -> Trace:
-    """Several traces one above the other on one axis: each starts at 0, its lanes grouped under its key."""
+    """Several traces one above the other on one axis, their lanes grouped under their keys.
+
+    They are aligned at their first fork: the start of the first region, or of the trace where there is none. The one
+    with the longest lead to it starts at 0.
+    """
     parts = []
+    lead = max(map(_lead_ns, traces.values()), default=0)
     for group, trace in traces.items():
         used = set(np.unique(trace.lane).tolist())
         lanes = tuple(lane._replace(group=group) for lane in trace.lanes)
-        shifted = trace.shifted(-int(trace.start_ns.min()) if len(trace) else 0)
+        start = int(trace.start_ns.min()) if len(trace) else 0
+        shifted = trace.shifted(lead - _lead_ns(trace) - start)
         parts.append(_with_lanes(replace(shifted, lanes=lanes), [i for i in range(len(lanes)) if i in used]))
     trace = concatenate(parts)
     # By label within a group, numbers by their size: which worker came first is chance.
     keys = [(list(traces).index(lane.group), natural(lane.label)) for lane in trace.lanes]
     return _with_lanes(trace, sorted(range(len(keys)), key=keys.__getitem__))
+
+
+def _lead_ns(trace: Trace) -> int:
+    """From the start of a trace to its first fork."""
+    if "region" not in trace.categories:
+        return 0
+    forks = trace.start_ns[trace.category == trace.categories.index("region")]
+    return int(forks.min() - trace.start_ns.min()) if len(forks) else 0
 
 
 def concatenate(traces: Sequence[Trace]) -> Trace:

@@ -59,6 +59,24 @@ def depths(trace: Trace) -> Int32:
     return rows
 
 
+def parents(trace: Trace) -> Int64:
+    """The event right around each event in its own sub-lane, shape ``(n,)``; -1 where there is none."""
+    parent = np.full(len(trace), -1, np.int64)
+    if not len(trace):
+        return parent
+    sublane, depth = pack(trace)
+    tree = trace.lane.astype(np.int64) * (int(sublane.max()) + 1) + sublane
+    order = ordered_by(tree, trace)
+    # It is the last one before that is one level up.
+    n, level = len(trace), depth[order].astype(np.int64)
+    by_level = np.argsort(level.astype(np.int16) if level.max() < 2**15 else level, kind="stable")
+    place = level[by_level] * n + by_level
+    inner = by_level[np.count_nonzero(level == 0) :]
+    outer = by_level[np.searchsorted(place, (level[inner] - 1) * n + inner) - 1]
+    parent[order[inner]] = order[outer]
+    return parent
+
+
 class Level(NamedTuple):
     """A trace as seen from afar: single events, and blocks that stand for several; columns of equal length."""
 

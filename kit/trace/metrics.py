@@ -12,7 +12,7 @@ import numpy as np
 
 from kit.trace.columns import Int64, Trace
 from kit.trace.files import GPU
-from kit.trace.lanes import ordered_by, pack
+from kit.trace.lanes import ordered_by, parents
 
 
 class Steps(NamedTuple):
@@ -106,18 +106,9 @@ def self_ns(trace: Trace) -> Int64:
     of its own (see :mod:`kit.trace.lanes`). So self times add up to the busy time of every lane's sub-lanes.
     """
     own = trace.duration_ns.copy()
-    if not len(trace):
-        return own
-    sublane, depth = pack(trace)
-    tree = trace.lane.astype(np.int64) * (int(sublane.max()) + 1) + sublane
-    order = ordered_by(tree, trace)
-    # An event's parent is the last one before it that is one level up.
-    n, level = len(trace), depth[order].astype(np.int64)
-    by_level = np.argsort(level.astype(np.int16) if level.max() < 2**15 else level, kind="stable")
-    place = level[by_level] * n + by_level
-    inner = by_level[np.count_nonzero(level == 0) :]
-    parent = by_level[np.searchsorted(place, (level[inner] - 1) * n + inner) - 1]
-    np.subtract.at(own, order[parent], trace.duration_ns[order[inner]])
+    parent = parents(trace)
+    inner = np.flatnonzero(parent >= 0)
+    np.subtract.at(own, parent[inner], trace.duration_ns[inner])
     return own
 
 

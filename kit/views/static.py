@@ -237,7 +237,7 @@ def _headers(trace: Trace, plan: _Plan) -> Iterator[str]:
         yield f"<path d='M{start:.1f} {y + 20:.0f}H{end:.1f}' stroke='{_MUTED}' stroke-width='2'/>"
         yield f"<text x='12' y='{y + 14:.0f}' fill='{_INK}' font-weight='600'>{escape(_cut(name, 80))}</text>"
         ratio = (
-            f"  {group.wall_ns / base.wall_ns:.2f}x of {escape(_cut(base.name, 32))}"
+            f"  {group.wall_ns / base.wall_ns:.2f}x the length of {escape(_cut(base.name, 32))}"
             if group != base and base.wall_ns
             else ""
         )

@@ -9,6 +9,7 @@ const PAD = 12, MAX_LABEL = 220, MAX_HEIGHT = 640, MIN_SPAN = 20; // pixels, pix
 const HATCH_TILE = 8;
 const BINS = 400, MAP_LABEL = "busy lanes"; // of the minimap
 const MODES = ["branch", "name", "category"]; // what colours can stand for, in the order of a kind's looks
+const MAX_ARROWS = 500; // of one event, that are drawn
 const LONGEST = 300; // characters of a name that are measured and shown
 
 const STYLE = `
@@ -110,12 +111,12 @@ function luminance(fill) {
 
 function readColumns(meta, buffers) {
   // A DataView may start anywhere in its message, a typed array only at a multiple of its item size: copy.
-  const arrays = [Uint32Array, Float64Array, Float64Array, Uint32Array, Uint32Array, Uint32Array].map((Type, i) => {
+  const arrays = [Uint32Array, Float64Array, Float64Array, Uint32Array, Uint32Array, Uint32Array, Uint32Array].map((Type, i) => {
     const { buffer, byteOffset, byteLength } = buffers[i];
     return new Type(buffer.slice(byteOffset, byteOffset + byteLength));
   });
-  const [first, start, duration, kind, index, weight] = arrays; // weight: how many events a part of the copy stands for
-  return { ...meta, first, start, duration, kind, index, weight };
+  const [first, start, duration, kind, index, weight, links] = arrays; // weight: how many events a part of the copy stands for
+  return { ...meta, first, start, duration, kind, index, weight, links };
 }
 
 // A notebook may show one widget several times. Each view gets a model object of its own, but the copy is the same
@@ -220,7 +221,7 @@ class View {
     const copy = model.get("copy");
     this.use(received.get(copy) ?? readColumns(copy, copy.buffers));
     this.listen();
-    if (this.data.count < this.data.total) model.send({ ask: "columns" });
+    if (this.data.more) model.send({ ask: "columns" });
   }
 
   build(el) {
@@ -796,6 +797,23 @@ class View {
     this.select(to);
   }
 
+  /** The arrows of an event: pairs of places, of which it is one. */
+  arrowsOf(place) {
+    const { links } = this.data;
+    const found = [];
+    for (let i = 0; place >= 0 && i < links.length; i += 2) {
+      if (links[i] === place || links[i + 1] === place) found.push([links[i], links[i + 1]]);
+    }
+    return found;
+  }
+
+  arrowsInWords(place) {
+    const said = (other) => [this.facts(other)].map(({ name, where }) => `${name} (${where})`)[0];
+    const ends = (arrows, end) => arrows.slice(0, 3).map((arrow) => said(arrow[end])).join(", ") + (arrows.length > 3 ? ` and ${arrows.length - 3} more` : "");
+    const led = this.arrowsOf(place).filter(([from]) => from === place), came = this.arrowsOf(place).filter(([, to]) => to === place);
+    return [came.length && `← from ${ends(came, 0)}`, led.length && `→ to ${ends(led, 1)}`].filter(Boolean);
+  }
+
   facts(place) {
     const { start, duration, kind, kinds, weight } = this.data;
     const [name, category] = kinds[kind[place]];
@@ -814,14 +832,17 @@ class View {
 
   /** The lines below the canvas: what a thinned copy leaves out, the measured window, the selected event. */
   describe() {
-    const { count, total } = this.data;
+    const { count, total, more } = this.data;
     const [parts, events] = [count, total].map((n) => n.toLocaleString("en"));
     const lines = this.measured();
-    if (count < total) lines.unshift(`Showing ${parts} of ${events} events: the thinned copy kept with the notebook. The rest needs its kernel.`);
+    if (more) lines.unshift(`Showing ${parts} of ${events} events: the thinned copy kept with the notebook. The rest needs its kernel.`);
+    else if (count < total) {
+      lines.unshift(`Showing ${parts} parts that stand for ${events} events: too many to be drawn one by one. Take a window of them with trace.select(window=(begin, end)).`);
+    }
     const place = this.selectedPlace();
     if (place >= 0) {
       const { name, where, when, length, category } = this.facts(place);
-      lines.push(`${name}: ${where}, ${when}, ${length} (${category})`);
+      lines.push(`${name}: ${where}, ${when}, ${length} (${category})`, ...this.arrowsInWords(place));
     } else if (!lines.length && total) lines.push("Click an event, or use the arrow keys, to select it.");
     this.details.replaceChildren(...lines.map((line) => element("div", "", line)));
     this.tally();
@@ -834,8 +855,8 @@ class View {
     const length = `Window of ${human(window[1] - window[0])}`;
     const answer = this.model.get("measured");
     if (answer?.window?.[0] !== window[0] || answer.window[1] !== window[1]) return [length];
-    return answer.groups.map(({ name, busy, overlap, branches }) => {
-      const parts = [`busy ${human(busy)}`, `overlap ${human(overlap)}`];
+    return answer.groups.map(({ name, busy, sum, overlap, branches }) => {
+      const parts = [`busy ${human(busy)}`, `sum over lanes ${human(sum)}`, `overlap ${human(overlap)}`];
       for (const [branch, sum] of branches) parts.push(`${branch.slice(0, LONGEST)} ${human(sum)}`);
       return `${length}${name && `, ${name}`}: ${parts.join(", ")}`;
     });
@@ -909,6 +930,7 @@ class View {
     this.drawWindow(span);
     this.outline(this.hover, theme.ink, 1, span);
     this.outline(this.selectedPlace(), theme.ink, 2, span);
+    for (const arrow of this.arrowsOf(this.selectedPlace()).slice(0, MAX_ARROWS)) this.drawArrow(...arrow, span);
     pen.restore();
     pen.fillStyle = theme.ink;
     for (const { lane, top } of seen) if (lane) pen.fillText(this.fit(lane.label, MAX_LABEL), PAD, top + ROW / 2 - scroll);
@@ -1028,7 +1050,7 @@ class View {
     pen.fillStyle = theme.ink;
     this.font(600);
     const base = this.data.groups[0];
-    const ratio = header === base || !base.wall ? "" : `   ${(header.wall / base.wall).toFixed(2)}x of ${this.fit(base.name, MAX_LABEL)}`;
+    const ratio = header === base || !base.wall ? "" : `   ${(header.wall / base.wall).toFixed(2)}x the length of ${this.fit(base.name, MAX_LABEL)}`;
     const wall = human(header.wall) + ratio;
     const wide = pen.measureText(wall).width;
     const { total, lanes } = this.data;
@@ -1124,11 +1146,37 @@ class View {
     pen.fillText(text, left, y + ROW / 2);
   }
 
-  outline(place, colour, weight, { begin, perNs }) {
-    if (place < 0) return;
+  /** From the end of what led to the start of what followed; of a launch that is still open then, straight down. */
+  drawArrow(from, to, { begin, perNs }) {
+    const { pen, theme } = this;
+    const { start, duration } = this.data;
+    const left = Math.min(start[from] + duration[from], Math.max(start[from], start[to]));
+    const [x, end] = [left, start[to]].map((ns) => Math.min(Math.max(this.left + (ns - begin) * perNs, -1e6), 1e6));
+    const [y, low] = [from, to].map((place) => this.topOf(place) + ROW / 2);
+    const bend = Math.min(80, Math.max(24, Math.abs(end - x) / 2));
+    const curve = new Path2D();
+    curve.moveTo(x, y);
+    curve.bezierCurveTo(x + bend, y, end - bend, low, end - 2, low);
+    const head = new Path2D();
+    head.moveTo(end, low);
+    head.lineTo(end - 8, low - 5);
+    head.lineTo(end - 8, low + 5);
+    for (const [colour, wide] of [[theme.page, 5], [theme.ink, 2]]) { // a halo, so that it shows on every bar
+      [pen.strokeStyle, pen.fillStyle, pen.lineWidth] = [colour, colour, wide];
+      pen.stroke(curve);
+      pen.fill(head);
+    }
+  }
+
+  topOf(place) {
     const row = this.rowOf(place);
     const band = this.bandOf(row);
-    const y = band.top + (row - band.row) * ROW - this.stage.scrollTop;
+    return band.top + (row - band.row) * ROW - this.stage.scrollTop;
+  }
+
+  outline(place, colour, weight, { begin, perNs }) {
+    if (place < 0) return;
+    const y = this.topOf(place);
     const from = Math.max(this.left - 4, this.left + (this.data.start[place] - begin) * perNs);
     const to = Math.min(this.right + 4, this.left + (this.data.start[place] + this.data.duration[place] - begin) * perNs);
     if (to < this.left || from > this.right) return;

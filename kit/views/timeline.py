@@ -1,9 +1,9 @@
 """The timeline: every event of a trace, on a canvas that pans and zooms in the notebook.
 
 Synced widget state is saved whole into the notebook, so the columns of a large trace do not go there: the page asks for
-them, and one binary message brings them, 28 bytes an event. What is synced is a thinned copy of at most 300 kB, which
-says how much it leaves out; a notebook reopened without its kernel draws that. :meth:`Timeline.to_html` writes a page
-that needs neither kernel nor network.
+them, and one binary message brings them, 28 bytes an event and 8 an arrow. What is synced is a thinned copy of at most
+300 kB, which says how much it leaves out; a notebook reopened without its kernel draws that. :meth:`Timeline.to_html`
+writes a page that needs neither kernel nor network.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from kit.comparison import Comparison
 from kit.errors import KitError, TraceError
 from kit.trace.columns import Int32, Int64, Trace, stack
 from kit.trace.lanes import Level, depths, every_event, thin
-from kit.trace.metrics import busy_ns, overlap_ns
+from kit.trace.links import links
+from kit.trace.metrics import busy_ns, lane_concurrency, time_at_least
 from kit.views.page import standalone
 from kit.views.palette import MODES, Look
 from kit.views.static import (
@@ -39,6 +40,7 @@ from kit.views.static import (
 
 COPY_BYTES = 300_000  # the most that the synced copy may hold
 HTML_BYTES = 64_000_000  # the most that a page of its own may hold: about 1,700,000 events
+WHOLE = 5_000_000  # the most events that are sent to a page: 140 MB; of a larger trace it gets the copy only
 _COPY_EVENTS = 6_000  # 168 kB of columns; the names come on top
 _TABLE_ROWS, _TABLE_NAME = 200, 120  # of the table twin on the page; :meth:`Timeline.table` cuts nothing
 
@@ -47,7 +49,7 @@ def timeline(what: Trace | Comparison) -> Timeline:
     """An interactive timeline; lanes of one ``group`` stand together under its name.
 
     A comparison puts its approaches one above the other on one time axis, each as the spans of its most typical
-    measured round and all starting at 0. A trace is shown whole.
+    measured round, aligned where their branches fork. A trace is shown whole.
 
     Raises:
         KitError: it is neither.
@@ -80,7 +82,8 @@ class Timeline(anywidget.AnyWidget):
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
         self._row = depths(trace)
-        copy, self._level = _fitting(trace, self._row)
+        self._links = links(trace)
+        copy, self._level = _fitting(trace, self._row, self._links)
         super().__init__(view=(0.0, float(max(1, copy["wall"]))), colour=usual_colours(trace))
         self.set_trait("copy", copy)
         self.on_msg(self._answer)
@@ -99,7 +102,7 @@ class Timeline(anywidget.AnyWidget):
         Raises:
             TraceError: the page would hold more than ``HTML_BYTES``, or cannot be written.
         """
-        full = columns(self.trace, self._row, every_event(self.trace))
+        full = columns(self.trace, self._row, every_event(self.trace), self._links)
         page = standalone(full, {"view": self.view, "colour": self.colour}, self.figure().svg)
         if len(page) > HTML_BYTES:
             raise TraceError(
@@ -123,8 +126,8 @@ class Timeline(anywidget.AnyWidget):
             )
 
     def _answer(self, _widget: object, content: Any, _buffers: object) -> None:
-        if isinstance(content, dict) and content.get("ask") == "columns":
-            full = columns(self.trace, self._row, every_event(self.trace))
+        if isinstance(content, dict) and content.get("ask") == "columns" and len(self.trace) <= WHOLE:
+            full = columns(self.trace, self._row, every_event(self.trace), self._links)
             self.send({"columns": {k: v for k, v in full.items() if k != "buffers"}}, full["buffers"])
 
     @traitlets.validate("view", "selection")
@@ -148,15 +151,15 @@ class Timeline(anywidget.AnyWidget):
 
 def thinned(trace: Trace, row: Int32) -> dict[str, Any]:
     """The columns of as many events as fit into ``COPY_BYTES``."""
-    return _fitting(trace, row)[0]
+    return _fitting(trace, row, links(trace))[0]
 
 
-def _fitting(trace: Trace, row: Int32) -> tuple[dict[str, Any], Level]:
+def _fitting(trace: Trace, row: Int32, arrows: Int64) -> tuple[dict[str, Any], Level]:
     """A copy of at most ``COPY_BYTES``, and the level that it holds."""
     limit = _COPY_EVENTS
     while True:
         level = thin(trace, row, limit)
-        copy = columns(trace, row, level)
+        copy = columns(trace, row, level, arrows)
         if limit == 0 or _size(copy) <= COPY_BYTES:
             return copy, level
         limit //= 2
@@ -166,7 +169,7 @@ def measure(trace: Trace, window: tuple[float, float], lanes: Sequence[int] = ()
     """The metrics of a window (ns from the trace's start), for each group that has some of these lanes.
 
     Groups are apart, as the approaches of a comparison never ran at the same time. Returns, in ns, ``name, busy,
-    overlap, branches``; the last is a list of ``[branch, sum]``.
+    sum`` (of the lanes' busy times), ``overlap, branches``; the last is a list of ``[branch, sum]``.
     """
     part = _clip(trace, window)
     wanted = [i for i in range(len(trace.lanes)) if not lanes or i in lanes]
@@ -175,7 +178,10 @@ def measure(trace: Trace, window: tuple[float, float], lanes: Sequence[int] = ()
         inside = part.select(lanes=[i for i in wanted if trace.lanes[i].group == group])
         tasks = inside.select(categories=["task"])
         sums = [[name, int(tasks.duration_ns[tasks.name == tasks.names.index(name)].sum())] for name in branches(tasks)]
-        found.append({"name": group, "busy": busy_ns(inside), "overlap": overlap_ns(inside), "branches": sums})
+        steps = lane_concurrency(inside)
+        lanes_sum = int((np.diff(steps.time_ns) * steps.level[:-1]).sum())
+        numbers = {"busy": busy_ns(inside), "sum": lanes_sum, "overlap": time_at_least(steps, 2), "branches": sums}
+        found.append({"name": group, **numbers})
     return found
 
 
@@ -188,18 +194,22 @@ def _clip(trace: Trace, window: tuple[float, float]) -> Trace:
     return parts_of(trace, inside, start, np.minimum(trace.end_ns[inside], end) - start)
 
 
-def columns(trace: Trace, row: Int32, level: Level) -> dict[str, Any]:
+def columns(trace: Trace, row: Int32, level: Level, arrows: Int64) -> dict[str, Any]:
     """What timeline.js reads: where things go and how they look as JSON, and the events of a level as binary columns.
 
     They are sorted by lane, row and start, so that a row is a slice. ``buffers`` are, little-endian: the first place of
     each row (uint32, and the end of the last); then per event the start (float64, ns from the trace's start, exact),
-    the duration (float64, ns), its kind (uint32, of ``kinds``), its index in the trace and its weight (uint32 each).
+    the duration (float64, ns), its kind (uint32, of ``kinds``), its index in the trace and its weight (uint32 each);
+    then per arrow the places of both events (uint32). Of ``arrows`` (k, 2), those between events of the level travel.
     """
     heights = np.ones(len(trace.lanes), np.int64)  # a lane without events keeps an empty row
     np.maximum.at(heights, trace.lane, row + 1)
     strip = (np.cumsum(heights) - heights)[trace.lane[level.event]] + row[level.event]
     order = np.lexsort((level.start_ns, strip))
     level = Level(*(column[order] for column in level))
+    place = np.full(len(trace), -1, np.int64)
+    place[level.event] = np.where(level.weight == 1, np.arange(len(order)), -1)
+    ends = place[arrows]
     first = np.searchsorted(strip[order], np.arange(int(heights.sum()) + 1))
     palettes = [palette(trace, mode) for mode in MODES]
     kinds, kind = _kinds(trace, level.event)
@@ -215,6 +225,7 @@ def columns(trace: Trace, row: Int32, level: Level) -> dict[str, Any]:
     return {
         "total": len(trace),
         "count": len(level.event),
+        "more": len(level.event) < len(trace) <= WHOLE,
         "wall": wall,
         "summary": f"Timeline of {len(trace)} events in {len(trace.lanes)} lanes, {human(wall)} long",
         "lanes": lanes,
@@ -228,6 +239,7 @@ def columns(trace: Trace, row: Int32, level: Level) -> dict[str, Any]:
             (level.start_ns - start).astype("<f8").tobytes(),
             level.duration_ns.astype("<f8").tobytes(),
             *(column.astype("<u4").tobytes() for column in (kind, level.event, level.weight)),
+            ends[ends.min(axis=1, initial=0) >= 0].astype("<u4").tobytes(),
         ],
     }
 

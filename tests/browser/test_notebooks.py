@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import secrets
+import json
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 
-ROOT = Path(__file__).parents[2]
-RUN_ALL = "() => window.jupyterapp.commands.execute('notebook:run-all-cells')"
+from tools.lab import READY, ROOT, RUN_ALL, Lab
+from tools.lab import lab as start_lab
+
 STATES = """() => {
   const cells = window.jupyterapp.shell.currentWidget.content.model.cells;
   return Array.from({length: cells.length}, (_, i) => cells.get(i)).filter(cell => cell.type === 'code').map(cell => ({
@@ -25,12 +21,6 @@ STATES = """() => {
     count: cell.executionCount,
     errors: cell.outputs.toJSON().filter(output => output.output_type === 'error').map(output => output.evalue),
   }));
-}"""
-
-
-READY = """path => {
-  const open = window.jupyterapp?.shell.currentWidget;
-  return open?.context?.path === path && open.sessionContext.session?.kernel?.status === 'idle';
 }"""
 # lane -> how many colours were drawn in its band: right of the lanes' names
 COLOURS_PER_LANE = """canvas => {
@@ -46,51 +36,19 @@ COLOURS_PER_LANE = """canvas => {
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A JupyterLab with the project's own settings on a copy of the notebooks; its address with the token."""
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """A JupyterLab on a copy of the notebooks."""
     folder = tmp_path_factory.mktemp("lab")
     for name in ("notebooks", "data"):
         shutil.copytree(ROOT / name, folder / name)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    token = secrets.token_hex(16)
-    settings = folder / "settings"
-    settings.mkdir()
-    shutil.copy(ROOT / "tools" / "overrides.json", settings)
-    options = [f"--port={port}", "--no-browser", "--ip=127.0.0.1", f"--IdentityProvider.token={token}"]
-    options += [f"--LabApp.app_settings_dir={settings}", f"--LabApp.user_settings_dir={folder / 'user'}"]
-    options += [
-        f"--LabApp.workspaces_dir={folder / 'workspaces'}",
-        "--LabApp.expose_app_in_browser=True",
-        "--allow-root",
-    ]
-    environment = {**os.environ, "KIT_FAST": "1", "PYTHONPATH": str(ROOT)}
-    log = (folder / "lab.log").open("w")
-    command = [sys.executable, "-m", "jupyter", "lab", *options]
-    server = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(120):
-            try:
-                urllib.request.urlopen(f"{address}/api?token={token}", timeout=1)
-                break
-            except OSError:
-                assert server.poll() is None, (folder / "lab.log").read_text()
-                time.sleep(0.5)
-        else:
-            pytest.fail("JupyterLab did not start:\n" + (folder / "lab.log").read_text())
-        yield f"{address}/lab/tree/{{path}}?token={token}"
-    finally:
-        server.terminate()
-        server.wait(20)
-        log.close()
+    with start_lab(folder, KIT_FAST="1") as served:
+        yield served
 
 
-def open_and_run(chromium: Any, address: str, path: str) -> Any:
+def open_and_run(chromium: Any, lab: Lab, path: str) -> Any:
     """The page of a notebook of which every cell has run without an error."""
     page = chromium.new_page(viewport={"width": 1280, "height": 900})
-    page.goto(address.format(path=path) + "&reset")  # without what earlier tests had open
+    page.goto(lab.url(path))
     page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
     page.wait_for_function(READY, arg=path, timeout=60_000)
     page.evaluate(RUN_ALL)
@@ -113,7 +71,7 @@ def show(page: Any, timeline: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", ["00_start_here", "01_two_stream", "02_processes"])
-def test_runs_to_its_end_and_draws_every_lane(chromium: Any, lab: str, name: str, screenshots: Path) -> None:
+def test_runs_to_its_end_and_draws_every_lane(chromium: Any, lab: Lab, name: str, screenshots: Path) -> None:
     page = open_and_run(chromium, lab, f"notebooks/{name}.ipynb")
     page.wait_for_selector(".kit-timeline .stage canvas", timeout=30_000)
     timelines = page.query_selector_all(".kit-timeline")
@@ -128,7 +86,7 @@ def test_runs_to_its_end_and_draws_every_lane(chromium: Any, lab: str, name: str
     page.close()
 
 
-def test_wheel_zooms_drag_pans_and_f_fits(chromium: Any, lab: str, screenshots: Path) -> None:
+def test_wheel_zooms_drag_pans_and_f_fits(chromium: Any, lab: Lab, screenshots: Path) -> None:
     page = open_and_run(chromium, lab, "notebooks/01_two_stream.ipynb")
     timeline = page.wait_for_selector(".kit-timeline", timeout=30_000)
     canvas = show(page, timeline)
@@ -159,3 +117,50 @@ def test_wheel_zooms_drag_pans_and_f_fits(chromium: Any, lab: str, screenshots: 
     page.keyboard.press("f")
     assert picture() == fitted
     page.close()
+
+
+MANY = """\
+import kit
+from kit.trace import Event, Lane, Trace
+busy = [Event(f"op {i % 7}", "cpu_op", i * 1000, 900, Lane(1, 1, "busy")) for i in range(30_000)]
+late = [Event("late", "task", 29_000_000, 1_000_000, Lane(1, 2, "late"))]
+kit.timeline(Trace.build([*busy, *late]))"""
+
+
+def test_a_saved_notebook_draws_its_copy_when_kernel_and_server_are_gone(
+    chromium: Any, tmp_path: Path, screenshots: Path
+) -> None:
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(MANY)],
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
+    )
+    nbformat.write(notebook, tmp_path / "many.ipynb")
+    with start_lab(tmp_path) as lab:
+        page = open_and_run(chromium, lab, "many.ipynb")
+        page.wait_for_selector(".kit-timeline[data-events='30001']", timeout=30_000)  # all of them, from the kernel
+        page.wait_for_timeout(1000)  # the widgets' state reaches the notebook's model a little after the widget
+        page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
+        page.wait_for_function("() => !window.jupyterapp.shell.currentWidget.context.model.dirty", timeout=30_000)
+        page.close()
+    saved = (tmp_path / "many.ipynb").read_text()
+    assert len(saved) < 400_000
+    assert json.loads(saved)["metadata"]["widgets"]
+    # Another server, and nothing has been run: there is no kernel that could answer.
+    with start_lab(tmp_path) as lab:
+        page = chromium.new_page(viewport={"width": 1280, "height": 900})
+        page.goto(lab.url("many.ipynb"))
+        timeline = page.wait_for_selector(".kit-timeline", timeout=60_000)
+        assert 1000 < int(timeline.get_attribute("data-events")) < 30_001
+        assert "30,001 events: the thinned copy" in timeline.text_content()
+        canvas = show(page, timeline)
+        assert all(count > 1 for count in canvas.evaluate(COLOURS_PER_LANE).values())
+        page.screenshot(path=screenshots / "saved-notebook.png")
+        pictures = [canvas.evaluate("canvas => canvas.toDataURL()")]
+        timeline.query_selector(".stage").focus()
+        for key in "wdf":
+            page.keyboard.press(key)
+            page.wait_for_timeout(300)
+            pictures.append(canvas.evaluate("canvas => canvas.toDataURL()"))
+        assert len(set(pictures[:3])) == 3  # zoomed, panned
+        assert pictures[3] == pictures[0]
+        page.close()

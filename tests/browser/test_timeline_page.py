@@ -2,6 +2,7 @@
 
 import base64
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import kit.views.timeline
 from kit.trace.columns import Event, Lane, Trace, stack
 from kit.trace.lanes import depths, every_event
+from kit.trace.links import links
 from kit.views.timeline import Timeline, columns, measure, thinned
 
 pytest.importorskip("playwright")
@@ -356,7 +358,7 @@ def test_the_copy_is_drawn_until_the_columns_come(chromium):
     assert "of 50,001 events: the thinned copy" in page.locator(".details").text_content()
     before = [coloured_pixels(page, lane) for lane in lanes(page)]
     assert min(before) > 0
-    full = columns(trace, depths(trace), every_event(trace))
+    full = columns(trace, depths(trace), every_event(trace), links(trace))
     page.evaluate("(full) => window.answer(full)", json.loads(as_json(full)))
     settle(page)
     assert root.get_attribute("data-events") == "50001"
@@ -508,6 +510,36 @@ def test_search_finds_events_thinner_than_a_pixel(chromium):
     page.close()
 
 
+def test_a_click_on_a_launch_draws_an_arrow_to_its_kernel(chromium, screenshots):
+    cpu, gpu = Lane(1, 1, "python"), Lane(0, 7, "stream 7")
+    rows = [Event("cudaLaunchKernel", "cuda_runtime", 1 * MS, MS, cpu), Event("sgemm", "kernel", 8 * MS, MS, gpu)]
+    rows += [Event("last", "cpu_op", 9 * MS, MS, cpu)]
+    trace = replace(Trace.build(rows), correlation=np.array([5, 5, -1]))
+    page = show(chromium, trace)
+    top, below = lanes(page)
+    between = {
+        "left": below["left"] + 0.5 * below["width"],
+        "top": top["top"],
+        "width": 2,
+        "height": below["top"] - top["top"] + 20,
+    }
+    assert "#111111" not in pixels(page, between)
+    page.mouse.click(*at(page, top, 0.1))
+    settle(page)
+    dark = [colour for colour in pixels(page, between) if max(int(colour[i : i + 2], 16) for i in (1, 3, 5)) < 64]
+    assert dark  # the arrow crosses the empty middle
+    assert "→ to sgemm (stream 7)" in page.locator(".details").text_content()
+    page.screenshot(path=screenshots / "timeline-arrow.png")
+    page.mouse.click(*at(page, below, 7.5 / 9))
+    settle(page)
+    assert selected_name(page, trace) == "sgemm"
+    assert "← from cudaLaunchKernel (python)" in page.locator(".details").text_content()
+    page.mouse.click(*at(page, top, 8.5 / 9))  # nothing led to this one
+    settle(page)
+    assert not [c for c in pixels(page, between) if max(int(c[i : i + 2], 16) for i in (1, 3, 5)) < 64]
+    page.close()
+
+
 def test_shift_drag_measures_a_window(page, comparison, screenshots):
     lane = next(lane for lane in lanes(page) if lane["label"] == "worker 0")
     before = view(page)
@@ -527,8 +559,10 @@ def test_shift_drag_measures_a_window(page, comparison, screenshots):
     page.evaluate("(answer) => model.set('measured', answer)", answer)
     lines = page.locator(".details div").all_text_contents()
     assert lines == [
-        "Window of 3.00 ms, sequential: busy 3.00 ms, overlap 0 ns, spatial 2.10 ms, temporal 800 µs",
-        "Window of 3.00 ms, threads: busy 3.00 ms, overlap 3.00 ms, spatial 3.00 ms, temporal 3.00 ms",
+        "Window of 3.00 ms, sequential: busy 3.00 ms, sum over lanes 3.00 ms, overlap 0 ns, "
+        "spatial 2.10 ms, temporal 800 µs",
+        "Window of 3.00 ms, threads: busy 3.00 ms, sum over lanes 9.00 ms, overlap 3.00 ms, "
+        "spatial 3.00 ms, temporal 3.00 ms",
     ]
     page.screenshot(path=screenshots / "timeline-measure.png")
     page.locator(".stage").focus()

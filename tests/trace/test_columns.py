@@ -59,6 +59,21 @@ def test_stacked_traces_all_start_at_zero_and_their_lanes_stay_together_in_the_o
     }
 
 
+def test_stacked_traces_are_aligned_where_they_fork() -> None:
+    late = Trace.build([Event("stem", "cpu_op", 100, 30, LANES[0]), Event("region", "region", 140, 50, LANES[0])])
+    soon = Trace.build([Event("region", "region", 5, 20, LANES[0]), Event("region", "region", 90, 20, LANES[0])])
+    none = Trace.build([Event("b", "cpu_op", 77, 20, LANES[0])])
+    both = stack({"late": late, "soon": soon, "none": none})
+    starts = [(event.lane.group, event.name, event.start_ns) for event in both.events()]
+    assert sorted(starts) == [
+        ("late", "region", 40),
+        ("late", "stem", 0),
+        ("none", "b", 40),
+        ("soon", "region", 40),
+        ("soon", "region", 125),
+    ]
+
+
 @pytest.mark.parametrize("rows", [[], [Event("a", "", 3, 0, LANES[0])]])
 def test_repr_counts(rows: list[Event]) -> None:
     assert repr(Trace.build(rows)) == f"Trace({len(rows)} events in {len(rows)} lanes)"

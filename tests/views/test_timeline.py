@@ -1,6 +1,7 @@
 import json
 import random
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ from hypothesis import strategies as st
 
 from kit.errors import TraceError
 from kit.trace.columns import Event, Lane, Trace, stack
-from kit.trace.lanes import depths, every_event
+from kit.trace.lanes import Level, depths, every_event
+from kit.trace.links import links
 from kit.views import palette
 from kit.views import timeline as module
 from kit.views.static import branch_of, branches, figure_svg, groups, human, usual_colours
@@ -39,7 +41,7 @@ def many(n, name="op"):
 
 def read(packed):
     """The binary columns as timeline.js reads them."""
-    types = ("<u4", "<f8", "<f8", "<u4", "<u4", "<u4")
+    types = ("<u4", "<f8", "<f8", "<u4", "<u4", "<u4", "<u4")
     return [np.frombuffer(buffer, kind) for buffer, kind in zip(packed["buffers"], types, strict=True)]
 
 
@@ -49,8 +51,8 @@ def comparison():
 
 
 def test_the_columns_hold_every_event_exactly(comparison):
-    packed = columns(comparison, depths(comparison), every_event(comparison))
-    first, start, duration, kind, index, count = read(packed)
+    packed = columns(comparison, depths(comparison), every_event(comparison), links(comparison))
+    first, start, duration, kind, index, count, _ = read(packed)
     assert sorted(index.tolist()) == list(range(len(comparison)))
     assert set(count.tolist()) == {1}
     np.testing.assert_array_equal(start, (comparison.start_ns - comparison.start_ns.min())[index])
@@ -73,7 +75,7 @@ def test_the_columns_hold_every_event_exactly(comparison):
 
 def test_the_wire_takes_at_most_32_bytes_an_event():
     trace = many(20_000)
-    packed = columns(trace, depths(trace), every_event(trace))
+    packed = columns(trace, depths(trace), every_event(trace), links(trace))
     assert sum(map(len, packed["buffers"])) / len(trace) <= 32
     json.dumps({key: value for key, value in packed.items() if key != "buffers"})  # plain data, no numpy
 
@@ -81,7 +83,7 @@ def test_the_wire_takes_at_most_32_bytes_an_event():
 def test_times_since_the_epoch_stay_exact():
     late = 1_700_000_000_123_456_789
     trace = Trace.build([Event("a", "task", late, 7, CALLER), Event("b", "task", late + 2**40 + 1, 3, CALLER)])
-    _, start, duration, *_ = read(columns(trace, depths(trace), every_event(trace)))
+    _, start, duration, *_ = read(columns(trace, depths(trace), every_event(trace), links(trace)))
     assert start.tolist() == [0, 2**40 + 1]
     assert duration.tolist() == [7, 3]
 
@@ -91,7 +93,7 @@ def test_the_synced_copy_stays_small_and_says_what_it_leaves_out(trace):
     copy = thinned(trace, depths(trace))
     assert _size(copy) <= COPY_BYTES
     assert copy["count"] < copy["total"] == len(trace)
-    assert read(copy)[-1].sum() in (len(trace), copy["count"])
+    assert read(copy)[-2].sum() in (len(trace), copy["count"])
 
 
 def test_a_small_trace_is_synced_whole(comparison):
@@ -108,7 +110,34 @@ def test_the_kernel_answers_with_the_full_columns():
     widget._handle_custom_msg("nonsense", [])
     ((content, buffers),) = sent
     assert content["columns"]["count"] == len(trace)
-    assert [len(buffer) for buffer in buffers[1:]] == [8 * len(trace)] * 2 + [4 * len(trace)] * 3
+    assert [len(buffer) for buffer in buffers[1:-1]] == [8 * len(trace)] * 2 + [4 * len(trace)] * 3
+
+
+def test_of_a_trace_too_large_for_a_page_only_the_copy_goes_there(monkeypatch):
+    monkeypatch.setattr(module, "WHOLE", 10_000)
+    widget, sent = timeline(many(10_001)), []
+    assert widget.copy["count"] < widget.copy["total"]
+    assert not widget.copy["more"]
+    widget.send = lambda content, buffers: sent.append(content)
+    widget._handle_custom_msg({"ask": "columns"}, [])
+    assert sent == []
+    assert timeline(many(9_999)).copy["more"]
+
+
+def test_arrows_travel_as_places_and_only_between_events_that_are_there():
+    gpu = Lane(0, 7, "stream 7")
+    rows = [Event("launch", "cuda_runtime", 10 * i, 5, CALLER) for i in range(3)]
+    rows += [Event("kernel", "kernel", 100 * i + 40, 50, gpu) for i in range(3)]
+    trace = Trace.build(rows)
+    ids = np.array([{0: 0, 10: 1, 20: 2, 40: 0, 140: 1, 240: 2}[t] + 1 for t in trace.start_ns.tolist()])
+    trace = replace(trace, correlation=ids)
+    *_, index, _, arrows = read(columns(trace, depths(trace), every_event(trace), links(trace)))
+    assert [index[pair].tolist() for pair in arrows.reshape(-1, 2)] == links(trace).tolist()
+    assert len(arrows) == 6
+    first_only = Level(*(column[:1] for column in every_event(trace)))
+    assert len(read(columns(trace, depths(trace), first_only, links(trace)))[-1]) == 0
+    blocks = every_event(trace)._replace(weight=np.full(6, 2))  # a block is no event that an arrow could end at
+    assert len(read(columns(trace, depths(trace), blocks, links(trace)))[-1]) == 0
 
 
 def test_the_view_starts_at_the_whole_and_refuses_nonsense(comparison):
@@ -132,12 +161,14 @@ def test_a_selected_window_is_measured_for_each_approach(comparison):
     widget.set_state({"lanes": [0, 1, 2, 3], "selection": [30, 120]})
     assert widget.measured["window"] == (30.0, 120.0)
     assert widget.measured["groups"] == [
-        {"name": "sequential", "busy": 90, "overlap": 60, "branches": [["spatial", 60]]},
-        {"name": "threads", "busy": 70, "overlap": 20, "branches": [["spatial", 20]]},
+        {"name": "sequential", "busy": 90, "sum": 150, "overlap": 60, "branches": [["spatial", 60]]},
+        {"name": "threads", "busy": 70, "sum": 90, "overlap": 20, "branches": [["spatial", 20]]},
     ]
     json.dumps(widget.measured)
     widget.set_state({"lanes": [3], "selection": [30, 120]})  # only threads' worker is in sight
-    assert widget.measured["groups"] == [{"name": "threads", "busy": 20, "overlap": 0, "branches": [["spatial", 20]]}]
+    assert widget.measured["groups"] == [
+        {"name": "threads", "busy": 20, "sum": 20, "overlap": 0, "branches": [["spatial", 20]]}
+    ]
     widget.selection = None
     assert widget.measured == {}
 
@@ -167,7 +198,7 @@ def test_every_look_that_is_no_tint_is_in_the_legend(comparison, by):
 def test_the_figure_is_the_picture_beside_the_widget(comparison):
     widget = timeline(comparison)
     assert widget.figure()._repr_svg_() == widget._repr_mimebundle_()[0]["image/svg+xml"]
-    assert "0.50x of sequential" in " ".join(ElementTree.fromstring(widget.figure().svg).itertext())
+    assert "0.50x the length of sequential" in " ".join(ElementTree.fromstring(widget.figure().svg).itertext())
 
 
 def test_a_page_says_what_to_do_when_it_cannot_be(comparison, tmp_path, monkeypatch):

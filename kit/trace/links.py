@@ -1,0 +1,50 @@
+"""What led to what: flow arrows, and launches with their kernels, as pairs of events. Pure numpy."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kit.trace.columns import KINDS, Int64, Marks, Trace
+from kit.trace.lanes import ordered_by, parents
+from kit.trace.metrics import launch_delays
+
+
+def links(trace: Trace) -> Int64:
+    """Pairs of events (indices), each once, shape ``(k, 2)``: the first one led to the second.
+
+    They come from flow events, each of which belongs to the innermost event around its moment (`Trace Event Format,
+    "Flow events" <https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU>`_), and from
+    correlation ids, which tie a launch to what it put on a GPU.
+    """
+    delays = launch_delays(trace)
+    pairs = [np.stack([delays.launch, delays.start], axis=1)]
+    if trace.marks is not None:
+        pairs.append(_flows(trace, trace.marks))
+    found = np.concatenate(pairs).astype(np.int64)
+    return np.unique(found[(found[:, 0] != found[:, 1]) & (found.min(axis=1, initial=0) >= 0)], axis=0)
+
+
+def _flows(trace: Trace, marks: Marks) -> Int64:
+    """From each end of a flow to the next; -1 where nothing is around one."""
+    ends = marks.of(np.flatnonzero((marks.kind < KINDS.index("i")) & (marks.key >= 0)))
+    ends = ends.of(np.lexsort((ends.time_ns, ends.category, ends.name, ends.key)))
+    follows = np.all([column[1:] == column[:-1] for column in (ends.key, ends.name, ends.category)], axis=0)
+    follows &= ends.kind[1:] != KINDS.index("s")
+    event = _around(trace, ends)
+    return np.stack([event[:-1], event[1:]], axis=1)[follows]
+
+
+def _around(trace: Trace, marks: Marks) -> Int64:
+    """The innermost event around each mark on its lane, or -1."""
+    parent, end = np.append(parents(trace), -1), np.append(trace.end_ns, np.iinfo(np.int64).max)
+    order = ordered_by(trace.lane, trace)
+    bounds = np.searchsorted(trace.lane[order], np.arange(len(trace.lanes) + 1))
+    event = np.full(len(marks.time_ns), -1, np.int64)
+    for lane in np.unique(marks.lane[marks.lane >= 0]).tolist():
+        here = np.flatnonzero(marks.lane == lane)
+        events = order[bounds[lane] : bounds[lane + 1]]
+        last = np.searchsorted(trace.start_ns[events], marks.time_ns[here], side="right") - 1
+        event[here] = np.where(last >= 0, np.append(events, -1)[last], -1)
+    while np.any(over := end[event] < marks.time_ns):  # ended before: the one around it may not have
+        event[over] = parent[event[over]]
+    return event
