@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -161,7 +162,8 @@ def in_jupyterlab(folder: Path, events: int) -> float:
 
 
 def main() -> None:
-    begin = time.perf_counter()
+    if shutil.which("chromium") is None:
+        sys.exit("no Chromium here: apt-get install chromium")
     trace = synthetic()
     made = time.perf_counter()
     widget: Timeline = timeline(trace)

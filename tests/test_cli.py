@@ -181,3 +181,15 @@ def test_interrupted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     monkeypatch.setattr("kit.verbs.compare", stop)
     assert main(["compare", "inception-block"]) == 130
     assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_a_reader_that_stops_reading_is_no_error(tmp_path: Path) -> None:
+    path = tmp_path / "trace.json"
+    command = [sys.executable, "-m", "kit", "trace"]
+    subprocess.run([*command, "--synthesise", "2000", path], check=True, capture_output=True)
+    with subprocess.Popen([*command, path], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout
+        process.stdout.close()
+        assert process.stderr
+        assert process.stderr.read() == b""
+    assert process.returncode == 1

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from kit.trace.columns import Int64, Trace
-from kit.trace.files import GPU
 from kit.trace.lanes import ordered_by, parents
+from kit.trace.places import GPU
 
 
 class Steps(NamedTuple):

@@ -13,8 +13,8 @@ import numpy as np
 
 from kit.errors import TraceError
 from kit.trace.columns import KINDS, Int32, Lane, Trace
-from kit.trace.files import GPU
 from kit.trace.lanes import pack
+from kit.trace.places import GPU
 
 _BATCH = 50_000
 Place = tuple[int | str, int | str]

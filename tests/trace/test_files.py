@@ -5,9 +5,11 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from kit.errors import TraceError
-from kit.trace import Event, Lane, Trace, load_trace, save_trace
+from kit.trace import Event, Lane, Trace, by_name, load_trace, save_trace
+from kit.trace.lanes import depths
 
 NOW = 1_763_629_380_123_456_789  # nanoseconds since 1970: as a float of microseconds it would lose its last digits
 TRACE = Trace.build(
@@ -46,6 +48,29 @@ def test_what_is_saved_is_what_other_viewers_read(tmp_path: Path) -> None:
     assert (call["ts"], call["dur"]) == (0, 3_000_000.001)
     names = {row["tid"]: row["args"]["name"] for row in file["traceEvents"] if row["name"] == "thread_name"}
     assert names == {1: "caller", 2: "worker 0", "stream": "stream 7"}
+
+
+def test_tensorboards_profiler_reads_what_is_saved_as_it_reads_the_original(tmp_path: Path) -> None:
+    data = pytest.importorskip("torch_tb_profiler.profiler.data")
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        torch.nn.functional.conv2d(torch.ones(1, 1, 8, 8), torch.ones(1, 1, 3, 3)).relu()
+    profile.export_chrome_trace(str(tmp_path / "original.json"))
+    save_trace(load_trace(tmp_path / "original.json"), tmp_path / "saved.json.gz")
+    files = [str(tmp_path / name) for name in ("original.json", "saved.json.gz")]
+    read = [data.RunProfileData.parse("worker", "span", file, str(tmp_path)) for file in files]
+    names = [sorted(event.name for event in each.events) for each in read]
+    assert "aten::conv2d" in names[0]
+    assert names[0] == names[1]
+
+
+def test_a_recording_of_viztracer() -> None:
+    """VizTracer 1.1.1 on two threads that each compute fib(7), paths shortened, sources left out."""
+    trace = load_trace(Path(__file__).parent / "recorded" / "viztracer.json.gz")
+    assert [lane.label for lane in trace.lanes] == ["MainThread", "fib 0", "fib 1"]
+    calls = next(row for row in by_name(trace) if row.name == "fib (prog.py:2)")
+    assert calls.events == 2 * 41  # the calls of fib(7)
+    assert len(trace) == 193
+    assert int(depths(trace).max()) >= 7  # nested as the calls were
 
 
 def test_object_and_bare_array_are_the_same_trace(tmp_path: Path) -> None:
