@@ -86,7 +86,7 @@ def _trace(options: argparse.Namespace) -> int:
 
 
 def _in_words(numbers: dict[str, Any]) -> str:
-    from kit.views.static import human
+    from kit.views.facts import human
 
     plain = {name: value for name, value in numbers.items() if isinstance(value, int)}
     plain |= {f"  {part}": ns for part, ns in numbers["breakdown_ns"].items()}

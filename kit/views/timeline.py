@@ -23,20 +23,10 @@ from kit.trace.columns import Int32, Int64, Trace, stack
 from kit.trace.lanes import Level, depths, every_event, thin
 from kit.trace.links import links
 from kit.trace.metrics import busy_ns, lane_concurrency, time_at_least
+from kit.views.facts import branch_of, branches, groups, human, palette, parts_of, table, usual_colours
 from kit.views.page import standalone
 from kit.views.palette import MODES, Look
-from kit.views.static import (
-    Figure,
-    branch_of,
-    branches,
-    figure_svg,
-    groups,
-    human,
-    palette,
-    parts_of,
-    table,
-    usual_colours,
-)
+from kit.views.static import Figure, figure_svg
 
 COPY_BYTES = 300_000  # the most that the synced copy may hold
 HTML_BYTES = 64_000_000  # the most that a page of its own may hold: about 1,700,000 events

@@ -14,7 +14,8 @@ from kit.trace.lanes import Level, depths, every_event
 from kit.trace.links import links
 from kit.views import palette
 from kit.views import timeline as module
-from kit.views.static import branch_of, branches, figure_svg, groups, human, usual_colours
+from kit.views.facts import branch_of, branches, groups, human, usual_colours
+from kit.views.static import figure_svg
 from kit.views.timeline import COPY_BYTES, Timeline, _size, columns, measure, thinned, timeline
 
 EVIL = "<script>alert('x')</script>&\"'🔥"
