@@ -11,17 +11,12 @@ memory is its own from then on, and the sender takes new one.
 from __future__ import annotations
 
 import ctypes
-import functools
-import inspect
 import io
-import itertools
 import math
 import mmap
 import os
 import pickle
 import tempfile
-import types
-from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle, send_handle
@@ -29,10 +24,11 @@ from typing import Any
 
 import cloudpickle
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from kit.errors import TransferError
+from kit.executors.culprit import culprit
 from kit.spans import clock
 
 _ALIGNMENT = 64  # bytes: a cache line, and more than any dtype needs
@@ -217,7 +213,7 @@ def dump(message: Any, tensors: _Tensors | None = None) -> bytes:
         # A named tuple's class would take longer to pickle than all that it holds.
         _Pickler(file, tensors).dump(tuple(message) if isinstance(message, tuple) else message)
     except Exception as error:  # pickling runs the code of whatever it meets
-        path, thing = _culprit(message)
+        path, thing = culprit(message, _fault)
         raise TransferError(
             f"{path or 'the message'} is a {type(thing).__name__}, which cannot travel to another process "
             f"({error}): make it inside forward, or leave it out with __getstate__."
@@ -246,38 +242,13 @@ def load(body: bytes, memory: _Memory | None = None) -> Any:
         ) from error
 
 
-def _culprit(thing: Any, path: tuple[str, ...] = (), above: tuple[Any, ...] = ()) -> tuple[str, Any]:
-    """The innermost part that cannot be pickled, with the attributes that lead to it."""
-    for name, part in _parts(thing):
-        if any(part is other for other in above):  # a cycle
-            continue
-        try:
-            _Pickler(io.BytesIO(), None).dump(part)
-        except Exception:
-            return _culprit(part, (*path, name), (*above, thing))
-    return ".".join(path), thing
-
-
-def _parts(thing: Any) -> Iterable[tuple[str, Any]]:
-    if isinstance(thing, nn.Module):
-        own = {
-            name: value for name, value in vars(thing).items() if name not in ("_modules", "_parameters", "_buffers")
-        }
-        return [*thing.named_children(), *own.items()]
-    if isinstance(thing, Mapping):
-        return [(str(key), value) for key, value in thing.items()]
-    if isinstance(thing, tuple | list | set | frozenset):
-        return [
-            (str(name), value) for name, value in zip(getattr(thing, "_fields", itertools.count()), thing, strict=False)
-        ]
-    if isinstance(thing, types.MethodType):
-        return [("self", thing.__self__)]
-    if isinstance(thing, types.FunctionType):
-        found = inspect.getclosurevars(thing)
-        return [*found.nonlocals.items(), *found.globals.items()]
-    if isinstance(thing, functools.partial):
-        return [("func", thing.func), ("args", thing.args), ("keywords", thing.keywords)]
-    return list(getattr(thing, "__dict__", {}).items())
+def _fault(thing: Any) -> Exception | None:
+    """What keeps a thing from being pickled."""
+    try:
+        _Pickler(io.BytesIO(), None).dump(thing)
+    except Exception as error:
+        return error
+    return None
 
 
 def _copy(target: int, source: int, size: int) -> None:
