@@ -52,7 +52,7 @@ class ProcessesCold(Executor):
                     with starting():
                         queues.append(context.Queue())
                         arguments = (queues[i], payload, i, spans.clock())
-                        processes.append(context.Process(target=run_once, args=arguments, daemon=True))
+                        processes.append(context.Process(target=run_once, args=arguments))
                         processes[i].start()
                     queues[i]._writer.close()  # so that the worker's death is the end of the file here
             for task, process, results in zip(tasks, processes, queues, strict=True):
