@@ -64,7 +64,7 @@ def synchronize(*values: Any) -> None:
 
     Of a call, give inputs and result: the result is on a device that has waited for every other one it came from.
     """
-    if not torch.cuda.is_initialized():
+    if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         return
     for gpu in {leaf.device for leaf in tree_leaves(values) if isinstance(leaf, torch.Tensor) and leaf.is_cuda}:
         torch.cuda.synchronize(gpu)
