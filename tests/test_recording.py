@@ -240,7 +240,7 @@ class NeedsItsProcess(nn.Module):
         return x + 1
 
 
-@pytest.mark.parametrize("approach", ["threads(workers=2)", "processes(workers=2)", "processes_cold"])
+@pytest.mark.parametrize("approach", ["threads(workers=2)", "processes(workers=2)"])
 def test_a_recording_in_a_fresh_process_is_like_one_made_here(approach: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, inputs = two_stream(width=8), (FRAME, FLOW)
     here = kit.record(model, inputs, approach)

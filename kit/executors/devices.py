@@ -28,6 +28,9 @@ class Devices(Executor):
     one asks for. A module's weights on another device are a copy, made on its first call: later changes do not reach
     it. Regions inside a branch stay on its device, one branch after the other.
 
+    A GPU may convolve in TF32, which a CPU does not have: their outputs then differ in the fourth digit, unless
+    ``torch.backends.cudnn.allow_tf32`` is False.
+
     On a GPU, a span says when a branch was launched, not when it ran: that is what the kernels of a profile show.
 
     Source: PyTorch tutorial *A guide on good usage of non_blocking and pin_memory()*.

@@ -215,15 +215,17 @@ def test_a_thousand_runs_bit_by_bit(executor: Executor, mark: None) -> None:
     model = inception_block().cuda()
     torch.manual_seed(0)
     inputs = [torch.randn(4, 192, 35, 35, device="cuda").relu() for _ in range(10)]
-    with torch.inference_mode(), torch.backends.cudnn.flags(benchmark=False, deterministic=True):
+    with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, deterministic=True):
         with use(Sequential()):
             expected = [model(x) for x in inputs]
             assert deaf_inputs(model, inputs[0]) == []
-        torch.cuda.synchronize()
+        wrong = torch.zeros(1000, dtype=torch.bool, device="cuda")
         with use(executor):
-            for i in range(1000):
+            for i in range(1000):  # without waiting for the GPU in between, so that it lags far behind
                 output = model(inputs[i % 10] + 0)  # an input that only this call holds
-                clutter = [torch.full_like(output, float(i)) for _ in range(3)]
-                assert torch.equal(output, expected[i % 10]), f"run {i}"
-                del output, clutter
+                wrong[i] = (output != expected[i % 10]).any()
+                del output
+                clutter = [torch.full((4, 256, 35, 35), float(i), device="cuda") for _ in range(3)]
+                del clutter
+        assert wrong.nonzero().flatten().tolist() == []
         assert compare_outputs(expected[0], model(inputs[0])).equal

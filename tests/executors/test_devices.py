@@ -114,7 +114,8 @@ def test_availability_is_a_sentence() -> None:
 @pytest.mark.parametrize("home", ["cpu", "cuda:0"])
 def test_on_a_gpu_and_the_cpu_beside_it(home: str) -> None:
     model, x = inception_block().to(home), torch.randn(1, 192, 35, 35, device=home)
-    with torch.inference_mode(), Devices() as executor:
+    exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)  # the CPU has no TF32
+    with torch.inference_mode(), exact, Devices() as executor:
         expected = model(x)
         for _ in range(20):
             with use(executor):
