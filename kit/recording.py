@@ -96,7 +96,8 @@ def _save(record: Callable[[], Trace], path: Path) -> None:
 
 def _record(call: Callable[..., Any], args: tuple[Any, ...], *, warm: bool, operators: bool) -> list[spans.Span]:
     def warm_up() -> None:
-        with spans.collect(operators=operators):  # in a log of its own; workers warm their profilers too
+        # In a log of its own. Workers make a first profile too, unless a second one is not to be trusted.
+        with spans.collect(operators=operators and not on_gpu(args)):
             synchronize(args, call(*args))
 
     profiler: AbstractContextManager[list[spans.Span]] = nullcontext([])

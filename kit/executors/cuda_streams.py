@@ -28,7 +28,8 @@ class CudaStreams(Executor):
     <https://github.com/pytorch/pytorch/issues/59692>`_ has both cases.
 
     A span says when a branch was launched, not when it ran: that is what the kernels of a profile show. A policy that
-    launches a branch in several turns writes a span for each.
+    launches a branch in several turns writes a span for each. The stages of a branch, the parts of its nn.Sequential,
+    are those of its first call.
 
     Raises:
         UnknownNameError: no such policy.
@@ -50,7 +51,10 @@ class CudaStreams(Executor):
             TaskError: a task raised; what was launched before it has been joined, and no task after it begins.
             UnavailableError: the tasks' inputs are not on a GPU.
         """
-        plan = self._plan(tuple(task.call for task in tasks))
+        calls = tuple(task.call for task in tasks)
+        # What is no module may be new on every call, and must not be kept together with all that it holds.
+        modules = all(isinstance(call, nn.Module) for call in calls)
+        plan = self._plan(calls) if modules else self._make_plan(calls)
         caller = torch.cuda.current_stream(gpu_of(tasks))
         side = self._side.beside(caller, plan.streams)
         fork = caller.record_event()

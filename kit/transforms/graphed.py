@@ -76,8 +76,8 @@ class Graph(nn.Module):
         super().__init__()
         device = _gpu_of(model, args)
         # Not as a submodule: the graph has no regions left that an executor could run. It reads the weights where they
-        # were, and so must keep them alive.
-        self._keeps = (*model.parameters(), *model.buffers())
+        # were, so that memory must live as long, even where the model is moved or given others.
+        self._keeps = (model, [weight.detach() for weight in (*model.parameters(), *model.buffers())])
         self._name, self._given, self._forms = type(model).__name__, shapes(args), _forms(args)
         stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         with torch.inference_mode(False), torch.no_grad(), torch.cuda.device(device), use(executor):

@@ -1,6 +1,8 @@
 """Streams fork, join, and mark what crosses: on streams that keep account, and, where there is one, on a GPU."""
 
+import gc
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -143,6 +145,15 @@ def test_one_span_per_task_where_a_branch_is_launched_at_once(fake_cuda) -> None
         with executor, spans.collect() as log, use(executor):
             block(fake_cuda, LAYERS)(fake_cuda.kernel())
         assert sorted(span.name for span in log.spans if span.category == "task") == sorted(LAYERS)
+
+
+def test_what_is_no_module_is_not_kept_between_calls(executor: Executor, fake_cuda) -> None:
+    held = Kernel(fake_cuda, "held")
+    executor.run([Task("a", lambda x, held=held: held(x), (fake_cuda.kernel(),))])
+    reference = weakref.ref(held)
+    del held
+    gc.collect()
+    assert reference() is None
 
 
 def test_a_sequential_with_hooks_is_called_as_one(fake_cuda) -> None:

@@ -1,11 +1,13 @@
 """A captured graph: what goes in and out of its buffers, what it refuses; and, on a GPU, that it gives the same."""
 
+import gc
 from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from kit.equality import compare_outputs, deaf_inputs
 from kit.errors import KitError, ShapeError, UnavailableError
@@ -132,6 +134,26 @@ def test_what_is_not_on_one_gpu_is_refused(inputs) -> None:
 def test_a_graph_has_no_regions_left(graphs) -> None:
     model = Branches({"a": nn.Identity()}, lambda outputs: outputs[0])
     assert list(regions(Graphed().apply(model, on_gpu(1)))) == []
+
+
+def test_the_captured_weights_live_as_long_as_the_graph(graphs) -> None:
+    class Adds(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("weight", on_gpu(3))
+
+        def forward(self, x):
+            return x + self.weight
+
+    model = Adds()
+    memory = StorageWeakRef(model.weight.untyped_storage())
+    graph = Graphed().apply(model, on_gpu(3))
+    model.weight.data = on_gpu(3)
+    del model
+    assert not memory.expired()
+    del graph
+    gc.collect()
+    assert memory.expired()
 
 
 def test_availability_is_a_sentence() -> None:
