@@ -5,42 +5,69 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch._C._profiler import _ExperimentalConfig
-from torch.profiler import ProfilerActivity, profile
+from torch.profiler import ProfilerActivity, profile, schedule
+from torch.utils._pytree import tree_leaves
 
 from kit.spans import ClockAnchor, Span
-from kit.trace import Event, Lane, load_trace
+from kit.trace import Event, Lane, check_launches, load_trace
 
 
 @contextmanager
-def operators() -> Iterator[list[Span]]:
-    """Record the operators that any thread of this process runs in this block, and the kernels of its GPU.
+def operators(warm: Callable[[], object] | None = None) -> Iterator[list[Span]]:
+    """Record the operators that any thread of this process runs in this block, and the kernels of its GPUs.
 
     The list is filled when the block ends. torch.profiler alone is thread-local: of a pool's threads it would see
-    nothing, hence ``profile_all_threads``. It writes wall-clock time; the anchor brings its events onto the clock of
-    the spans, to within tens of microseconds.
+    nothing, hence ``profile_all_threads``. It writes wall-clock time; the anchor brings its events, the GPU's too, onto
+    the clock of the spans, to within tens of microseconds.
+
+    Args:
+        warm: called before the block while the profiler starts up and throws away what it sees: its first events in a
+            process are slow. It is the same profile, since a second one with CUDA may shift or lose kernels.
+
+    Raises:
+        TraceError: a kernel starts before its launch.
     """
     activities = [ProfilerActivity.CPU]
     if torch.cuda.is_available():
         activities.append(ProfilerActivity.CUDA)
     found: list[Span] = []
-    with profile(activities=activities, experimental_config=_ExperimentalConfig(profile_all_threads=True)) as profiler:
+    steps = schedule(wait=0, warmup=1, active=1) if warm else None
+    config = _ExperimentalConfig(profile_all_threads=True)
+    with profile(activities=activities, schedule=steps, experimental_config=config) as profiler:
+        if warm:
+            warm()
+            profiler.step()
         yield found
     anchor = ClockAnchor.now()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trace.json"
         profiler.export_chrome_trace(str(path))
         trace = load_trace(path)
+    check_launches(trace)
     shift = anchor.monotonic_ns - anchor.wall_ns
-    for name, category, start, duration, lane in trace.events():
-        if category != "Trace":  # the recording itself, in a lane that is no thread
-            begin = start + shift
-            found.append(Span(name, category, begin, begin + duration, int(lane.process), int(lane.thread), ""))
+    for name, category, start, duration, lane, correlation in trace.events():
+        # Not the recording itself: one event in a lane that is no thread, and the profiler's own step.
+        if category != "Trace" and not name.startswith("ProfilerStep#"):
+            begin, place = start + shift, (int(lane.process), int(lane.thread))
+            found.append(Span(name, category, begin, begin + duration, *place, "", correlation))
+
+
+def synchronize(*values: Any) -> None:
+    """Wait for the GPUs that these tensors are on, all of their streams: what has returned has only been launched.
+
+    Of a call, give inputs and result: the result is on a device that has waited for every other one it came from.
+    """
+    if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        return
+    for gpu in {leaf.device for leaf in tree_leaves(values) if isinstance(leaf, torch.Tensor) and leaf.is_cuda}:
+        torch.cuda.synchronize(gpu)
 
 
 def span_events(spans: Iterable[Span]) -> Iterator[Event]:
@@ -61,4 +88,5 @@ def span_events(spans: Iterable[Span]) -> Iterator[Event]:
         if span.category.startswith(("kernel", "gpu_")):
             label = f"GPU {span.process} stream {span.thread}"
         lane = Lane(span.process, span.thread, label)
-        yield Event(span.name, span.category, span.start_ns, span.end_ns - span.start_ns, lane)
+        duration = span.end_ns - span.start_ns
+        yield Event(span.name, span.category, span.start_ns, duration, lane, span.correlation)

@@ -257,7 +257,11 @@ def _torch() -> tuple[str, tuple[str, ...]]:
         import torch
     except ImportError:
         return "", ()
-    return str(torch.__version__), tuple(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+    try:
+        gpus = tuple(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+    except RuntimeError:  # counted, but not usable: the driver is too old, or another process has the GPU to itself
+        gpus = ()
+    return str(torch.__version__), gpus
 
 
 def _cpu_name(root: Path) -> str:

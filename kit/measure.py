@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from kit import spans
-from kit.capture import span_events
+from kit.capture import span_events, synchronize
 from kit.comparison import Ratio, Timing
 from kit.equality import as_args
 from kit.errors import MeasureError
@@ -139,9 +139,7 @@ def _take_turn(runner: Runs, args: Sequence[Any]) -> None:
 
 def _call(runner: Runs, args: Sequence[Any]) -> None:
     """One call and its end: on a GPU, what has returned has only been launched."""
-    runner(*args)
-    for gpu in {x.device for x in args if isinstance(x, torch.Tensor) and x.is_cuda}:
-        torch.cuda.synchronize(gpu)
+    synchronize(args, runner(*args))
 
 
 def _calls_per_turn(runner: Runs, args: Sequence[Any], clock: Callable[[], int]) -> int:

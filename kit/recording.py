@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+from torch.utils._pytree import tree_leaves
 
 from kit import capture, spans
-from kit.capture import span_events
+from kit.capture import span_events, synchronize
 from kit.equality import as_args
-from kit.trace import Trace
+from kit.errors import KitError, TaskError
+from kit.executors import Task
+from kit.executors.processes_cold import ProcessesCold
+from kit.trace import Trace, load_trace, save_trace
 
 
 def record_call(
@@ -23,13 +30,19 @@ def record_call(
     first time, so such a call is longer than a measured one: read shares and order from it, and times from a
     comparison, or from spans without operators.
 
+    On a GPU the kernels are there too, on the same clock, in a lane for each stream. Then warm up and recording are one
+    profile, and the process is to have made no other before: see :func:`record_fresh`.
+
     Args:
         call: a runner, or a model.
         inputs: a tensor, or a tuple of arguments.
         intra_op_threads: of the calling thread, for the length of the call.
-        warm: make two calls before, one of them recorded (a process's first profile is slow). Otherwise the call is
-            recorded as it comes, start-up included.
+        warm: make two calls before, one of them while the profiler starts up (its first events are slow). Otherwise the
+            call is recorded as it comes, start-up included.
         operators: run torch.profiler; without, the spans have their true lengths.
+
+    Raises:
+        TraceError: a kernel starts before its launch.
     """
     args = as_args(inputs)
     threads_before = torch.get_num_threads()
@@ -38,18 +51,59 @@ def record_call(
         with torch.inference_mode():
             if warm:
                 call(*args)
-                _record(call, args, operators)
-            return Trace.build(span_events(_record(call, args, operators)))
+            return Trace.build(span_events(_record(call, args, warm=warm, operators=operators)))
     finally:
         torch.set_num_threads(threads_before)
 
 
-def _record(call: Callable[..., Any], args: tuple[Any, ...], operators: bool) -> list[spans.Span]:
-    profiler: AbstractContextManager[list[spans.Span]] = capture.operators() if operators else nullcontext([])
+def record_fresh(record: Callable[[], Trace], timeout: float = 600.0) -> Trace:
+    """What ``record`` returns when a process of its own calls it; the trace comes back by file.
+
+    Of several profiles of CUDA in one process, the later ones can have their kernels shifted or lost (PyTorch issues
+    175790 and 192021). So each is recorded where none was before: that costs the imports, a CUDA context, and a second
+    copy of the model in the GPU's memory while it lasts.
+
+    Args:
+        record: something that cloudpickle can send. Tensors in it come out on the device that they were on.
+        timeout: seconds that all of it may take.
+
+    Raises:
+        KitError: as ``record`` raises it.
+        TaskError: ``record`` raised something else, which is the cause.
+        WorkerError: the process died, or took too long.
+        TransferError: the model or its inputs cannot be sent.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "trace.json.gz"
+        try:
+            ProcessesCold(timeout).run([Task("recording", _save, (record, path))])
+        except TaskError as error:
+            if isinstance(error.__cause__, KitError):
+                raise error.__cause__ from error
+            raise
+        return load_trace(path)
+
+
+def on_gpu(*values: Any) -> bool:
+    """Whether any tensor in these, or any weight of a model, is on a GPU."""
+    weights = [list(value.parameters()) + list(value.buffers()) for value in values if isinstance(value, nn.Module)]
+    return any(isinstance(leaf, torch.Tensor) and leaf.is_cuda for leaf in tree_leaves([*values, *weights]))
+
+
+def _save(record: Callable[[], Trace], path: Path) -> None:
+    save_trace(record(), path)
+
+
+def _record(call: Callable[..., Any], args: tuple[Any, ...], *, warm: bool, operators: bool) -> list[spans.Span]:
+    def warm_up() -> None:
+        # In a log of its own. Workers make a first profile too, unless a second one is not to be trusted.
+        with spans.collect(operators=operators and not on_gpu(args)):
+            synchronize(args, call(*args))
+
+    profiler: AbstractContextManager[list[spans.Span]] = nullcontext([])
+    if operators:
+        profiler = capture.operators(warm_up if warm else None)
     with spans.collect(operators=operators) as log, profiler as found, spans.span("call", "call"):
-        call(*args)
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
+        synchronize(args, call(*args))
     own = {(span.process, span.thread) for span in log.spans}
-    on_gpu = ("kernel", "gpu_")
-    return log.spans + [s for s in found if (s.process, s.thread) in own or s.category.startswith(on_gpu)]
+    return log.spans + [s for s in found if (s.process, s.thread) in own or s.category.startswith(("kernel", "gpu_"))]

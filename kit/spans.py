@@ -32,6 +32,7 @@ class Span(NamedTuple):
     process: int  # pid
     thread: int  # native thread id
     thread_name: str
+    correlation: int = -1  # a profiler's: what ties a launch to its kernel; -1: nothing
 
 
 class ClockAnchor(NamedTuple):

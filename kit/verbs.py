@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from kit.errors import KitError, MeasureError, ShapeError
 from kit.hardware import detect
 from kit.measure import MIN_ROUNDS, UNSTEADY, measure, speed_up
 from kit.progress import progress_bar
-from kit.recording import record_call
+from kit.recording import on_gpu, record_call, record_fresh
 from kit.trace import Trace, stack
 
 BASELINE = "sequential"
@@ -127,9 +128,19 @@ def record(
             warm one. A cold approach has no other.
         operators: run torch.profiler, which makes the call longer; without, the spans have their true lengths.
 
-    Raises: as :func:`compare`.
+    What runs on a GPU is recorded in a process of its own, started for it, to which model and inputs are copied: a
+    second profile of CUDA in one process is not to be trusted.
+
+    Raises: as :func:`compare`, and:
+        TraceError: a kernel starts before its launch.
+        TransferError: a model on a GPU that cannot be sent to another process.
     """
     _check_eval(model)
+    call = partial(_record_here, model, inputs, approach, first, operators)
+    return record_fresh(call) if operators and on_gpu(model, *as_args(inputs)) else call()
+
+
+def _record_here(model: nn.Module, inputs: Any, approach: str, first: bool, operators: bool) -> Trace:
     with parse(approach).prepare(model) as runner:
         warm = not (first or runner.cold)
         if warm:

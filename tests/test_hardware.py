@@ -158,6 +158,25 @@ def test_repr_is_short() -> None:
     assert repr(replace(GOOD, cores=1, gpus=("H200",))) == "Hardware(1 core, 32.0 GiB, H200, torch 2.13.0)"
 
 
+def test_gpus_go_by_their_names(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda i: f"GPU {i}")
+    machine = hardware.detect(root)
+    assert machine.gpus == ("GPU 0", "GPU 1")
+    assert str(hardware.checks(machine)[-1]) == "[OK] 2 GPUs: GPU 0, GPU 1"
+
+
+def test_a_gpu_that_cannot_be_used_is_a_finding_not_a_crash(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(i: int) -> str:
+        raise RuntimeError("The NVIDIA driver on your system is too old")
+
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    monkeypatch.setattr("torch.cuda.get_device_name", fail)
+    write(root, "dev/nvidia0", "")
+    finding = hardware.checks(hardware.detect(root))[-1]
+    assert (finding.status, finding.what[:27]) == ("WARN", "an NVIDIA GPU that torch 2.")
+
+
 def test_a_missing_torch_is_a_finding_not_a_crash() -> None:
     code = """
 import sys

@@ -220,6 +220,7 @@ def test_a_call_on_a_gpu_lasts_until_the_gpu_is_done(monkeypatch: pytest.MonkeyP
     def wait(device: torch.device) -> None:
         clock.now += 9 * MS
 
+    monkeypatch.setattr("torch.cuda.is_initialized", lambda: True)
     monkeypatch.setattr("torch.cuda.synchronize", wait)
     inputs = torch.ones(1).as_subclass(OnGpu)
     timings = measure({"launches": Fake(clock, lambda i: 1 * MS)}, (inputs, inputs), clock=clock)

@@ -1,19 +1,25 @@
 """A recording shows every operator, on the thread that ran it, inside the branch that it belongs to."""
 
 import itertools
+import json
+import os
 import threading
+import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 import kit
+from kit.errors import ShapeError, TaskError, TraceError, TransferError, WorkerError
 from kit.executors import Sequential, use
 from kit.executors.threads import Threads
 from kit.models import inception_block, two_stream
-from kit.recording import record_call
-from kit.trace import Event, Trace
+from kit.recording import on_gpu, record_call, record_fresh
+from kit.trace import Event, Trace, launch_delays
+from tests.conftest import OnGpu
 
 SLACK_NS = 200_000  # the profiler writes wall-clock time; the anchor that converts it is good to tens of microseconds
 FRAME, FLOW = torch.randn(1, 3, 48, 48), torch.randn(1, 20, 48, 48)
@@ -182,3 +188,108 @@ def test_a_caller_that_is_not_the_main_thread_keeps_its_name() -> None:
     assert {lane.label for lane in alone.lanes} == {"somebody"}
     assert {lane.label for lane in pooled.lanes} <= {"somebody", "worker 0", "worker 1"}
     assert len(named(pooled, "aten::addmm")) == len(named(alone, "aten::addmm")) == 2
+
+
+# GPUs -----------------------------------------------------------------------------------------------------------------
+
+
+def with_kernels(monkeypatch: pytest.MonkeyPatch, delay_us: float) -> None:
+    """Let every convolution of a profile launch a kernel, as Kineto writes it on a machine with a GPU."""
+    plain = torch.profiler.profile.export_chrome_trace
+
+    def export(self: torch.profiler.profile, path: str) -> None:
+        plain(self, path)
+        about = json.loads(Path(path).read_text())
+        events = about["traceEvents"]
+        for i, event in enumerate([event for event in events if event.get("name") == "aten::convolution"], start=1):
+            ids = {"correlation": i}
+            start = event["ts"] + event["dur"] / 2
+            launch = {"ph": "X", "cat": "cuda_runtime", "name": "cudaLaunchKernel", "ts": start, "dur": 0.5}
+            kernel = {"ph": "X", "cat": "kernel", "name": "conv", "ts": start + delay_us, "dur": 1.5, "pid": 0}
+            events += [{**launch, "pid": event["pid"], "tid": event["tid"], "args": ids}]
+            events += [{**kernel, "tid": 7, "args": {**ids, "device": 0, "stream": 7}}]
+        Path(path).write_text(json.dumps(about))
+
+    monkeypatch.setattr(torch.profiler.profile, "export_chrome_trace", export)
+
+
+def test_kernels_are_on_the_clock_of_the_spans_and_tied_to_their_launches(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_kernels(monkeypatch, delay_us=2)
+    trace = kit.record(two_stream(width=8), (FRAME, FLOW), "threads(workers=2)")
+    kernels = named(trace, "conv")
+    assert len(kernels) == 10
+    assert {kernel.lane.label for kernel in kernels} == {"GPU 0 stream 7"}
+    convolutions = named(trace, "aten::convolution")
+    for launch in named(trace, "cudaLaunchKernel"):
+        assert sum(launch.lane == other.lane and within(launch, other, 1) for other in convolutions) == 1
+    assert launch_delays(trace).delay_ns.tolist() == [2000] * 10
+    (call,) = named(trace, "call")
+    assert all(within(kernel, call, SLACK_NS) for kernel in kernels)
+
+
+def test_a_kernel_before_its_launch_ends_the_recording(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_kernels(monkeypatch, delay_us=-3)
+    with pytest.raises(TraceError, match=r"10 of 10 kernels.*conv by 3\.000 us before its cudaLaunchKernel"):
+        kit.record(two_stream(width=8), (FRAME, FLOW))
+
+
+class NeedsItsProcess(nn.Module):
+    """Gives its process away, and is defined where no other process can import it."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + 1
+
+
+@pytest.mark.parametrize("approach", ["threads(workers=2)", "processes(workers=2)"])
+def test_a_recording_in_a_fresh_process_is_like_one_made_here(approach: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, inputs = two_stream(width=8), (FRAME, FLOW)
+    here = kit.record(model, inputs, approach)
+    monkeypatch.setattr("kit.verbs.on_gpu", lambda *values: True)
+    fresh = kit.record(model, inputs, approach)
+    assert os.getpid() not in {lane.process for lane in fresh.lanes}
+    assert {(lane.group, lane.label) for lane in fresh.lanes} == {(lane.group, lane.label) for lane in here.lanes}
+    for name in ("call", "region", "spatial", "temporal", "merge", "aten::convolution"):
+        assert len(named(fresh, name)) == len(named(here, name)) > 0
+    assert fresh.start_ns.min() == 0
+    (call,) = named(fresh, "call")
+    assert all(within(event, call, SLACK_NS) for event in fresh.events())
+
+
+def test_a_model_of_this_file_travels_into_a_fresh_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kit.verbs.on_gpu", lambda *values: True)
+    trace = kit.record(NeedsItsProcess(), torch.ones(1))
+    assert len(named(trace, "aten::add")) == 1
+
+
+def test_errors_come_back_from_a_fresh_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kit.verbs.on_gpu", lambda *values: True)
+    with pytest.raises(ShapeError, match=r"got \(3, 48, 48\)"):
+        kit.record(two_stream(width=8), (FRAME[0], FLOW))
+    with pytest.raises(TaskError, match="ZeroDivisionError"):
+        record_fresh(lambda: 1 // 0)  # type: ignore[arg-type,return-value]
+    with pytest.raises(WorkerError, match="no answer in time"):
+        record_fresh(lambda: time.sleep(60), timeout=0.5)  # type: ignore[arg-type,return-value]
+    with pytest.raises(TransferError, match="cannot travel"):
+        record_fresh(threading.Lock().acquire)  # type: ignore[arg-type]
+
+
+def test_what_is_on_a_gpu_is_found_in_inputs_and_weights() -> None:
+    model = nn.Sequential(nn.Linear(1, 1), nn.BatchNorm1d(1))
+    assert not on_gpu(model, torch.ones(1), ["text", {"x": torch.ones(1)}])
+    assert on_gpu({"x": [torch.ones(1).as_subclass(OnGpu)]})
+    model[1].running_mean = torch.ones(1).as_subclass(OnGpu)
+    assert on_gpu(model)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_on_a_gpu_each_recording_has_its_kernels_after_their_launches() -> None:
+    model, x = inception_block().cuda(), torch.randn(1, 192, 35, 35, device="cuda")
+    for _ in range(3):
+        trace = kit.record(model, x)
+        kernels = [event for event in trace.events() if event.category == "kernel"]
+        assert len(kernels) >= 7 + 6  # at least one for each convolution, and what follows them
+        assert {event.lane.process for event in kernels} == {0}
+        (call,) = named(trace, "call")
+        assert all(within(kernel, call, SLACK_NS) for kernel in kernels)
+        assert (launch_delays(trace).delay_ns >= 0).all()

@@ -52,7 +52,8 @@ class ProcessesCold(Executor):
                     with starting():
                         queues.append(context.Queue())
                         arguments = (queues[i], payload, i, spans.clock())
-                        processes.append(context.Process(target=run_once, args=arguments, daemon=True))
+                        # No daemon, which could start no worker processes; it ends with its parent all the same.
+                        processes.append(context.Process(target=run_once, args=arguments))
                         processes[i].start()
                     queues[i]._writer.close()  # so that the worker's death is the end of the file here
             for task, process, results in zip(tasks, processes, queues, strict=True):

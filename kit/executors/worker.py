@@ -153,7 +153,8 @@ def run_request(log: SpanLog, request: Request, call: Any) -> Reply:
             result = modes.run(task)
     except Exception as error:
         failure = error.__cause__ or error  # the task's own exception, below the TaskError
-    log.spans[:0] = found  # the worker's own spans last: the sending that follows them is theirs
+    # The worker's own spans last: the sending that follows them is theirs. Correlation ids are this process's own.
+    log.spans[:0] = [each._replace(correlation=-1) for each in found]
     return Reply.make(log, result, failure)
 
 

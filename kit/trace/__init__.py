@@ -2,6 +2,7 @@
 
 from kit.trace.columns import Event, Lane, Marks, Trace, stack
 from kit.trace.files import load_trace
+from kit.trace.launches import check_launches
 from kit.trace.links import links
 from kit.trace.merging import merge
 from kit.trace.metrics import (
@@ -31,6 +32,7 @@ __all__ = [
     "breakdown",
     "busy_ns",
     "by_name",
+    "check_launches",
     "concurrency",
     "gaps",
     "gpu_busy_ns",

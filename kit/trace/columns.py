@@ -33,6 +33,7 @@ class Event(NamedTuple):
     start_ns: int
     duration_ns: int
     lane: Lane
+    correlation: int = -1  # what ties a launch to its kernel; -1: nothing
 
 
 class Marks(NamedTuple):
@@ -85,6 +86,7 @@ class Trace:
         lanes: dict[Lane, int] = {}
         names: dict[str, int] = {}
         categories: dict[str, int] = {}
+        tied = any(row.correlation != -1 for row in rows)
         return cls(
             start_ns=np.array([row.start_ns for row in rows], np.int64),
             duration_ns=np.array([row.duration_ns for row in rows], np.int64),
@@ -94,13 +96,15 @@ class Trace:
             lanes=tuple(lanes),
             names=tuple(names),
             categories=tuple(categories),
+            correlation=np.array([row.correlation for row in rows], np.int64) if tied else None,
         )
 
     def events(self) -> Iterable[Event]:
         """The rows again, in column order."""
-        columns = (self.name, self.category, self.start_ns, self.duration_ns, self.lane)
-        for name, category, start, duration, lane in zip(*(column.tolist() for column in columns), strict=True):
-            yield Event(self.names[name], self.categories[category], start, duration, self.lanes[lane])
+        ties = np.full(len(self), -1) if self.correlation is None else self.correlation
+        columns = (self.name, self.category, self.start_ns, self.duration_ns, self.lane, ties)
+        for name, category, start, duration, lane, tie in zip(*(column.tolist() for column in columns), strict=True):
+            yield Event(self.names[name], self.categories[category], start, duration, self.lanes[lane], tie)
 
     @property
     def end_ns(self) -> Int64:

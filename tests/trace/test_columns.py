@@ -15,6 +15,7 @@ events = st.lists(
         st.integers(-(2**62), 2**62),
         st.integers(0, 2**40),
         st.sampled_from(LANES),
+        st.integers(-1, 2**62),
     ),
     max_size=30,
 )

@@ -1,0 +1,65 @@
+"""A CUDA stream per branch, and a thread for each that launches onto it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+from kit.executors.base import Executor, Task
+from kit.executors.cuda_streams import SideStreams, crosses, gpu_of, join
+from kit.executors.threads import Threads
+
+
+@dataclass(eq=False)
+class CudaStreamsThreads(Executor):
+    """Launch each branch from a thread of its own onto a stream of its own.
+
+    Helps when a model is launch-bound: its kernels are shorter than the microseconds that Python takes to launch one,
+    and PyTorch releases the GIL for a part of those. Does not help when the GPU is the slow part, and loses where the
+    GIL is held for most of a launch: threads then wait for each other. A captured graph launches everything at once,
+    and is better wherever a model can be captured.
+
+    A span says when a branch was launched, not when it ran: that is what the kernels of a profile show.
+    """
+
+    workers: int  # launching threads, >= 1; as many as branches, for one thread per stream
+
+    def __post_init__(self) -> None:
+        self._threads = Threads(self.workers)
+        self._side = SideStreams()
+
+    def run(self, tasks: Sequence[Task]) -> list[Any]:
+        """As :meth:`Executor.run`: the results are ready for the caller's stream, which waits for them on the GPU.
+
+        Raises:
+            TaskError: a task raised; what its siblings launched has been joined.
+            UnavailableError: the tasks' inputs are not on a GPU.
+        """
+        caller = torch.cuda.current_stream(gpu_of(tasks))
+        side = self._side.beside(caller, len(tasks))
+        fork = caller.record_event()
+        launches = [
+            task._replace(call=partial(_launch, stream, fork, task.call))
+            for task, stream in zip(tasks, side, strict=True)
+        ]
+        try:
+            results = self._threads.run(launches)
+        finally:
+            join(caller, side)
+        crosses(results, caller)
+        return results
+
+    def close(self) -> None:
+        self._threads.close()
+
+
+def _launch(stream: torch.cuda.Stream, fork: torch.cuda.Event, call: Callable[..., Any], *args: Any) -> Any:
+    """In a worker, whose current stream is its own business and not the caller's."""
+    stream.wait_event(fork)
+    crosses(args, stream)
+    with torch.cuda.stream(stream):
+        return call(*args)

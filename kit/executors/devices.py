@@ -1,0 +1,108 @@
+"""A branch per device: the model's parts live where they run, and the inputs go to them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from kit.errors import UnavailableError
+from kit.executors.base import Executor, Task, use
+from kit.executors.sequential import Sequential
+from kit.hardware import Hardware
+from kit.spans import span
+
+
+@dataclass(eq=False)
+class Devices(Executor):
+    """Run branch i on device i modulo their number, and bring the results back to where the inputs were.
+
+    Helps when branches are heavy and their inputs and outputs small: a two-stream network whose streams meet in a few
+    scores. Does not help when what is moved takes as long as what is computed, nor with a CPU beside a GPU that would
+    have done both sooner. Inputs in pinned memory are copied while the CPU goes on; pageable ones are not, whatever
+    one asks for. A module's weights on another device are a copy, made on its first call: later changes do not reach
+    it. Regions inside a branch stay on its device, one branch after the other.
+
+    A GPU may convolve in TF32, which a CPU does not have: their outputs then differ in the fourth digit, unless
+    ``torch.backends.cudnn.allow_tf32`` is False.
+
+    On a GPU, a span says when a branch was launched, not when it ran: that is what the kernels of a profile show.
+
+    Source: PyTorch tutorial *A guide on good usage of non_blocking and pin_memory()*.
+
+    Raises:
+        UnavailableError: no devices given, and no GPU here.
+    """
+
+    devices: tuple[str, ...] = ()  # as in ("cuda:0", "cpu"); none: every GPU, and the CPU beside an only one
+    _replicas: dict[tuple[int, torch.device], tuple[Any, Any]] = field(init=False, repr=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        gpus = torch.cuda.device_count()
+        if not self.devices and not gpus:
+            raise UnavailableError("there is no GPU to run on: name devices, as in Devices(('cuda:0', 'cuda:1')).")
+        self.devices = self.devices or (*(f"cuda:{i}" for i in range(gpus)), *(["cpu"] if gpus == 1 else []))
+
+    def run(self, tasks: Sequence[Task]) -> list[Any]:
+        places = [torch.device(self.devices[i % len(self.devices)]) for i in range(len(tasks))]
+        homes = [_home(task) for task in tasks]
+        # All copies before all work: one out of a GPU waits for what that GPU was given before.
+        with span("inputs", "transfer"):
+            args = [moved(task.args, place) for task, place in zip(tasks, places, strict=True)]
+            arrivals = [_arrival(home, place) for home, place in zip(homes, places, strict=True)]
+        results: list[Any] = [None] * len(tasks)
+        # A GPU's branch returns when it is launched, the CPU's own when it is done: so that one comes last.
+        for i in sorted(range(len(tasks)), key=lambda i: places[i].type == "cpu"):
+            call = self._replica(tasks[i].call, places[i])
+            arrival = arrivals[i]
+            if arrival is not None:
+                with span("wait", "wait"):
+                    arrival.synchronize()
+            with use(Sequential()):
+                results[i] = Task(tasks[i].name, call, args[i])()
+        with span("outputs", "transfer"):
+            # Into the CPU's memory the copy must have ended when Python reads it, so there it blocks.
+            return [moved(value, home, wait=home.type == "cpu") for value, home in zip(results, homes, strict=True)]
+
+    def close(self) -> None:
+        self._replicas.clear()
+
+    def _replica(self, call: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
+        """The callable with its weights on that device: itself where they are there already."""
+        if not isinstance(call, nn.Module) or all(
+            weight.device == device for weight in (*call.parameters(), *call.buffers())
+        ):
+            return call
+        key = (id(call), device)
+        if key not in self._replicas:
+            self._replicas[key] = (call, copy.deepcopy(call).to(device))  # the original too, so that its id stays its
+        replica: nn.Module = self._replicas[key][1]
+        return replica
+
+
+def moved(value: Any, device: torch.device, *, wait: bool = False) -> Any:
+    """Nested tensors on another device; unless told to wait, the copies are only queued."""
+    return tree_map_only(Tensor, lambda tensor: tensor.to(device, non_blocking=not wait), value)
+
+
+def unavailable_because(machine: Hardware) -> str | None:
+    """Why branches cannot have a device each on this machine, or None when they can."""
+    if machine.gpus:
+        return None
+    return "it needs two devices, such as two GPUs, or a GPU beside the CPU, and torch sees the CPU alone here."
+
+
+def _home(task: Task) -> torch.device:
+    tensors = [leaf for leaf in tree_leaves(task.args) if isinstance(leaf, Tensor)]
+    return tensors[0].device if tensors else torch.device("cpu")
+
+
+def _arrival(home: torch.device, place: torch.device) -> torch.cuda.Event | None:
+    """What tells that inputs from a GPU have arrived in the CPU's memory, which nothing else does."""
+    on_its_way = home.type == "cuda" and place.type == "cpu"
+    return torch.cuda.current_stream(home).record_event() if on_its_way else None

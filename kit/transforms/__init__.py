@@ -1,0 +1,1 @@
+"""Transforms: each rewrites a model, and leaves the original as it was."""
