@@ -12,6 +12,7 @@ import torch
 
 from kit import clips, load_trace
 from kit.cli import main
+from kit.workloads import NAMES
 
 ROOT = Path(__file__).parents[1]
 ABSENT = (
@@ -181,3 +182,9 @@ def test_interrupted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     monkeypatch.setattr("kit.verbs.compare", stop)
     assert main(["compare", "inception-block"]) == 130
     assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_help_names_every_workload(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["compare", "--help"])
+    assert set(NAMES) <= set(capsys.readouterr().out.replace(",", " ").split())

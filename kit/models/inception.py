@@ -36,6 +36,12 @@ def same(in_channels: int, out_channels: int, kernel: Kernel, *, conv: Conv = nn
     return conv_bn_relu(in_channels, out_channels, kernel, conv=conv, padding=padding)
 
 
+def path(in_channels: int, *steps: tuple[int, Kernel], conv: Conv = nn.Conv2d) -> nn.Sequential:
+    """Units of :func:`same` one after another, each given as its channels and its kernel."""
+    widths = (in_channels, *(width for width, _ in steps))
+    return nn.Sequential(*(same(widths[i], width, kernel, conv=conv) for i, (width, kernel) in enumerate(steps)))
+
+
 def scaled(width: float, parts: int) -> Callable[[int], int]:
     """The published channel numbers, all multiples of ``parts``, times ``width``.
 
@@ -68,7 +74,7 @@ class Inception(nn.Module):
         in_channels: int = 3,
         dims: int = 2,
         smallest: int,
-        published: Callable[[str], str],
+        published: Callable[[str], str] = str,
     ) -> None:
         super().__init__()
         self.in_channels, self.dims, self.smallest, self.published = in_channels, dims, smallest, published
@@ -99,8 +105,8 @@ class Inception(nn.Module):
         """Fill in place with a state dict that torchvision published; returns the network.
 
         From then on the network takes RGB normalised by ImageNet's mean and spread, as :mod:`kit.clips` makes it, and
-        maps it to the [-1, 1] that these weights were trained on. What a file may lack, auxiliary heads and batch norm's
-        counters, stays as it is.
+        maps it to the [-1, 1] that these weights were trained on. What a file may lack stays as it is:
+        auxiliary heads, and batch norm's counters.
 
         Raises: as :func:`kit.models.weights.load_weights`.
         """
@@ -125,8 +131,8 @@ def inception_a(in_channels: int, pool_features: int, w: Callable[[int], int] = 
     """The 35x35 block of Inception v3, ``w`` scaling its channels: ``(N, in_channels, H, W) -> (N, C, H, W)``."""
     branches = {
         "1x1": same(in_channels, w(64), 1),
-        "5x5": nn.Sequential(same(in_channels, w(48), 1), same(w(48), w(64), 5)),
-        "double 3x3": nn.Sequential(same(in_channels, w(64), 1), same(w(64), w(96), 3), same(w(96), w(96), 3)),
+        "5x5": path(in_channels, (w(48), 1), (w(64), 5)),
+        "double 3x3": path(in_channels, (w(64), 1), (w(96), 3), (w(96), 3)),
         "pool": nn.Sequential(nn.AvgPool2d(3, stride=1, padding=1), same(in_channels, w(pool_features), 1)),
     }
     return Branches(branches, Concat(1))  # (N, 224 + pool_features, H, W) where w is int

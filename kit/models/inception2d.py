@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections import OrderedDict
 from collections.abc import Callable
 
 from torch import nn
 
-from kit.models.inception import Conv, Inception, conv_bn_relu, inception_a, same, scaled
+from kit.models.inception import Conv, Inception, conv_bn_relu, inception_a, path, same, scaled
 from kit.models.init import keep_signal
 from kit.regions import Branches, Concat
 
@@ -44,15 +45,15 @@ def inception_v1_block(
     max_pool = nn.MaxPool3d if issubclass(conv, nn.Conv3d) else nn.MaxPool2d
     branches = {
         "1x1": same(in_channels, one, 1, conv=conv),
-        "3x3": nn.Sequential(same(in_channels, three_reduced, 1, conv=conv), same(three_reduced, three, 3, conv=conv)),
-        "5x5": nn.Sequential(same(in_channels, five_reduced, 1, conv=conv), same(five_reduced, five, 3, conv=conv)),
+        "3x3": path(in_channels, (three_reduced, 1), (three, 3), conv=conv),
+        "5x5": path(in_channels, (five_reduced, 1), (five, 3), conv=conv),
         "pool": nn.Sequential(max_pool(3, stride=1, padding=1), same(in_channels, pool, 1, conv=conv)),
     }
     return Branches(branches, Concat(1))
 
 
-def inception_v1(in_channels: int, classes: int, width: float, *, conv: Conv = nn.Conv2d) -> Inception:
-    """Inception v1 as it leaves PyTorch's initialisation; with ``nn.Conv3d`` or a subclass of it, an I3D stream."""
+def inception_v1(in_channels: int, classes: int, width: float, *, conv: Conv = nn.Conv2d) -> dict[str, nn.Module]:
+    """The stages of Inception v1; with ``nn.Conv3d`` or a subclass of it, those of an I3D stream."""
     w, in_3d = scaled(width, 8), issubclass(conv, nn.Conv3d)
 
     def pool(kernel: int, *, time: bool = True) -> nn.Module:
@@ -71,34 +72,23 @@ def inception_v1(in_channels: int, classes: int, width: float, *, conv: Conv = n
     for name, published in V1_BLOCKS.items():
         if name in ("4a", "5a"):
             stages[f"maxpool{int(name[0]) - 1}"] = pool(3 if name == "4a" else 2)  # [T/4,] 14, 14; [T/8,] 7, 7
-        one, three_reduced, three, five_reduced, five, last = map(w, published)
-        stages[f"inception{name}"] = inception_v1_block(
-            channels, one, three_reduced, three, five_reduced, five, last, conv=conv
-        )
-        channels = one + three + five + last
+        stages[f"inception{name}"] = inception_v1_block(channels, *map(w, published), conv=conv)
+        channels = sum(w(published[i]) for i in (0, 2, 4, 5))
     stages["avgpool"] = (nn.AdaptiveAvgPool3d if in_3d else nn.AdaptiveAvgPool2d)(1)
-    stages |= {"flatten": nn.Flatten(), "dropout": nn.Dropout(0.2), "fc": nn.Linear(channels, classes)}
-    heads = {"inception4a": ("aux1", w(512)), "inception4d": ("aux2", w(528))}
-    return Inception(
-        stages,
-        {} if in_3d else {stage: (name, _v1_head(read, classes, w)) for stage, (name, read) in heads.items()},
-        in_channels=in_channels,
-        dims=3 if in_3d else 2,
-        smallest=32,
-        published=_published_v1,
-    )
+    return stages | {"flatten": nn.Flatten(), "dropout": nn.Dropout(0.2), "fc": nn.Linear(channels, classes)}
 
 
 def _v1_head(in_channels: int, classes: int, w: Callable[[int], int]) -> nn.Sequential:
-    head = nn.Sequential()
-    head.pool = nn.AdaptiveAvgPool2d(4)
-    head.conv = same(in_channels, w(128), 1)  # (N, 128, 4, 4)
-    head.flatten = nn.Flatten()
-    head.fc1 = nn.Linear(16 * w(128), w(1024))
-    head.relu = nn.ReLU()
-    head.dropout = nn.Dropout(0.7)
-    head.fc2 = nn.Linear(w(1024), classes)
-    return head
+    layers = {
+        "pool": nn.AdaptiveAvgPool2d(4),
+        "conv": same(in_channels, w(128), 1),  # (N, 128, 4, 4)
+        "flatten": nn.Flatten(),
+        "fc1": nn.Linear(16 * w(128), w(1024)),
+        "relu": nn.ReLU(inplace=True),
+        "dropout": nn.Dropout(0.7),
+        "fc2": nn.Linear(w(1024), classes),
+    }
+    return nn.Sequential(OrderedDict(layers))
 
 
 def _published_v1(name: str) -> str:
@@ -119,79 +109,75 @@ def googlenet(classes: int = 1000, *, width: float = 1, seed: int = 0) -> Incept
     Raises:
         KitError: a width that leaves fractions of channels.
     """
-    return keep_signal(inception_v1(3, classes, width), seed).eval()
+    w, stages = scaled(width, 8), inception_v1(3, classes, width)
+    heads = {
+        "inception4a": ("aux1", _v1_head(w(512), classes, w)),
+        "inception4d": ("aux2", _v1_head(w(528), classes, w)),
+    }
+    return keep_signal(Inception(stages, heads, smallest=32, published=_published_v1), seed).eval()
 
 
 # Inception v3 ---------------------------------------------------------------------------------------------------------
 
 
 def _b(in_channels: int, w: Callable[[int], int]) -> Branches:
-    """From 35x35 to 17x17."""
+    """From 35x35 to 17x17: ``(N, in_channels, 35, 35) -> (N, 480 + in_channels, 17, 17)``."""
     branches = {
         "3x3": conv_bn_relu(in_channels, w(384), 3, stride=2),
-        "double 3x3": nn.Sequential(
-            same(in_channels, w(64), 1), same(w(64), w(96), 3), conv_bn_relu(w(96), w(96), 3, stride=2)
-        ),
+        "double 3x3": path(in_channels, (w(64), 1), (w(96), 3)).append(conv_bn_relu(w(96), w(96), 3, stride=2)),
         "pool": nn.MaxPool2d(3, stride=2),
     }
     return Branches(branches, Concat(1))
 
 
 def _c(in_channels: int, middle: int, w: Callable[[int], int]) -> Branches:
-    """At 17x17: a 7x7 convolution in two halves, 1x7 and 7x1."""
+    """At 17x17, with each 7x7 convolution in two halves: ``(N, in_channels, 17, 17) -> (N, 768, 17, 17)``."""
     m, out = w(middle), w(192)
     branches = {
         "1x1": same(in_channels, out, 1),
-        "7x7": nn.Sequential(same(in_channels, m, 1), same(m, m, (1, 7)), same(m, out, (7, 1))),
-        "double 7x7": nn.Sequential(
-            same(in_channels, m, 1),
-            same(m, m, (7, 1)),
-            same(m, m, (1, 7)),
-            same(m, m, (7, 1)),
-            same(m, out, (1, 7)),
-        ),
+        "7x7": path(in_channels, (m, 1), (m, (1, 7)), (out, (7, 1))),
+        "double 7x7": path(in_channels, (m, 1), (m, (7, 1)), (m, (1, 7)), (m, (7, 1)), (out, (1, 7))),
         "pool": nn.Sequential(nn.AvgPool2d(3, stride=1, padding=1), same(in_channels, out, 1)),
     }
     return Branches(branches, Concat(1))
 
 
 def _d(in_channels: int, w: Callable[[int], int]) -> Branches:
-    """From 17x17 to 8x8."""
+    """From 17x17 to 8x8: ``(N, in_channels, 17, 17) -> (N, 512 + in_channels, 8, 8)``."""
     m = w(192)
     branches = {
-        "3x3": nn.Sequential(same(in_channels, m, 1), conv_bn_relu(m, w(320), 3, stride=2)),
-        "7x7 3x3": nn.Sequential(
-            same(in_channels, m, 1), same(m, m, (1, 7)), same(m, m, (7, 1)), conv_bn_relu(m, m, 3, stride=2)
-        ),
+        "3x3": path(in_channels, (m, 1)).append(conv_bn_relu(m, w(320), 3, stride=2)),
+        "7x7 3x3": path(in_channels, (m, 1), (m, (1, 7)), (m, (7, 1))).append(conv_bn_relu(m, m, 3, stride=2)),
         "pool": nn.MaxPool2d(3, stride=2),
     }
     return Branches(branches, Concat(1))
 
 
 def _e(in_channels: int, w: Callable[[int], int]) -> Branches:
-    """At 8x8: two of the branches split again, into 1x3 beside 3x1."""
+    """At 8x8, where two branches split again, into 1x3 beside 3x1: ``(N, in_channels, 8, 8) -> (N, 2048, 8, 8)``."""
 
     def split() -> Branches:
         return Branches({"1x3": same(w(384), w(384), (1, 3)), "3x1": same(w(384), w(384), (3, 1))}, Concat(1))
 
     branches = {
         "1x1": same(in_channels, w(320), 1),
-        "3x3": nn.Sequential(same(in_channels, w(384), 1), split()),
-        "double 3x3": nn.Sequential(same(in_channels, w(448), 1), same(w(448), w(384), 3), split()),
+        "3x3": path(in_channels, (w(384), 1)).append(split()),
+        "double 3x3": path(in_channels, (w(448), 1), (w(384), 3)).append(split()),
         "pool": nn.Sequential(nn.AvgPool2d(3, stride=1, padding=1), same(in_channels, w(192), 1)),
     }
     return Branches(branches, Concat(1))
 
 
 def _v3_head(in_channels: int, classes: int, w: Callable[[int], int]) -> nn.Sequential:
-    head = nn.Sequential()
-    head.pool = nn.AvgPool2d(5, stride=3)  # (N, 768, 5, 5)
-    head.conv0 = same(in_channels, w(128), 1)
-    head.conv1 = conv_bn_relu(w(128), w(768), 5)  # (N, 768, 1, 1)
-    head.average = nn.AdaptiveAvgPool2d(1)
-    head.flatten = nn.Flatten()
-    head.fc = nn.Linear(w(768), classes)
-    return head
+    layers = {
+        "pool": nn.AvgPool2d(5, stride=3),  # (N, 768, 5, 5)
+        "conv0": same(in_channels, w(128), 1),
+        "conv1": conv_bn_relu(w(128), w(768), 5),  # (N, 768, 1, 1)
+        "average": nn.AdaptiveAvgPool2d(1),
+        "flatten": nn.Flatten(),
+        "fc": nn.Linear(w(768), classes),
+    }
+    return nn.Sequential(OrderedDict(layers))
 
 
 def _published_v3(name: str) -> str:
@@ -200,11 +186,10 @@ def _published_v3(name: str) -> str:
     if not match:
         return name
     stage, branch, place, half, rest = match.groups()
-    published = {"double 3x3": "3x3dbl", "double 7x7": "7x7dbl", "7x7 3x3": "7x7x3", "pool": "_pool"}.get(
-        branch, branch
-    )
+    others = {"double 3x3": "3x3dbl", "double 7x7": "7x7dbl", "7x7 3x3": "7x7x3", "pool": "_pool"}
     number = f"_{int(place) + 1}" if place and branch != "pool" else ""
-    return f"{stage}.branch{published}{number}{ {'1x3': 'a', '3x1': 'b'}.get(half, '') }.{rest}"
+    letter = {"1x3": "a", "3x1": "b"}.get(half, "")
+    return f"{stage}.branch{others.get(branch, branch)}{number}{letter}.{rest}"
 
 
 def inception_v3(classes: int = 1000, *, width: float = 1, seed: int = 0) -> Inception:

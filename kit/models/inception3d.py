@@ -70,7 +70,7 @@ def two_stream_i3d(classes: int = 400, *, width: float = 1, seed: int = 0) -> Tw
     """The two-stream I3D in eval mode, fused by the mean of both streams' scores.
 
     RGB ``(N, 3, T, H, W)`` and flow ``(N, 2, T, H, W)`` to ``(N, classes)``; published for T = 64, H = W = 224, and
-    taking H and W from 32 on. Time is divided by 8 before it is averaged.
+    taking T from 3 and H and W from 32 on.
 
     Source: Carreira & Zisserman, *Quo Vadis, Action Recognition? A New Model and the Kinetics Dataset*, 2017, arXiv
     1705.07750. Unlike there, time is padded by repeating frames (:class:`EdgeConv3d`).
@@ -81,8 +81,12 @@ def two_stream_i3d(classes: int = 400, *, width: float = 1, seed: int = 0) -> Tw
     Raises:
         KitError: a width that leaves fractions of channels.
     """
-    rgb, flow = (inception_v1(channels, classes, width, conv=EdgeConv3d) for channels in (3, 2))
-    return keep_signal(TwoStreamI3D(rgb, flow), seed).eval()
+
+    def stream(in_channels: int) -> Inception:
+        stages = inception_v1(in_channels, classes, width, conv=EdgeConv3d)
+        return Inception(stages, {}, in_channels=in_channels, dims=3, smallest=32)
+
+    return keep_signal(TwoStreamI3D(stream(3), stream(2)), seed).eval()
 
 
 def inflate(stream: Inception, flat: Inception) -> Inception:
@@ -95,13 +99,14 @@ def inflate(stream: Inception, flat: Inception) -> Inception:
     Raises:
         WeightsError: networks of another width or number of classes.
     """
-    given, weights = flat.state_dict(), {}
-    for name, wanted in stream.state_dict().items():
-        weight = given[name]
+    own, weights = stream.state_dict(), {}
+    for name, weight in flat.state_dict().items():
+        wanted = own.get(name, weight)
         if wanted.ndim == 5:
-            if weight.shape[1] != wanted.shape[1] and name.startswith("conv1."):
-                weight = weight.mean(1, keepdim=True).expand(-1, wanted.shape[1], -1, -1)
+            if name.startswith("conv1.") and stream.in_channels != flat.in_channels:
+                weight = weight.mean(1, keepdim=True).expand(-1, stream.in_channels, -1, -1)
             weight = weight.unsqueeze(2).repeat(1, 1, wanted.shape[2], 1, 1) / wanted.shape[2]
-        weights[name] = weight
+        if not name.startswith("aux"):
+            weights[name] = weight
     stream.transform_input = flat.transform_input and stream.in_channels == 3
     return put_weights(stream, weights, "the flat network")
