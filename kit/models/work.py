@@ -40,7 +40,7 @@ class Part:
 
     @property
     def parallelism_by_operators(self) -> float:
-        """The same if all operators took the same time, as small ones on a GPU nearly do."""
+        """The same if all operators took the same time."""
         return self.operators / self.span_operators if self.span_operators else 1.0
 
     @property
@@ -99,7 +99,7 @@ class Description:
     def __repr__(self) -> str:
         return (
             f"Description({self.whole.name}: {human(self.whole.macs)}MACs, parallelism {self.whole.parallelism:.2f} by "
-            f"MACs, {self.whole.parallelism_by_operators:.2f} by operators; {len(self.regions)} regions)"
+            f"MACs, {self.whole.parallelism_by_operators:.2f} by operators; regions: {len(self.regions)})"
         )
 
     def _repr_html_(self) -> str:
@@ -152,6 +152,10 @@ class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.tally = _Tally()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        with self:  # in inference mode operators come whole, before they become the ones that the registry knows
+            out = func.decompose(*args, **(kwargs or {}))
+        if out is not NotImplemented:
+            return out
         out = func(*args, **(kwargs or {}))
         self.tally.parameters |= {id(x): x.numel() for x in args if isinstance(x, nn.Parameter)}
         if count := flop_registry.get(func.overloadpacket):

@@ -98,6 +98,13 @@ def test_the_model_is_as_it_was_and_gives_what_it_gave() -> None:
     assert torch.equal(model(*inputs), before)
 
 
+def test_inference_mode_changes_nothing() -> None:
+    with torch.inference_mode():
+        within = describe(inception_block(16), torch.zeros(1, 16, 9, 9))
+    assert within == describe(inception_block(16), torch.zeros(1, 16, 9, 9))
+    assert within.whole.macs > 0
+
+
 def test_the_table_says_it_all_and_the_repr_is_short() -> None:
     described = describe(googlenet(width=0.125), torch.zeros(1, 3, 64, 64))
     head, whole, *rows = described.table()
@@ -112,7 +119,7 @@ def test_the_table_says_it_all_and_the_repr_is_short() -> None:
             assert cell in page
     assert "(1, 3, 64, 64) float32" in text
     assert repr(described).startswith("Description(Inception: ")
-    assert "9 regions" in repr(described)
+    assert "regions: 9" in repr(described)
 
 
 def test_what_cannot_be_described() -> None:
