@@ -59,7 +59,7 @@ def work_and_span_ms(trace: Trace) -> tuple[float, float]:
 
 
 @check
-def check_parallelism(parallelism: Callable[[float, list[list[float]]], float | None]) -> str | Check | None:
+def check_parallelism(parallelism: Callable[[float, list[list[float]]], Any]) -> str | Check | None:
     """``parallelism(between, regions)``: work by span, of the work between regions and of each region's branches."""
     if is_stub(parallelism):
         return NOT_ATTEMPTED

@@ -56,8 +56,8 @@ def scaled(width: float, parts: int) -> Callable[[int], int]:
 class Inception(nn.Module):
     """A chain of named stages, some of them regions, with heads beside it that are used in training only.
 
-    In eval mode ``(N, in_channels, [T,] H, W) -> (N, classes)``. In training mode a tuple: these scores, then those of
-    each auxiliary head, from the first to the last.
+    ``(N, in_channels, [T,] H, W) -> (N, classes)``. In training mode, where there are heads, a tuple: these scores,
+    then those of each head, from the first to the last.
 
     Args:
         stages: name -> module, in the order in which they run; the names are the published ones.
@@ -65,6 +65,9 @@ class Inception(nn.Module):
         smallest: the least height and width that the stages take.
         published: the name of one of our parameters in torchvision's state dict.
     """
+
+    factor: Tensor  # of transform_input, (1, 3, [1,] 1, 1)
+    offset: Tensor
 
     def __init__(
         self,
@@ -79,6 +82,9 @@ class Inception(nn.Module):
         super().__init__()
         self.in_channels, self.dims, self.smallest, self.published = in_channels, dims, smallest, published
         self.transform_input = False  # from RGB normalised by its mean and spread to [-1, 1], as the weights expect it
+        mean, spread = (torch.tensor(values).view(1, 3, *[1] * dims) for values in (RGB_MEAN, RGB_STD))
+        self.register_buffer("factor", spread / 0.5, persistent=False)
+        self.register_buffer("offset", (mean - 0.5) / 0.5, persistent=False)
         for name, module in (*stages.items(), *heads.values()):
             self.add_module(name, module)
         self._stages, self._heads = tuple(stages), {stage: name for stage, (name, _) in heads.items()}
@@ -91,15 +97,13 @@ class Inception(nn.Module):
         """
         self._check(x)
         if self.transform_input:
-            mean, spread = (torch.tensor(v, dtype=x.dtype, device=x.device) for v in (RGB_MEAN, RGB_STD))
-            shape = (1, 3) + (1,) * self.dims
-            x = x * (spread / 0.5).view(shape) + ((mean - 0.5) / 0.5).view(shape)
+            x = x * self.factor + self.offset
         auxiliary = []
         for name in self._stages:
             x = self.get_submodule(name)(x)
             if self.training and name in self._heads:
                 auxiliary.append(self.get_submodule(self._heads[name])(x))
-        return (x, *auxiliary) if self.training else x
+        return (x, *auxiliary) if auxiliary else x
 
     def load_torchvision(self, path: str | Path) -> Self:
         """Fill in place with a state dict that torchvision published; returns the network.
@@ -120,7 +124,8 @@ class Inception(nn.Module):
 
     def _check(self, x: Tensor) -> None:
         least = (3, self.smallest, self.smallest)[-self.dims :]
-        if x.ndim != 2 + self.dims or x.shape[1] != self.in_channels or any(map(int.__lt__, x.shape[2:], least)):
+        small = any(side < low for side, low in zip(x.shape[2:], least, strict=False))
+        if x.ndim != 2 + self.dims or x.shape[1] != self.in_channels or small:
             raise ShapeError(
                 f"this Inception network wants (N, {self.in_channels}, {'T, ' * (self.dims == 3)}H, W), of which the "
                 f"last {self.dims} are at least {least}, got {tuple(x.shape)}: crop, resize or lengthen to that."

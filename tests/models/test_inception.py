@@ -101,6 +101,7 @@ def test_auxiliary_heads_answer_in_training_only() -> None:
     model, x = googlenet(10, width=NARROW), torch.randn(2, 3, 64, 64)
     assert isinstance(model(x), Tensor)
     assert [scores.shape for scores in model.train()(x)] == [(2, 10)] * 3
+    assert narrow("two-stream i3d").train()(*inputs("two-stream i3d")).shape == (2, 10)
     v3 = inception_v3(10, width=NARROW).train()
     assert [scores.shape for scores in v3(torch.randn(2, 3, 299, 299))] == [(2, 10)] * 2
 
