@@ -128,9 +128,9 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--json", action="store_true", help="print JSON")
     doctor.set_defaults(run=_doctor)
 
-    about = "measure approaches side by side on a workload: two-stream or inception-block"
+    about = "measure approaches side by side on a workload"
     verb = commands.add_parser("compare", help=about, description=about)
-    verb.add_argument("workload", help="the name of a workload")
+    verb.add_argument("workload", help="googlenet, inception-block, inception-v3, two-stream, two-stream-i3d")
     verb.add_argument(
         "--approaches",
         default="sequential,threads",

@@ -12,6 +12,7 @@ import torch
 
 from kit import clips, load_trace
 from kit.cli import main
+from kit.workloads import NAMES
 
 ROOT = Path(__file__).parents[1]
 ABSENT = (
@@ -193,3 +194,9 @@ def test_a_reader_that_stops_reading_is_no_error(tmp_path: Path) -> None:
         assert process.stderr
         assert process.stderr.read() == b""
     assert process.returncode == 1
+
+
+def test_help_names_every_workload(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["compare", "--help"])
+    assert set(NAMES) <= set(capsys.readouterr().out.replace(",", " ").split())

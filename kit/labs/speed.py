@@ -7,4 +7,9 @@ from kit.measure import MIN_ROUNDS
 
 def rounds(full: int) -> int:
     """How many rounds a notebook measures: ``full``, or under ``KIT_FAST=1`` the fewest that mean anything."""
-    return MIN_ROUNDS if os.environ.get("KIT_FAST") == "1" else full
+    return size(full, MIN_ROUNDS)
+
+
+def size(full: int, fast: int) -> int:
+    """How large something is in a notebook: ``full``, or under ``KIT_FAST=1`` the smaller ``fast``."""
+    return fast if os.environ.get("KIT_FAST") == "1" else full

@@ -1,6 +1,22 @@
 """Networks built from regions, so that every approach works on all of them."""
 
 from kit.models.inception import inception_block
+from kit.models.inception2d import googlenet, inception_v3
+from kit.models.inception3d import inception3d_block, inflate, two_stream_i3d
 from kit.models.two_stream import TwoStream, toy_two_stream, two_stream
+from kit.models.work import Description, Part, describe
 
-__all__ = ["TwoStream", "inception_block", "toy_two_stream", "two_stream"]
+__all__ = [
+    "Description",
+    "Part",
+    "TwoStream",
+    "describe",
+    "googlenet",
+    "inception3d_block",
+    "inception_block",
+    "inception_v3",
+    "inflate",
+    "toy_two_stream",
+    "two_stream",
+    "two_stream_i3d",
+]

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from kit.errors import KitError, UnavailableError, UnknownNameError
-from kit.workloads import inception_block, two_stream
+from kit.workloads import inception, inception_block, two_stream, two_stream_i3d
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,8 +24,11 @@ class Workload:
 
 
 _MAKERS: dict[str, Callable[[Path | None], tuple[nn.Module, tuple[Any, ...]]]] = {
+    "googlenet": inception.make_googlenet,
     "inception-block": inception_block.make,
+    "inception-v3": inception.make_v3,
     "two-stream": two_stream.make,
+    "two-stream-i3d": two_stream_i3d.make,
 }
 NAMES = tuple(_MAKERS)
 

@@ -39,8 +39,24 @@ def test_the_shapes_of_two_stream() -> None:
     assert [tuple(x.shape) for x in workload("two-stream").inputs] == [(1, 3, 112, 112), (1, 20, 112, 112)]
 
 
-def test_a_clip_takes_the_place_of_the_scene(video: Path) -> None:
-    own, scene = workload("two-stream", video), workload("two-stream")
+def test_the_shapes_of_whole_networks() -> None:
+    assert [tuple(x.shape) for x in workload("googlenet").inputs] == [(1, 3, 224, 224)]
+    assert [tuple(x.shape) for x in workload("inception-v3").inputs] == [(1, 3, 299, 299)]
+    assert [tuple(x.shape) for x in workload("two-stream-i3d").inputs] == [(1, 3, 8, 224, 224), (1, 2, 8, 224, 224)]
+
+
+def test_i3d_sees_each_frame_with_its_flow(video: Path) -> None:
+    rgb, flow = workload("two-stream-i3d", video).inputs
+    last = clips.Clip(clips.load(video).frames[7:9], 25.0, "two frames")
+    frame, motion = clips.two_stream_inputs(last, size=224, length=1)
+    assert torch.equal(rgb[:, :, 7], torch.from_numpy(frame))
+    assert torch.equal(flow[:, :, 7], torch.from_numpy(motion))
+    assert not torch.equal(rgb[:, :, 0], rgb[:, :, 7])
+
+
+@pytest.mark.parametrize("name", ["googlenet", "inception-v3", "two-stream", "two-stream-i3d"])
+def test_a_clip_takes_the_place_of_the_scene(name: str, video: Path) -> None:
+    own, scene = workload(name, video), workload(name)
     for x, other in zip(own.inputs, scene.inputs, strict=True):
         assert x.shape == other.shape
         assert not torch.allclose(x, other)
@@ -53,6 +69,9 @@ def test_a_clip_that_is_missing_or_too_short(video: Path, tmp_path: Path) -> Non
     clips.save(clips.generate(frames=10, height=64, width=64), short)
     with pytest.raises(ClipError, match="needs 11 frames, has 10"):
         workload("two-stream", short)
+    clips.save(clips.generate(frames=8, height=64, width=64), short)
+    with pytest.raises(ClipError, match=r"needs 9 frames.* has 8"):
+        workload("two-stream-i3d", short)
 
 
 def test_a_clip_where_none_is_taken(video: Path) -> None:

@@ -1,0 +1,225 @@
+"""What a network asks for: its work, its span, and so how much of it could run at the same time."""
+
+from __future__ import annotations
+
+import html
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from kit import executors
+from kit.equality import as_args, shapes
+from kit.errors import KitError, ShapeError
+from kit.executors import Executor, Task
+from kit.regions import regions
+
+
+@dataclass(frozen=True)
+class Part:
+    """Something that runs: a branch, a region, or a whole network. An operator here is one with MACs."""
+
+    name: str
+    macs: int  # multiply-accumulates of convolutions and matrix products: the work
+    span_macs: int  # of them on the longest path, where every region counts with its longest branch only
+    operators: int  # convolutions and matrix products
+    span_operators: int  # of them on the path with the most
+    parameters: int  # that the call read, each counted once
+    activations: int  # elements that the operators wrote
+    branches: tuple[Part, ...] = ()  # of a region
+
+    @property
+    def parallelism(self) -> float:
+        """Work by span, by MACs: with cores without end, the call could be this many times as fast. 1 is a chain."""
+        return self.macs / self.span_macs if self.span_macs else 1.0
+
+    @property
+    def parallelism_by_operators(self) -> float:
+        """The same if all operators took the same time."""
+        return self.operators / self.span_operators if self.span_operators else 1.0
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """Its row of the table."""
+        return (
+            self.name,
+            human(self.macs),
+            human(self.span_macs),
+            f"{self.parallelism:.2f}",
+            str(self.operators),
+            f"{self.parallelism_by_operators:.2f}",
+            human(self.parameters),
+            human(self.activations),
+        )
+
+
+@dataclass(frozen=True)
+class Description:
+    """A network's regions, and the network as a whole."""
+
+    whole: Part  # all that ran, in regions and between them
+    regions: tuple[Part, ...]  # in the order in which they run; an outer one before those within its branches
+    inputs: str  # their shapes, dtypes and devices
+
+    def __getitem__(self, name: str) -> Part:
+        for part in self.regions:
+            if part.name == name:
+                return part
+        raise KeyError(f"there is no region {name!r}; there are {', '.join(part.name for part in self.regions)}")
+
+    def table(self) -> list[tuple[str, ...]]:
+        """The header, then a row for the whole, each region, and each of its branches."""
+        head = ("part", "MACs", "on the span", "parallelism", "operators", "by operators", "parameters", "activations")
+        lines = [head, self.whole.cells]
+        for region in self.regions:
+            lines += [region.cells, *((f"- {branch.name}", *branch.cells[1:]) for branch in region.branches)]
+        return lines
+
+    @property
+    def caption(self) -> str:
+        """How to read the table."""
+        return (
+            f"One call on {self.inputs}. Parallelism is MACs by those on the span, the longest path; 'by operators' "
+            "counts each convolution or matrix product as one."
+        )
+
+    def __str__(self) -> str:
+        table = self.table()
+        widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
+        lines = [
+            "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in table
+        ]
+        return "\n".join([*lines, self.caption])
+
+    def __repr__(self) -> str:
+        return (
+            f"Description({self.whole.name}: {human(self.whole.macs)}MACs, parallelism {self.whole.parallelism:.2f} by "
+            f"MACs, {self.whole.parallelism_by_operators:.2f} by operators; regions: {len(self.regions)})"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = ""
+        for line in self.table():
+            tag = "td" if line[0].startswith("- ") else "th"
+            sides = ("left", *["right"] * (len(line) - 1))
+            cells = [
+                f"<{tag} style='text-align:{side}'>{html.escape(cell)}" for cell, side in zip(line, sides, strict=True)
+            ]
+            rows += f"<tr>{''.join(cells)}</tr>"
+        return f"<table>{rows}</table><p>{html.escape(self.caption)}</p>"
+
+
+def human(number: int) -> str:
+    """A count to three digits or so, with a space behind it and what it is counted in: ``5.71 G``, ``340``."""
+    for unit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= unit:
+            return f"{number / unit:.2f} {letter}"
+    return f"{number} "
+
+
+@dataclass
+class _Tally:
+    """What has run so far in one branch, or in the network outside of branches."""
+
+    work: Counter[str] = field(default_factory=Counter)  # macs, operators, activations
+    span: Counter[str] = field(default_factory=Counter)
+    parameters: dict[int, int] = field(default_factory=dict)  # id -> elements
+
+    def join(self, branches: Sequence[_Tally]) -> None:
+        """After a region: its branches' work adds up, of their spans the longest counts."""
+        for branch in branches:
+            self.work += branch.work
+            self.parameters |= branch.parameters
+        for unit in ("macs", "operators"):
+            self.span[unit] += max(branch.span[unit] for branch in branches)
+
+    def part(self, name: str, branches: tuple[Part, ...] = ()) -> Part:
+        work, span = self.work, self.span
+        counts = work["macs"], span["macs"], work["operators"], span["operators"]
+        return Part(name, *counts, sum(self.parameters.values()), work["activations"], branches)
+
+
+class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Sees every operator that PyTorch dispatches, and adds it to the innermost tally."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.tally = _Tally()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        with self:  # in inference mode operators come whole, before they become the ones that the registry knows
+            out = func.decompose(*args, **(kwargs or {}))
+        if out is not NotImplemented:
+            return out
+        out = func(*args, **(kwargs or {}))
+        self.tally.parameters |= {id(x): x.numel() for x in args if isinstance(x, nn.Parameter)}
+        if count := flop_registry.get(func.overloadpacket):
+            macs = int(count(*args, **(kwargs or {}), out_val=out)) // 2  # PyTorch counts a MAC as two
+            written = sum(x.numel() for x in as_args(out) if isinstance(x, Tensor))
+            operator = Counter(macs=macs, operators=1, activations=written)
+            self.tally.work += operator
+            self.tally.span += operator
+        return out
+
+
+class _Regions(Executor):
+    """Runs branches one after the other, each with a tally of its own; nested regions come here too."""
+
+    def __init__(self, counter: _Counting, names: dict[int, str]) -> None:
+        self.counter = counter
+        self.names = names  # id of a region's first branch -> the region's name
+        self.found: list[Part] = []
+
+    def run(self, tasks: Sequence[Task]) -> list[Any]:
+        outside, place = self.counter.tally, len(self.found)
+        outputs, tallies = [], []
+        for task in tasks:
+            self.counter.tally = _Tally()
+            outputs.append(task())
+            tallies.append(self.counter.tally)
+        region = _Tally()
+        region.join(tallies)
+        outside.join(tallies)
+        self.counter.tally = outside
+        branches = tuple(tally.part(task.name) for task, tally in zip(tasks, tallies, strict=True))
+        self.found.insert(place, region.part(self.names[id(tasks[0].call)], branches))
+        return outputs
+
+
+def describe(model: nn.Module, inputs: Any) -> Description:
+    """Count what one call asks for, by running it once, on whatever device the model is (``meta`` computes nothing).
+
+    Work is what all branches do together; the span is what the longest path does, where a region counts with its
+    longest branch, and a region within a branch likewise. A merge counts to what is around its region. Operators are
+    those that PyTorch's own counter of FLOPs knows: convolutions, matrix products, attention.
+
+    >>> describe(inception_v3(), torch.rand(1, 3, 299, 299)).whole.parallelism
+
+    Args:
+        model: in eval mode.
+        inputs: a tensor, or a tuple of the model's arguments.
+
+    Raises:
+        KitError: a model in training mode, whose batch norm the call would change.
+        ShapeError: inputs that the model does not take.
+        TaskError: a branch raised on these inputs.
+    """
+    if model.training:
+        raise KitError(
+            f"{type(model).__name__} is in training mode, which a call would change: call model.eval() first."
+        )
+    title = type(model).__name__
+    names = {id(next(iter(region.branches.values()))): name or title for name, region in regions(model)}
+    counter = _Counting()
+    executor = _Regions(counter, names)
+    try:
+        with torch.no_grad(), executors.use(executor), counter:
+            model(*as_args(inputs))
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ShapeError(f"{title} does not take these inputs, {shapes(inputs)}: {error}.") from error
+    return Description(counter.tally.part(title), tuple(executor.found), shapes(inputs))
