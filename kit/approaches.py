@@ -179,7 +179,7 @@ class Approach:
         for step, following in pairwise(self.steps):
             if not step.entry.rewrites:
                 raise KitError(
-                    f"{self.name}: {step.kind} runs the regions, so nothing comes after it: write it last, and only one such step."
+                    f"{self.name}: {step.kind} runs the regions, so nothing comes after it: write it last, and alone."
                 )
             transform: type[Transform] = step.entry.make  # type: ignore[assignment]
             if following.entry.rewrites and transform.closed:
@@ -239,7 +239,7 @@ class Approach:
         if self._transforms and inputs is None:
             raise KitError(f"{self.name} rewrites the model for its inputs: give prepare some, as kit.compare does.")
         args, start = as_args(inputs), clock()
-        with torch.no_grad():
+        with torch.inference_mode(False), torch.no_grad():  # new weights are to be ordinary tensors
             for transform in self._transforms:
                 if transform.each_branch and self._executor:
                     model = _rewrite_branches(transform, model, args)

@@ -100,7 +100,7 @@ def current() -> SpanLog | None:
     return _current.get()
 
 
-class span:  # noqa: N801 - used like the functions beside it
+class span:
     """Write the block as one span into the collecting log; where none collects, do nothing.
 
     A class, since a generator's context manager costs three times as much, and regions open four spans a call.

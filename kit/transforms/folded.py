@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 from torch import nn
@@ -28,10 +27,10 @@ class Folded(Transform):
     def apply(self, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:
         model = rewritable(model)
         chains = [module for module in model.modules() if type(module) is nn.Sequential]
-        pairs = [(chain, *pair) for chain in chains for pair in pairwise(chain.named_children()) if _foldable(*pair)]
-        for chain, (conv, before), (norm, after) in pairs:
-            setattr(chain, conv, fuse_conv_bn_eval(before, after))  # a new convolution
-            setattr(chain, norm, nn.Identity())
+        pairs = [(chain, i) for chain in chains for i in range(len(chain) - 1) if _foldable(chain[i], chain[i + 1])]
+        for chain, i in pairs:
+            fuse: Any = fuse_conv_bn_eval
+            chain[i], chain[i + 1] = fuse(chain[i], chain[i + 1]), nn.Identity()  # a new convolution
         if not pairs:
             raise KitError(
                 f"{type(model).__name__} has no convolution that a batch norm follows in one nn.Sequential, so there "
@@ -40,10 +39,7 @@ class Folded(Transform):
         return model
 
 
-def _foldable(first: tuple[str, nn.Module], second: tuple[str, nn.Module]) -> bool:
-    conv, norm = first[1], second[1]
-    return (
-        isinstance(conv, nn.Conv1d | nn.Conv2d | nn.Conv3d)
-        and isinstance(norm, _BatchNorm)
-        and norm.running_mean is not None
-    )
+def _foldable(conv: nn.Module, norm: nn.Module) -> bool:
+    if not isinstance(conv, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+        return False
+    return isinstance(norm, _BatchNorm) and norm.running_mean is not None

@@ -45,7 +45,8 @@ class _ScriptedRegion(nn.Module):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # deprecated, as the approach itself says
             try:
-                traced = [torch.jit.trace(task.call, task.args, check_trace=False) for task in tasks]
+                trace: Any = torch.jit.trace
+                traced = [trace(task.call, task.args, check_trace=False) for task in tasks]
                 self.fork = torch.jit.script(_Fork(traced))
             except (RuntimeError, TypeError) as error:
                 raise KitError(
@@ -67,5 +68,5 @@ class _Fork(nn.Module):
     def forward(self, inputs: List[Tensor]) -> List[Tensor]:  # noqa: UP006
         futures: List[torch.jit.Future[Tensor]] = []  # noqa: UP006
         for i, branch in enumerate(self.branches):
-            futures.append(torch.jit.fork(branch, inputs[i]))
-        return [torch.jit.wait(future) for future in futures]
+            futures.append(torch.jit.fork(branch, inputs[i]))  # type: ignore[no-untyped-call]
+        return [torch.jit.wait(future) for future in futures]  # type: ignore[no-untyped-call]
