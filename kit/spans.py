@@ -54,8 +54,7 @@ class _Here(threading.local):
     """The calling thread as spans name it, looked up once: asking the system for each span would cost more than it."""
 
     def __init__(self) -> None:
-        thread = threading.current_thread()
-        self.process, self.thread, self.name = os.getpid(), threading.get_native_id(), thread.name
+        self.process, self.thread = os.getpid(), threading.get_native_id()
 
 
 _here = _Here()
@@ -71,7 +70,8 @@ class SpanLog:
     def write(self, name: str, category: str, start_ns: int, end_ns: int | None = None) -> None:
         """Add a span of the calling thread; without an end it ends now."""
         end = clock() if end_ns is None else end_ns
-        self.spans.append(Span(name, category, start_ns, end, _here.process, _here.thread, _here.name))
+        thread = threading.current_thread().name
+        self.spans.append(Span(name, category, start_ns, end, _here.process, _here.thread, thread))
 
     def __repr__(self) -> str:
         return f"SpanLog({len(self.spans)} spans)"
