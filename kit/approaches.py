@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import socket
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -239,25 +240,27 @@ class Approach:
         if self._transforms and inputs is None:
             raise KitError(f"{self.name} rewrites the model for its inputs: give prepare some, as kit.compare does.")
         args, start = as_args(inputs), clock()
-        with torch.inference_mode(False), torch.no_grad():  # new weights are to be ordinary tensors
-            for transform in self._transforms:
-                if transform.each_branch and self._executor:
-                    model = _rewrite_branches(transform, model, args)
-                else:
-                    model = transform.apply(model, args)
-        runner: Runner = (
-            self._executor.entry.make(model, machine.cores, **self._executor.options)
-            if self._executor
-            else sequential(model, machine.cores)
-        )
-        if any(transform.stays for transform in self._transforms):
-            try:
-                _settle(runner, self._transforms[-1], args)
-            except BaseException:
-                runner.close()
-                raise
+        with warnings.catch_warnings():  # torch's compilers and exporters use parts of torch that are deprecated
+            for category in (DeprecationWarning, FutureWarning):
+                warnings.simplefilter("ignore", category)
+            model = self._rewritten(model, args)
+            make, options = (self._executor.entry.make, self._executor.options) if self._executor else (sequential, {})
+            runner: Runner = make(model, machine.cores, **options)
+            if any(transform.stays for transform in self._transforms):
+                try:
+                    _settle(runner, self._transforms[-1], args)
+                except BaseException:
+                    runner.close()
+                    raise
         runner.prepare_s = (clock() - start) / 1e9 if self._transforms else 0.0
         return runner
+
+    def _rewritten(self, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:
+        with torch.inference_mode(False), torch.no_grad():  # new weights are to be ordinary tensors
+            for transform in self._transforms:
+                each = transform.each_branch and self._executor
+                model = _rewrite_branches(transform, model, args) if each else transform.apply(model, args)
+        return model
 
     @cached_property
     def _transforms(self) -> list[Transform]:

@@ -117,7 +117,8 @@ def deaf_inputs(call: Any, inputs: Any, seed: int = 0) -> list[int]:
         spread = x.std() if x.numel() > 1 else x.abs().max()
         moved = dict(tensors(call(*args[:i], x + noise * spread.clamp(min=1e-3), *args[i + 1 :])))
         reacts = any(
-            (moved[path].double() - want.double()).abs().max() > max(10 * RTOL, 2 * tolerance(want.dtype)) * want.double().abs().max()
+            (moved[path].double() - want.double()).abs().max()
+            > max(10 * RTOL, 2 * tolerance(want.dtype)) * want.double().abs().max()
             for path, want in baseline.items()
             if want.numel()
         )

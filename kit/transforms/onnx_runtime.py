@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import warnings
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -60,13 +59,10 @@ class OnnxRuntime(Transform):
 
 
 def _exported(model: nn.Module, args: tuple[Any, ...]) -> Any:
-    """The exporter uses parts of torch that are deprecated, and logs that torchvision is not there."""
     before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    logging.disable(logging.WARNING)  # it logs that torchvision is not there
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return torch.onnx.export(model, args, dynamo=True, verbose=False)
+        return torch.onnx.export(model, args, dynamo=True, verbose=False)
     finally:
         logging.disable(before)
 

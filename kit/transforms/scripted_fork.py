@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any, ClassVar, List  # noqa: UP035 - TorchScript reads List
 
@@ -42,16 +41,12 @@ class ScriptedFork(Transform):
 class _ScriptedRegion(nn.Module):
     def __init__(self, tasks: list[Task], merge: Merge) -> None:
         super().__init__()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # deprecated, as the approach itself says
-            try:
-                trace: Any = torch.jit.trace
-                traced = [trace(task.call, task.args, check_trace=False) for task in tasks]
-                self.fork = torch.jit.script(_Fork(traced))
-            except (RuntimeError, TypeError) as error:
-                raise KitError(
-                    f"TorchScript cannot trace a branch of {[task.name for task in tasks]}: {error}"
-                ) from error
+        trace: Any = torch.jit.trace
+        try:
+            self.fork = torch.jit.script(_Fork([trace(task.call, task.args, check_trace=False) for task in tasks]))
+        except (RuntimeError, TypeError) as error:
+            names = ", ".join(task.name for task in tasks)
+            raise KitError(f"TorchScript cannot take one of the branches {names}: {error}") from error
         self.merge = merge
 
     def forward(self, *inputs: Tensor) -> Any:
