@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from kit.errors import MeasureError
@@ -66,8 +66,15 @@ class _CompiledCall(nn.Module):
 
     def forward(self, *args: Any) -> Any:
         with torch.inference_mode():  # which is part of what code is compiled for
-            result = self.call(*args)
+            result = self.call(*map(_of_inference, args))
             return pytree.tree_map(torch.clone, result) if self.copies else result
+
+
+def _of_inference(x: Any) -> Any:
+    """The same memory as a tensor made in inference mode: code compiled for such tensors takes no others."""
+    return (
+        torch.empty(0, dtype=x.dtype, device=x.device).set_(x) if isinstance(x, Tensor) and not x.is_inference() else x
+    )
 
 
 class _NeverAgain(nn.Module):
