@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from kit import executors, hardware
-from kit.equality import as_args
+from kit.equality import as_args, shapes
 from kit.errors import KitError, UnavailableError, UnknownNameError
 from kit.executors import Executor
 from kit.executors.processes import Processes
@@ -121,8 +121,8 @@ class _Entry:
     def options(self) -> dict[str, Any]:
         """Option -> its type."""
         hints = get_type_hints(self.make)
-        parameters = inspect.signature(self.make).parameters.items()
-        return {name: hints[name] for name, each in parameters if each.kind is inspect.Parameter.KEYWORD_ONLY}
+        parameters = inspect.signature(self.make).parameters
+        return {name: hints[name] for name in parameters if name not in ("model", "cores")}
 
 
 def _rewriting(transform: type[Transform]) -> _Entry:
@@ -231,8 +231,8 @@ class Approach:
 
         Raises:
             UnavailableError: the machine cannot do this; an approach is never replaced by another.
-            KitError: the model has no region whose branches could run at the same time, or nothing to rewrite; or a
-                transform without inputs.
+            KitError: the model has no region whose branches could run at the same time, or nothing to rewrite; a
+                transform without inputs; or what a compiler or exporter said of the model.
         """
         machine = hardware.detect()
         if reason := self.unavailable_because(machine):
@@ -243,24 +243,31 @@ class Approach:
         with warnings.catch_warnings():  # torch's compilers and exporters use parts of torch that are deprecated
             for category in (DeprecationWarning, FutureWarning):
                 warnings.simplefilter("ignore", category)
-            model = self._rewritten(model, args)
-            make, options = (self._executor.entry.make, self._executor.options) if self._executor else (sequential, {})
-            runner: Runner = make(model, machine.cores, **options)
-            if any(transform.stays for transform in self._transforms):
-                try:
-                    _settle(runner, self._transforms[-1], args)
-                except BaseException:
-                    runner.close()
-                    raise
+            try:
+                runner = self._made(model, args, machine.cores)
+            except KitError:
+                raise
+            except Exception as error:  # of a compiler or an exporter
+                said = " ".join(str(error).split())[:400]
+                name = type(model).__name__
+                raise KitError(f"{self.name} failed on {name} with {shapes(inputs)}: {said}") from error
         runner.prepare_s = (clock() - start) / 1e9 if self._transforms else 0.0
         return runner
 
-    def _rewritten(self, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:
+    def _made(self, model: nn.Module, args: tuple[Any, ...], cores: int) -> Runner:
         with torch.inference_mode(False), torch.no_grad():  # new weights are to be ordinary tensors
             for transform in self._transforms:
                 each = transform.each_branch and self._executor
                 model = _rewrite_branches(transform, model, args) if each else transform.apply(model, args)
-        return model
+        make, options = (self._executor.entry.make, self._executor.options) if self._executor else (sequential, {})
+        runner: Runner = make(model, cores, **options)
+        if any(transform.stays for transform in self._transforms):
+            try:
+                _settle(runner, self._transforms[-1], args)
+            except BaseException:
+                runner.close()
+                raise
+        return runner
 
     @cached_property
     def _transforms(self) -> list[Transform]:

@@ -158,8 +158,7 @@ class _Entrant:
 
     def fail(self, error: Exception) -> None:
         """Take it out of the comparison; its row says why."""
-        said = " ".join(str(error).split())
-        self.reason = said if isinstance(error, KitError) else f"{type(error).__name__}: {said}"[:400]
+        self.reason = str(error) if isinstance(error, KitError) else f"{type(error).__name__}: {error}"
         self.runner = None
 
     def row(self, baseline: bool) -> Row:

@@ -72,9 +72,10 @@ class _CompiledCall(nn.Module):
 
 def _of_inference(x: Any) -> Any:
     """The same memory as a tensor made in inference mode: code compiled for such tensors takes no others."""
-    return (
-        torch.empty(0, dtype=x.dtype, device=x.device).set_(x) if isinstance(x, Tensor) and not x.is_inference() else x
-    )
+    if not isinstance(x, Tensor) or x.is_inference():
+        return x
+    empty = torch.empty(0, dtype=x.dtype, device=x.device)
+    return empty.set_(x.untyped_storage(), x.storage_offset(), x.shape, x.stride())
 
 
 class _NeverAgain(nn.Module):
@@ -91,7 +92,8 @@ class _NeverAgain(nn.Module):
         except Exception as error:
             if "fail_on_recompile" not in str(error):
                 raise
+            guards = " ".join(str(error).partition("failure(s):")[2].split())
             raise MeasureError(
                 "this call would compile the model anew, for other shapes, types, intra-op threads or autocast than it "
-                "was prepared with: prepare it again with these inputs."
+                f"was prepared with: prepare it again with these inputs. Guards that failed: {guards}"
             ) from error

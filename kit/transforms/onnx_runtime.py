@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 from kit.equality import shapes
 from kit.errors import KitError
-from kit.hardware import Hardware
+from kit.hardware import Hardware, detect
 from kit.transforms.base import Transform
 
 
@@ -29,7 +29,7 @@ class OnnxRuntime(Transform):
     """
 
     execution: Literal["sequential", "parallel"] = "sequential"  # one operator at a time, or independent ones together
-    threads: int | None = None  # intra-op, >= 1; by default as many as torch has
+    threads: int | None = None  # intra-op, >= 1; by default as many as there are cores
     inter_op: int | None = None  # operators at the same time in parallel execution, >= 1; by default as many
 
     closed: ClassVar[str] = "an exported graph without regions"
@@ -41,8 +41,8 @@ class OnnxRuntime(Transform):
             raise KitError(f"onnxruntime takes tensors on the CPU of a type that numpy has, got {shapes(args)}.")
         program = _exported(model, args)
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self.threads or torch.get_num_threads()
-        options.inter_op_num_threads = self.inter_op or torch.get_num_threads()
+        options.intra_op_num_threads = self.threads or detect().cores
+        options.inter_op_num_threads = self.inter_op or detect().cores
         options.execution_mode = getattr(onnxruntime.ExecutionMode, f"ORT_{self.execution.upper()}")
         options.log_severity_level = 3
         # Its threads wait in a busy loop, which after a call would take the cores of whoever runs next.
