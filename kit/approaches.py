@@ -288,15 +288,13 @@ def _rewrite_branches(transform: Transform, model: nn.Module, args: tuple[Any, .
 
 
 def _settle(runner: Runner, transform: Transform, args: tuple[Any, ...]) -> None:
-    """A first call in which branch after branch changes for the last time, with the intra-op threads it will have."""
+    """Let branch after branch change for the last time, with the intra-op threads that it will have."""
     before = torch.get_num_threads()
     torch.set_num_threads(getattr(runner.executor, "intra_op_threads", runner.intra_op_threads))
     try:
-        with torch.inference_mode():
-            runner.model(*args)
+        runner.model = transform.settled(runner.model, args)
     finally:
         torch.set_num_threads(before)
-    runner.model = transform.settled(runner.model)
 
 
 def available(machine: hardware.Hardware | None = None) -> dict[str, str | None]:

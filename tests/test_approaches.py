@@ -207,6 +207,31 @@ def test_many_compiled_chains_each_keep_their_own_code() -> None:
         torch.testing.assert_close(runner(x), model(x))  # code that had no room would run as it is, or be refused here
 
 
+def test_regions_between_which_the_graph_breaks_are_all_compiled(caplog: pytest.LogCaptureFixture) -> None:
+    if reason := parse("compiled").unavailable_because(hardware.detect()):
+        pytest.skip(reason)
+
+    class Broken(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            widths = range(1, 11)
+            self.parts = nn.ModuleList(
+                Branches({"a": nn.Linear(w, 1), "b": nn.Linear(w, w)}, Concat(1)) for w in widths
+            )
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for part in self.parts:
+                torch._dynamo.graph_break()
+                x = part(x)
+            return x
+
+    model, x = Broken().eval(), torch.randn(2, 1)
+    with parse("compiled").prepare(model, x) as runner, torch.inference_mode():
+        torch.set_num_threads(runner.intra_op_threads)
+        torch.testing.assert_close(runner(x), model(x))
+    assert "recompile_limit" not in caplog.text
+
+
 def test_without_a_compiler_compiled_says_what_to_install() -> None:
     machine = hardware.detect()
     assert "apt-get install g++" in (parse("compiled").unavailable_because(replace(machine, cxx=None)) or "")

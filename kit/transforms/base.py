@@ -33,8 +33,8 @@ class Transform(ABC):
             KitError: there is nothing in this model to rewrite, and what would change that.
         """
 
-    def settled(self, model: nn.Module) -> nn.Module:
-        """The model after its first call, from when on it must not change any more."""
+    def settled(self, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:
+        """The model after its first call, from when on it must not change any more; for what ``stays``."""
         return model
 
     def remark(self, args: tuple[Any, ...]) -> str:

@@ -14,6 +14,8 @@ from kit.errors import MeasureError
 from kit.hardware import Hardware
 from kit.transforms.base import Transform
 
+MOST_PIECES = 256  # that one piece of Python code may be compiled into
+
 
 @dataclass(frozen=True, kw_only=True)
 class Compiled(Transform):
@@ -36,7 +38,11 @@ class Compiled(Transform):
     def apply(self, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:
         return _CompiledCall(model, {**torch._inductor.list_mode_options(self.mode), "freezing": self.freezing})
 
-    def settled(self, model: nn.Module) -> nn.Module:
+    def settled(self, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:
+        # Where Python that cannot be compiled breaks a model into pieces, all its regions share the code of
+        # Branches.forward: more than the usual eight, and the rest would silently stay as it is.
+        with torch._dynamo.config.patch(recompile_limit=MOST_PIECES), torch.inference_mode():
+            model(*args)
         return _NeverAgain(model)
 
     @classmethod
