@@ -91,5 +91,5 @@ endif
 	@touch $@
 
 $(VENV)/test.stamp: $(VENV)/lab.stamp
-	$(PIP) -e '.[lab,test]'
+	$(PIP) -e '.[lab,onnx,test]'
 	@touch $@

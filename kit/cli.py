@@ -58,7 +58,13 @@ def _compare(options: argparse.Namespace) -> int:
     work = workloads.workload(options.workload, options.clip, options.device)
     bar = sys.stderr.isatty()
     comparison = compare(
-        work.model, work.inputs, options.approaches, rounds=options.rounds, seed=options.seed, progress=bar
+        work.model,
+        work.inputs,
+        options.approaches,
+        rounds=options.rounds,
+        budget=options.budget,
+        seed=options.seed,
+        progress=bar,
     )
     print(comparison)
     if options.json:
@@ -134,9 +140,11 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument(
         "--approaches",
         default="sequential,threads",
-        help="sequential, threads, processes, processes_cold; options in parentheses: 'threads,threads(workers=4)'",
+        help="names with commas between, or all; options in parentheses, steps joined by +: "
+        "'threads,threads(workers=4),folded + compiled(freezing=True) + threads' (default sequential,threads)",
     )
     verb.add_argument("--rounds", type=int, default=10, help="interleaved rounds, at least 6 (default 10)")
+    verb.add_argument("--budget", type=float, help="seconds for everything (default 60 for all, else no limit)")
     verb.add_argument("--seed", type=int, default=0, help="of the order of turns (default 0)")
     verb.add_argument("--clip", type=Path, help="a video file, for a workload that takes one")
     verb.add_argument("--device", default="cpu", help="cpu, cuda or cuda:1 (default cpu)")

@@ -68,6 +68,7 @@ class Row:
     ratio: Ratio | None = None  # 1 for the baseline itself
     equality: Equality | None = None
     baseline: bool = False
+    prepare_s: float = 0.0  # seconds of copying, exporting or compiling before the first call; in no timing
 
     @property
     def verdict(self) -> Verdict:
@@ -90,6 +91,7 @@ class Row:
             "name": self.name,
             "available": self.timing is not None,
             "reason": self.reason,
+            "prepare_s": self.prepare_s,
             "median_ms": self.timing and self.timing.median_ms,
             "ratio": self.ratio and self.ratio._asdict(),
             "equal": self.equality and self.equality.equal,
@@ -129,7 +131,9 @@ class Comparison:
             ratio, same = ("1", "-") if row.baseline else (str(row.ratio), str(row.equality))
             rounds = len(row.timing.samples_ns)
             few = f", {rounds} rounds by itself" if rounds != self.rounds else ""
-            lines.append((row.name, f"{milliseconds(row.timing.median_ms)}{few}", ratio, same, row.verdict))
+            prepared = f", prepared in {row.prepare_s:.1f} s" if row.prepare_s >= 0.1 else ""
+            median = f"{milliseconds(row.timing.median_ms)}{few}{prepared}"
+            lines.append((row.name, median, ratio, same, row.verdict))
         return lines
 
     def to_dict(self) -> dict[str, Any]:

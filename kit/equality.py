@@ -16,13 +16,21 @@ RTOL = 1e-4  # relative to the largest magnitude of the tensor: other kernels su
 class Equality(NamedTuple):
     """How far an output is from the baseline's."""
 
-    equal: bool  # max_abs_error <= RTOL * max finite |baseline|, tensor by tensor
+    equal: bool  # max_abs_error <= tolerance(dtype) * max finite |baseline|, tensor by tensor
     max_abs_error: float
 
     def __str__(self) -> str:
         if not self.equal:
             return f"NO, off by {self.max_abs_error:.1g}"
         return f"yes, within {self.max_abs_error:.1g}" if self.max_abs_error else "yes, identical"
+
+
+def tolerance(dtype: torch.dtype) -> float:
+    """How far apart equal outputs may be, relative to the largest magnitude: 1e-4, or four steps of a coarser type.
+
+    Fused kernels keep in single precision what others round to bfloat16 after each operator.
+    """
+    return max(RTOL, 4 * torch.finfo(dtype).eps) if dtype.is_floating_point else RTOL
 
 
 def as_args(inputs: Any) -> tuple[Any, ...]:
@@ -83,10 +91,11 @@ def compare_outputs(baseline: Any, other: Any) -> Equality:
         if want.numel() == 0:
             continue
         wide = torch.promote_types(want.dtype, torch.float64)  # complex128 where the output is complex
+        rtol = tolerance(want.dtype)
         want, got = want.to("cpu", wide), got.to("cpu", wide)
         error = float((want - got).abs().masked_fill(want == got, 0).max())  # inf agrees with inf
         scale = float(want.abs().masked_fill(want.isinf(), 0).max())
-        equal &= error <= RTOL * scale
+        equal &= error <= rtol * scale
         worst = max(worst, error)
     return Equality(equal, worst)
 
@@ -95,7 +104,7 @@ def deaf_inputs(call: Any, inputs: Any, seed: int = 0) -> list[int]:
     """Which inputs (by index) the output does not react to; an equality found with such an input says nothing about it.
 
     Each tensor of floating type is moved in turn by noise as large as its own spread. Where no output moves by more
-    than ten times the tolerance of :func:`compare_outputs`, the input is deaf.
+    than ten times the tolerance of :func:`compare_outputs`, twice for types coarser than float32, the input is deaf.
     """
     args = as_args(inputs)
     generator = torch.Generator().manual_seed(seed)
@@ -108,7 +117,8 @@ def deaf_inputs(call: Any, inputs: Any, seed: int = 0) -> list[int]:
         spread = x.std() if x.numel() > 1 else x.abs().max()
         moved = dict(tensors(call(*args[:i], x + noise * spread.clamp(min=1e-3), *args[i + 1 :])))
         reacts = any(
-            (moved[path].double() - want.double()).abs().max() > 10 * RTOL * want.double().abs().max()
+            (moved[path].double() - want.double()).abs().max()
+            > max(10 * RTOL, 2 * tolerance(want.dtype)) * want.double().abs().max()
             for path, want in baseline.items()
             if want.numel()
         )

@@ -13,6 +13,7 @@ from kit.executors import Sequential, Task, current
 from kit.spans import span
 
 Merge = Callable[[list[Any]], Any]
+_ONE_BY_ONE = Sequential()
 
 
 class Concat(nn.Module):
@@ -69,7 +70,7 @@ class Branches(nn.Module):
         if torch.compiler.is_compiling():  # a compiler wants the plain graph; spans and pools would break it
             return self.merge([task.call(*task.args) for task in tasks])
         with span("region", "region"):
-            outputs = (current() or Sequential()).run(tasks)
+            outputs = (current() or _ONE_BY_ONE).run(tasks)
             with span("merge", "merge"):
                 return self._merged(outputs)
 
@@ -87,15 +88,15 @@ class Branches(nn.Module):
 
     def tasks(self, *inputs: Any) -> list[Task]:
         """The branches as tasks on these inputs: what an executor is given."""
-        names = list(self.branches)
+        branches = self.branches.items()
         if len(inputs) == 1:
-            inputs = inputs * len(names)
-        if len(inputs) != len(names):
+            return [Task(name, branch, inputs) for name, branch in branches]
+        if len(inputs) != len(branches):
             raise ShapeError(
-                f"the region of {', '.join(names)} got {len(inputs)} inputs: "
-                f"give one for all branches, or {len(names)}, one for each."
+                f"the region of {', '.join(self.branches)} got {len(inputs)} inputs: "
+                f"give one for all branches, or {len(branches)}, one for each."
             )
-        return [Task(name, self.branches[name], (x,)) for name, x in zip(names, inputs, strict=True)]
+        return [Task(name, branch, (x,)) for (name, branch), x in zip(branches, inputs, strict=True)]
 
 
 def regions(model: nn.Module) -> Iterator[tuple[str, Branches]]:
@@ -103,3 +104,32 @@ def regions(model: nn.Module) -> Iterator[tuple[str, Branches]]:
     for name, module in model.named_modules():
         if isinstance(module, Branches):
             yield name, module
+
+
+def some_regions(model: nn.Module) -> dict[str, Branches]:
+    """The regions of a model that has to have some.
+
+    Raises:
+        KitError: it has none; the message shows how to make one.
+    """
+    found = dict(regions(model))
+    if not found:
+        raise KitError(
+            f"{type(model).__name__} has no region, so nothing in it can run at the same time: wrap the siblings, as "
+            "in kit.Branches({'a': self.a, 'b': self.b}, merge=kit.Concat(1))."
+        )
+    return found
+
+
+def outermost(model: nn.Module) -> dict[str, Branches]:
+    """The regions of a model that lie in no branch of another.
+
+    Raises:
+        KitError: the model has no region.
+    """
+    found = some_regions(model)
+    return {
+        name: region
+        for name, region in found.items()
+        if not any(other != name and name.startswith(f"{other}." if other else "") for other in found)
+    }

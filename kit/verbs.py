@@ -5,52 +5,63 @@ Not ``compare.py``: importing a submodule of that name would put it in the place
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
-from kit.approaches import Runner, parse, split_names
-from kit.comparison import Comparison, Row
-from kit.equality import as_args, compare_outputs, deaf_inputs, shapes
+from kit import spans
+from kit.approaches import CATALOGUE, Approach, Runner, parse, split_names
+from kit.comparison import Comparison, Ratio, Row, Timing
+from kit.equality import Equality, as_args, compare_outputs, deaf_inputs, shapes
 from kit.errors import KitError, MeasureError, ShapeError
 from kit.hardware import detect
-from kit.measure import MIN_ROUNDS, UNSTEADY, measure, speed_up
+from kit.measure import MIN_ROUNDS, TURN_NS, UNSTEADY, measure, speed_up
 from kit.progress import progress_bar
 from kit.recording import on_gpu, record_call, record_fresh
 from kit.trace import Trace, stack
 
 BASELINE = "sequential"
+ALL = "all"  # stands for every approach of the catalogue
+BUDGET_S = 60.0  # of a comparison of all
 
 
 def compare(
     model: nn.Module,
     inputs: Any,
-    approaches: str | Sequence[str] = (BASELINE, "threads"),
+    approaches: str | Sequence[str] = ALL,
     *,
     rounds: int = 10,
+    budget: float | None = None,
     seed: int = 0,
     progress: bool = True,
 ) -> Comparison:
     """Measure approaches side by side on the same inputs, and check that each gives the baseline's output.
 
-    >>> kit.compare(model, (frame, flow), ["sequential", "threads", "threads(workers=4)"])
+    >>> kit.compare(model, (frame, flow))
+    >>> kit.compare(model, (frame, flow), ["sequential", "threads", "folded + channels_last + threads(workers=4)"])
+
+    An approach that raises keeps its row, with the error as its reason, and the others go on.
 
     Args:
         model: in eval mode; it is not changed.
         inputs: a tensor, or a tuple of the model's arguments.
-        approaches: names from the catalogue, or one string of them with commas between. ``sequential`` leads, as the
-            baseline of all others; it is added if it is not among them.
+        approaches: names from the catalogue, or one string of them with commas between; ``all`` stands for every one.
+            ``sequential`` leads, as the baseline of all others; it is added if it is not among them.
         rounds: interleaved rounds, at least 6. An approach that starts from nothing on every call has 6, by itself.
+        budget: seconds for everything. When they run short there are fewer rounds, and what has not been prepared is
+            left out with that as its reason; what has begun is not cut off, and six rounds are always made. By default
+            60 for ``all``, and no limit for approaches chosen by name.
         progress: show a bar where tqdm is installed.
 
     Raises:
         UnknownNameError: an approach that is not in the catalogue.
         ShapeError: inputs that do not fit the model.
-        KitError: a model in training mode, whose batch norm a measurement would change.
+        KitError: a model in training mode, whose batch norm a measurement would change; steps that do not go together.
         TaskError: a branch raised on these inputs.
         MeasureError: fewer than 6 rounds, or an output with NaN, with something that is no tensor, or another on
             every call.
@@ -58,62 +69,130 @@ def compare(
     names = split_names(approaches) if isinstance(approaches, str) else approaches
     if not names:
         raise KitError("there is no approach to compare: name some, as in 'sequential,threads'.")
-    chosen = list({each.name: each for each in map(parse, names)}.values())  # 'threads()' is 'threads' again
+    if budget is None and ALL in names:
+        budget = BUDGET_S
+    named = [each for name in names for each in (CATALOGUE if name == ALL else [name])]
+    chosen = list({each.name: each for each in map(parse, named)}.values())  # 'threads()' is 'threads' again
     if not any(each.kind == BASELINE for each in chosen):
         chosen.insert(0, parse(BASELINE))
     chosen.sort(key=lambda each: each.kind != BASELINE)  # stable: the first sequential leads
     _check_eval(model)
-    machine = detect()
-    reasons = {each.name: each.unavailable_because(machine) for each in chosen}
+    deadline = None if budget is None else spans.clock() + int(budget * 1e9)
+    lead, *others = entrants = [_Entrant(each) for each in chosen]
     with ExitStack() as stack:
-        runners = {each.name: stack.enter_context(each.prepare(model)) for each in chosen if reasons[each.name] is None}
-        baseline = runners[chosen[0].name]
+        baseline = lead.runner = stack.enter_context(lead.approach.prepare(model, inputs))
         with torch.inference_mode():
             expected = _first_call(baseline, model, inputs)
-            if not compare_outputs(expected, baseline(*as_args(inputs))).equal:
+            lead.check(expected, inputs)
+            if not (lead.equality and lead.equality.equal):
                 raise MeasureError(
                     f"{type(model).__name__} gives another output on every call, so nothing can be said of equality: "
                     "take the random numbers out of its forward, or seed them there."
                 )
-            equalities = {
-                name: compare_outputs(expected, expected if runner is baseline else runner(*as_args(inputs)))
-                for name, runner in runners.items()
-            }
             deaf = deaf_inputs(baseline, inputs)
+        with progress_bar(len(others), progress, "approaches") as advance:
+            for done, each in enumerate(others, start=1):
+                if deadline and spans.clock() + _least_ns(entrants) > deadline:
+                    each.reason = f"left out: the {budget:g} s of this comparison were spent. Name it, or raise budget."
+                else:
+                    each.enter(stack, model, inputs, expected)
+                advance(done)
         # A cold approach takes seconds a call: it has the fewest rounds that mean anything, against the baseline only.
-        leader = chosen[0].name
-        cold = [name for name, runner in runners.items() if runner.cold]
-        warm = {name: runner for name, runner in runners.items() if name not in cold}
+        cold = [each for each in others if each.runner and each.runner.cold]
+        warm = [each for each in entrants if each.runner and each not in cold]
+        if deadline:
+            spare = deadline - spans.clock() - _least_ns(entrants)
+            rounds = min(rounds, MIN_ROUNDS + max(0, spare // sum(each.turn_ns for each in warm)))
         with progress_bar(rounds + MIN_ROUNDS * len(cold), progress) as advance:
-            timings = measure(warm, inputs, rounds=rounds, seed=seed, progress=advance)
-            ratios = {name: speed_up(timings[leader], timing) for name, timing in timings.items()}
-            for name in cold:
-                pair = {leader: baseline, name: runners[name]}
-                few = measure(pair, inputs, rounds=MIN_ROUNDS, seed=seed, progress=advance)
-                timings[name], ratios[name] = few[name], speed_up(few[leader], few[name])
-    rows = [
-        Row(
-            each.name,
-            reasons[each.name],
-            timings.get(each.name),
-            ratios.get(each.name),
-            equalities.get(each.name),
-            baseline=each.name == leader,
-        )
-        for each in chosen
-    ]
+            _measure(warm, inputs, rounds, seed, advance)
+            for each in cold:
+                _measure([lead, each], inputs, MIN_ROUNDS, seed, advance)
     caveats = [
         f"the output hardly changes when input {i + 1} of {len(as_args(inputs))} does: that outputs are the same says "
         "nothing about the branch that it goes through."
         for i in deaf
     ]
     caveats += [
-        f"the rounds of {name} scatter by {timing.scatter:.1f} times: something else was using the cores. Close it and "
-        "measure again before believing a ratio."
-        for name, timing in timings.items()
-        if timing.scatter > UNSTEADY
+        f"{each.approach.name}: {said}" for each in entrants if each.timing for said in each.approach.remarks(inputs)
     ]
-    return Comparison(tuple(rows), rounds, shapes(inputs), tuple(caveats))
+    caveats += [
+        f"the rounds of {each.approach.name} scatter by {each.timing.scatter:.1f} times: something else was using the "
+        "cores. Close it and measure again before believing a ratio."
+        for each in entrants
+        if each.timing and each.timing.scatter > UNSTEADY
+    ]
+    return Comparison(tuple(each.row(each is lead) for each in entrants), rounds, shapes(inputs), tuple(caveats))
+
+
+@dataclass(eq=False)
+class _Entrant:
+    """An approach on its way to a row of the table."""
+
+    approach: Approach
+    runner: Runner | None = None
+    reason: str | None = None  # why it has no runner, or no more
+    equality: Equality | None = None
+    timing: Timing | None = None
+    ratio: Ratio | None = None
+    turn_ns: int = 0  # about how long its turn in a round takes
+
+    def enter(self, stack: ExitStack, model: nn.Module, inputs: Any, expected: Any) -> None:
+        """Prepare and check it; whatever it raises is its reason for not taking part."""
+        try:
+            self.reason = self.approach.unavailable_because(detect())
+            if self.reason is None:
+                self.runner = stack.enter_context(self.approach.prepare(model, inputs))
+                with torch.inference_mode():
+                    self.check(expected, inputs)
+        except Exception as error:
+            self.fail(error)
+
+    def check(self, expected: Any, inputs: Any) -> None:
+        """Compare its output; the last call, warm where it can be, tells how long a turn takes."""
+        assert self.runner
+        for _ in range(1 if self.runner.cold else 2):
+            start = spans.clock()
+            found = self.runner(*as_args(inputs))
+            call_ns = spans.clock() - start
+        self.turn_ns = call_ns if self.runner.cold else call_ns + max(call_ns, TURN_NS)
+        self.equality = compare_outputs(expected, found)
+
+    def fail(self, error: Exception) -> None:
+        """Take it out of the comparison; its row says why."""
+        self.reason = str(error) if isinstance(error, KitError) else f"{type(error).__name__}: {error}"
+        self.runner = None
+
+    def row(self, baseline: bool) -> Row:
+        """What there is to say of it."""
+        prepare_s = self.runner.prepare_s if self.runner else 0.0
+        return Row(self.approach.name, self.reason, self.timing, self.ratio, self.equality, baseline, prepare_s)
+
+
+def _least_ns(entrants: Sequence[_Entrant]) -> int:
+    """What measuring those that are prepared takes at least; a cold one's rounds have the baseline beside it."""
+    ready = [each for each in entrants if each.runner]
+    cold = sum(each.runner.cold for each in ready if each.runner)
+    return MIN_ROUNDS * (sum(each.turn_ns for each in ready) + cold * entrants[0].turn_ns)
+
+
+def _measure(entrants: list[_Entrant], inputs: Any, rounds: int, seed: int, advance: Callable[[int], None]) -> None:
+    """Measure these against the first of them. Where one of the others raises, once more without it."""
+    lead = entrants[0]
+    while True:
+        runners = {each.approach.name: each.runner for each in entrants if each.runner}
+        try:
+            timings = measure(runners, inputs, rounds=rounds, seed=seed, progress=advance)
+            break
+        except Exception as error:
+            culprits = [each for each in entrants[1:] if each.runner and each.runner.failure]
+            if not culprits:
+                raise
+            culprits[0].fail(error)
+    for each in entrants:
+        if each.runner:
+            timing = timings[each.approach.name]
+            each.ratio = speed_up(timings[lead.approach.name], timing)
+            each.timing = each.timing or timing  # the baseline keeps those of the rounds with all
 
 
 def record(
@@ -141,7 +220,7 @@ def record(
 
 
 def _record_here(model: nn.Module, inputs: Any, approach: str, first: bool, operators: bool) -> Trace:
-    with parse(approach).prepare(model) as runner:
+    with parse(approach).prepare(model, inputs) as runner:
         warm = not (first or runner.cold)
         if warm:
             with torch.inference_mode():

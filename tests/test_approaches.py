@@ -1,12 +1,14 @@
 """Names into approaches, and what they refuse."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
 from kit import approaches, hardware
 from kit.approaches import CATALOGUE, parse, split_names
-from kit.errors import KitError, UnavailableError, UnknownNameError
+from kit.errors import KitError, MeasureError, UnavailableError, UnknownNameError
 from kit.executors import Sequential
 from kit.executors.processes import Processes
 from kit.executors.threads import Threads
@@ -24,6 +26,9 @@ MODEL = Branches({"a": nn.Linear(1, 1), "b": nn.Linear(1, 1), "c": nn.Linear(1, 
         (" threads ( ) ", "threads"),
         ("threads(workers=4)", "threads(workers=4)"),
         (" threads( workers = 4,threads=1, )", "threads(workers=4, threads=1)"),
+        ("folded+channels_last +  threads(workers=2)", "folded + channels_last + threads(workers=2)"),
+        ("compiled(mode=max-autotune, freezing=True)", "compiled(mode=max-autotune, freezing=True)"),
+        ("merged + onnxruntime(execution=parallel,threads=2)", "merged + onnxruntime(execution=parallel, threads=2)"),
     ],
 )
 def test_names_are_read_generously_and_written_one_way(text: str, name: str) -> None:
@@ -34,7 +39,11 @@ def test_names_are_read_generously_and_written_one_way(text: str, name: str) -> 
 @pytest.mark.parametrize(
     ("text", "error", "says"),
     [
-        ("thread", UnknownNameError, r"no approach 'thread': did you mean 'threads'\? Known: sequential, threads"),
+        (
+            "thread",
+            UnknownNameError,
+            r"no approach 'thread': did you mean 'threads' or 'replicated'\? Known: sequential, threads",
+        ),
         ("sequental", UnknownNameError, "did you mean 'sequential'"),
         ("quantum", UnknownNameError, "Known: sequential, threads"),
         ("threads(worker=2)", UnknownNameError, "no option of threads 'worker': did you mean 'workers'"),
@@ -47,6 +56,36 @@ def test_names_are_read_generously_and_written_one_way(text: str, name: str) -> 
         ("threads(workers=²)", KitError, "whole number"),
         ("threads(workers)", KitError, "whole number"),
         ("threads(workers=2", KitError, "cannot read the approach"),
+        (
+            "compiled(mode=fast)",
+            KitError,
+            r"compiled\(mode=fast\): mode is one of default, reduce-overhead, max-autotune",
+        ),
+        ("compiled(freezing=1)", KitError, r"compiled\(freezing=1\): freezing is one of True, False"),
+        ("onnxruntime(threads=0)", KitError, "threads must be a whole number of at least 1"),
+        ("folded + thread", UnknownNameError, "did you mean 'threads'"),
+        ("folded +", KitError, "cannot read the approach 'folded \\+'"),
+        ("threads + folded", KitError, "threads runs the regions, so nothing comes after it: write it last"),
+        ("sequential + threads", KitError, "sequential runs the regions, so nothing comes after it"),
+        ("folded + folded", KitError, "a step is there twice"),
+        (
+            "compiled + folded",
+            KitError,
+            "gives one compiled function, which folded cannot rewrite: write compiled after",
+        ),
+        (
+            "onnxruntime + threads",
+            KitError,
+            "an exported graph without regions, so threads finds nothing that it could run",
+        ),
+        ("scripted_fork + threads", KitError, "branches Python does not see, so threads finds nothing"),
+        ("replicated + threads", KitError, "so threads finds nothing"),
+        (
+            "compiled + processes",
+            KitError,
+            "compiled code cannot be sent to another process: run it on threads instead",
+        ),
+        ("folded + compiled + processes_cold", KitError, "cannot be sent"),
         ("", KitError, "cannot read the approach"),
         ("two words", KitError, "cannot read the approach"),
     ],
@@ -101,8 +140,8 @@ def test_processes_share_the_cores(cores: int, options: dict[str, int], workers:
 
 
 def test_only_what_starts_anew_on_every_call_is_cold() -> None:
-    cold = {name for name in CATALOGUE if parse(name).prepare(MODEL).cold}
-    assert cold == {"processes_cold"}
+    executors = [name for name, entry in CATALOGUE.items() if not entry.rewrites]
+    assert {name for name in executors if parse(name).prepare(MODEL).cold} == {"processes_cold"}
 
 
 @pytest.mark.parametrize("kind", ["threads", "processes", "processes_cold"])
@@ -141,3 +180,83 @@ def test_a_runner_runs_the_model_itself_and_says_how() -> None:
     with parse("threads(workers=2, threads=1)").prepare(MODEL) as runner:
         assert runner.model is MODEL
         assert repr(runner) == f"Runner(Branches on Threads(workers=2, intra_op_threads=1), {CORES} intra-op threads)"
+
+
+def test_a_compiled_model_is_prepared_apart_and_refuses_what_would_compile_it_anew() -> None:
+    if reason := parse("compiled").unavailable_because(hardware.detect()):
+        pytest.skip(reason)
+    x = torch.randn(4, 1)
+    with parse("compiled + threads(workers=2, threads=1)").prepare(MODEL, x) as runner, torch.inference_mode():
+        assert isinstance(runner.executor, Threads)
+        assert runner.prepare_s > 0
+        assert torch.equal(runner(x), MODEL(x))
+        with pytest.raises(MeasureError, match="prepare it again with these inputs"):
+            runner(torch.randn(5, 1))
+        assert torch.equal(runner(x), MODEL(x)), "and works on after it"
+
+
+def test_many_compiled_chains_each_keep_their_own_code() -> None:
+    """More than the eight entries that one piece of Python code may have: all chains share that of nn.Sequential."""
+    if reason := parse("compiled").unavailable_because(hardware.detect()):
+        pytest.skip(reason)
+    torch.manual_seed(0)
+    model = Branches({str(i): nn.Sequential(nn.Linear(2, i + 1), nn.ReLU()) for i in range(12)}, Concat(1)).eval()
+    x = torch.randn(3, 2)
+    with parse("compiled + sequential").prepare(model, x) as runner, torch.inference_mode():
+        torch.set_num_threads(runner.intra_op_threads)
+        torch.testing.assert_close(runner(x), model(x))  # code that had no room would run as it is, or be refused here
+
+
+def test_regions_between_which_the_graph_breaks_are_all_compiled(caplog: pytest.LogCaptureFixture) -> None:
+    if reason := parse("compiled").unavailable_because(hardware.detect()):
+        pytest.skip(reason)
+
+    class Broken(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            widths = range(1, 11)
+            self.parts = nn.ModuleList(
+                Branches({"a": nn.Linear(w, 1), "b": nn.Linear(w, w)}, Concat(1)) for w in widths
+            )
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for part in self.parts:
+                torch._dynamo.graph_break()
+                x = part(x)
+            return x
+
+    model, x = Broken().eval(), torch.randn(2, 1)
+    with parse("compiled").prepare(model, x) as runner, torch.inference_mode():
+        torch.set_num_threads(runner.intra_op_threads)
+        torch.testing.assert_close(runner(x), model(x))
+    assert "recompile_limit" not in caplog.text
+
+
+def test_without_a_compiler_compiled_says_what_to_install() -> None:
+    machine = hardware.detect()
+    assert "apt-get install g++" in (parse("compiled").unavailable_because(replace(machine, cxx=None)) or "")
+    without_headers = replace(machine, cxx="g++", python_headers=False)
+    assert "python3-dev" in (parse("folded + compiled").unavailable_because(without_headers) or "")
+
+
+def test_without_onnxruntime_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert "pip install -c constraints.txt -e .[onnx]" in (approaches.available()["onnxruntime"] or "")
+
+
+def test_available_lists_every_approach_with_its_reason() -> None:
+    found = approaches.available(replace(hardware.detect(), cxx=None))
+    assert list(found) == list(CATALOGUE)
+    assert found["threads"] is None
+    assert found["compiled"] is not None
+
+
+def test_a_transform_wants_inputs() -> None:
+    with pytest.raises(KitError, match=r"folded rewrites the model for its inputs: give prepare some"):
+        parse("folded").prepare(MODEL)
+
+
+@pytest.mark.parametrize(("approach", "says"), [("folded", "nothing to fold"), ("channels_last", "no convolution")])
+def test_a_transform_that_finds_nothing_to_do_is_refused(approach: str, says: str) -> None:
+    with pytest.raises(KitError, match=says):
+        parse(approach).prepare(MODEL, torch.ones(1, 1))

@@ -3,6 +3,7 @@
 import multiprocessing
 import signal
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -237,6 +238,58 @@ def test_what_cannot_run_here_has_a_row_with_the_reason(monkeypatch: pytest.Monk
     assert comparison["streams"].reason == "it needs a GPU."
 
 
+def test_what_does_not_fit_the_model_keeps_its_row_and_the_others_go_on() -> None:
+    comparison = compare(nn.Linear(2, 1).eval(), X, ["threads", "merged", "replicated"])
+    for name in ("threads", "merged"):
+        assert comparison[name].verdict == "not available"
+        assert "Linear has no region" in str(comparison[name].reason)
+    replicated = comparison["replicated"]
+    assert replicated.equality == (True, 0.0)
+    assert any(caveat.startswith("replicated: on a CPU or a single GPU") for caveat in comparison.caveats)
+
+
+@pytest.mark.parametrize("after", [0, 1, 5])
+def test_an_approach_that_raises_keeps_its_row_and_the_others_go_on(after: int) -> None:
+    """In its first call, when it is checked, in the middle of the rounds."""
+    main, calls = threading.get_ident(), []
+
+    def fails_elsewhere(x: Tensor) -> Tensor:
+        if threading.get_ident() != main:
+            calls.append(1)
+            if len(calls) > after:
+                raise ZeroDivisionError("on purpose")
+        return x
+
+    model = Region(a=fails_elsewhere, b=lambda x: x)
+    comparison = compare(model, X, ["sequential", "threads", "sequential(threads=1)"])
+    assert comparison["threads"].timing is None
+    assert comparison["threads"].reason == "branch 'a' raised ZeroDivisionError: on purpose"
+    assert comparison["sequential(threads=1)"].timing is not None
+    assert "on purpose" in str(comparison)
+
+
+def test_a_budget_takes_rounds_away_and_leaves_out_what_was_not_prepared() -> None:
+    model = Region(a=lambda x: (time.sleep(0.02), x)[1], b=lambda x: x)
+    comparison = kit.compare(model, X, ["sequential", "threads"], rounds=1000, budget=2, progress=False)
+    assert MIN_ROUNDS <= comparison.rounds < 1000
+    assert comparison["threads"].timing is not None
+    comparison = kit.compare(model, X, ["sequential", "threads"], budget=0.1, progress=False)
+    assert comparison.rounds == MIN_ROUNDS
+    assert comparison["sequential"].timing is not None
+    assert (
+        comparison["threads"].reason == "left out: the 0.1 s of this comparison were spent. Name it, or raise budget."
+    )
+
+
+def test_all_is_every_approach_of_the_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
+    light = {name: approaches.CATALOGUE[name] for name in ("sequential", "threads", "folded", "merged")}
+    monkeypatch.setattr("kit.verbs.CATALOGUE", light)
+    for given in ("all", "threads(workers=1), all"):
+        comparison = kit.compare(inception_block(8), torch.randn(1, 8, 9, 9), given, rounds=6, progress=False)
+        assert {row.name for row in comparison.rows} - {"threads(workers=1)"} == set(light)
+        assert all(row.timing is not None for row in comparison.rows)
+
+
 def test_traces_of_a_comparison_show_the_branches_where_they_ran() -> None:
     comparison = compare(Region(a=lambda x: x + 1, b=lambda x: x + 2), X)
     for name, trace in comparison.traces.items():
@@ -337,8 +390,10 @@ def test_outputs_of_another_structure_are_refused() -> None:
     model = kit.Branches(
         {"a": Call(lambda x: x if threading.get_ident() == main else x[0])}, merge=lambda parts: parts[0]
     )
-    with pytest.raises(ShapeError, match=r"output is \(2,\).*the baseline's is \(1, 2\)"):
-        compare(model, X)
+    row = compare(model, X)["threads"]
+    assert row.timing is None
+    assert "output is (2,)" in str(row.reason)
+    assert "the baseline's is (1, 2)" in str(row.reason)
 
 
 @pytest.mark.parametrize(
@@ -346,7 +401,7 @@ def test_outputs_of_another_structure_are_refused() -> None:
     [
         ({"approaches": ["sequental"]}, UnknownNameError, "did you mean 'sequential'"),
         ({"approaches": ["threads(workers=none)"]}, KitError, "whole number"),
-        ({"approaches": ["threads"]}, KitError, "Linear has no region"),
+        ({"approaches": ["threads + folded"]}, KitError, "nothing comes after it"),
         ({"rounds": 5, "approaches": ["sequential"]}, MeasureError, "at least 6"),
     ],
 )

@@ -1,1 +1,5 @@
-"""Transforms: each rewrites a model, and leaves the original as it was."""
+"""Transforms: each rewrites a model into another that computes the same, and leaves the original untouched."""
+
+from kit.transforms.base import Transform
+
+__all__ = ["Transform"]

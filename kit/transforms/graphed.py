@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from kit.equality import as_args, shapes
+from kit.equality import shapes
 from kit.errors import KitError, ShapeError, TaskError, UnavailableError
 from kit.executors import Executor, Sequential, use
 from kit.executors.assignment import PolicyName
 from kit.executors.cuda_streams import CudaStreams, unavailable_because
 from kit.hardware import Hardware
+from kit.transforms.base import Transform
 
 _WARM_UPS = 3  # libraries choose kernels and take workspaces in the first calls, which a capture may not do
 
 
 @dataclass(frozen=True)
-class Graphed:
+class Graphed(Transform):
     """The whole model as one CUDA graph, captured on one stream.
 
     Helps when launching is the slow part, as for many small kernels at batch 1: a replay launches all of them at once.
@@ -30,18 +31,21 @@ class Graphed:
     Source: PyTorch's CUDA semantics, "CUDA Graphs".
     """
 
+    closed: ClassVar[str] = "one captured CUDA graph"
+    stays: ClassVar[str] = "a captured CUDA graph"
+
     def executor(self) -> Executor:
         """What the regions run on while they are captured."""
         return Sequential()
 
-    def apply(self, model: nn.Module, inputs: Any) -> Graph:
+    def apply(self, model: nn.Module, args: tuple[Any, ...]) -> Graph:
         """Capture the model on inputs of these shapes; the model is not changed, and its weights are used in place.
 
         Raises:
             UnavailableError: inputs that are not on one GPU.
             KitError: the model does something that no graph can hold; the message has CUDA's own words.
         """
-        return Graph(model, as_args(inputs), self.executor())
+        return Graph(model, args, self.executor())
 
     @classmethod
     def unavailable_because(cls, machine: Hardware) -> str | None:

@@ -4,6 +4,7 @@ import signal
 import threading
 import time
 from concurrent.futures import Future, wait
+from functools import partial
 
 import pytest
 import torch
@@ -102,3 +103,19 @@ def test_an_interrupt_waits_for_what_runs_drops_what_waits_and_leaves_no_thread(
         assert executor.run([Task("c", lambda: "still works")]) == ["still works"]
     assert not workers()
     assert ran == ["running"]
+
+
+def test_the_task_that_took_longest_begins_first_and_a_first_call_goes_in_order() -> None:
+    begun: list[str] = []
+
+    def work(name: str, seconds: float) -> str:
+        begun.append(name)
+        time.sleep(seconds)
+        return name
+
+    calls = [(name, partial(work, name)) for name in ("short", "longer", "longest")]
+    tasks = [Task("same name", call, (0.02 * i,)) for i, (_, call) in enumerate(calls)]
+    with Threads(1) as executor:
+        assert executor.run(tasks) == ["short", "longer", "longest"]
+        assert executor.run(tasks) == ["short", "longer", "longest"], "results stay in order"
+    assert begun == ["short", "longer", "longest", "longest", "longer", "short"]

@@ -1,0 +1,131 @@
+"""What an executor costs over code by hand, and how fast a whole network gets: ``python -m bench.approaches``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from kit.approaches import parse
+from kit.equality import compare_outputs
+from kit.executors import use
+from kit.executors.threads import Threads
+from kit.hardware import detect
+from kit.measure import Runs, measure, speed_up
+from kit.regions import Branches
+from kit.workloads import workload
+
+ROUNDS = 100
+NETWORK_ROUNDS = 12
+OURS = (
+    "threads",
+    "channels_last",
+    "folded",
+    "merged",
+    "folded + merged + channels_last",
+    "folded + merged + channels_last + threads",
+    "compiled",
+    "compiled(freezing=True)",
+    "merged + channels_last + compiled(freezing=True)",
+    "folded + merged + channels_last + compiled + threads",
+)
+
+
+@dataclass(frozen=True)
+class Bare:
+    """Plain code, called as a runner is."""
+
+    call: Callable[..., Any]
+    intra_op_threads: int
+    cold: bool = False
+
+    def __call__(self, *args: Any) -> Any:
+        return self.call(*args)
+
+
+def row(name: str, ours: Runs, by_hand: Runs, inputs: tuple[Any, ...]) -> str:
+    """Median time of both, what ours adds, and the median of the rounds' ratios."""
+    timings = measure({"ours": ours, "by hand": by_hand}, inputs, rounds=ROUNDS)
+    mine, theirs = (timings[side].median_ms * 1000 for side in ("ours", "by hand"))
+    ratio = speed_up(timings["ours"], timings["by hand"])
+    return f"{name:44} {mine:11.1f} {theirs:11.1f} {mine - theirs:9.1f} us   {ratio}"
+
+
+def overheads() -> list[str]:
+    """A region of two branches that do nothing, and the two-stream network."""
+    empty, x = Branches({"a": nn.Identity(), "b": nn.Identity()}, list), torch.ones(1)
+    streams = workload("two-stream")
+    cores = detect().cores
+    cases = [("two empty branches", empty, (x,), (x, x)), ("two-stream", streams.model, *[streams.inputs] * 2)]
+    rows = []
+    with ThreadPoolExecutor(2, initializer=torch.set_num_threads, initargs=(max(1, cores // 2),)) as pool:
+        for name, model, inputs, each in cases:
+            region = model if isinstance(model, Branches) else model.streams
+            branches, merge = list(region.branches.values()), region.merge
+
+            def loop(*_: Any, branches: Any = branches, merge: Any = merge, each: Any = each) -> Any:
+                return merge([branch(x) for branch, x in zip(branches, each, strict=True)])
+
+            def in_inference(branch: Any, x: Any) -> Any:
+                with torch.inference_mode():
+                    return branch(x)
+
+            def pooled(*_: Any, branches: Any = branches, merge: Any = merge, each: Any = each) -> Any:
+                futures = [pool.submit(in_inference, branch, x) for branch, x in zip(branches, each, strict=True)]
+                return merge([future.result() for future in futures])
+
+            with Threads(2, max(1, cores // 2)) as threads:
+
+                def on_threads(*args: Any, model: Any = model, threads: Any = threads) -> Any:
+                    with use(threads):
+                        return model(*args)
+
+                rows += [
+                    row(f"sequential, {name}", Bare(model, cores), Bare(loop, cores), inputs),
+                    row(f"threads, {name}", Bare(on_threads, cores), Bare(pooled, cores), inputs),
+                ]
+    return rows
+
+
+def network(name: str, peer: str = "onnxruntime") -> list[str]:
+    """Our approaches and the peer on one network, all in the same rounds."""
+    work = workload(name)
+    with ExitStack() as stack:
+        runners = {
+            each: stack.enter_context(parse(each).prepare(work.model, work.inputs))
+            for each in ("sequential", *OURS, peer)
+        }
+        timings = measure(runners, work.inputs, rounds=NETWORK_ROUNDS)
+        with torch.inference_mode():
+            torch.set_num_threads(detect().cores)
+            expected = work.model(*work.inputs)
+            same = {
+                each: compare_outputs(expected, runner(*work.inputs))
+                for each, runner in runners.items()
+                if "compiled" not in each  # which takes no other thread count than the one of its turn
+            }
+    base = timings["sequential"]
+    rows = []
+    for each, timing in timings.items():
+        against = f"{speed_up(base, timing)!s:22} over {peer}: {speed_up(timings[peer], timing)!s:22}"
+        notes = f"same output: {same.get(each, '-')}, prepared in {runners[each].prepare_s:.1f} s"
+        rows.append(f"{each:55} {timing.median_ms:9.1f} ms  {against} {notes}")
+    best = max(OURS, key=lambda each: speed_up(base, timings[each]).estimate)
+    return [*rows, f"best of ours: {best}, {speed_up(base, timings[best])} over sequential on {detect().cores} cores"]
+
+
+def main() -> None:
+    print(f"{'':44} {'ours':>11} {'by hand':>11} {'added':>9}      ours / by hand [95%]")
+    for line in overheads():
+        print(line)
+    for line in network("inception-v3"):
+        print(line)
+
+
+if __name__ == "__main__":
+    main()

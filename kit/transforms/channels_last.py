@@ -1,0 +1,52 @@
+"""Memory format: channels beside each other instead of pixels."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kit.errors import KitError
+from kit.transforms.base import Transform
+
+FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}  # dimensions -> format
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChannelsLast(Transform):
+    """Weights and inputs with the channels innermost, as most convolution kernels want them.
+
+    Helps where kernels would otherwise reorder each input and output. Does not help where a model is mostly something
+    else than convolutions, or where its inputs have few channels.
+
+    Source: `Channels Last Memory Format
+    <https://docs.pytorch.org/tutorials/intermediate/memory_format_tutorial.html>`_.
+    """
+
+    def apply(self, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:
+        model = copy.deepcopy(model)
+        weights = [tensor for tensor in model.parameters() if tensor.ndim in FORMATS]
+        if not weights:
+            raise KitError(f"{type(model).__name__} has no convolution, so no memory format to choose: leave it out.")
+        for tensor in weights:
+            tensor.data = channels_last(tensor.data)
+        return _ChannelsLastIn(model)
+
+
+class _ChannelsLastIn(nn.Module):
+    """Reorders the inputs once, at the door."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, *args: Any) -> Any:
+        return self.model(*(channels_last(x) if isinstance(x, Tensor) else x for x in args))
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """The same values ``(N, C, ...)`` with C innermost in memory; other than 4 or 5 dimensions stay as they are."""
+    return x.contiguous(memory_format=FORMATS[x.ndim]) if x.ndim in FORMATS else x

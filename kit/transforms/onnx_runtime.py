@@ -1,0 +1,79 @@
+"""ONNX Runtime: the peer that a practitioner would try instead."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from kit.equality import shapes
+from kit.errors import KitError
+from kit.hardware import Hardware, detect
+from kit.transforms.base import Transform
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnnxRuntime(Transform):
+    """The model exported to ONNX for these inputs' shapes, run by ONNX Runtime on the CPU with its own threads.
+
+    Helps as a compiled graph does: fused operators, layouts chosen once, no Python in between. Its parallel execution
+    runs independent operators at the same time; that mode gets no new work since version 1.14. Without an ONNX
+    operator for something in the model, the export fails.
+
+    Source: `Thread management <https://onnxruntime.ai/docs/performance/tune-performance/threading.html>`_.
+    """
+
+    execution: Literal["sequential", "parallel"] = "sequential"  # one operator at a time, or independent ones together
+    threads: int | None = None  # intra-op, >= 1; by default as many as there are cores
+    inter_op: int | None = None  # operators at the same time in parallel execution, >= 1; by default as many
+
+    closed: ClassVar[str] = "an exported graph without regions"
+
+    def apply(self, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:
+        import onnxruntime
+
+        if not all(isinstance(x, Tensor) and x.device.type == "cpu" and x.dtype != torch.bfloat16 for x in args):
+            raise KitError(f"onnxruntime takes tensors on the CPU of a type that numpy has, got {shapes(args)}.")
+        program = _exported(model, args)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self.threads or detect().cores
+        options.inter_op_num_threads = self.inter_op or detect().cores
+        options.execution_mode = getattr(onnxruntime.ExecutionMode, f"ORT_{self.execution.upper()}")
+        options.log_severity_level = 3
+        # Its threads wait in a busy loop, which after a call would take the cores of whoever runs next.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        graph = program.model_proto.SerializeToString()
+        return _Session(onnxruntime.InferenceSession(graph, options, ["CPUExecutionProvider"]), model(*args))
+
+    @classmethod
+    def unavailable_because(cls, machine: Hardware) -> str | None:
+        missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
+        if missing:
+            return f"{', '.join(missing)} not installed: run `pip install -c constraints.txt -e .[onnx]`."
+        return None
+
+
+def _exported(model: nn.Module, args: tuple[Any, ...]) -> Any:
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # it logs that torchvision is not there
+    try:
+        return torch.onnx.export(model, args, dynamo=True, verbose=False)
+    finally:
+        logging.disable(before)
+
+
+class _Session(nn.Module):
+    def __init__(self, session: Any, example: Any) -> None:
+        super().__init__()
+        self.session = session
+        self.names = [argument.name for argument in session.get_inputs()]
+        self.structure = pytree.tree_structure(example)
+
+    def forward(self, *args: Tensor) -> Any:
+        given = {name: x.contiguous().numpy() for name, x in zip(self.names, args, strict=True)}
+        return pytree.tree_unflatten([torch.from_numpy(y) for y in self.session.run(None, given)], self.structure)

@@ -1,0 +1,67 @@
+"""TorchScript's fork and wait: historical."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, List  # noqa: UP035 - TorchScript reads List
+
+import torch
+from torch import Tensor, nn
+
+from kit.errors import KitError
+from kit.executors import Task
+from kit.regions import Merge, outermost
+from kit.transforms.base import Transform, arguments_of, exchange, rewritable
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScriptedFork(Transform):
+    """Historical: ``torch.jit.fork`` and ``wait``, on TorchScript's own pool of inter-op threads.
+
+    For years the documented way to run branches at the same time. TorchScript is deprecated; in eager mode ``fork``
+    runs its function at once, so the branches are traced. Each forked branch may use every intra-op thread, so that
+    threads compete where a pool with its own share would not. No spans: Python does not see the branches run.
+
+    Source: `Dynamic Parallelism in TorchScript
+    <https://docs.pytorch.org/tutorials/advanced/torch-script-parallelism.html>`_.
+    """
+
+    closed: ClassVar[str] = "regions in TorchScript, whose branches Python does not see"
+
+    def apply(self, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:
+        model = rewritable(model)
+        found = outermost(model)
+        given = arguments_of(model, found, args)
+        for name, region in found.items():
+            if name in given:
+                model = exchange(model, name, _ScriptedRegion(region.tasks(*given[name]), region.merge))
+        return model
+
+
+class _ScriptedRegion(nn.Module):
+    def __init__(self, tasks: list[Task], merge: Merge) -> None:
+        super().__init__()
+        trace: Any = torch.jit.trace
+        try:
+            self.fork = torch.jit.script(_Fork([trace(task.call, task.args, check_trace=False) for task in tasks]))
+        except (RuntimeError, TypeError) as error:
+            names = ", ".join(task.name for task in tasks)
+            raise KitError(f"TorchScript cannot take one of the branches {names}: {error}") from error
+        self.merge = merge
+
+    def forward(self, *inputs: Tensor) -> Any:
+        return self.merge(self.fork(list(inputs) if len(inputs) > 1 else list(inputs) * len(self.fork.branches)))
+
+
+class _Fork(nn.Module):
+    """TorchScript compiles this class: its loop is unrolled, so that each turn has its own branch."""
+
+    def __init__(self, branches: list[nn.Module]) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(branches)
+
+    def forward(self, inputs: List[Tensor]) -> List[Tensor]:  # noqa: UP006
+        futures: List[torch.jit.Future[Tensor]] = []  # noqa: UP006
+        for i, branch in enumerate(self.branches):
+            futures.append(torch.jit.fork(branch, inputs[i]))  # type: ignore[no-untyped-call]
+        return [torch.jit.wait(future) for future in futures]  # type: ignore[no-untyped-call]
