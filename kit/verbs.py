@@ -5,8 +5,8 @@ Not ``compare.py``: importing a submodule of that name would put it in the place
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -150,10 +150,11 @@ class _Entrant:
     def check(self, expected: Any, inputs: Any) -> None:
         """Compare its output; the last call, warm where it can be, tells how long a turn takes."""
         assert self.runner
-        for _ in range(1 if self.runner.cold else 2):
-            start = spans.clock()
-            found = self.runner(*as_args(inputs))
-            call_ns = spans.clock() - start
+        with _at_its_threads(self.runner):
+            for _ in range(1 if self.runner.cold else 2):
+                start = spans.clock()
+                found = self.runner(*as_args(inputs))
+                call_ns = spans.clock() - start
         self.turn_ns = call_ns if self.runner.cold else call_ns + max(call_ns, TURN_NS)
         self.equality = compare_outputs(expected, found)
 
@@ -223,10 +224,21 @@ def _record_here(model: nn.Module, inputs: Any, approach: str, first: bool, oper
     with parse(approach).prepare(model, inputs) as runner:
         warm = not (first or runner.cold)
         if warm:
-            with torch.inference_mode():
+            with torch.inference_mode(), _at_its_threads(runner):
                 _first_call(runner, model, inputs)
         trace = record_call(runner, inputs, intra_op_threads=runner.intra_op_threads, warm=warm, operators=operators)
     return stack({approach: trace})
+
+
+@contextmanager
+def _at_its_threads(runner: Runner) -> Iterator[None]:
+    """Call a runner with the intra-op threads that it was prepared for: compiled code takes no others."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(runner.intra_op_threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _first_call(runner: Runner, model: nn.Module, inputs: Any) -> Any:

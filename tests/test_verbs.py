@@ -281,6 +281,20 @@ def test_a_budget_takes_rounds_away_and_leaves_out_what_was_not_prepared() -> No
     )
 
 
+def test_a_compiled_model_is_compared_and_recorded_whatever_threads_the_caller_has() -> None:
+    if reason := approaches.parse("compiled").unavailable_because(detect()):
+        pytest.skip(reason)
+    before = torch.get_num_threads()
+    torch.set_num_threads(detect().cores + 1)
+    try:
+        comparison = compare(inception_block(8), torch.randn(1, 8, 9, 9), ["sequential", "compiled"])
+        assert comparison["compiled"].reason is None
+        assert comparison["compiled"].prepare_s > 0
+        assert torch.get_num_threads() == detect().cores + 1
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_all_is_every_approach_of_the_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
     light = {name: approaches.CATALOGUE[name] for name in ("sequential", "threads", "folded", "merged")}
     monkeypatch.setattr("kit.verbs.CATALOGUE", light)

@@ -20,7 +20,8 @@ class ScriptedFork(Transform):
 
     For years the documented way to run branches at the same time. TorchScript is deprecated; in eager mode ``fork``
     runs its function at once, so the branches are traced. Each forked branch may use every intra-op thread, so that
-    threads compete where a pool with its own share would not. No spans: Python does not see the branches run.
+    threads compete where a pool with its own share would not. No spans: Python does not see the branches run. What
+    TorchScript has compiled it keeps for as long as the process lives.
 
     Source: `Dynamic Parallelism in TorchScript
     <https://docs.pytorch.org/tutorials/advanced/torch-script-parallelism.html>`_.
