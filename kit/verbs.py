@@ -12,12 +12,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from kit import neighbours
 from kit.approaches import Runner, parse, split_names
-from kit.comparison import Comparison, Row
+from kit.comparison import Comparison, Ratio, Row
 from kit.equality import as_args, compare_outputs, deaf_inputs, shapes
 from kit.errors import KitError, MeasureError, ShapeError
+from kit.executors import Sequential
 from kit.hardware import detect
-from kit.measure import MIN_ROUNDS, UNSTEADY, measure, speed_up
+from kit.measure import UNSTEADY, judged, least_rounds, measure
 from kit.progress import progress_bar
 from kit.recording import record_call
 from kit.trace import Trace, stack
@@ -31,6 +33,8 @@ def compare(
     approaches: str | Sequence[str] = (BASELINE, "threads"),
     *,
     rounds: int = 10,
+    budget: float | None = None,
+    width: float | None = None,
     seed: int = 0,
     progress: bool = True,
 ) -> Comparison:
@@ -43,7 +47,10 @@ def compare(
         inputs: a tensor, or a tuple of the model's arguments.
         approaches: names from the catalogue, or one string of them with commas between. ``sequential`` leads, as the
             baseline of all others; it is added if it is not among them.
-        rounds: interleaved rounds, at least 6. An approach that starts from nothing on every call has 6, by itself.
+        rounds: interleaved rounds, at least 6. An approach that starts from nothing on every call has
+            the fewest that can tell it from the others, by itself.
+        budget: seconds to measure at most; ``rounds`` is then the most. See :func:`kit.measure.measure`.
+        width: stop as soon as every interval is this narrow; 0.05 is from 0.98 to 1.03.
         progress: show a bar where tqdm is installed.
 
     Raises:
@@ -79,28 +86,48 @@ def compare(
                 for name, runner in runners.items()
             }
             deaf = deaf_inputs(baseline, inputs)
+        # Beside them, in the same rounds, the branches one by one at the lanes' thread counts: what a speed-up is
+        # explained by.
+        lanes = {name: _lane_threads(runner) for name, runner in runners.items()}
+        alone = {
+            f"alone on {threads}": stack.enter_context(parse(f"{BASELINE}(threads={threads})").prepare(model))
+            for threads in sorted({1, *filter(None, lanes.values())})
+            if len(runners) > 1 and baseline.intra_op_threads != threads
+        }
         # A cold approach takes seconds a call: it has the fewest rounds that mean anything, against the baseline only.
         leader = chosen[0].name
         cold = [name for name, runner in runners.items() if runner.cold]
+        few = least_rounds(len(runners) - 1)
         warm = {name: runner for name, runner in runners.items() if name not in cold}
-        with progress_bar(rounds + MIN_ROUNDS * len(cold), progress) as advance:
-            timings = measure(warm, inputs, rounds=rounds, seed=seed, progress=advance)
-            ratios = {name: speed_up(timings[leader], timing) for name, timing in timings.items()}
+        usage = neighbours.Usage.now()
+        with progress_bar(rounds + few * len(cold), progress) as advance:
+            timings = measure(
+                warm | alone, inputs, rounds=rounds, budget=budget, width=width, seed=seed, progress=advance
+            )
+            solo = {runner.intra_op_threads: timings.pop(name) for name, runner in alone.items()}
+            solo[baseline.intra_op_threads] = timings[leader]
+            rounds = len(timings[leader].samples_ns)  # fewer where the budget or the width says so
+            against = dict.fromkeys(warm, timings[leader])
             for name in cold:
                 pair = {leader: baseline, name: runners[name]}
-                few = measure(pair, inputs, rounds=MIN_ROUNDS, seed=seed, progress=advance)
-                timings[name], ratios[name] = few[name], speed_up(few[leader], few[name])
-    rows = [
-        Row(
-            each.name,
-            reasons[each.name],
-            timings.get(each.name),
-            ratios.get(each.name),
-            equalities.get(each.name),
-            baseline=each.name == leader,
-        )
-        for each in chosen
-    ]
+                both = measure(pair, inputs, rounds=few, seed=seed, progress=advance)
+                timings[name], against[name] = both[name], both[leader]
+        busy = neighbours.caveats(usage, neighbours.Usage.now())
+    rows = judged(
+        [
+            Row(
+                each.name,
+                reasons[each.name],
+                timings.get(each.name),
+                Ratio(1, 1, 1) if each.name == leader else None,
+                equalities.get(each.name),
+                each.name == leader,
+                against.get(each.name),
+                lanes.get(each.name),
+            )
+            for each in chosen
+        ]
+    )
     caveats = [
         f"the output hardly changes when input {i + 1} of {len(as_args(inputs))} does: that outputs are the same says "
         "nothing about the branch that it goes through."
@@ -112,7 +139,7 @@ def compare(
         for name, timing in timings.items()
         if timing.scatter > UNSTEADY
     ]
-    return Comparison(tuple(rows), rounds, shapes(inputs), tuple(caveats))
+    return Comparison(tuple(rows), rounds, shapes(inputs), (*caveats, *busy), solo, machine.cores)
 
 
 def record(
@@ -137,6 +164,12 @@ def record(
                 _first_call(runner, model, inputs)
         trace = record_call(runner, inputs, intra_op_threads=runner.intra_op_threads, warm=warm, operators=operators)
     return stack({approach: trace})
+
+
+def _lane_threads(runner: Runner) -> int | None:
+    """Intra-op threads of each of its lanes, where the kit sets them."""
+    one_lane = isinstance(runner.executor, Sequential)
+    return runner.intra_op_threads if one_lane else getattr(runner.executor, "intra_op_threads", None)
 
 
 def _first_call(runner: Runner, model: nn.Module, inputs: Any) -> Any:

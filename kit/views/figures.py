@@ -14,8 +14,8 @@ from plotly.subplots import make_subplots
 from kit.comparison import Comparison, Verdict, times
 from kit.views.palette import NEUTRAL, OKABE_ITO
 
-_TEXT = {"font": {"size": 13, "color": NEUTRAL}, "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)"}
-_GRID = {"gridcolor": "rgba(138,143,152,0.3)", "zerolinecolor": "rgba(138,143,152,0.5)"}
+TEXT = {"font": {"size": 13, "color": NEUTRAL}, "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)"}
+GRID = {"gridcolor": "rgba(138,143,152,0.3)", "zerolinecolor": "rgba(138,143,152,0.5)"}
 _SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "x", "star")
 _LOOKS: dict[Verdict, tuple[str, str]] = {  # verdict -> colour and, as a second channel, marker
     "faster": (OKABE_ITO[2], "triangle-right"),
@@ -68,7 +68,7 @@ def comparison_chart(comparison: Comparison) -> go.Figure:
     figure.add_annotation(x=0, y=1, yref="paper", yanchor="bottom", text=f"as fast as {baseline.name}", showarrow=False)
     ticks = _ticks(np.concatenate([np.asarray(trace.x, float) for trace in figure.data] or [np.ones(1)]))
     figure.update_layout(
-        **_TEXT,
+        **TEXT,
         height=110 + 70 * len(comparison.rows),
         margin={"l": 20, "r": 20, "t": 30, "b": 50},
         xaxis={
@@ -78,9 +78,9 @@ def comparison_chart(comparison: Comparison) -> go.Figure:
             "ticktext": [f"{tick:g}x" for tick in ticks],
             "tickangle": 0,
             "title": {"text": f"speed-up over {baseline.name} (right is faster)", "font": {"size": 13}},
-            **_GRID,
+            **GRID,
         },
-        yaxis={"range": [len(comparison.rows) - 1.5, -0.7], "automargin": True, **_GRID},
+        yaxis={"range": [len(comparison.rows) - 1.5, -0.7], "automargin": True, **GRID},
     )
     return figure
 
@@ -111,12 +111,12 @@ def line_chart(x: Sequence[float], lines: Mapping[str, Sequence[float]], *, x_ti
         marker = {"symbol": symbol, "size": 9}
         figure.add_scatter(x=list(x), y=list(y), name=name, mode="lines+markers", line={"color": colour}, marker=marker)
     figure.update_layout(
-        **_TEXT,
+        **TEXT,
         height=420,
         margin={"l": 20, "r": 20, "t": 20, "b": 20},
         legend={"x": 0.02, "y": 0.98},
-        xaxis={"type": "log", "dtick": 1, "title": {"text": x_title, "font": {"size": 13}}, **_GRID},
-        yaxis={"type": "log", "dtick": 1, "title": {"text": y_title, "font": {"size": 13}}, **_GRID},
+        xaxis={"type": "log", "dtick": 1, "title": {"text": x_title, "font": {"size": 13}}, **GRID},
+        yaxis={"type": "log", "dtick": 1, "title": {"text": y_title, "font": {"size": 13}}, **GRID},
     )
     return figure
 
@@ -144,7 +144,7 @@ def clip_figure(frames: NDArray[np.uint8], flow: NDArray[np.float32], picks: int
         figure.add_trace(_image(flow_picture(flow[t], reach)), 2, column)
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False)
-    figure.update_layout(**_TEXT, height=400, margin={"l": 10, "r": 40, "t": 30, "b": 10})
+    figure.update_layout(**TEXT, height=400, margin={"l": 10, "r": 40, "t": 30, "b": 10})
     return figure
 
 
