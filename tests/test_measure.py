@@ -96,8 +96,8 @@ def test_the_interval_comes_from_order_statistics() -> None:
 
 def test_every_round_gives_every_runner_one_turn_with_an_untimed_call_before() -> None:
     _, log = run(a=lambda i: 2 * MS, b=lambda i: 3 * MS, c=lambda i: 4 * MS, rounds=8)
-    assert log[:6] == list("aabbcc")  # warm-up, and counting how many calls make a turn
-    rounds = [log[at : at + 6] for at in range(6, len(log), 6)]
+    assert log[:15] == list("aaaaabbbbbccccc")  # warm-up, and counting how many calls make a turn
+    rounds = [log[at : at + 6] for at in range(15, len(log), 6)]
     assert len(rounds) == 8
     for turns in rounds:
         assert turns[::2] == turns[1::2]  # untimed, timed
@@ -129,7 +129,7 @@ def test_a_cold_runner_is_never_called_without_being_timed() -> None:
         "warm": Fake(clock, lambda i: 2 * MS, "warm", log),
     }
     timings = measure(runners, (), rounds=6, clock=clock, progress=clock.progress)
-    assert (log.count("cold"), log.count("quick and cold"), log.count("warm")) == (6, 6, 2 + 2 * 6)
+    assert (log.count("cold"), log.count("quick and cold"), log.count("warm")) == (6, 6, 5 + 2 * 6)
     assert timings["cold"].samples_ns.tolist() == [(100 + i) * MS for i in range(6)]
     assert {name: timing.calls for name, timing in timings.items()} == {"cold": 1, "quick and cold": 1, "warm": 1}
 
@@ -140,7 +140,7 @@ def test_the_order_of_turns_is_random_and_repeats_with_its_seed() -> None:
 
     assert order(1) == order(1)
     assert order(1) != order(2)
-    firsts = order(1)[4::4]
+    firsts = order(1)[10::4]
     assert set(firsts) == {"a", "b"}
 
 
@@ -243,10 +243,10 @@ def test_no_runners() -> None:
 def test_the_trace_is_one_call_of_the_round_nearest_the_median() -> None:
     durations = [9, 4, 8, 5, 6, 7, 30]  # median 7: round 5
     timings, _ = run(a=lambda i: durations[min(i, 6)] * MS, rounds=7)
-    # Two calls warm up, two a round: round 5's are numbers 12 (untimed) and 13.
+    # Five calls warm up, two a round: round 5's are numbers 15 (untimed) and 16.
     assert {(event.name, event.category) for event in timings["a"].trace.events()} == {
         ("call", "call"),
-        ("a 13", "task"),
+        ("a 16", "task"),
     }
 
 
@@ -256,7 +256,7 @@ def test_of_a_turn_with_many_calls_the_trace_is_the_last() -> None:
     names = [event.name for event in timings["a"].trace.events()]
     assert names[0] == "call"
     assert len(names) == 2
-    assert int(names[1].removeprefix("a ")) % 5 == 1  # after 2 calls of warm-up, a round is 1 untimed + 4: 3..6, 8..11
+    assert int(names[1].removeprefix("a ")) % 5 == 4  # after 5 calls of warm-up, a round is 1 untimed + 4: 6..9, 11..14
     (lane,) = timings["a"].trace.lanes
     assert lane.label == "caller"
 
@@ -373,13 +373,16 @@ def test_repr_has_no_times() -> None:
 def test_json_keeps_the_contract() -> None:
     plain = COMPARISON.to_dict()
     rows = plain["approaches"]
-    keys = {"name", "available", "reason", "median_ms", "ratio", "equal", "max_abs_error"}
+    keys = {"name", "available", "reason", "median_ms", "ratio", "equal", "max_abs_error", "latency_ms"}
+    keys |= {"smallest_difference"}
     assert all(set(row) == keys | {"verdict"} for row in rows)
     assert rows[1] == {
         "name": "threads<2>",
         "available": True,
         "reason": None,
         "median_ms": 2.0,
+        "latency_ms": {"p50": None, "p95": None, "p99": None},
+        "smallest_difference": None,
         "ratio": {"estimate": 2, "low": 1.5, "high": 2.5},
         "equal": True,
         "max_abs_error": 1e-7,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
 from kit.comparison import Comparison, Verdict, times
+from kit.explanation import explain
 from kit.views.palette import NEUTRAL, OKABE_ITO
 
 TEXT = {"font": {"size": 13, "color": NEUTRAL}, "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)"}
@@ -26,7 +27,7 @@ _LOOKS: dict[Verdict, tuple[str, str]] = {  # verdict -> colour and, as a second
 
 
 def comparison_chart(comparison: Comparison) -> go.Figure:
-    """Speed-up of every approach over the baseline: a point a round, the median, and its 95% interval.
+    """Speed-up of every approach over the baseline: a point a round, the median, its 95% interval, and its bound.
 
     The axis is logarithmic, so that twice as fast and half as fast lie equally far from 1.
     """
@@ -63,6 +64,15 @@ def comparison_chart(comparison: Comparison) -> go.Figure:
             hovertemplate=f"{row.ratio}<extra>{row.name}</extra>",
             showlegend=False,
         )
+        if (bounds := explain(comparison, row.name).bounds) is not None:
+            figure.add_scatter(
+                x=[bounds.speed_up],
+                y=[row.name],
+                mode="markers",
+                marker={"color": OKABE_ITO[4], "symbol": "line-ns-open", "size": 28, "line": {"width": 3}},
+                hovertemplate=f"bound {bounds.speed_up:.2f}x, {bounds.share:.0%} reached<extra>{row.name}</extra>",
+                showlegend=False,
+            )
     figure.add_vline(x=1, line={"color": NEUTRAL, "dash": "dash"})
     # Plotly wants the logarithm for an annotation on a logarithmic axis, but not for a line.
     figure.add_annotation(x=0, y=1, yref="paper", yanchor="bottom", text=f"as fast as {baseline.name}", showarrow=False)

@@ -42,10 +42,9 @@ def waterfall(explanation: Explanation) -> go.Figure:
         )
     )
     figure.add_hline(y=1, line={"color": NEUTRAL, "width": 1})
-    if explanation.bounds is not None and explanation.baseline_ms is not None:
-        most = explanation.baseline_ms / explanation.bounds.least_ms
-        label = f"bound {most:.2f}x, {explanation.bounds.share:.0%} reached"
-        figure.add_hline(y=most, line={"color": OKABE_ITO[4], "dash": "dash"}, annotation_text=label)
+    if (bounds := explanation.bounds) is not None:
+        label = f"bound {bounds.speed_up:.2f}x, {bounds.share:.0%} reached"
+        figure.add_hline(y=bounds.speed_up, line={"color": OKABE_ITO[4], "dash": "dash"}, annotation_text=label)
     figure.update_layout(
         **TEXT,
         height=420,
