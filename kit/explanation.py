@@ -355,7 +355,7 @@ def _point(text: str, row: Row, name: str) -> Advice:
     trace = row.timing.trace if row.timing is not None else Trace.build([])
     times = [(each.start_ns, each.duration_ns) for each in trace.events() if each.name == name] or [(0, 0)]
     start, duration = times[0]
-    return Advice(text, row.name, name, start - min(trace.start_ns, default=0), duration)
+    return Advice(text, row.name, name, start - int(min(trace.start_ns, default=0)), duration)
 
 
 def _largest(parts: Mapping[str, float]) -> str:

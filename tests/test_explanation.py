@@ -2,9 +2,8 @@
 
 import json
 import math
-import threading
-import time
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,11 +15,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 import kit
+from kit import spans
 from kit.comparison import Comparison, Ratio, Row, Timing
 from kit.equality import Equality
 from kit.errors import MeasureError
-from kit.executors import Executor, Sequential, Task
-from kit.executors.threads import Threads
 from kit.explanation import FACTORS, Explanation, explain
 from kit.measure import judged, measure
 from kit.models import inception_block
@@ -58,7 +56,7 @@ def compared(base: Timing, own: Timing, solo: dict[int, Timing] | None = None, t
 # The factors ----------------------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=25)
 @given(st.lists(st.tuples(turns(), turns()), min_size=6, max_size=8))
 def test_factors_multiply_to_the_measured_ratio(rounds: list[tuple[list[Span], list[Span]]]) -> None:
     def made(side: int) -> Timing:
@@ -184,64 +182,105 @@ def test_the_snippet_runs_without_the_kit(approach: str) -> None:
 # Planted causes -------------------------------------------------------------------------------------------------------
 
 
+class Clock:
+    """Stands still unless a runner moves it."""
+
+    now = 0
+
+    def __call__(self) -> int:
+        return self.now
+
+
 @dataclass
 class Planted:
-    """A runner of sleeping tasks: waiting takes the same time on a busy machine, nearly."""
+    """A runner that writes the spans of a call as an executor would, on lanes of its own, and moves the clock."""
 
-    executor: Executor
-    tasks: Sequence[Task]
+    clock: Clock
+    tasks: tuple[tuple[float, int], ...]  # milliseconds and lane of each
+    before: tuple[tuple[str, float], ...] = ()  # kind and milliseconds of what comes before any task
+    after: float = 0  # milliseconds after the last task
+    cpu: float = 1  # share of a task's time that its thread had a core
     intra_op_threads: int = 1
     cold: bool = False
 
-    def __call__(self) -> list[Any]:
-        return self.executor.run(self.tasks)
+    def __call__(self) -> None:
+        log, process = spans.current(), os.getpid()
+        with spans.span("region", "region"):
+            for kind, ms in self.before:
+                if log is not None:
+                    log.write(kind, kind, self.clock.now, self.clock.now + round(ms * MS))
+                self.clock.now += round(ms * MS)
+            ends: dict[int, int] = {}
+            for i, (ms, lane) in enumerate(self.tasks):
+                start = ends.get(lane, self.clock.now)
+                ends[lane] = start + round(ms * MS)
+                if log is not None:
+                    cpu = round(self.cpu * ms * MS)
+                    log.spans.append(Span(f"task {i}", "task", start, ends[lane], process, -lane, f"w {lane}", cpu))
+            self.clock.now = max(ends.values()) + round(self.after * MS)
 
 
-def explained(executor: Executor, *calls: Callable[[], object]) -> Explanation:
-    tasks = [Task(f"task {i}", call) for i, call in enumerate(calls)]
-    with executor:
-        timings = measure({"base": Planted(Sequential(), tasks), "own": Planted(executor, tasks)}, (), rounds=6)
+ALONE = ((20, 0), (60, 0))
+BESIDE = ((20, 1), (60, 2))
+
+
+def explained(monkeypatch: pytest.MonkeyPatch, queued: bool = False, **own: Any) -> Explanation:
+    """Tasks of 20 and 60 ms one by one, against what is planted."""
+    clock = Clock()
+    monkeypatch.setattr("kit.spans.clock", clock)
+    # Off their cores, threads beside each other are in the queue for one, if at all.
+    monkeypatch.setattr("kit.measure.queued_ns", lambda lanes: clock.now if queued and len(lanes) > 1 else 0)
+    runners = {"base": Planted(clock, ALONE), "own": Planted(clock, **{"tasks": BESIDE} | own)}
+    timings = measure(runners, (), rounds=8, clock=clock)
     return explain(compared(timings["base"], timings["own"], {1: timings["base"]}))
 
 
-def sleep(ms: float) -> Callable[[], None]:
-    return lambda: time.sleep(ms / 1000)
-
-
 def losses(found: Explanation) -> dict[str, float]:
-    return {name: value for name, value in found.steps() if name not in ("lanes", "baseline's overhead")}
+    """Every factor that is not 1."""
+    apart = ("lanes", "baseline's overhead")
+    return {name: round(value, 6) for name, value in found.steps() if name not in apart and abs(value - 1) > 1e-9}
 
 
-def test_imbalance_by_a_known_ratio() -> None:
-    found = explained(Threads(2), sleep(20), sleep(60))
-    assert losses(found)["load balance"] == pytest.approx(40 / 60, abs=0.05)
-    assert min(losses(found), key=losses(found).__getitem__) == "load balance"
+def found_in(parts: dict[str, float]) -> dict[str, float]:
+    return {name: round(ms, 6) for name, ms in parts.items() if abs(ms) > 1e-9}
 
 
-def test_sleep_as_overhead() -> None:
-    class Late(Threads):
-        def run(self, tasks: Sequence[Task]) -> list[Any]:
-            time.sleep(0.04)
-            return super().run(tasks)
-
-    found = explained(Late(2), sleep(20), sleep(20))
-    assert min(losses(found), key=losses(found).__getitem__) == "no overhead"
-    assert max(found.overhead_ms, key=found.overhead_ms.__getitem__) == "dispatch"
-    assert found.overhead_ms["dispatch"] >= 40
+def test_imbalance_by_a_known_ratio(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = explained(monkeypatch)
+    assert losses(found) == {"load balance": round(40 / 60, 6)}
+    assert found_in(found.overhead_ms) == {}
+    assert "imbalance, x 0.67: the longest branch, task 1" in found.advice[-1].text
 
 
-def test_a_lock_as_contention() -> None:
-    lock = threading.Lock()
+@pytest.mark.parametrize(("kind", "named"), [("wait", "dispatch"), ("transfer", "transfer"), ("startup", "startup")])
+def test_overhead_by_its_kind(monkeypatch: pytest.MonkeyPatch, kind: str, named: str) -> None:
+    """Waiting before the tasks, a forced copy, an import."""
+    found = explained(monkeypatch, before=((kind, 140),))
+    assert losses(found) == {"load balance": round(40 / 60, 6), "no overhead": 0.3}
+    assert found_in(found.overhead_ms) == {named: 140}
+    assert f"overhead, x 0.30: mostly {named} (140 ms)" in found.advice[-1].text
 
-    def guarded() -> None:
-        with lock:
-            time.sleep(0.02)
 
-    found = explained(Threads(2), guarded, guarded)
-    waiting = found.waiting_ms
-    assert max(waiting, key=waiting.__getitem__) == "waiting for the GIL or a lock"
-    assert waiting["waiting for the GIL or a lock"] == pytest.approx(20, abs=8)
-    assert losses(found)["contention"] == pytest.approx(2 / 3, abs=0.1)  # 20 + 20 ms alone, 20 + 40 beside each other
+def test_waiting_for_the_last_is_join(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert found_in(explained(monkeypatch, after=7).overhead_ms) == {"join": 7}
+
+
+def test_a_lock_is_contention_that_has_neither_core_nor_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two branches of pure Python: each takes twice as long, half of it off its core."""
+    found = explained(monkeypatch, tasks=((40, 1), (120, 2)), cpu=0.5)
+    assert losses(found) == {"contention": 0.5, "load balance": round(80 / 120, 6)}
+    assert found_in(found.waiting_ms) == {"waiting for the GIL or a lock": 80}
+    assert "branches slow each other down, mostly by waiting for the GIL" in found.advice[-1].text
+
+
+def test_too_many_threads_are_contention_in_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = explained(monkeypatch, queued=True, tasks=((40, 1), (120, 2)), cpu=0.5)
+    assert found_in(found.waiting_ms) == {"waiting for a core": 80}
+
+
+def test_slow_memory_is_contention_on_the_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = explained(monkeypatch, tasks=((40, 1), (120, 2)))
+    assert found_in(found.waiting_ms) == {"CPU time (memory, caches)": 80}
 
 
 def test_regions_and_the_rest_of_a_real_comparison_add_up() -> None:
