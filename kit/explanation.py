@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from kit.comparison import Comparison, Ratio, Row, Timing, milliseconds
 from kit.errors import MeasureError
+from kit.measure import MIN_ROUNDS, median_interval
 from kit.snippets import snippet
 from kit.trace import Trace
 
@@ -83,7 +84,7 @@ class Explanation:
     ratio: Ratio | None  # of the table: the median of the rounds
     factors: dict[str, float] | None  # of FACTORS; None where there are no tasks to explain it by
     inflation: dict[str, float] | None  # "lost intra-op parallelism" * "contention"; None: not separated
-    waiting_ms: dict[str, float]  # what contention is made of, a call; empty: not separated
+    waiting_ms: dict[str, float]  # what contention is made of, a call; what is not there could not be told from nothing
     overhead_ms: dict[str, float]  # the typical round's call outside the busiest lane's tasks, by kind
     parts_ms: dict[str, float]  # its regions and its serial rest, which add up to the call
     bounds: Bounds | None
@@ -217,6 +218,14 @@ def _mean(ratios: NDArray[np.float64]) -> float:
     return float(np.exp(np.log(ratios).mean()))
 
 
+def _differs(rounds: NDArray[np.float64]) -> bool:
+    """Whether the interval of these sorted values' median excludes 0."""
+    if len(rounds) < MIN_ROUNDS:
+        return False
+    low, high = median_interval(len(rounds))
+    return bool(rounds[low] > 0 or rounds[high] < 0)
+
+
 class _Case:
     """A row whose tasks are known in every round, beside its baseline and its branches alone in the same rounds."""
 
@@ -241,20 +250,19 @@ class _Case:
         return {"lost intra-op parallelism": _mean(base / solo), "contention": _mean(solo / own)}
 
     def waiting_ms(self) -> dict[str, float]:
-        """What branches side by side spend more than alone: medians over the rounds; empty where it is not known."""
+        """What branches side by side spend more than alone: medians over the rounds, where their interval excludes 0."""
         if self.solo is None:
             return {}
         work, cpu, queued = (_of(self.own, name) - _of(self.solo, name) for name in ("work", "cpu", "queued"))
-        if np.isnan(cpu).any() or np.isnan(queued).all():
-            return {}
-        off = float(np.median(work - cpu)) / 1e6
-        core = float(np.clip(np.nanmedian(queued) / 1e6, min(0, off), max(0, off)))  # one can wait outside tasks too
-        more = float(np.median(cpu)) / 1e6
-        return {
-            "CPU time (memory, caches)": more,
+        off = work - cpu
+        core = np.clip(queued, np.minimum(0, off), np.maximum(0, off))  # a thread can wait outside tasks too
+        kinds = {
+            "CPU time (memory, caches)": cpu,
             "waiting for a core": core,
             "waiting for the GIL or a lock": off - core,
         }
+        found = {kind: np.sort(rounds[~np.isnan(rounds)]) / 1e6 for kind, rounds in kinds.items()}
+        return {kind: float(np.median(rounds)) for kind, rounds in found.items() if _differs(rounds)}
 
     def parts_ms(self) -> dict[str, float]:
         inside = float(_of(self.own, "regions")[self.typical]) / 1e6
@@ -327,7 +335,7 @@ def _advice(comparison: Comparison, best: Row, case: _Case | None) -> list[Advic
         way = "requests side by side, each on one thread and one branch after the other" if most > one else best.name
         text = f"For many requests use {way}: a call takes {milliseconds(alone.median_ms)} of one core, so at most "
         text += f"{most:,.3g} a second on {comparison.cores} cores; {best.name}, one by one, gives {one:,.3g}. "
-        sentences.append(_point(text + "Measure it with kit.measure.throughput.", best, "call"))
+        sentences.append(_point(text + "Measure it with kit.serving.throughput.", best, "call"))
     if case is not None and case.row is not baseline:
         sentences.append(_what_would_change(baseline.name, case))
     return sentences
@@ -360,7 +368,7 @@ def _point(text: str, row: Row, name: str) -> Advice:
 
 def _largest(parts: Mapping[str, float]) -> str:
     kind = max(parts, key=parts.__getitem__, default="")
-    return f"{kind} ({milliseconds(parts[kind])})" if kind else "what is not separated"
+    return f"{kind} ({milliseconds(parts[kind])})" if kind and parts[kind] > 0 else "what is not separated"
 
 
 def _in_words(parts: Mapping[str, float]) -> str:

@@ -37,6 +37,7 @@ FLOORS = {
     "approaches": 5,
     "measure": 5,
     "recording": 5,
+    "serving": 6,
     "verbs": 6,
     "explanation": 6,
     "workloads": 6,
