@@ -250,7 +250,7 @@ class _Case:
         return {"lost intra-op parallelism": _mean(base / solo), "contention": _mean(solo / own)}
 
     def waiting_ms(self) -> dict[str, float]:
-        """What branches side by side spend more than alone: medians over the rounds, where their interval excludes 0."""
+        """What branches side by side spend more than alone: medians over the rounds that are not nothing."""
         if self.solo is None:
             return {}
         work, cpu, queued = (_of(self.own, name) - _of(self.solo, name) for name in ("work", "cpu", "queued"))
