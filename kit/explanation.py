@@ -169,6 +169,8 @@ def explain(comparison: Comparison, approach: str | None = None) -> Explanation:
         )
     elif case.solo is None:
         notes.append("not separated: how much of the inflation is lost intra-op parallelism, how much contention.")
+    if case is not None and not case.on_cpu:
+        notes.append("not separated: on a GPU a task is a launch, so that its run and its overhead are one. No bound.")
     predict = None
     if case is not None:
 
@@ -232,6 +234,7 @@ class _Case:
     def __init__(self, comparison: Comparison, row: Row) -> None:
         assert row.timing is not None and row.against is not None  # noqa: PT018 - of explicable rows only
         self.row, self.own, self.base = row, row.timing, row.against
+        self.on_cpu = "cuda" not in comparison.inputs
         same_rounds = row.against is comparison.rows[0].timing
         self.solo = comparison.solo.get(row.lane_threads or 0) if same_rounds else None
         self.lanes = int(_of(self.own, "lanes").max())
@@ -288,9 +291,9 @@ class _Case:
         return total
 
     def bounds(self, comparison: Comparison) -> Bounds | None:
-        """None where branches were not measured at one thread, or the lanes' thread count is not known."""
+        """None on a GPU, or where branches were not measured at one thread, or the lanes' threads are not known."""
         alone, threads = comparison.solo.get(1), self.row.lane_threads
-        if alone is None or threads is None:
+        if alone is None or threads is None or not self.on_cpu:
             return None
         regions = [list(region.values()) for region in _regions_ms(alone, min)]  # possible is what was once reached
         outside = self.base.samples_ns - _of(self.base, "regions")

@@ -86,13 +86,13 @@ def compare(
                 for name, runner in runners.items()
             }
             deaf = deaf_inputs(baseline, inputs)
-        # Beside them, in the same rounds, the branches one by one at the lanes' thread counts: what a speed-up is
-        # explained by.
+        # What a speed-up is explained by: in the same rounds, the branches one by one at the lanes' thread counts.
         lanes = {name: _lane_threads(runner) for name, runner in runners.items()}
+        one_by_one = {runner.intra_op_threads: name for name, runner in runners.items() if _is_sequential(runner)}
         alone = {
             f"alone on {threads}": stack.enter_context(parse(f"{BASELINE}(threads={threads})").prepare(model))
-            for threads in sorted({1, *filter(None, lanes.values())})
-            if len(runners) > 1 and baseline.intra_op_threads != threads
+            for threads in sorted({1, *filter(None, lanes.values())} - one_by_one.keys())
+            if len(runners) > 1
         }
         # A cold approach takes seconds a call: it has the fewest rounds that mean anything, against the baseline only.
         leader = chosen[0].name
@@ -104,8 +104,8 @@ def compare(
             timings = measure(
                 warm | alone, inputs, rounds=rounds, budget=budget, width=width, seed=seed, progress=advance
             )
-            solo = {runner.intra_op_threads: timings.pop(name) for name, runner in alone.items()}
-            solo[baseline.intra_op_threads] = timings[leader]
+            solo = {threads: timings[name] for threads, name in one_by_one.items()}
+            solo |= {runner.intra_op_threads: timings.pop(name) for name, runner in alone.items()}
             rounds = len(timings[leader].samples_ns)  # fewer where the budget or the width says so
             against = dict.fromkeys(warm, timings[leader])
             for name in cold:
@@ -166,10 +166,16 @@ def record(
     return stack({approach: trace})
 
 
+def _is_sequential(runner: Runner) -> bool:
+    return isinstance(runner.executor, Sequential)
+
+
 def _lane_threads(runner: Runner) -> int | None:
     """Intra-op threads of each of its lanes, where the kit sets them."""
-    one_lane = isinstance(runner.executor, Sequential)
-    return runner.intra_op_threads if one_lane else getattr(runner.executor, "intra_op_threads", None)
+    if _is_sequential(runner):
+        return runner.intra_op_threads
+    threads: int | None = getattr(runner.executor, "intra_op_threads", None)
+    return threads
 
 
 def _first_call(runner: Runner, model: nn.Module, inputs: Any) -> Any:

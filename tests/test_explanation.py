@@ -20,6 +20,7 @@ from kit.comparison import Comparison, Ratio, Row, Timing
 from kit.equality import Equality
 from kit.errors import MeasureError
 from kit.explanation import FACTORS, Explanation, explain
+from kit.hardware import detect
 from kit.measure import judged, measure
 from kit.models import inception_block
 from kit.snippets import snippet
@@ -135,6 +136,13 @@ def test_what_was_not_measured_is_not_separated() -> None:
     blind = replace(own, turns=tuple(t and t._replace(cpu=None) for t in own.turns))
     found = explain(replace(example(), rows=(example().rows[0], replace(example().rows[1], timing=blind))))
     assert found.waiting_ms == {}
+
+
+def test_on_a_gpu_tasks_are_launches() -> None:
+    found = explain(replace(example(), inputs="(1, 3) float32 on cuda:0"))
+    assert found.bounds is None
+    assert found.factors is not None
+    assert "a task is a launch" in found.notes[0]
 
 
 def test_an_approach_without_tasks_and_one_that_is_missing() -> None:
@@ -290,5 +298,5 @@ def test_regions_and_the_rest_of_a_real_comparison_add_up() -> None:
     assert found.factors is not None
     assert sum(found.parts_ms.values()) == pytest.approx(float(np.sort(own.samples_ns)[2:4].mean()) / 1e6, rel=0.5)
     assert sum(found.overhead_ms.values()) <= sum(found.parts_ms.values())
-    assert 1 in comparison.solo
+    assert set(comparison.solo) == {1, detect().cores}
     assert len(found.advice) == 3
