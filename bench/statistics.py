@@ -147,7 +147,7 @@ def planted() -> list[dict[str, Any]]:
     """Real causes, and what the explanation of ``threads`` or ``processes`` blames."""
 
     def blamed(model: nn.Module, x: Any, approach: str) -> Explanation:
-        return kit.explain(kit.compare(model.eval(), x, ["sequential(threads=1)", approach], rounds=10, progress=False))
+        return kit.explain(kit.compare(model.eval(), x, ["sequential(threads=1)", approach], rounds=30, progress=False))
 
     def most(parts: dict[str, float]) -> str:
         return max(parts, key=parts.__getitem__, default="not separated")

@@ -24,7 +24,7 @@ def waterfall(explanation: Explanation) -> go.Figure:
     steps = explanation.steps()
     if not steps:
         raise MeasureError(f"{explanation.approach} has no factors to draw: {' '.join(explanation.notes)}")
-    names = [f"{name}<br>x {value:.2f}" for name, value in steps]
+    names = [f"{name.replace(' ', '<br>', 1)}<br>x {value:.2f}" for name, value in steps]
     reached = list(accumulate((value for _, value in steps), mul))
     changes = [after - before for before, after in pairwise(reached)]
     figure = go.Figure(
