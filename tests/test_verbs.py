@@ -147,6 +147,16 @@ def test_a_cold_approach_has_few_rounds_by_itself_and_the_others_keep_theirs(mon
     assert {"spawn", "imports", "load", "send", "start", "join"} <= set(cold.timing.trace.names)
 
 
+def test_rounds_end_with_the_width_and_not_before_a_budget_could_pay() -> None:
+    make, sizes = MODELS["toy"]
+    options: dict[str, Any] = {"rounds": 500, "progress": False}
+    comparison = kit.compare(make(), random_inputs(1, sizes), ["sequential", "threads"], width=1e9, **options)
+    rows = 1 + (detect().cores != 1)  # threads, and the branches alone on one thread where that is another way
+    assert comparison.rounds == least_rounds(rows) == len(comparison["threads"].timing.samples_ns)
+    with pytest.raises(MeasureError, match="budget of 1e-06 s is too small"):
+        kit.compare(make(), random_inputs(1, sizes), ["sequential", "threads"], budget=1e-6, **options)
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_equal_to_the_model_called_by_hand(way: str) -> None:
     make, sizes = MODELS["two streams, concatenated"]
