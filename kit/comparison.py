@@ -186,7 +186,7 @@ class Comparison:
         """How to read the table."""
         return (
             f"{self.rounds} interleaved rounds on {self.inputs}. Speed-up: the median of the rounds' own ratios, "
-            "not the ratio of the medians; above 1 is faster. The intervals of all rows hold together in 95% of tables."
+            "not the ratio of the medians; above 1 is faster. All rows' intervals hold together in 95% of tables."
         )
 
     def __repr__(self) -> str:  # no times: a notebook's stored output must not change from run to run

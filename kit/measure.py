@@ -3,7 +3,7 @@
 A shared machine changes speed from second to second. So approaches are never measured one after the other: each round
 runs every one of them once, in random order, and only ratios within a round are compared. The middle of those ratios
 gets an interval from order statistics alone, which assumes nothing about how timings are distributed. Intervals widen
-with the rows of a table, so that a table of equals shows a difference in one case of twenty at most, not a row of it.
+with the rows of a table, so that a table of equals shows a difference in one case of forty at most, and not each row.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from kit.turns import Turn, reduce_turn
 
 MIN_ROUNDS = 6  # below, even the full range of the ratios is no 95% interval: 1 - 2 / 2**5 = 0.94
 UNSTEADY = 2.0  # a quartile ratio beyond this is no property of the model: something else had the cores
-ERROR = 0.05  # in how many tables of equals a difference may be found
+ERROR, TABLE_ERROR = 0.05, 0.025  # how often equals may be called different: one row; any row of a table of several
 POWER = 0.9  # how often the smallest difference that is reported would have been found
 STEADY, IN_A_ROW = 0.05, 3  # warm: so many calls in a row no faster, by this share, than the fastest before them
 WARM_CALLS, WARM_NS = 30, 1_000_000_000  # or so many calls, or so long
@@ -133,9 +133,9 @@ def speed_up(baseline: Timing, other: Timing) -> Ratio:
 def judged(rows: Sequence[Row]) -> list[Row]:
     """Rows with their ratios to the baseline in the same rounds, and with intervals that hold for the table as a whole.
 
-    Holm's step-down procedure on exact sign tests: of m rows the clearest gets an interval at 1 - 5%/m; where that
-    finds a difference the next gets one at 1 - 5%/(m - 1), and so on; from the first without a difference on, the
-    level stays. So the interval that is shown and the verdict always agree.
+    Holm's step-down procedure on exact sign tests: of m rows the clearest gets an interval at 1 - 2.5%/m (one row alone
+    at 95%); where that finds a difference the next gets one at 1 - 2.5%/(m - 1), and so on; from the first without a
+    difference on, the level stays. So the interval that is shown and the verdict always agree.
 
     Source: Holm, *A Simple Sequentially Rejective Multiple Test Procedure*, Scandinavian Journal of Statistics, 1979.
     """
@@ -145,9 +145,10 @@ def judged(rows: Sequence[Row]) -> list[Row]:
         for i, row in enumerate(rows)
         if row.timing is not None and row.against is not None and not row.baseline
     }
-    left, stopped = len(ratios), False
+    error, stopped = _error(len(ratios)) * len(ratios), False
+    left = len(ratios)
     for i in sorted(ratios, key=lambda i: _sign_test(ratios[i])):
-        done[i] = _judge(rows[i], ratios[i], ERROR / left)
+        done[i] = _judge(rows[i], ratios[i], error / left)
         stopped |= done[i].ratio is None or done[i].verdict == "no difference found"
         left -= not stopped
     return done
@@ -155,7 +156,12 @@ def judged(rows: Sequence[Row]) -> list[Row]:
 
 def least_rounds(rows: int) -> int:
     """The fewest rounds that can find a difference in a table of so many rows beside its baseline."""
-    return max(MIN_ROUNDS, math.ceil(math.log2(2 * max(1, rows) / ERROR)))
+    return max(MIN_ROUNDS, math.ceil(-math.log2(_error(rows) / 2)))
+
+
+def _error(rows: int) -> float:
+    """That of the clearest of so many rows."""
+    return TABLE_ERROR / rows if rows > 1 else ERROR
 
 
 def _judge(row: Row, ratios: NDArray[np.float64], error: float) -> Row:
@@ -317,7 +323,7 @@ def _widest(turns: Iterable[Sequence[_Turn]]) -> float:
     first, *others = (np.array([turn.sample for turn in own]) for own in turns)
     ratios = [np.sort(first / other) for other in others]
     try:
-        low, high = median_interval(len(first), 1 - ERROR / max(1, len(others)))
+        low, high = median_interval(len(first), 1 - _error(len(others)))
     except MeasureError:  # not enough rounds yet for so many rows
         return math.inf
     return max((float(each[high] / each[low]) - 1 for each in ratios), default=0.0)
