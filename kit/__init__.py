@@ -19,11 +19,13 @@ _HOME = {  # public name -> the module that defines it: nothing is imported befo
     "compare": "kit.verbs",
     "clip_figure": "kit.views.figures",
     "comparison_chart": "kit.views.figures",
+    "explain": "kit.explanation",
     "line_chart": "kit.views.figures",
     "load_trace": "kit.trace",
     "record": "kit.verbs",
     "save_trace": "kit.trace",
     "timeline": "kit.views.timeline",
+    "waterfall": "kit.views.why",
 }
 __all__ = sorted(_HOME)
 

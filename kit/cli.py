@@ -48,6 +48,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
 def _compare(options: argparse.Namespace) -> int:
     from kit import workloads
+    from kit.explanation import explain
     from kit.trace import save_trace
     from kit.verbs import compare, record
 
@@ -67,9 +68,14 @@ def _compare(options: argparse.Namespace) -> int:
         progress=bar,
     )
     print(comparison)
+    found: dict[str, Any] = comparison.to_dict()
+    if options.explain:
+        explanations = [explain(comparison, row.name) for row in comparison.rows]
+        print("", *(each for each in explanations if each.approach != each.baseline), sep="\n")
+        found["explanations"] = [each.to_dict() for each in explanations]
     if options.json:
         about = {"workload": work.name, "seed": options.seed, "hardware": hardware.detect().to_dict()}
-        _write(options.json, _json({**about, **comparison.to_dict()}))
+        _write(options.json, _json({**about, **found}))
     if traces:
         for row in comparison.rows:
             if row.timing is not None:
@@ -148,6 +154,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--seed", type=int, default=0, help="of the order of turns (default 0)")
     verb.add_argument("--clip", type=Path, help="a video file, for a workload that takes one")
     verb.add_argument("--device", default="cpu", help="cpu, cuda or cuda:1 (default cpu)")
+    verb.add_argument("--explain", action="store_true", help="say why, for each approach, and what to do")
     verb.add_argument("--json", type=Path, metavar="FILE", help="write the comparison as JSON")
     verb.add_argument("--traces", type=Path, metavar="DIR", help="write a trace of each approach, for Perfetto")
     verb.set_defaults(run=_compare)

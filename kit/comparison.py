@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import html
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from kit.equality import Equality
 from kit.trace import Trace
+from kit.turns import Turn
 
 SMALLEST_EFFECT = 0.01  # two copies of one network can differ by this much for reasons of memory layout
 
@@ -21,8 +23,15 @@ class Ratio(NamedTuple):
     """Speed-up over the baseline: its time divided by this approach's, so that above 1 is faster."""
 
     estimate: float  # median of the rounds' ratios
-    low: float  # at least 95% interval of that median
+    low: float  # interval of that median, such that all of a table's hold in at least 95% of tables
     high: float
+
+    @property
+    def verdict(self) -> Literal["faster", "slower", "no difference found"]:
+        """A difference whose interval reaches to within 1% of nothing is not one."""
+        if self.low > 1 + SMALLEST_EFFECT:
+            return "faster"
+        return "slower" if self.high < 1 - SMALLEST_EFFECT else "no difference found"
 
     def __str__(self) -> str:
         return f"{times(self.estimate)}x [{times(self.low)}, {times(self.high)}]"
@@ -45,11 +54,19 @@ class Timing:
     samples_ns: NDArray[np.float64]  # (rounds,) mean time of a call within each round's turn
     calls: int  # calls per turn
     trace: Trace  # spans of the round whose time is nearest the median
+    turns: tuple[Turn | None, ...] = ()  # a round each: where its time went; None where no task ran
+    latencies_ns: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))  # (rounds * calls,) each call alone
 
     @property
     def median_ms(self) -> float:
         """Median over the rounds, in milliseconds."""
         return float(np.median(self.samples_ns)) / 1e6
+
+    def percentile_ms(self, percent: float) -> float | None:
+        """The time that ``percent`` of single calls stay below; None where too few calls were made to know."""
+        if len(self.latencies_ns) * (100 - percent) < 100:
+            return None
+        return float(np.percentile(self.latencies_ns, percent)) / 1e6
 
     @property
     def scatter(self) -> float:
@@ -69,21 +86,33 @@ class Row:
     equality: Equality | None = None
     baseline: bool = False
     prepare_s: float = 0.0  # seconds of copying, exporting or compiling before the first call; in no timing
+    against: Timing | None = None  # the baseline's turns in the same rounds
+    lane_threads: int | None = None  # intra-op threads of each lane; None: not known
+    smallest: float | None = None  # the least difference that these rounds would have found nine times in ten
+    decidable: bool = True  # whether so few rounds could tell so many rows apart
 
     @property
     def verdict(self) -> Verdict:
-        """What may be said of it. A difference whose interval reaches to within 1% of nothing is not one."""
+        """What may be said of it."""
         if self.timing is None or self.ratio is None or self.equality is None:
             return "not available"
         if self.baseline:
             return "baseline"
         if not self.equality.equal:
             return "wrong output"
-        if self.ratio.low > 1 + SMALLEST_EFFECT:
-            return "faster"
-        if self.ratio.high < 1 - SMALLEST_EFFECT:
-            return "slower"
-        return "no difference found"
+        return self.ratio.verdict if self.decidable else "no difference found"
+
+    @property
+    def finding(self) -> str:
+        """The verdict, and where it is that there is no difference, what could have been found."""
+        if self.verdict != "no difference found":
+            return f"{self.verdict}: {self.reason}" if self.reason else self.verdict
+        if not self.decidable:
+            return "no difference found: too few rounds for so many rows"
+        if self.smallest is None:
+            return self.verdict
+        size = f"{self.smallest:.1%}" if self.smallest < 1 else f"a factor of {1 + self.smallest:.1f}"
+        return f"{self.verdict}: {size} would have been"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -93,10 +122,12 @@ class Row:
             "reason": self.reason,
             "prepare_s": self.prepare_s,
             "median_ms": self.timing and self.timing.median_ms,
+            "latency_ms": self.timing and {f"p{p}": self.timing.percentile_ms(p) for p in (50, 95, 99)},
             "ratio": self.ratio and self.ratio._asdict(),
             "equal": self.equality and self.equality.equal,
             "max_abs_error": self.equality and self.equality.max_abs_error,
             "verdict": self.verdict,
+            "smallest_difference": self.smallest,
         }
 
 
@@ -108,6 +139,8 @@ class Comparison:
     rounds: int
     inputs: str  # their shapes, dtypes and devices
     caveats: tuple[str, ...] = ()  # what a reader must know before believing the table
+    solo: Mapping[int, Timing] = field(default_factory=dict)  # intra-op threads -> branches one by one, same rounds
+    cores: int = 1  # that this process could use
 
     def __getitem__(self, name: str) -> Row:
         for row in self.rows:
@@ -126,14 +159,14 @@ class Comparison:
         lines: list[tuple[str, ...]] = [head]
         for row in self.rows:
             if row.timing is None or row.equality is None:
-                lines.append((row.name, "-", "-", "-", f"{row.verdict}: {row.reason}"))
+                lines.append((row.name, "-", "-", "-", row.finding))
                 continue
             ratio, same = ("1", "-") if row.baseline else (str(row.ratio), str(row.equality))
             rounds = len(row.timing.samples_ns)
             few = f", {rounds} rounds by itself" if rounds != self.rounds else ""
             prepared = f", prepared in {row.prepare_s:.1f} s" if row.prepare_s >= 0.1 else ""
             median = f"{milliseconds(row.timing.median_ms)}{few}{prepared}"
-            lines.append((row.name, median, ratio, same, row.verdict))
+            lines.append((row.name, median, ratio, same, row.finding))
         return lines
 
     def to_dict(self) -> dict[str, Any]:
@@ -157,7 +190,7 @@ class Comparison:
         """How to read the table."""
         return (
             f"{self.rounds} interleaved rounds on {self.inputs}. Speed-up: the median of the rounds' own ratios, "
-            "not the ratio of the medians; above 1 is faster."
+            "not the ratio of the medians; above 1 is faster. All rows' intervals hold together in 95% of tables."
         )
 
     def __repr__(self) -> str:  # no times: a notebook's stored output must not change from run to run

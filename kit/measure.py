@@ -2,28 +2,39 @@
 
 A shared machine changes speed from second to second. So approaches are never measured one after the other: each round
 runs every one of them once, in random order, and only ratios within a round are compared. The middle of those ratios
-gets an interval from order statistics alone, which assumes nothing about how timings are distributed.
+gets an interval from order statistics alone, which assumes nothing about how timings are distributed. Intervals widen
+with the rows of a table, so that a table of equals shows a difference in one case of forty at most, and not each row.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from kit import spans
 from kit.capture import span_events, synchronize
-from kit.comparison import Ratio, Timing
+from kit.comparison import SMALLEST_EFFECT, Ratio, Row, Timing
 from kit.equality import as_args
 from kit.errors import MeasureError
+from kit.neighbours import queued_ns
 from kit.trace import Trace
+from kit.turns import Turn, reduce_turn
 
 MIN_ROUNDS = 6  # below, even the full range of the ratios is no 95% interval: 1 - 2 / 2**5 = 0.94
 UNSTEADY = 2.0  # a quartile ratio beyond this is no property of the model: something else had the cores
+ERROR, TABLE_ERROR = 0.05, 0.025  # how often equals may be called different: one row; any row of a table of several
+POWER = 0.9  # how often the smallest difference that is reported would have been found
+STEADY, IN_A_ROW = 0.05, 3  # warm: so many calls in a row no faster, by this share, than the fastest before them
+WARM_CALLS, WARM_NS = 30, 1_000_000_000  # or so many calls, or so long
 TURN_NS = 2_000_000  # a turn repeats its call until it lasts this long, so that the clock's own cost vanishes
 
 
@@ -47,6 +58,8 @@ def measure(
     inputs: Any,
     *,
     rounds: int = 10,
+    budget: float | None = None,
+    width: float | None = None,
     seed: int = 0,
     clock: Callable[[], int] = spans.clock,
     progress: Callable[[int], None] = lambda done: None,
@@ -56,17 +69,21 @@ def measure(
     A round gives every runner one turn, in an order drawn anew from ``seed``. A turn sets the runner's intra-op thread
     count, makes one untimed call (switching empties oneDNN's caches, and the previous runner's data fills the CPU's),
     and then times as many calls as make up two milliseconds, at least one. A cold runner's turn is one timed call.
-    All in inference mode.
+    Before, every other runner is called until three calls in a row are no more than 5% faster than the fastest before
+    them, at most 30 times or for a second. All in inference mode.
 
     Args:
-        runners: name -> runner, prepared.
+        runners: name -> runner, prepared. The first is the baseline.
         inputs: a tensor, or a tuple of arguments.
-        rounds: at least 6, the least that can give a 95% interval.
+        rounds: at least 6, the least that can give a 95% interval; where ``budget`` or ``width`` is given, the most.
+        budget: seconds after which no further round begins, warming up included, once there are 6.
+        width: enough rounds when the 95% interval of every ratio is this narrow, as a share: 0.05 is from 0.98 to 1.03.
+            It is all that decides when to stop, so that stopping favours no verdict.
         clock: nanoseconds; tests inject one.
         progress: called after each round with the number of rounds done.
 
     Raises:
-        MeasureError: fewer than 6 rounds, or no runners.
+        MeasureError: fewer than 6 rounds, no runners, or a budget too small for 6 rounds of them.
     """
     if rounds < MIN_ROUNDS:
         raise MeasureError(
@@ -76,32 +93,34 @@ def measure(
         raise MeasureError("there is nothing to measure: none of the approaches can run here.")
     args = as_args(inputs)
     order = random.Random(seed)
-    samples: dict[str, list[float]] = {name: [] for name in runners}
-    logs: dict[str, list[spans.SpanLog]] = {name: [] for name in runners}
-    threads_before = torch.get_num_threads()
+    turns: dict[str, list[_Turn]] = {name: [] for name in runners}
+    threads_before, begin = torch.get_num_threads(), clock()
     try:
         with torch.inference_mode():
             calls = {name: _calls_per_turn(runner, args, clock) for name, runner in runners.items()}
-            for done in range(rounds):
-                turns = list(runners)
-                order.shuffle(turns)
-                for name in turns:
-                    runner = runners[name]
-                    _take_turn(runner, args)
-                    with spans.collect() as log:
-                        start = clock()
-                        for _ in range(calls[name]):
-                            with spans.span("call", "call"):
-                                _call(runner, args)
-                        samples[name].append((clock() - start) / calls[name])
-                    logs[name].append(log)
-                progress(done + 1)
+            warm = clock()
+            for done in range(1, rounds + 1):
+                turn_order = list(runners)
+                order.shuffle(turn_order)
+                for name in turn_order:
+                    lanes = turns[name][-1].lanes if turns[name] else frozenset()
+                    turns[name].append(_turn(runners[name], args, calls[name], lanes, clock))
+                progress(done)
+                spent = (clock() - begin) / 1e9
+                least = spent + (MIN_ROUNDS - 1) * (clock() - warm) / 1e9
+                if budget is not None and done == 1 and least > budget:
+                    raise MeasureError(
+                        f"{MIN_ROUNDS} rounds are the least, and take {least:.2g} s here with warming up: a budget of "
+                        f"{budget:g} s is too small. Give more, or compare fewer approaches."
+                    )
+                if done >= MIN_ROUNDS and (
+                    (budget is not None and spent * (done + 1) / done > budget)
+                    or (width is not None and _widest(turns.values()) <= width)
+                ):
+                    break
     finally:
         torch.set_num_threads(threads_before)
-    return {
-        name: Timing(np.array(samples[name]), calls[name], _last_call(logs[name][_nearest_median(samples[name])]))
-        for name in runners
-    }
+    return {name: _timing(own, calls[name]) for name, own in turns.items()}
 
 
 def speed_up(baseline: Timing, other: Timing) -> Ratio:
@@ -109,6 +128,83 @@ def speed_up(baseline: Timing, other: Timing) -> Ratio:
     ratios = np.sort(baseline.samples_ns / other.samples_ns)
     low, high = median_interval(len(ratios))
     return Ratio(float(np.median(ratios)), float(ratios[low]), float(ratios[high]))
+
+
+def judged(rows: Sequence[Row]) -> list[Row]:
+    """Rows with their ratios to the baseline in the same rounds, and with intervals that hold for the table as a whole.
+
+    Holm's step-down procedure on exact sign tests: of m rows the clearest gets an interval at 1 - 2.5%/m (one row alone
+    at 95%); where that finds a difference the next gets one at 1 - 2.5%/(m - 1), and so on; from the first without a
+    difference on, the level stays. So the interval that is shown and the verdict always agree.
+
+    Source: Holm, *A Simple Sequentially Rejective Multiple Test Procedure*, Scandinavian Journal of Statistics, 1979.
+    """
+    done = list(rows)
+    ratios = {
+        i: np.sort(row.against.samples_ns / row.timing.samples_ns)
+        for i, row in enumerate(rows)
+        if row.timing is not None and row.against is not None and not row.baseline
+    }
+    error, stopped = _error(len(ratios)) * len(ratios), False
+    left = len(ratios)
+    for i in sorted(ratios, key=lambda i: _sign_test(ratios[i])):
+        done[i] = _judge(rows[i], ratios[i], error / left)
+        stopped |= done[i].ratio is None or done[i].verdict == "no difference found"
+        left -= not stopped
+    return done
+
+
+def least_rounds(rows: int) -> int:
+    """The fewest rounds that can find a difference in a table of so many rows beside its baseline."""
+    return max(MIN_ROUNDS, math.ceil(-math.log2(_error(rows) / 2)))
+
+
+def _error(rows: int) -> float:
+    """That of the clearest of so many rows."""
+    return TABLE_ERROR / rows if rows > 1 else ERROR
+
+
+def _judge(row: Row, ratios: NDArray[np.float64], error: float) -> Row:
+    try:
+        low, high = median_interval(len(ratios), 1 - error)
+    except MeasureError:  # all that these rounds can say, which is too little for a verdict
+        ratio = Ratio(float(np.median(ratios)), float(ratios[0]), float(ratios[-1]))
+        return replace(row, ratio=ratio, decidable=False)
+    ratio = Ratio(float(np.median(ratios)), float(ratios[low]), float(ratios[high]))
+    return replace(row, ratio=ratio, smallest=smallest_difference(ratios, low))
+
+
+def _sign_test(ratios: NDArray[np.float64]) -> float:
+    """Exact probability of so many ratios on one side of the 1% around nothing, were their median within it."""
+    n = len(ratios)
+    most = max(int((ratios > 1 + SMALLEST_EFFECT).sum()), int((ratios < 1 - SMALLEST_EFFECT).sum()))
+    return float(sum(math.comb(n, k) for k in range(most, n + 1)) / 2**n)
+
+
+def smallest_difference(ratios: NDArray[np.float64], low: int) -> float:
+    """The least change, as a share, that such rounds would have found in 9 of 10 repetitions; none smaller is excluded.
+
+    Rounds drawn anew from these around another median have their interval's end at one of these ratios, with a
+    probability that is binomial: no simulation is needed. And it is at least what the interval still allows.
+
+    Args:
+        ratios: sorted, ``(rounds,)``.
+        low: index of the interval's lower end among them.
+    """
+    n, centre = len(ratios), float(np.median(ratios))
+    end = bisect_left(range(n), POWER, key=lambda i: _at_least((i + 1) / n, n - low, n))
+    scatter = float(
+        max(ratios[end] / centre / (1 - SMALLEST_EFFECT), (1 + SMALLEST_EFFECT) * centre / ratios[-1 - end])
+    )
+    return max(scatter, float(ratios[-1 - low]), 1 / float(ratios[low])) - 1
+
+
+def _at_least(p: float, k: int, n: int) -> float:
+    """Probability of k or more successes in n, each with probability p."""
+    if p >= 1:
+        return 1.0
+    choose = [math.lgamma(n + 1) - math.lgamma(j + 1) - math.lgamma(n - j + 1) for j in range(k, n + 1)]
+    return sum(math.exp(c + j * math.log(p) + (n - j) * math.log1p(-p)) for j, c in enumerate(choose, start=k))
 
 
 def median_interval(n: int, confidence: float = 0.95) -> tuple[int, int]:
@@ -130,6 +226,55 @@ def median_interval(n: int, confidence: float = 0.95) -> tuple[int, int]:
     return k, n - 1 - k
 
 
+class _Turn(NamedTuple):
+    """What is kept of a turn."""
+
+    sample: float  # mean nanoseconds of a call
+    latencies: list[int]  # of each call
+    reduced: Turn | None
+    last_call: list[spans.Span]
+    lanes: frozenset[tuple[int, int]]  # process and thread of those that ran tasks
+
+
+def _turn(
+    runner: Runs, args: Sequence[Any], calls: int, lanes: frozenset[tuple[int, int]], clock: Callable[[], int]
+) -> _Turn:
+    _take_turn(runner, args)
+    stamps = [0] * (calls + 1)
+    queued_before = queued_ns(lanes)
+    with spans.collect() as log:
+        start = clock()
+        stamps[0] = spans.clock()
+        for i in range(calls):  # a stamp costs a tenth of a microsecond, where a span would cost three
+            _call(runner, args)
+            stamps[i + 1] = spans.clock()
+        sample = (clock() - start) / calls
+    queued_after = queued_ns(lanes)
+    for begin, end in pairwise(stamps):
+        log.write("call", "call", begin, end)
+    found = frozenset((span.process, span.thread) for span in log.spans if span.category == "task")
+    known = queued_before is not None and queued_after is not None and found <= lanes
+    return _Turn(
+        sample,
+        [end - begin for begin, end in pairwise(stamps)],
+        reduce_turn(log.spans, (queued_after or 0) - (queued_before or 0) if known else None),
+        [span for span in log.spans if span.start_ns >= stamps[-2]],  # the last call of a turn is the warmest
+        found or lanes,
+    )
+
+
+def _timing(turns: Sequence[_Turn], calls: int) -> Timing:
+    samples = np.array([turn.sample for turn in turns])
+    usual = turns[int(np.argmin(np.abs(samples - np.median(samples))))]
+    return Timing(
+        samples,
+        calls,
+        Trace.build(span_events(usual.last_call)),
+        tuple(turn.reduced for turn in turns),
+        np.array([latency for turn in turns for latency in turn.latencies], float),
+    )
+
+
 def _take_turn(runner: Runs, args: Sequence[Any]) -> None:
     if torch.get_num_threads() != runner.intra_op_threads:
         torch.set_num_threads(runner.intra_op_threads)
@@ -146,17 +291,27 @@ def _calls_per_turn(runner: Runs, args: Sequence[Any], clock: Callable[[], int])
     """Warm the runner up at its own thread count, and count the calls that fit a turn; one where none can warm."""
     if runner.cold:
         return 1
+    begin = clock()
     _take_turn(runner, args)
-    start = clock()
-    _call(runner, args)
-    return max(1, min(1000, TURN_NS // max(1, clock() - start)))
+    taken: list[int] = []
+    while len(taken) < WARM_CALLS and (not taken or clock() - begin < WARM_NS) and not _steady(taken):
+        start = clock()
+        _call(runner, args)
+        taken.append(clock() - start)
+    return max(1, min(1000, TURN_NS // max(1, taken[-1])))
 
 
-def _last_call(log: spans.SpanLog) -> Trace:
-    """One call is what a timeline shows, and the last of a turn is the warmest."""
-    begin = max(span.start_ns for span in log.spans if span.category == "call")
-    return Trace.build(span_events(span for span in log.spans if span.start_ns >= begin))
+def _steady(taken: Sequence[int]) -> bool:
+    before, last = taken[:-IN_A_ROW], taken[-IN_A_ROW:]
+    return bool(before) and min(last) >= (1 - STEADY) * min(before)
 
 
-def _nearest_median(samples: Sequence[float]) -> int:
-    return int(np.argmin(np.abs(np.array(samples) - np.median(samples))))
+def _widest(turns: Iterable[Sequence[_Turn]]) -> float:
+    """The relative width of the widest interval of a ratio to the first runner's turns."""
+    first, *others = (np.array([turn.sample for turn in own]) for own in turns)
+    ratios = [np.sort(first / other) for other in others]
+    try:
+        low, high = median_interval(len(first), 1 - _error(len(others)))
+    except MeasureError:  # not enough rounds yet for so many rows
+        return math.inf
+    return max((float(each[high] / each[low]) - 1 for each in ratios), default=0.0)

@@ -14,13 +14,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from kit import spans
+from kit import neighbours, spans
 from kit.approaches import CATALOGUE, Approach, Runner, parse, split_names
 from kit.comparison import Comparison, Ratio, Row, Timing
 from kit.equality import Equality, as_args, compare_outputs, deaf_inputs, shapes
 from kit.errors import KitError, MeasureError, ShapeError
+from kit.executors import Sequential
 from kit.hardware import detect
-from kit.measure import MIN_ROUNDS, TURN_NS, UNSTEADY, measure, speed_up
+from kit.measure import MIN_ROUNDS, TURN_NS, UNSTEADY, judged, least_rounds, measure
 from kit.progress import progress_bar
 from kit.recording import on_gpu, record_call, record_fresh
 from kit.trace import Trace, stack
@@ -37,6 +38,7 @@ def compare(
     *,
     rounds: int = 10,
     budget: float | None = None,
+    width: float | None = None,
     seed: int = 0,
     progress: bool = True,
 ) -> Comparison:
@@ -52,10 +54,12 @@ def compare(
         inputs: a tensor, or a tuple of the model's arguments.
         approaches: names from the catalogue, or one string of them with commas between; ``all`` stands for every one.
             ``sequential`` leads, as the baseline of all others; it is added if it is not among them.
-        rounds: interleaved rounds, at least 6. An approach that starts from nothing on every call has 6, by itself.
+        rounds: interleaved rounds, at least 6. An approach that starts from nothing on every call has the fewest that
+            can tell it from the others, by itself.
         budget: seconds for everything. When they run short there are fewer rounds, and what has not been prepared is
             left out with that as its reason; what has begun is not cut off, and six rounds are always made. By default
             60 for ``all``, and no limit for approaches chosen by name.
+        width: stop as soon as every interval is this narrow; 0.05 is from 0.98 to 1.03.
         progress: show a bar where tqdm is installed.
 
     Raises:
@@ -63,8 +67,8 @@ def compare(
         ShapeError: inputs that do not fit the model.
         KitError: a model in training mode, whose batch norm a measurement would change; steps that do not go together.
         TaskError: a branch raised on these inputs.
-        MeasureError: fewer than 6 rounds, or an output with NaN, with something that is no tensor, or another on
-            every call.
+        MeasureError: fewer than 6 rounds, a budget too small for one of the baseline, or an output with NaN, with
+            something that is no tensor, or another on every call.
     """
     names = split_names(approaches) if isinstance(approaches, str) else approaches
     if not names:
@@ -89,6 +93,11 @@ def compare(
                     f"{type(model).__name__} gives another output on every call, so nothing can be said of equality: "
                     "take the random numbers out of its forward, or seed them there."
                 )
+            if budget is not None and lead.turn_ns > budget * 1e9:
+                raise MeasureError(
+                    f"one turn of {lead.approach.name} takes {lead.turn_ns / 1e9:.2g} s here: a budget of {budget:g} s "
+                    "is too small. Give more, or leave it out."
+                )
             deaf = deaf_inputs(baseline, inputs)
         with progress_bar(len(others), progress, "approaches") as advance:
             for done, each in enumerate(others, start=1):
@@ -100,13 +109,18 @@ def compare(
         # A cold approach takes seconds a call: it has the fewest rounds that mean anything, against the baseline only.
         cold = [each for each in others if each.runner and each.runner.cold]
         warm = [each for each in entrants if each.runner and each not in cold]
+        few = least_rounds(len(warm) + len(cold) - 1)
+        alone = _yardsticks(stack, warm, model, inputs)
         if deadline:
+            round_ns = sum(each.turn_ns for each in warm) + len(alone) * lead.turn_ns
             spare = deadline - spans.clock() - _least_ns(entrants)
-            rounds = min(rounds, MIN_ROUNDS + max(0, spare // sum(each.turn_ns for each in warm)))
-        with progress_bar(rounds + MIN_ROUNDS * len(cold), progress) as advance:
-            _measure(warm, inputs, rounds, seed, advance)
+            rounds = min(rounds, few + max(0, spare // round_ns))
+        usage = neighbours.Usage.now()
+        with progress_bar(rounds + few * len(cold), progress) as advance:
+            solo = _measure(warm, alone, inputs, rounds, width, seed, advance)
             for each in cold:
-                _measure([lead, each], inputs, MIN_ROUNDS, seed, advance)
+                _measure([lead, each], {}, inputs, few, None, seed, advance)
+        busy = neighbours.caveats(usage, neighbours.Usage.now())
     caveats = [
         f"the output hardly changes when input {i + 1} of {len(as_args(inputs))} does: that outputs are the same says "
         "nothing about the branch that it goes through."
@@ -121,7 +135,10 @@ def compare(
         for each in entrants
         if each.timing and each.timing.scatter > UNSTEADY
     ]
-    return Comparison(tuple(each.row(each is lead) for each in entrants), rounds, shapes(inputs), tuple(caveats))
+    rows = judged([each.row(each is lead) for each in entrants])
+    assert lead.timing
+    rounds = len(lead.timing.samples_ns)  # fewer where the budget or the width says so
+    return Comparison(tuple(rows), rounds, shapes(inputs), (*caveats, *busy), solo, detect().cores)
 
 
 @dataclass(eq=False)
@@ -133,7 +150,7 @@ class _Entrant:
     reason: str | None = None  # why it has no runner, or no more
     equality: Equality | None = None
     timing: Timing | None = None
-    ratio: Ratio | None = None
+    against: Timing | None = None  # the baseline's turns in the same rounds
     turn_ns: int = 0  # about how long its turn in a round takes
 
     def enter(self, stack: ExitStack, model: nn.Module, inputs: Any, expected: Any) -> None:
@@ -165,8 +182,37 @@ class _Entrant:
 
     def row(self, baseline: bool) -> Row:
         """What there is to say of it."""
-        prepare_s = self.runner.prepare_s if self.runner else 0.0
-        return Row(self.approach.name, self.reason, self.timing, self.ratio, self.equality, baseline, prepare_s)
+        return Row(
+            self.approach.name,
+            self.reason,
+            self.timing,
+            Ratio(1, 1, 1) if baseline else None,
+            self.equality,
+            baseline,
+            self.runner.prepare_s if self.runner else 0.0,
+            self.against,
+            self.lane_threads,
+        )
+
+    @property
+    def lane_threads(self) -> int | None:
+        """Intra-op threads of each of its lanes, where the kit sets them."""
+        if self.runner is None:
+            return None
+        if isinstance(self.runner.executor, Sequential):
+            return self.runner.intra_op_threads
+        threads: int | None = getattr(self.runner.executor, "intra_op_threads", None)
+        return threads
+
+
+def _yardsticks(stack: ExitStack, warm: list[_Entrant], model: nn.Module, inputs: Any) -> dict[int, Runner]:
+    """What a speed-up is explained by: the branches one by one at the lanes' thread counts, in the same rounds."""
+    here = {each.lane_threads for each in warm if each.approach.kind == BASELINE}
+    wanted = {1, *(each.lane_threads for each in warm)} - here if len(warm) > 1 else set()
+    return {
+        threads: stack.enter_context(parse(f"{BASELINE}(threads={threads})").prepare(model, inputs))
+        for threads in sorted(filter(None, wanted))
+    }
 
 
 def _least_ns(entrants: Sequence[_Entrant]) -> int:
@@ -176,24 +222,39 @@ def _least_ns(entrants: Sequence[_Entrant]) -> int:
     return MIN_ROUNDS * (sum(each.turn_ns for each in ready) + cold * entrants[0].turn_ns)
 
 
-def _measure(entrants: list[_Entrant], inputs: Any, rounds: int, seed: int, advance: Callable[[int], None]) -> None:
-    """Measure these against the first of them. Where one of the others raises, once more without it."""
+def _measure(
+    entrants: list[_Entrant],
+    alone: dict[int, Runner],
+    inputs: Any,
+    rounds: int,
+    width: float | None,
+    seed: int,
+    advance: Callable[[int], None],
+) -> dict[int, Timing]:
+    """Measure these against the first of them; where one of the others raises, once more without it.
+
+    Returns the timings of the plain sequential ones by their intra-op threads, those of ``alone`` among them.
+    """
     lead = entrants[0]
+    yardsticks = {f"alone on {threads}": runner for threads, runner in alone.items()}
     while True:
         runners = {each.approach.name: each.runner for each in entrants if each.runner}
         try:
-            timings = measure(runners, inputs, rounds=rounds, seed=seed, progress=advance)
+            timings = measure(runners | yardsticks, inputs, rounds=rounds, width=width, seed=seed, progress=advance)
             break
         except Exception as error:
             culprits = [each for each in entrants[1:] if each.runner and each.runner.failure]
             if not culprits:
                 raise
             culprits[0].fail(error)
+    solo = {threads: timings[f"alone on {threads}"] for threads in alone}
     for each in entrants:
         if each.runner:
-            timing = timings[each.approach.name]
-            each.ratio = speed_up(timings[lead.approach.name], timing)
+            each.against, timing = timings[lead.approach.name], timings[each.approach.name]
             each.timing = each.timing or timing  # the baseline keeps those of the rounds with all
+            if each.approach.kind == BASELINE:
+                solo[each.runner.intra_op_threads] = timing
+    return solo
 
 
 def record(

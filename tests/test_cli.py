@@ -94,6 +94,22 @@ def test_inception_block_with_options_in_the_names(tmp_path: Path, capsys: pytes
     assert "speed-up over sequential(threads=1)" in capsys.readouterr().out
 
 
+def test_explain_prints_why_and_adds_it_to_the_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out.json"
+    arguments = ["--approaches", "sequential,threads", "--rounds", "6", "--explain", "--json", str(out)]
+    assert main(["compare", "inception-block", *arguments]) == 0
+    printed = capsys.readouterr().out
+    assert "load balance" in printed
+    assert "For one request at a time" in printed
+    comparison = json.loads(out.read_text())
+    first, second = comparison["explanations"]
+    assert (first["approach"], second["approach"]) == ("sequential", "threads")
+    assert set(second["factors"]) == {"baseline's overhead", "lanes", "no inflation", "load balance", "no overhead"}
+    assert second["bounds"]["least_ms"] > 0
+    assert len(second["advice"]) == 3
+    assert "import torch" in second["snippet"]
+
+
 def test_processes_headless(tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     names = ["sequential", "threads", "processes_cold", "processes"]

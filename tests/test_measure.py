@@ -7,16 +7,27 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kit import spans
 from kit.comparison import Comparison, Ratio, Row, Timing
 from kit.equality import Equality
 from kit.errors import MeasureError
-from kit.measure import MIN_ROUNDS, measure, median_interval, speed_up
+from kit.measure import (
+    MIN_ROUNDS,
+    judged,
+    least_rounds,
+    measure,
+    median_interval,
+    smallest_difference,
+    speed_up,
+)
 from kit.trace import Trace
 
 MS = 1_000_000
@@ -96,8 +107,8 @@ def test_the_interval_comes_from_order_statistics() -> None:
 
 def test_every_round_gives_every_runner_one_turn_with_an_untimed_call_before() -> None:
     _, log = run(a=lambda i: 2 * MS, b=lambda i: 3 * MS, c=lambda i: 4 * MS, rounds=8)
-    assert log[:6] == list("aabbcc")  # warm-up, and counting how many calls make a turn
-    rounds = [log[at : at + 6] for at in range(6, len(log), 6)]
+    assert log[:15] == list("aaaaabbbbbccccc")  # warm-up, and counting how many calls make a turn
+    rounds = [log[at : at + 6] for at in range(15, len(log), 6)]
     assert len(rounds) == 8
     for turns in rounds:
         assert turns[::2] == turns[1::2]  # untimed, timed
@@ -129,7 +140,7 @@ def test_a_cold_runner_is_never_called_without_being_timed() -> None:
         "warm": Fake(clock, lambda i: 2 * MS, "warm", log),
     }
     timings = measure(runners, (), rounds=6, clock=clock, progress=clock.progress)
-    assert (log.count("cold"), log.count("quick and cold"), log.count("warm")) == (6, 6, 2 + 2 * 6)
+    assert (log.count("cold"), log.count("quick and cold"), log.count("warm")) == (6, 6, 5 + 2 * 6)
     assert timings["cold"].samples_ns.tolist() == [(100 + i) * MS for i in range(6)]
     assert {name: timing.calls for name, timing in timings.items()} == {"cold": 1, "quick and cold": 1, "warm": 1}
 
@@ -140,7 +151,7 @@ def test_the_order_of_turns_is_random_and_repeats_with_its_seed() -> None:
 
     assert order(1) == order(1)
     assert order(1) != order(2)
-    firsts = order(1)[4::4]
+    firsts = order(1)[10::4]
     assert set(firsts) == {"a", "b"}
 
 
@@ -238,16 +249,166 @@ def test_no_runners() -> None:
         measure({}, ())
 
 
+# Warming up, and when to stop -----------------------------------------------------------------------------------------
+
+
+def test_warming_up_goes_on_while_calls_get_faster() -> None:
+    """Each call takes 10% less than the one before, for ten calls: warm when three were no faster."""
+    clock, log = Clock(), []
+    runner = Fake(clock, lambda i: round(9 * MS * 0.9 ** min(len(log), 10)), "a", log)
+    timings = measure({"a": runner}, (), rounds=6, clock=clock)
+    assert len(set(timings["a"].samples_ns)) == 1
+    assert len(log) - 2 * 6 == 14  # the 11th call is the first of the fastest, and three follow it
+
+
+@pytest.mark.parametrize(("ms", "calls"), [(400, 4), (2000, 2)])
+def test_warming_up_ends_after_a_second(ms: int, calls: int) -> None:
+    clock, log = Clock(), []
+    measure({"a": Fake(clock, lambda i: ms * MS - len(log) * ms * MS // 5, "a", log)}, (), rounds=6, clock=clock)
+    assert len(log) - 2 * 6 == calls
+
+
+def stopped(**options: Any) -> int:
+    """Rounds of two runners of 10 ms, one of which scatters by 10%."""
+    clock, noise = Clock(), random.Random(0)
+    runners = {
+        "a": Fake(clock, lambda i: 10 * MS),
+        "b": Fake(clock, lambda i: noise.randint(95, 105) * MS // 10),
+    }
+    return len(measure(runners, (), clock=clock, **options)["a"].samples_ns)
+
+
+def test_a_budget_ends_the_rounds() -> None:
+    assert stopped(rounds=1000, budget=1) == 22  # 0.1 s of warming up, then 40 ms a round
+    assert stopped(rounds=10, budget=60) == 10
+
+
+def test_a_budget_that_is_too_small_says_what_is_enough() -> None:
+    with pytest.raises(MeasureError, match=r"6 rounds are the least, and take 0.35 s here.*0.1 s is too small"):
+        stopped(budget=0.1)
+    assert stopped(rounds=1000, budget=0.36) == 6
+
+
+def test_a_width_ends_the_rounds_whatever_the_verdict() -> None:
+    assert stopped(rounds=500, width=1.0) == MIN_ROUNDS
+    wide, narrow = stopped(rounds=500, width=0.06), stopped(rounds=500, width=0.03)
+    assert MIN_ROUNDS < wide < narrow < 500
+    assert stopped(rounds=7, width=0.0001) == 7
+
+
+def test_percentiles_are_of_single_calls_and_need_enough_of_them() -> None:
+    calls = Timing(np.ones(1), 100, Trace.build([]), (), np.arange(1, 101) * float(MS))
+    assert (calls.percentile_ms(50), calls.percentile_ms(95)) == (50.5, pytest.approx(95.05))
+    assert calls.percentile_ms(99) is not None
+    few = Timing(np.ones(1), 19, Trace.build([]), (), np.ones(19))
+    assert (few.percentile_ms(50), few.percentile_ms(95)) == (1e-6, None)
+
+
+# Tables ---------------------------------------------------------------------------------------------------------------
+
+
+def rows(*ratios: list[float]) -> list[Row]:
+    """A baseline, and a row for each list of ratios."""
+    base = timing(*[1.0] * len(ratios[0]))
+    others = [
+        Row(str(i), None, timing(*(1 / np.array(each))), None, SAME, False, base) for i, each in enumerate(ratios)
+    ]
+    return judged([Row("base", None, base, Ratio(1, 1, 1), SAME, True, base), *others])
+
+
+CLEAR = [1.5, 1.6, 1.7, 1.8, 1.9, 2.0, 2.1, 2.2, 2.3, 2.4, 2.5, 2.6]
+EQUAL = [0.96, 0.97, 0.98, 0.99, 1.0, 1.0, 1.0, 1.0, 1.01, 1.02, 1.03, 1.04]
+NEARLY = [0.9, *CLEAR[1:]]  # one round of twelve on the other side: 2 * 13 / 4096 = 0.63%
+
+
+def verdicts(*ratios: list[float]) -> list[str]:
+    return [row.verdict for row in rows(*ratios)[1:]]
+
+
+def test_holm_takes_the_clearest_first() -> None:
+    nothing = "no difference found"
+    assert verdicts(NEARLY, EQUAL, EQUAL) == ["faster", nothing, nothing]  # 0.63% < 2.5% / 3
+    assert verdicts(NEARLY, EQUAL, EQUAL, EQUAL) == [nothing] * 4  # 0.63% > 2.5% / 4
+    assert verdicts(CLEAR, NEARLY, EQUAL, EQUAL) == ["faster", "faster", nothing, nothing]  # the clear one makes room
+    assert verdicts([1 / r for r in CLEAR], CLEAR) == ["slower", "faster"]
+
+
+@given(st.lists(st.lists(st.floats(0.5, 2), min_size=10, max_size=10), min_size=1, max_size=8))
+def test_verdicts_are_holms_on_exact_sign_tests(ratios: list[list[float]]) -> None:
+    found = verdicts(*ratios)
+    p = []
+    for each in ratios:
+        base_over_own = 1 / (1 / np.array(each))
+        most = max((base_over_own > 1.01).sum(), (base_over_own < 0.99).sum())
+        p.append(2 * sum(math.comb(10, k) for k in range(most, 11)) / 1024)
+    expected, left = ["no difference found"] * len(p), len(p)
+    error = 0.05 if left == 1 else 0.025
+    for i in sorted(range(len(p)), key=p.__getitem__):
+        if p[i] > error / left:
+            break
+        expected[i], left = "faster" if np.median(ratios[i]) > 1 else "slower", left - 1
+    assert found == expected
+
+
+@pytest.mark.parametrize("scatter", [0.05, 0.5])
+def test_a_table_of_equals_hardly_ever_shows_a_difference(scatter: float) -> None:
+    draw, nothing = np.random.default_rng(0), ["no difference found"] * 12
+    alarms = 0
+    for _ in range(300):
+        base, *others = draw.lognormal(0, scatter, (13, 10))  # all rows share the baseline's luck
+        alarms += verdicts(*(list(base / other) for other in others)) != nothing
+    assert alarms / 300 <= 0.02
+
+
+def test_too_few_rounds_for_so_many_rows_say_so() -> None:
+    first = rows(CLEAR[:6], EQUAL[:6])[1]
+    assert first.ratio == pytest.approx((1.75, 1.5, 2.0))
+    assert first.verdict == "no difference found"
+    assert first.finding == "no difference found: too few rounds for so many rows"
+    assert verdicts(CLEAR[:6]) == ["faster"]
+    assert [least_rounds(n) for n in (0, 1, 2, 3, 4, 12)] == [6, 6, 8, 8, 9, 10]
+
+
+@pytest.mark.parametrize("n", range(1, 13))
+def test_least_rounds_are_just_enough(n: int) -> None:
+    enough = least_rounds(n)
+    assert verdicts(*[[2.0] * enough] * n) == ["faster"] * n
+    if enough > MIN_ROUNDS:
+        assert verdicts(*[[2.0] * (enough - 1)] * n) == ["no difference found"] * n
+
+
+def test_a_difference_that_was_not_found_is_told_with_its_size() -> None:
+    row = rows(EQUAL[1:11])[1]
+    assert row.smallest == pytest.approx(1.01 / 0.97 - 1)  # with ten rounds, the furthest of them is what decides
+    assert row.finding == "no difference found: 4.1% would have been"
+    assert Row("a", timing=timing(1), ratio=Ratio(1, 0.1, 10), equality=SAME, smallest=9.0).finding.endswith(
+        "a factor of 10.0 would have been"
+    )
+
+
+@pytest.mark.parametrize("n", [10, 20, 60])
+def test_the_smallest_difference_is_found_in_nine_of_ten_new_tables(n: int) -> None:
+    draw = np.random.default_rng(n)
+    hits = claims = 0
+    for _ in range(40):
+        pilot = np.sort(draw.lognormal(0, 0.05, n))
+        size = smallest_difference(pilot, median_interval(n)[0])
+        again = draw.lognormal(0, 0.05, (50, n)) / (1 + size)
+        hits += sum(rows(list(each))[1].verdict == "slower" for each in again)
+        claims += len(again)
+    assert hits / claims >= 0.9
+
+
 # The trace of a timing ------------------------------------------------------------------------------------------------
 
 
 def test_the_trace_is_one_call_of_the_round_nearest_the_median() -> None:
     durations = [9, 4, 8, 5, 6, 7, 30]  # median 7: round 5
     timings, _ = run(a=lambda i: durations[min(i, 6)] * MS, rounds=7)
-    # Two calls warm up, two a round: round 5's are numbers 12 (untimed) and 13.
+    # Five calls warm up, two a round: round 5's are numbers 15 (untimed) and 16.
     assert {(event.name, event.category) for event in timings["a"].trace.events()} == {
         ("call", "call"),
-        ("a 13", "task"),
+        ("a 16", "task"),
     }
 
 
@@ -257,7 +418,7 @@ def test_of_a_turn_with_many_calls_the_trace_is_the_last() -> None:
     names = [event.name for event in timings["a"].trace.events()]
     assert names[0] == "call"
     assert len(names) == 2
-    assert int(names[1].removeprefix("a ")) % 5 == 1  # after 2 calls of warm-up, a round is 1 untimed + 4: 3..6, 8..11
+    assert int(names[1].removeprefix("a ")) % 5 == 4  # after 5 calls of warm-up, a round is 1 untimed + 4: 6..9, 11..14
     (lane,) = timings["a"].trace.lanes
     assert lane.label == "caller"
 
@@ -374,13 +535,16 @@ def test_repr_has_no_times() -> None:
 def test_json_keeps_the_contract() -> None:
     plain = COMPARISON.to_dict()
     rows = plain["approaches"]
-    keys = {"name", "available", "reason", "median_ms", "ratio", "equal", "max_abs_error"}
+    keys = {"name", "available", "reason", "median_ms", "ratio", "equal", "max_abs_error", "latency_ms"}
+    keys |= {"smallest_difference"}
     assert all(set(row) == keys | {"verdict"} for row in rows)
     assert rows[1] == {
         "name": "threads<2>",
         "available": True,
         "reason": None,
         "median_ms": 2.0,
+        "latency_ms": {"p50": None, "p95": None, "p99": None},
+        "smallest_difference": None,
         "ratio": {"estimate": 2, "low": 1.5, "high": 2.5},
         "equal": True,
         "max_abs_error": 1e-7,

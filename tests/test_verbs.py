@@ -16,7 +16,7 @@ from kit import approaches
 from kit.errors import KitError, MeasureError, ShapeError, TaskError, UnknownNameError
 from kit.executors.processes_cold import ProcessesCold
 from kit.hardware import detect
-from kit.measure import MIN_ROUNDS
+from kit.measure import MIN_ROUNDS, least_rounds
 from kit.models import inception_block, toy_two_stream, two_stream
 
 Make = Callable[[], nn.Module]
@@ -133,11 +133,12 @@ def test_a_cold_approach_has_few_rounds_by_itself_and_the_others_keep_theirs(mon
     monkeypatch.setattr(ProcessesCold, "run", counted)
     make, sizes = MODELS["toy"]
     comparison = compare(make(), random_inputs(1, sizes), ["sequential", "processes_cold", "threads"], rounds=9)
-    assert calls == [2] * (1 + MIN_ROUNDS)  # once for equality, and no call that is not timed
+    few = least_rounds(2)
+    assert calls == [2] * (1 + few)  # once for equality, and no call that is not timed
     timings = {row.name: row.timing for row in comparison.rows}
     assert {name: timing and len(timing.samples_ns) for name, timing in timings.items()} == {
         "sequential": 9,
-        "processes_cold": MIN_ROUNDS,
+        "processes_cold": few,
         "threads": 9,
     }
     cold = comparison["processes_cold"]
@@ -145,6 +146,16 @@ def test_a_cold_approach_has_few_rounds_by_itself_and_the_others_keep_theirs(mon
     assert cold.timing is not None
     assert cold.timing.calls == 1
     assert {"spawn", "imports", "load", "send", "start", "join"} <= set(cold.timing.trace.names)
+
+
+def test_rounds_end_with_the_width_and_not_before_a_budget_could_pay() -> None:
+    make, sizes = MODELS["toy"]
+    options: dict[str, Any] = {"rounds": 500, "progress": False}
+    comparison = kit.compare(make(), random_inputs(1, sizes), ["sequential", "threads"], width=1e9, **options)
+    rows = 1 + (detect().cores != 1)  # threads, and the branches alone on one thread where that is another way
+    assert comparison.rounds == least_rounds(rows) == len(comparison["threads"].timing.samples_ns)
+    with pytest.raises(MeasureError, match="budget of 1e-06 s is too small"):
+        kit.compare(make(), random_inputs(1, sizes), ["sequential", "threads"], budget=1e-6, **options)
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -28,7 +28,7 @@ class Task(NamedTuple):
             TaskError: the callable raised; its own exception is the cause.
         """
         try:
-            with span(self.name, "task"):
+            with span(self.name, "task", cpu=True):
                 return self.call(*self.args)
         except Exception as error:
             raise TaskError(self.name, error) from error

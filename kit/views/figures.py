@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
 from kit.comparison import Comparison, Verdict, times
+from kit.explanation import explain
 from kit.views.palette import NEUTRAL, OKABE_ITO
 
-_TEXT = {"font": {"size": 13, "color": NEUTRAL}, "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)"}
-_GRID = {"gridcolor": "rgba(138,143,152,0.3)", "zerolinecolor": "rgba(138,143,152,0.5)"}
+TEXT = {"font": {"size": 13, "color": NEUTRAL}, "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)"}
+GRID = {"gridcolor": "rgba(138,143,152,0.3)", "zerolinecolor": "rgba(138,143,152,0.5)"}
 _SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "x", "star")
 _LOOKS: dict[Verdict, tuple[str, str]] = {  # verdict -> colour and, as a second channel, marker
     "faster": (OKABE_ITO[2], "triangle-right"),
@@ -26,7 +27,7 @@ _LOOKS: dict[Verdict, tuple[str, str]] = {  # verdict -> colour and, as a second
 
 
 def comparison_chart(comparison: Comparison) -> go.Figure:
-    """Speed-up of every approach over the baseline: a point a round, the median, and its 95% interval.
+    """Speed-up of every approach over the baseline: a point a round, the median, its 95% interval, and its bound.
 
     The axis is logarithmic, so that twice as fast and half as fast lie equally far from 1.
     """
@@ -63,12 +64,21 @@ def comparison_chart(comparison: Comparison) -> go.Figure:
             hovertemplate=f"{row.ratio}<extra>{row.name}</extra>",
             showlegend=False,
         )
+        if (bounds := explain(comparison, row.name).bounds) is not None:
+            figure.add_scatter(
+                x=[bounds.speed_up],
+                y=[row.name],
+                mode="markers",
+                marker={"color": OKABE_ITO[4], "symbol": "line-ns-open", "size": 28, "line": {"width": 3}},
+                hovertemplate=f"bound {bounds.speed_up:.2f}x, {bounds.share:.0%} reached<extra>{row.name}</extra>",
+                showlegend=False,
+            )
     figure.add_vline(x=1, line={"color": NEUTRAL, "dash": "dash"})
     # Plotly wants the logarithm for an annotation on a logarithmic axis, but not for a line.
     figure.add_annotation(x=0, y=1, yref="paper", yanchor="bottom", text=f"as fast as {baseline.name}", showarrow=False)
     ticks = _ticks(np.concatenate([np.asarray(trace.x, float) for trace in figure.data] or [np.ones(1)]))
     figure.update_layout(
-        **_TEXT,
+        **TEXT,
         height=110 + 70 * len(comparison.rows),
         margin={"l": 20, "r": 20, "t": 30, "b": 50},
         xaxis={
@@ -78,9 +88,9 @@ def comparison_chart(comparison: Comparison) -> go.Figure:
             "ticktext": [f"{tick:g}x" for tick in ticks],
             "tickangle": 0,
             "title": {"text": f"speed-up over {baseline.name} (right is faster)", "font": {"size": 13}},
-            **_GRID,
+            **GRID,
         },
-        yaxis={"range": [len(comparison.rows) - 1.5, -0.7], "automargin": True, **_GRID},
+        yaxis={"range": [len(comparison.rows) - 1.5, -0.7], "automargin": True, **GRID},
     )
     return figure
 
@@ -111,12 +121,12 @@ def line_chart(x: Sequence[float], lines: Mapping[str, Sequence[float]], *, x_ti
         marker = {"symbol": symbol, "size": 9}
         figure.add_scatter(x=list(x), y=list(y), name=name, mode="lines+markers", line={"color": colour}, marker=marker)
     figure.update_layout(
-        **_TEXT,
+        **TEXT,
         height=420,
         margin={"l": 20, "r": 20, "t": 20, "b": 20},
         legend={"x": 0.02, "y": 0.98},
-        xaxis={"type": "log", "dtick": 1, "title": {"text": x_title, "font": {"size": 13}}, **_GRID},
-        yaxis={"type": "log", "dtick": 1, "title": {"text": y_title, "font": {"size": 13}}, **_GRID},
+        xaxis={"type": "log", "dtick": 1, "title": {"text": x_title, "font": {"size": 13}}, **GRID},
+        yaxis={"type": "log", "dtick": 1, "title": {"text": y_title, "font": {"size": 13}}, **GRID},
     )
     return figure
 
@@ -144,7 +154,7 @@ def clip_figure(frames: NDArray[np.uint8], flow: NDArray[np.float32], picks: int
         figure.add_trace(_image(flow_picture(flow[t], reach)), 2, column)
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False)
-    figure.update_layout(**_TEXT, height=400, margin={"l": 10, "r": 40, "t": 30, "b": 10})
+    figure.update_layout(**TEXT, height=400, margin={"l": 10, "r": 40, "t": 30, "b": 10})
     return figure
 
 

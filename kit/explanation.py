@@ -1,0 +1,378 @@
+"""Why an approach is as fast as it is: its speed-up as a product of factors, bounds, and what to do with that.
+
+With s the time of a task in the baseline, c its time in the approach, C what a lane was busy with tasks, P the number
+of lanes, and T the time of a call, every round has exactly ::
+
+    T_base / T = (T_base / sum s) * P * (sum s / sum c) * (mean C / max C) * (max C / T)
+
+where max C is the busiest lane of each region, summed over the regions of a call. Factors are averaged over the rounds
+as logarithms, so that their product stays exact: it is the geometric mean of the rounds' ratios.
+
+Source: load balance and communication efficiency are those of the POP project's metrics (https://pop-coe.eu).
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kit.comparison import Comparison, Ratio, Row, Timing, milliseconds
+from kit.errors import MeasureError
+from kit.measure import MIN_ROUNDS, median_interval
+from kit.snippets import snippet
+from kit.trace import Trace
+
+FACTORS = ("baseline's overhead", "lanes", "no inflation", "load balance", "no overhead")
+LOSSES = {  # factor -> what its being below 1 is called, and what it means
+    "lost intra-op parallelism": (
+        "lost intra-op parallelism",
+        "a branch has fewer intra-op threads than in {baseline}, which more cores would change",
+    ),
+    "contention": ("contention", "branches slow each other down, mostly by {waiting}"),
+    "no inflation": ("inflation", "branches take longer than in {baseline}, and why is not separated"),
+    "load balance": (
+        "imbalance",
+        "the longest branch, {longest}, keeps the others waiting: split it, or merge the rest",
+    ),
+    "no overhead": ("overhead", "mostly {overhead} outside the branches, which counts for less in larger batches"),
+}
+
+
+class Bounds(NamedTuple):
+    """What no schedule of these branches on these lanes can beat: from their fastest times, alone, at one thread."""
+
+    work_ms: float  # T1 of all regions
+    span_ms: float  # the longest branch of each region, summed
+    serial_ms: float  # outside regions, in the baseline
+    least_ms: float  # serial + for each region the larger of span / threads and work / (lanes * threads)
+    speed_up: float  # over the baseline, at that least time
+    share: float  # least / measured: 1 is as fast as can be
+    amdahl: float  # the speed-up over the baseline that its serial part leaves at most to these lanes
+
+
+class Prediction(NamedTuple):
+    """What branch times say of another arrangement."""
+
+    ms: float  # of a call
+    speed_up: float  # over the baseline
+    errors: dict[str, float]  # approach that was measured -> predicted / measured - 1, by the same arithmetic
+
+
+class Advice(NamedTuple):
+    """A sentence with numbers, and the place on the comparison's timeline where they can be seen."""
+
+    text: str
+    approach: str  # whose trace
+    event: str  # name of the event
+    start_ns: int  # from the beginning of that trace
+    duration_ns: int
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """Why one approach of a comparison is as fast as it is. Data first; ``str()`` and a notebook show it as text."""
+
+    approach: str
+    baseline: str
+    verdict: str
+    ratio: Ratio | None  # of the table: the median of the rounds
+    factors: dict[str, float] | None  # of FACTORS; None where there are no tasks to explain it by
+    inflation: dict[str, float] | None  # "lost intra-op parallelism" * "contention"; None: not separated
+    waiting_ms: dict[str, float]  # what contention is made of, a call; what is not there could not be told from nothing
+    overhead_ms: dict[str, float]  # the typical round's call outside the busiest lane's tasks, by kind
+    parts_ms: dict[str, float]  # its regions and its serial rest, which add up to the call
+    bounds: Bounds | None
+    advice: tuple[Advice, ...]
+    snippet: str | None  # plain PyTorch that runs branches as the advised approach does; None: no short form of it
+    notes: tuple[str, ...]  # what could not be told, in sentences
+    predict: Callable[[int, Sequence[Collection[str]]], Prediction] | None  # behind what_if
+
+    def what_if(self, lanes: int, merged: Sequence[Collection[str]] = ()) -> Prediction:
+        """Predict this approach with another number of lanes, or with groups of branches merged into one each.
+
+        It takes each branch's time alone, the overhead as measured, and no contention; a free lane takes the next
+        branch.
+
+        Raises:
+            MeasureError: no lanes, or an approach that has no tasks to schedule.
+        """
+        if lanes < 1 or self.predict is None:
+            raise MeasureError(f"cannot predict {self.approach} on {lanes} lanes: it takes a lane or more, and tasks.")
+        return self.predict(lanes, merged)
+
+    def steps(self) -> list[tuple[str, float]]:
+        """The factors from the ideal, one for each lane, down to what was measured; inflation split where it can be."""
+        if self.factors is None:
+            return []
+        parts = self.inflation or {"no inflation": self.factors["no inflation"]}
+        names = ("lanes", "baseline's overhead", *parts, *FACTORS[3:])
+        return [(name, (self.factors | parts)[name]) for name in names]
+
+    def table(self) -> list[tuple[str, str, str]]:
+        """What multiplies, by how much, and where the product has got to."""
+        values = [value for _, value in self.steps()]
+        return [(n, f"x {v:.3f}", f"{math.prod(values[: i + 1]):.3f}x") for i, (n, v) in enumerate(self.steps())]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        plain = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "predict"}
+        errors = None if self.predict is None else self.predict(1, ()).errors
+        named = {"ratio": self.ratio and self.ratio._asdict(), "bounds": self.bounds and self.bounds._asdict()}
+        return plain | named | {"advice": [each._asdict() for each in self.advice], "prediction_errors": errors}
+
+    def __repr__(self) -> str:  # no times: a notebook's stored output must not change from run to run
+        return f"Explanation({self.approach} over {self.baseline})"
+
+    def __str__(self) -> str:
+        lines = [f"{self.approach}: {self.verdict}" + (f", {self.ratio} over {self.baseline}" if self.ratio else "")]
+        lines += [f"  {name:28} {by:9} {reached}" for name, by, reached in self.table()]
+        parts = {"contention": self.waiting_ms, "overhead": self.overhead_ms, "a call": self.parts_ms}
+        lines += [f"  {name}: {_in_words(each)}" for name, each in parts.items() if each]
+        if self.bounds is not None:
+            work, span, serial, least = map(milliseconds, self.bounds[:4])
+            lines.append(f"  at best {least} (work {work}, span {span}, serial {serial}): {self.bounds.share:.0%} of")
+            lines[-1] += f" that speed is reached; Amdahl's limit is {self.bounds.amdahl:.2f}x"
+        return "\n".join([*lines, *(f"  - {each.text}" for each in self.advice), *(f"  ! {n}" for n in self.notes)])
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
+
+
+def explain(comparison: Comparison, approach: str | None = None) -> Explanation:
+    """Why an approach of this comparison is as fast as it is, and what to do with that; nothing is measured anew.
+
+    >>> kit.explain(kit.compare(model, inputs, ["sequential", "threads"]))
+
+    Args:
+        approach: one of its rows; where none is named, the best of those with the right output beside the baseline.
+
+    Raises:
+        KeyError: no such row.
+    """
+    baseline, *others = comparison.rows
+    right = [row for row in others if row.verdict in ("faster", "slower", "no difference found")]
+    row = comparison[approach] if approach is not None else max(right, key=_estimate, default=baseline)
+    cases = {each.name: _Case(comparison, each) for each in comparison.rows if _explicable(each)}
+    case = cases.get(row.name)
+    notes = []
+    if row.timing is None:
+        notes.append(f"it was not measured: {row.reason}")
+    elif case is None:
+        notes.append(
+            "it has no tasks: it changes the model's operators, not when branches run. Record both and compare."
+        )
+    elif case.solo is None:
+        notes.append("not separated: how much of the inflation is lost intra-op parallelism, how much contention.")
+    if case is not None and not case.on_cpu:
+        notes.append("not separated: on a GPU a task is a launch, so that its run and its overhead are one. No bound.")
+    predict = None
+    if case is not None:
+
+        def predict(lanes: int, merged: Sequence[Collection[str]] = ()) -> Prediction:
+            ms, base_ms = case.predict(lanes, merged), case.base.median_ms
+            errors = {name: each.predict(each.lanes) / each.own.median_ms - 1 for name, each in cases.items()}
+            return Prediction(ms, base_ms / ms, errors)
+
+    best = max((each for each in comparison.rows if each.verdict == "faster"), key=_estimate, default=baseline)
+    advised = cases.get(best.name)
+    return Explanation(
+        approach=row.name,
+        baseline=baseline.name,
+        verdict=row.verdict,
+        ratio=row.ratio,
+        factors=case.factors() if case else None,
+        inflation=case.inflation() if case else None,
+        waiting_ms=case.waiting_ms() if case else {},
+        overhead_ms=case.overhead_ms() if case else {},
+        parts_ms=case.parts_ms() if case else {},
+        bounds=case.bounds(comparison) if case else None,
+        advice=tuple(_advice(comparison, best, case)),
+        snippet=snippet(best.name, advised.lanes, best.lane_threads or 1) if advised else None,
+        notes=tuple(notes),
+        predict=predict,
+    )
+
+
+# The arithmetic -------------------------------------------------------------------------------------------------------
+
+
+def _explicable(row: Row) -> bool:
+    return all(timing is not None and timing.turns and None not in timing.turns for timing in (row.against, row.timing))
+
+
+def _estimate(row: Row) -> float:
+    return row.ratio.estimate if row.ratio else 0.0
+
+
+def _of(timing: Timing, name: str) -> NDArray[np.float64]:
+    """A number of each round's turn, NaN where it is not known."""
+    return np.array([math.nan if (value := getattr(turn, name)) is None else value for turn in timing.turns], float)
+
+
+def _mean(ratios: NDArray[np.float64]) -> float:
+    """Geometric mean."""
+    return float(np.exp(np.log(ratios).mean()))
+
+
+def _differs(rounds: NDArray[np.float64]) -> bool:
+    """Whether the interval of these sorted values' median excludes 0."""
+    if len(rounds) < MIN_ROUNDS:
+        return False
+    low, high = median_interval(len(rounds))
+    return bool(rounds[low] > 0 or rounds[high] < 0)
+
+
+class _Case:
+    """A row whose tasks are known in every round, beside its baseline and its branches alone in the same rounds."""
+
+    def __init__(self, comparison: Comparison, row: Row) -> None:
+        assert row.timing is not None and row.against is not None  # noqa: PT018 - of explicable rows only
+        self.row, self.own, self.base = row, row.timing, row.against
+        self.on_cpu = "cuda" not in comparison.inputs
+        same_rounds = row.against is comparison.rows[0].timing
+        self.solo = comparison.solo.get(row.lane_threads or 0) if same_rounds else None
+        self.lanes = int(_of(self.own, "lanes").max())
+        self.typical = int(np.argmin(np.abs(self.own.samples_ns - np.median(self.own.samples_ns))))
+
+    def factors(self) -> dict[str, float]:
+        own, base, busiest = _of(self.own, "work"), _of(self.base, "work"), _of(self.own, "busiest")
+        rounds = (self.base.samples_ns / base, base / own, own / self.lanes / busiest, busiest / self.own.samples_ns)
+        first, *rest = map(_mean, rounds)
+        return dict(zip(FACTORS, (first, float(self.lanes), *rest), strict=True))
+
+    def inflation(self) -> dict[str, float] | None:
+        if self.solo is None:
+            return None
+        own, base, solo = (_of(timing, "work") for timing in (self.own, self.base, self.solo))
+        return {"lost intra-op parallelism": _mean(base / solo), "contention": _mean(solo / own)}
+
+    def waiting_ms(self) -> dict[str, float]:
+        """What branches side by side spend more than alone: medians over the rounds that are not nothing."""
+        if self.solo is None:
+            return {}
+        work, cpu, queued = (_of(self.own, name) - _of(self.solo, name) for name in ("work", "cpu", "queued"))
+        off = work - cpu
+        core = np.clip(queued, np.minimum(0, off), np.maximum(0, off))  # a thread can wait outside tasks too
+        kinds = {
+            "CPU time (memory, caches)": cpu,
+            "waiting for a core": core,
+            "waiting for the GIL or a lock": off - core,
+        }
+        found = {kind: np.sort(rounds[~np.isnan(rounds)]) / 1e6 for kind, rounds in kinds.items()}
+        return {kind: float(np.median(rounds)) for kind, rounds in found.items() if _differs(rounds)}
+
+    def parts_ms(self) -> dict[str, float]:
+        inside = float(_of(self.own, "regions")[self.typical]) / 1e6
+        return {"regions": inside, "serial rest": float(self.own.samples_ns[self.typical]) / 1e6 - inside}
+
+    def overhead_ms(self) -> dict[str, float]:
+        turn = self.own.turns[self.typical]
+        inside = {} if turn is None else {kind: ns / 1e6 for kind, ns in turn.overhead.items()}
+        return inside | {"serial rest": self.parts_ms()["serial rest"]}
+
+    def predict(self, lanes: int, merged: Sequence[Collection[str]] = ()) -> float:
+        """Milliseconds of a call with branches taken in order by whichever lane is free."""
+        total = float(np.median(self.own.samples_ns - _of(self.own, "busiest"))) / 1e6
+        for region in _regions_ms(self.solo or self.own, np.median):
+            groups: dict[str, float] = {}
+            for name, ms in region.items():
+                group = next(("+".join(names) for names in merged if name in names), name)
+                groups[group] = groups.get(group, 0) + ms
+            ends = [0.0] * lanes
+            for ms in groups.values():
+                ends[ends.index(min(ends))] += ms
+            total += max(ends)
+        return total
+
+    def bounds(self, comparison: Comparison) -> Bounds | None:
+        """None on a GPU, or where branches were not measured at one thread, or the lanes' threads are not known."""
+        alone, threads = comparison.solo.get(1), self.row.lane_threads
+        if alone is None or threads is None or not self.on_cpu:
+            return None
+        regions = [list(region.values()) for region in _regions_ms(alone, min)]  # possible is what was once reached
+        outside = self.base.samples_ns - _of(self.base, "regions")
+        serial, share = float(outside.min()) / 1e6, float(np.median(outside / self.base.samples_ns))
+        at_once = min(self.lanes * threads, comparison.cores)
+        return Bounds(
+            work_ms=sum(map(sum, regions)),
+            span_ms=sum(map(max, regions)),
+            serial_ms=serial,
+            least_ms=(least := serial + sum(max(max(each) / threads, sum(each) / at_once) for each in regions)),
+            speed_up=self.base.median_ms / least,
+            share=least / self.own.median_ms,
+            amdahl=1 / (share + (1 - share) / self.lanes),
+        )
+
+
+def _regions_ms(timing: Timing, middle: Callable[[Any], Any]) -> list[dict[str, float]]:
+    """Of each region its branches' times over the rounds, in milliseconds."""
+    turns = [turn.tasks for turn in timing.turns if turn is not None]
+    found: dict[int, dict[str, float]] = {}
+    for region, name in turns[0]:
+        times = [tasks.get((region, name), 0.0) for tasks in turns]
+        found.setdefault(region, {})[name] = float(middle(times)) / 1e6
+    return list(found.values())
+
+
+# Advice ---------------------------------------------------------------------------------------------------------------
+
+
+def _advice(comparison: Comparison, best: Row, case: _Case | None) -> list[Advice]:
+    """For latency, for throughput, and what would change the answer."""
+    baseline, alone = comparison.rows[0], comparison.solo.get(1)
+    if baseline.timing is None or best.timing is None:
+        return []
+    took, usual = (milliseconds(row.timing.median_ms) for row in (best, baseline) if row.timing)
+    text = f"For one request at a time use {best.name}: {took} a call against {usual}, {best.ratio}."
+    if best is baseline:
+        text = f"For one request at a time keep {best.name}, {took} a call: nothing compared here was found faster."
+    sentences = [_point(text, best, "call")]
+    if alone is not None:
+        most, one = 1000 * comparison.cores / alone.median_ms, 1000 / best.timing.median_ms
+        way = "requests side by side, each on one thread and one branch after the other" if most > one else best.name
+        text = f"For many requests use {way}: a call takes {milliseconds(alone.median_ms)} of one core, so at most "
+        text += f"{most:,.3g} a second on {comparison.cores} cores; {best.name}, one by one, gives {one:,.3g}. "
+        sentences.append(_point(text + "Measure it with kit.serving.throughput.", best, "call"))
+    if case is not None and case.row is not baseline:
+        sentences.append(_what_would_change(baseline.name, case))
+    return sentences
+
+
+def _what_would_change(baseline: str, case: _Case) -> Advice:
+    """The factor that costs most, what it means, and what more lanes would do."""
+    factors = case.factors()
+    split = case.inflation() or {"no inflation": factors["no inflation"]}
+    name, value = min(((n, v) for n, v in (factors | split).items() if n in {*split, *FACTORS[3:]}), key=lambda x: x[1])
+    regions = _regions_ms(case.own, np.median)
+    longest = max((ms, branch) for region in regions for branch, ms in region.items())[1]
+    noun, meaning = LOSSES[name]
+    waiting, overhead = (_largest(parts) for parts in (case.waiting_ms(), case.overhead_ms()))
+    text = f"What costs {case.row.name} most is {noun}, x {value:.2f}: "
+    text += meaning.format(baseline=baseline, longest=longest, waiting=waiting, overhead=overhead) + "."
+    if (widest := max(map(len, regions))) > case.lanes:
+        gain = case.base.median_ms / case.predict(widest)
+        text += f" With a core for each of {widest} branches {gain:.2f}x is predicted."
+    return _point(text + " A GPU would need a comparison of its own.", case.row, longest)
+
+
+def _point(text: str, row: Row, name: str) -> Advice:
+    """The sentence with the first event of that name on the row's timeline."""
+    trace = row.timing.trace if row.timing is not None else Trace.build([])
+    times = [(each.start_ns, each.duration_ns) for each in trace.events() if each.name == name] or [(0, 0)]
+    start, duration = times[0]
+    return Advice(text, row.name, name, start - int(min(trace.start_ns, default=0)), duration)
+
+
+def _largest(parts: Mapping[str, float]) -> str:
+    kind = max(parts, key=parts.__getitem__, default="")
+    return f"{kind} ({milliseconds(parts[kind])})" if kind and parts[kind] > 0 else "what is not separated"
+
+
+def _in_words(parts: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {milliseconds(ms)}" for name, ms in parts.items() if ms)

@@ -1,0 +1,55 @@
+"""The exercises of notebook 11, and its tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+from kit.comparison import milliseconds
+from kit.explanation import Explanation
+from kit.labs.checks import NOT_ATTEMPTED, Check, check, is_stub
+
+
+def decision_table(found: Mapping[str, Explanation]) -> str:
+    """What was found for each workload, as a Markdown table: the approach, its verdict, and what costs it most."""
+    head = "| workload | best of the others | speed-up | verdict | what costs it most | at best |"
+    lines = [head, "|---|---|---:|---|---|---:|"]
+    for name, each in found.items():
+        lost = [(value, factor) for factor, value in each.steps() if factor not in ("lanes", "baseline's overhead")]
+        least = f"{min(lost)[1]} x {min(lost)[0]:.2f}" if lost else "not known"
+        best = milliseconds(each.bounds.least_ms) if each.bounds else "not known"
+        lines.append(f"| {name} | {each.approach} | {each.ratio} | {each.verdict} | {least} | {best} |")
+    return "\n".join(lines)
+
+
+@check
+def check_costliest(costliest: Callable[[Mapping[str, float]], str | None]) -> str | Check | None:
+    """``costliest(factors)``: the name of the factor that costs most, lanes apart."""
+    if is_stub(costliest):
+        return NOT_ATTEMPTED
+    factors = {"lanes": 2.0, "no inflation": 0.9, "load balance": 0.6, "no overhead": 0.8}
+    if costliest(factors) is None:
+        return "it gives None: is there a return?"
+    if costliest(factors) != "load balance":
+        return f"it says {costliest(factors)!r}: the factor furthest below 1 costs most, which is 'load balance' here."
+    if costliest({"lanes": 0.1, "no overhead": 0.5}) != "no overhead":
+        return "lanes are what the others take from: leave them out, even on a fraction of a core."
+    return None
+
+
+@check
+def check_makespan(makespan: Callable[[Sequence[float], int], float | None]) -> str | Check | None:
+    """``makespan(branches, lanes)``: when the last of these branches ends, each taken in order by a free lane."""
+    if is_stub(makespan):
+        return NOT_ATTEMPTED
+    if not isinstance(makespan([1.0, 2.0], 1), int | float):
+        return f"it gives {makespan([1.0, 2.0], 1)!r} and not a number: is there a return?"
+    if makespan([1.0, 2.0], 1) != 3:
+        return "on one lane branches run one after the other: 1 ms and 2 ms end after 3 ms."
+    if makespan([4.0, 1.0, 1.0], 2) != 4:
+        return "while one lane has the 4 ms, the other does both others: the call ends after 4 ms."
+    if not math.isclose(makespan([1.0, 1.0, 4.0], 2) or 0, 5):
+        return (
+            "in this order the 4 ms begin only after 1 ms: the call ends after 5 ms. Give each to the lane free first."
+        )
+    return None

@@ -1,0 +1,76 @@
+"""Other programs on this machine: how much of its cores they took while something was measured."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from multiprocessing import active_children
+from pathlib import Path
+from typing import NamedTuple, Self
+
+NOTABLE = 0.1  # a share of the cores beyond which a table says so
+PROC = Path("/proc")
+
+
+class Usage(NamedTuple):
+    """The machine's counters at one moment, in seconds."""
+
+    cores: float  # time that all cores together have had
+    busy: float  # of it, spent on any program
+    stolen: float  # of it, given to other machines by the host
+    own: float  # of it, spent on this process and its children
+
+    @classmethod
+    def now(cls, proc: Path = PROC) -> Self | None:
+        """The counters, or None where the system has none to read."""
+        try:
+            ticks = [int(word) for word in (proc / "stat").read_text().split("\n", 1)[0].split()[1:9]]
+            user, nice, system, _idle, _waiting, irq, softirq, stolen = ticks
+            second = os.sysconf("SC_CLK_TCK")
+        except (OSError, ValueError):
+            return None
+        busy = user + nice + system + irq + softirq
+        own = sum(time.process_time() if pid is None else _cpu(proc, pid, second) for pid in (None, *_children()))
+        ended = os.times()
+        own += ended.children_user + ended.children_system
+        return cls(sum(ticks) / second, busy / second, stolen / second, own)
+
+
+def caveats(before: Usage | None, after: Usage | None) -> list[str]:
+    """What to say of other programs between two moments: a sentence where they took more than ``NOTABLE``."""
+    if before is None or after is None:
+        return []
+    cores, busy, stolen, own = (b - a for a, b in zip(before, after, strict=True))
+    if cores <= 0:
+        return []
+    others, stolen = max(0.0, busy - own) / cores, stolen / cores
+    if others + stolen <= NOTABLE:
+        return []
+    return [
+        f"other programs took {others:.0%} of the machine's cores during the rounds, and its host {stolen:.0%} (a load "
+        f"of {os.getloadavg()[0]:.1f}): an approach that wants many cores suffers most from that. Its ratio holds for "
+        "a machine so loaded, not for an idle one."
+    ]
+
+
+def queued_ns(threads: Iterable[tuple[int, int]]) -> int | None:
+    """How long these threads (process, native id) have waited for a core since they began; None: not known of each."""
+    try:
+        files = [PROC / str(pid) / "task" / str(thread) / "schedstat" for pid, thread in threads]
+        return sum(int(file.read_text().split()[1]) for file in files) if files else None
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _children() -> list[int]:
+    return [child.pid for child in active_children() if child.pid is not None]
+
+
+def _cpu(proc: Path, pid: int, second: int) -> float:
+    """User and system time of another process, 0 once it has ended."""
+    try:
+        words = (proc / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(words[11]) + int(words[12])) / second

@@ -1,0 +1,76 @@
+"""Throughput: many requests at a time. Another question than latency, and never in the same table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Any, NamedTuple
+
+import torch
+
+from kit import spans
+from kit.comparison import Ratio
+from kit.equality import as_args
+from kit.errors import MeasureError
+from kit.measure import Runs, measure, speed_up
+
+REQUESTS = 4  # of each caller in a measured call, so that the last one's end does not decide
+
+
+class Throughput(NamedTuple):
+    """What one runner served."""
+
+    per_second: float  # requests, median over the rounds
+    ratio: Ratio  # to the first runner, of paired rounds; above 1 serves more
+
+
+class _Callers:
+    """Callers of one runner at the same time, as a runner itself: one call of it is ``REQUESTS`` of each caller."""
+
+    cold = False
+
+    def __init__(self, runner: Runs, callers: int) -> None:
+        self.runner, self.callers, self.intra_op_threads = runner, callers, runner.intra_op_threads
+        self.pool = ThreadPoolExecutor(callers, "request", torch.set_num_threads, (runner.intra_op_threads,))
+
+    def __call__(self, *args: Any) -> None:
+        def request(_: int) -> None:
+            with torch.inference_mode():  # modes are per thread
+                self.runner(*args)
+
+        list(self.pool.map(request, range(REQUESTS * self.callers)))
+
+
+def throughput(
+    runners: Mapping[str, Runs],
+    inputs: Any,
+    *,
+    concurrency: int,
+    rounds: int = 10,
+    seed: int = 0,
+    clock: Callable[[], int] = spans.clock,
+) -> dict[str, Throughput]:
+    """Requests per second with ``concurrency`` callers at a time, in interleaved rounds as :func:`kit.measure.measure`.
+
+    Args:
+        runners: name -> runner, prepared; their intra-op threads are those of each caller.
+        inputs: of every request.
+        concurrency: callers, each of which sends its next request when its last one is answered.
+
+    Raises:
+        MeasureError: no callers; or as :func:`kit.measure.measure`.
+    """
+    if concurrency < 1:
+        raise MeasureError(f"{concurrency} callers send no requests: concurrency is a whole number of at least 1.")
+    with ExitStack() as stack:
+        callers = {name: _Callers(runner, concurrency) for name, runner in runners.items()}
+        for each in callers.values():
+            stack.enter_context(each.pool)
+        timings = measure(callers, as_args(inputs), rounds=rounds, seed=seed, clock=clock)
+    first = next(iter(timings.values()))
+    requests = REQUESTS * concurrency
+    return {
+        name: Throughput(1000 * requests / timing.median_ms, speed_up(first, timing))
+        for name, timing in timings.items()
+    }

@@ -1,0 +1,302 @@
+"""Why an approach is as fast as it is: factors that multiply to the ratio, and planted causes that are found."""
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+import kit
+from kit import spans
+from kit.comparison import Comparison, Ratio, Row, Timing
+from kit.equality import Equality
+from kit.errors import MeasureError
+from kit.explanation import FACTORS, Explanation, explain
+from kit.hardware import detect
+from kit.measure import judged, measure
+from kit.models import inception_block
+from kit.snippets import snippet
+from kit.spans import Span
+from kit.trace import Event, Lane, Trace
+from kit.turns import Turn, reduce_turn
+from tests.test_turns import turns
+
+SAME = Equality(True, 0.0)
+MS = 1_000_000
+
+
+def timing(walls: Sequence[float], reduced: Sequence[Turn | None]) -> Timing:
+    lane = Lane(1, 1, "caller")
+    names = sorted({name for turn in reduced if turn for _, name in turn.tasks})
+    events = [Event("call", "call", 100, 90, lane), *(Event(name, "task", 110, 50, lane) for name in names)]
+    return Timing(np.array(walls, float), 1, Trace.build(events), tuple(reduced))
+
+
+def turn(tasks: dict[str, float], busiest: float, lanes: int, *, regions: float = 0, cpu: float = 0) -> Turn:
+    """In milliseconds; all overhead is dispatch."""
+    regions = regions or busiest
+    own = {(0, name): ms * MS for name, ms in tasks.items()}
+    overhead = {"startup": 0.0, "transfer": 0.0, "merge": 0.0, "dispatch": (regions - busiest) * MS, "join": 0.0}
+    return Turn(regions * MS, own, busiest * MS, lanes, (cpu or sum(tasks.values())) * MS, overhead, 0.0)
+
+
+def compared(base: Timing, own: Timing, solo: dict[int, Timing] | None = None, threads: int | None = 1) -> Comparison:
+    first = Row("sequential", None, base, Ratio(1, 1, 1), SAME, True, base, 2)
+    rows = judged([first, Row("threads", None, own, None, SAME, False, base, threads)])
+    return Comparison(tuple(rows), len(base.samples_ns), "", (), solo or {}, cores=2)
+
+
+# The factors ----------------------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.lists(st.tuples(turns(), turns()), min_size=6, max_size=8))
+def test_factors_multiply_to_the_measured_ratio(rounds: list[tuple[list[Span], list[Span]]]) -> None:
+    def made(side: int) -> Timing:
+        walls, reduced = [], []
+        for pair in rounds:
+            calls = [s for s in pair[side] if s.category == "call"]
+            walls.append(max(1, sum(s.end_ns - s.start_ns for s in calls)) / len(calls))
+            reduced.append(reduce_turn(pair[side]))
+        return timing(walls, reduced)
+
+    base, own, alone = made(0), made(1), made(1)
+    found = explain(compared(base, own, {1: alone}))
+    assert found.factors is not None
+    assert found.inflation is not None
+    assert tuple(found.factors) == FACTORS
+    measured = float(np.exp(np.log(base.samples_ns / own.samples_ns).mean()))
+    assert math.prod(found.factors.values()) == pytest.approx(measured, rel=1e-9)
+    assert math.prod(value for _, value in found.steps()) == pytest.approx(measured, rel=1e-9)
+    assert any(sum(found.parts_ms.values()) == pytest.approx(wall / 1e6) for wall in own.samples_ns)
+    json.dumps(found.to_dict(), allow_nan=False)
+
+
+def example(**changes: Any) -> Comparison:
+    """Branches of 2 and 6 ms: on two cores each 1.5 and 4 ms one by one; 2 and 6 alone on a thread; 2.5 and 7.5 beside
+    each other."""
+    base = timing([6 * MS] * 6, [turn({"a": 1.5, "b": 4}, 5.5, 1)] * 6)
+    alone = timing([8.5 * MS] * 6, [turn({"a": 2, "b": 6}, 8, 1)] * 6)
+    own = timing([9 * MS] * 6, [turn({"a": 2.5, "b": 7.5}, 7.5, 2, regions=8.5, cpu=9)] * 6)
+    return compared(base, own, {1: alone, 2: base}, **changes)
+
+
+def test_each_factor_of_an_example_by_hand() -> None:
+    found = explain(example())
+    assert found.factors == pytest.approx(
+        {
+            "baseline's overhead": 6 / 5.5,
+            "lanes": 2,
+            "no inflation": 5.5 / 10,
+            "load balance": 5 / 7.5,
+            "no overhead": 7.5 / 9,
+        }
+    )
+    assert found.inflation == pytest.approx({"lost intra-op parallelism": 5.5 / 8, "contention": 8 / 10})
+    assert found.waiting_ms == pytest.approx({"CPU time (memory, caches)": 1, "waiting for the GIL or a lock": 1})
+    assert found.parts_ms == pytest.approx({"regions": 8.5, "serial rest": 0.5})
+    assert {kind: ms for kind, ms in found.overhead_ms.items() if ms} == {"dispatch": 1, "serial rest": 0.5}
+    assert found.verdict == "slower"
+
+
+def test_bounds_of_an_example_by_hand() -> None:
+    bounds = explain(example()).bounds
+    assert bounds is not None
+    assert (bounds.work_ms, bounds.span_ms, bounds.serial_ms) == (8, 6, 0.5)
+    assert (bounds.least_ms, bounds.speed_up, bounds.share) == pytest.approx((6.5, 6 / 6.5, 6.5 / 9))
+    assert bounds.amdahl == pytest.approx(1 / (0.5 / 6 + 5.5 / 6 / 2))
+
+
+def test_what_if_moves_branches_and_says_how_far_off_it_was() -> None:
+    found = explain(example())
+    here = found.what_if(2)
+    assert here.ms == pytest.approx(6 + 1.5)  # the longest alone, and the overhead
+    assert here.errors["threads"] == pytest.approx(7.5 / 9 - 1)
+    assert found.what_if(1).ms == found.what_if(2, merged=[("a", "b")]).ms == pytest.approx(8 + 1.5)
+    assert found.what_if(7).speed_up == pytest.approx(6 / 7.5)
+    with pytest.raises(MeasureError, match="0 lanes"):
+        found.what_if(0)
+
+
+def test_what_was_not_measured_is_not_separated() -> None:
+    without = explain(replace(example(), solo={}))
+    assert (without.inflation, without.waiting_ms, without.bounds) == (None, {}, None)
+    assert "not separated" in str(without)
+    assert explain(example(threads=None)).bounds is None
+    own = example().rows[1].timing
+    assert own is not None
+    blind = replace(own, turns=tuple(t and t._replace(cpu=None) for t in own.turns))
+    found = explain(replace(example(), rows=(example().rows[0], replace(example().rows[1], timing=blind))))
+    assert found.waiting_ms == {}
+
+
+def test_on_a_gpu_tasks_are_launches() -> None:
+    found = explain(replace(example(), inputs="(1, 3) float32 on cuda:0"))
+    assert found.bounds is None
+    assert found.factors is not None
+    assert "a task is a launch" in found.notes[0]
+
+
+def test_an_approach_without_tasks_and_one_that_is_missing() -> None:
+    rows = example().rows
+    whole = replace(rows[1], name="compiled", timing=timing([MS] * 6, [None] * 6))
+    absent = Row("streams", "there is no GPU")
+    comparison = replace(example(), rows=(*rows, whole, absent))
+    assert explain(comparison, "compiled").factors is None
+    assert "no tasks" in str(explain(comparison, "compiled"))
+    assert "there is no GPU" in str(explain(comparison, "streams"))
+    with pytest.raises(MeasureError, match="cannot predict compiled"):
+        explain(comparison, "compiled").what_if(2)
+    with pytest.raises(KeyError, match="streams"):
+        explain(comparison, "stream")
+    for name in ("compiled", "streams"):
+        json.dumps(explain(comparison, name).to_dict(), allow_nan=False)
+
+
+def test_advice_has_numbers_and_evidence() -> None:
+    found = explain(example())
+    latency, throughput, change = found.advice
+    assert latency.text.startswith("For one request at a time keep sequential, 6 ms a call")
+    assert "8.5 ms of one core, so at most 235 a second on 2 cores" in throughput.text
+    assert "What costs threads most is imbalance, x 0.67: the longest branch, b," in change.text
+    assert (change.approach, change.event, change.start_ns, change.duration_ns) == ("threads", "b", 10, 50)
+    assert repr(found) == "Explanation(threads over sequential)"
+
+
+@pytest.mark.parametrize("approach", ["sequential", "threads"])
+def test_the_snippet_runs_without_the_kit(approach: str) -> None:
+    branches, x = [nn.Linear(4, 3), nn.Linear(4, 2)], torch.rand(1, 4)
+    names: dict[str, Any] = {}
+    before = torch.get_num_threads()
+    exec(snippet(approach, 2, before) or "", names)
+    with torch.inference_mode():
+        expected = torch.cat([branch(x) for branch in branches], 1)
+    assert torch.equal(names["run"](branches, lambda outputs: torch.cat(outputs, 1), (x, x)), expected)
+    assert "kit" not in (snippet(approach, 2, 1) or "")
+    if "pool" in names:
+        names["pool"].shutdown()
+
+
+# Planted causes -------------------------------------------------------------------------------------------------------
+
+
+class Clock:
+    """Stands still unless a runner moves it."""
+
+    now = 0
+
+    def __call__(self) -> int:
+        return self.now
+
+
+@dataclass
+class Planted:
+    """A runner that writes the spans of a call as an executor would, on lanes of its own, and moves the clock."""
+
+    clock: Clock
+    tasks: tuple[tuple[float, int], ...]  # milliseconds and lane of each
+    before: tuple[tuple[str, float], ...] = ()  # kind and milliseconds of what comes before any task
+    after: float = 0  # milliseconds after the last task
+    cpu: float = 1  # share of a task's time that its thread had a core
+    intra_op_threads: int = 1
+    cold: bool = False
+
+    def __call__(self) -> None:
+        log, process = spans.current(), os.getpid()
+        with spans.span("region", "region"):
+            for kind, ms in self.before:
+                if log is not None:
+                    log.write(kind, kind, self.clock.now, self.clock.now + round(ms * MS))
+                self.clock.now += round(ms * MS)
+            ends: dict[int, int] = {}
+            for i, (ms, lane) in enumerate(self.tasks):
+                start = ends.get(lane, self.clock.now)
+                ends[lane] = start + round(ms * MS)
+                if log is not None:
+                    cpu = round(self.cpu * ms * MS)
+                    log.spans.append(Span(f"task {i}", "task", start, ends[lane], process, -lane, f"w {lane}", cpu))
+            self.clock.now = max(ends.values()) + round(self.after * MS)
+
+
+ALONE = ((20, 0), (60, 0))
+BESIDE = ((20, 1), (60, 2))
+
+
+def explained(monkeypatch: pytest.MonkeyPatch, queued: bool = False, **own: Any) -> Explanation:
+    """Tasks of 20 and 60 ms one by one, against what is planted."""
+    clock = Clock()
+    monkeypatch.setattr("kit.spans.clock", clock)
+    # Off their cores, threads beside each other are in the queue for one, if at all.
+    monkeypatch.setattr("kit.measure.queued_ns", lambda lanes: clock.now if queued and len(lanes) > 1 else 0)
+    runners = {"base": Planted(clock, ALONE), "own": Planted(clock, **{"tasks": BESIDE} | own)}
+    timings = measure(runners, (), rounds=8, clock=clock)
+    return explain(compared(timings["base"], timings["own"], {1: timings["base"]}))
+
+
+def losses(found: Explanation) -> dict[str, float]:
+    """Every factor that is not 1."""
+    apart = ("lanes", "baseline's overhead")
+    return {name: round(value, 6) for name, value in found.steps() if name not in apart and abs(value - 1) > 1e-9}
+
+
+def found_in(parts: dict[str, float]) -> dict[str, float]:
+    return {name: round(ms, 6) for name, ms in parts.items() if abs(ms) > 1e-9}
+
+
+def test_imbalance_by_a_known_ratio(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = explained(monkeypatch)
+    assert losses(found) == {"load balance": round(40 / 60, 6)}
+    assert found_in(found.overhead_ms) == {}
+    assert "imbalance, x 0.67: the longest branch, task 1" in found.advice[-1].text
+
+
+@pytest.mark.parametrize(("kind", "named"), [("wait", "dispatch"), ("transfer", "transfer"), ("startup", "startup")])
+def test_overhead_by_its_kind(monkeypatch: pytest.MonkeyPatch, kind: str, named: str) -> None:
+    """Waiting before the tasks, a forced copy, an import."""
+    found = explained(monkeypatch, before=((kind, 140),))
+    assert losses(found) == {"load balance": round(40 / 60, 6), "no overhead": 0.3}
+    assert found_in(found.overhead_ms) == {named: 140}
+    assert f"overhead, x 0.30: mostly {named} (140 ms)" in found.advice[-1].text
+
+
+def test_waiting_for_the_last_is_join(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert found_in(explained(monkeypatch, after=7).overhead_ms) == {"join": 7}
+
+
+def test_a_lock_is_contention_that_has_neither_core_nor_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two branches of pure Python: each takes twice as long, half of it off its core."""
+    found = explained(monkeypatch, tasks=((40, 1), (120, 2)), cpu=0.5)
+    assert losses(found) == {"contention": 0.5, "load balance": round(80 / 120, 6)}
+    assert found_in(found.waiting_ms) == {"waiting for the GIL or a lock": 80}
+    assert "branches slow each other down, mostly by waiting for the GIL" in found.advice[-1].text
+
+
+def test_too_many_threads_are_contention_in_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = explained(monkeypatch, queued=True, tasks=((40, 1), (120, 2)), cpu=0.5)
+    assert found_in(found.waiting_ms) == {"waiting for a core": 80}
+
+
+def test_slow_memory_is_contention_on_the_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = explained(monkeypatch, tasks=((40, 1), (120, 2)))
+    assert found_in(found.waiting_ms) == {"CPU time (memory, caches)": 80}
+
+
+def test_regions_and_the_rest_of_a_real_comparison_add_up() -> None:
+    block = inception_block(16)
+    comparison = kit.compare(block, torch.rand(1, 16, 17, 17), ["sequential", "threads"], rounds=6, progress=False)
+    found = kit.explain(comparison)
+    own = comparison["threads"].timing
+    assert own is not None
+    assert found.factors is not None
+    assert sum(found.parts_ms.values()) == pytest.approx(float(np.sort(own.samples_ns)[2:4].mean()) / 1e6, rel=0.5)
+    assert sum(found.overhead_ms.values()) <= sum(found.parts_ms.values())
+    assert set(comparison.solo) == {1, detect().cores}
+    assert len(found.advice) == 3

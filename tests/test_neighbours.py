@@ -1,0 +1,65 @@
+"""What other programs took, on counters written by hand and on this machine's own."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from kit.neighbours import Usage, caveats, queued_ns
+
+linux = pytest.mark.skipif(not Path("/proc/stat").exists(), reason="the system has no such counters")
+
+
+def test_a_caveat_says_how_much_others_and_the_host_took() -> None:
+    before = Usage(cores=100, busy=10, stolen=1, own=5)
+    assert caveats(before, Usage(cores=120, busy=20, stolen=1, own=14)) == []  # others: 1 s of 20
+    (caveat,) = caveats(before, Usage(cores=120, busy=20, stolen=2, own=8))
+    assert "other programs took 35% of the machine's cores during the rounds, and its host 5%" in caveat
+
+
+def test_without_counters_nothing_is_said() -> None:
+    now = Usage(1, 1, 1, 1)
+    assert caveats(None, now) == caveats(now, None) == caveats(now, now) == []
+    assert Usage.now(Path("/nowhere")) is None
+
+
+@linux
+def test_counters_are_read_as_the_kernel_writes_them(tmp_path: Path) -> None:
+    second = os.sysconf("SC_CLK_TCK")
+    (tmp_path / "stat").write_text(
+        f"cpu  {second} {second} {second} {5 * second} 0 0 {second} {2 * second} 0 0\ncpu0 1\n"
+    )
+    now = Usage.now(tmp_path)
+    assert now is not None
+    assert now[:3] == (11, 4, 2)
+
+
+@linux
+def test_a_busy_neighbour_is_seen_and_ones_own_work_is_not() -> None:
+    before = Usage.now()
+    with subprocess.Popen(
+        [sys.executable, "-c", "while True: pass"]
+    ) as neighbour:  # a program of its own, not a worker
+        try:
+            time.sleep(0.5)
+        finally:
+            neighbour.kill()
+    during = Usage.now()
+    assert before is not None
+    assert during is not None
+    assert during.busy - before.busy > 0.1
+    assert during.own >= before.own
+
+
+@linux
+def test_waiting_for_a_core_is_counted_by_thread() -> None:
+    here = (os.getpid(), os.getpid())
+    first, second = queued_ns([here]), queued_ns([here])
+    assert first is not None
+    assert second is not None
+    assert 0 <= first <= second
+    assert queued_ns([]) is None
+    assert queued_ns([here, (2**22 + 1, 1)]) is None
