@@ -1,4 +1,4 @@
-"""Weights in and out of a model. Files are safetensors, or PyTorch's read with ``weights_only``: never unpickled code."""
+"""Weights in and out of a model: safetensors, or PyTorch files read with ``weights_only``. Never unpickled code."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SHOWN = 3  # keys of each kind that an error names
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """The tensors in a file, by name, on the CPU: ``.safetensors``, or ``.pt`` and ``.pth`` as `torch.save` writes them.
+    """The tensors in a file, by name, on the CPU: ``.safetensors``, or ``.pt`` as `torch.save` writes them.
 
     Raises:
         WeightsError: the file is missing, truncated, of another kind, or holds anything but tensors.
