@@ -19,6 +19,7 @@ _HOME = {  # public name -> the module that defines it: nothing is imported befo
     "compare": "kit.verbs",
     "clip_figure": "kit.views.figures",
     "comparison_chart": "kit.views.figures",
+    "confusion_chart": "kit.views.figures",
     "line_chart": "kit.views.figures",
     "load_trace": "kit.trace",
     "record": "kit.verbs",

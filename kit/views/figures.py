@@ -121,6 +121,39 @@ def line_chart(x: Sequence[float], lines: Mapping[str, Sequence[float]], *, x_ti
     return figure
 
 
+def confusion_chart(counts: NDArray[np.int64], names: Sequence[str], title: str = "") -> go.Figure:
+    """A confusion matrix ``(true, told)``: each row is one true class, in percent of its clips.
+
+    Args:
+        counts: ``(K, K)``, how often the class of the row was told to be that of the column.
+        names: of the K classes.
+        title: what told them.
+    """
+    percent = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    figure = go.Figure(
+        go.Heatmap(
+            z=percent,
+            x=list(names),
+            y=list(names),
+            zmin=0,
+            zmax=100,
+            colorscale=[[0, "rgba(0,114,178,0)"], [1, OKABE_ITO[4]]],
+            showscale=False,
+            texttemplate="%{z:.0f}",
+            hovertemplate="%{y}, told as %{x}: %{z:.0f}%<extra></extra>",
+        )
+    )
+    figure.update_layout(
+        **_TEXT,
+        height=160 + 30 * len(names),
+        margin={"l": 20, "r": 20, "t": 40, "b": 20},
+        title={"text": title, "font": {"size": 14}},
+        xaxis={"title": {"text": "told", "font": {"size": 13}}, "automargin": True},
+        yaxis={"title": {"text": "true", "font": {"size": 13}}, "autorange": "reversed", "automargin": True},
+    )
+    return figure
+
+
 def clip_figure(frames: NDArray[np.uint8], flow: NDArray[np.float32], picks: int = 4) -> go.Figure:
     """Frames above, and below each the motion to the next one: hue is its direction, paleness means no motion.
 
