@@ -17,7 +17,7 @@ _HOME = {  # public name -> the module that defines it: nothing is imported befo
     "Quiz": "kit.views.quiz",
     "Trace": "kit.trace",
     "compare": "kit.verbs",
-    "clip_figure": "kit.views.figures",
+    "clip_figure": "kit.views.pictures",
     "comparison_chart": "kit.views.figures",
     "confusion_chart": "kit.views.figures",
     "line_chart": "kit.views.figures",

@@ -90,8 +90,9 @@ def _predict(options: argparse.Namespace) -> int:
 
 def _train(options: argparse.Namespace) -> int:
     from kit import training
+    from kit.models.two_stream import TRAINED_WEIGHTS
 
-    weights = training.TRAINED_WEIGHTS if options.out is None else options.out
+    weights = options.out or TRAINED_WEIGHTS
     result = training.train(training.Recipe(), weights, progress=sys.stderr.isatty())
     for stream in training.STREAMS:
         told = [f"{half} {result.share(stream, half)}" for half in ("texture", "motion", "joint")]

@@ -63,7 +63,7 @@ def labelled(
     _check(frames, height, width, seed)
     if frames > LONGEST:
         raise ClipError(f"a labelled clip has up to {LONGEST} frames, not {frames}: its object must stay in sight.")
-    if min(camera.shake, camera.blur, camera.noise) < 0 or not 1 <= (camera.quality or 1) <= 100:
+    if min(camera.shake, camera.blur, camera.noise) < 0 or camera.quality not in (None, *range(1, 101)):
         raise ClipError(f"{camera} cannot be: shake, blur and noise start at 0, quality goes from 1 to 100.")
     photograph = _photograph(PHOTOGRAPHS[int(np.random.PCG64(seed).random_raw()) % len(PHOTOGRAPHS)])
     video, flow = paint_action(texture, motion, photograph, frames, height, width, seed, camera)

@@ -152,7 +152,7 @@ def two_stream(
 
 def untrained(seed: int = 0) -> TwoStream:
     """The network that :func:`trained_two_stream` fills: a class for each texture with each motion, fused by mean."""
-    return two_stream(len(TEXTURES) * len(MOTIONS), fusion="mean", width=24, seed=seed)
+    return two_stream(len(TEXTURES) * len(MOTIONS), fusion="mean", width=16, seed=seed)
 
 
 def trained_two_stream() -> TwoStream:
