@@ -8,7 +8,7 @@ import numpy as np
 
 from kit.clips.clip import DEFAULT_FPS, SMALLEST, Clip, opencv
 from kit.errors import ClipError, UnavailableError, UnknownNameError
-from kit.scenes import MOTIONS, TEXTURES, Camera, UInt8, paint_action, paint_shapes
+from kit.scenes import MOTIONS, TEXTURES, Camera, Float32, UInt8, paint_action, paint_shapes
 
 # Of scikit-image's packaged pictures those in the public domain or CC0 that show no people. PNG alone: unlike JPEG it
 # decodes to the same bits everywhere.
@@ -65,7 +65,8 @@ def labelled(
         raise ClipError(f"a labelled clip has up to {LONGEST} frames, not {frames}: its object must stay in sight.")
     if min(camera.shake, camera.blur, camera.noise) < 0 or camera.quality not in (None, *range(1, 101)):
         raise ClipError(f"{camera} cannot be: shake, blur and noise start at 0, quality goes from 1 to 100.")
-    photograph = _photograph(PHOTOGRAPHS[int(np.random.PCG64(seed).random_raw()) % len(PHOTOGRAPHS)])
+    picked = PHOTOGRAPHS[int(np.random.PCG64(seed).random_raw()) % len(PHOTOGRAPHS)]
+    photograph = _photograph(picked, max(1, round(240 / min(height, width))))
     video, flow = paint_action(texture, motion, photograph, frames, height, width, seed, camera)
     if camera.quality is not None:
         video = np.stack([_compressed(frame, camera.quality) for frame in video])
@@ -80,16 +81,19 @@ def _check(frames: int, height: int, width: int, seed: int) -> None:
 
 
 @lru_cache
-def _photograph(name: str) -> UInt8:
-    """A packaged picture, RGB ``(H, W, 3)``."""
+def _photograph(name: str, step: int) -> Float32:
+    """A packaged picture, ``step`` times smaller: RGB in 0..255, ``(H, W, 3)``."""
     try:
         from skimage import data
     except ImportError as error:
         raise UnavailableError(
             f"photographs come with scikit-image ({error}): run 'pip install scikit-image'."
         ) from error
-    picture: UInt8 = getattr(data, name)()
-    return picture if picture.ndim == 3 else np.stack([picture] * 3, axis=-1)
+    picture = np.atleast_3d(getattr(data, name)())  # (H, W, 3), or (H, W, 1) where it is grey
+    height, width = picture.shape[0] // step, picture.shape[1] // step
+    blocks = picture[: height * step, : width * step].reshape(height, step, width, step, -1)
+    small = (blocks.sum(axis=(1, 3), dtype=np.int64) / (step * step)).astype(np.float32)
+    return np.broadcast_to(small, (height, width, 3))
 
 
 def _compressed(frame: UInt8, quality: int) -> UInt8:

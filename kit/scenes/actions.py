@@ -42,11 +42,12 @@ class Camera:
 
 
 def paint_action(
-    texture: str, motion: str, photograph: UInt8, frames: int, height: int, width: int, seed: int, camera: Camera
+    texture: str, motion: str, photograph: Float32, frames: int, height: int, width: int, seed: int, camera: Camera
 ) -> tuple[UInt8, Float32]:
     """Frames ``(frames, height, width, 3)`` uint8 RGB of one object, and their exact flow.
 
-    ``photograph`` is RGB, ``(H, W, 3)``. The camera's shake, blur and noise are applied, in this order.
+    ``photograph`` is RGB in 0..255, ``(H, W, 3)``, its pixels as large as those of the frames. The camera's shake, blur
+    and noise are applied, in this order.
     """
     dice = Chance(seed)
     unit = min(height, width) / 240
@@ -70,7 +71,7 @@ def paint_action(
     poses = _poses(dice, motion, time, width * dice(0.35, 0.65), height * dice(0.35, 0.65), unit)
 
     layers = [
-        Layer(None, 0.0, _picture(photograph, max(1, round(1 / unit))), None, ground),
+        Layer(None, 0.0, _picture(photograph), None, ground),
         Layer(outline, dice(52, 70) * unit, colours, grain, poses, rim=8 * unit),
     ]
     moved = [
@@ -117,15 +118,13 @@ def _power(cos: float, sin: float, times: int) -> tuple[float, float]:
     return a, b if times >= 0 else -b
 
 
-def _picture(photograph: UInt8, step: int) -> Paint:
-    """A photograph, ``step`` times smaller, repeated in mirror images over the plane, blended between its pixels."""
-    height, width = photograph.shape[0] // step, photograph.shape[1] // step
-    blocks = photograph[: height * step, : width * step].reshape(height, step, width, step, 3)
-    small = (blocks.sum(axis=(1, 3), dtype=np.int64) / (step * step)).astype(np.float32)
+def _picture(photograph: Float32) -> Paint:
+    """A photograph, repeated in mirror images over the plane, blended between its pixels."""
+    height, width = photograph.shape[:2]
 
     def at(j: Grid, i: Grid) -> Float32:
         rows, columns = (np.abs((x.astype(np.int64) + n) % (2 * n) - n) for x, n in ((j, height - 1), (i, width - 1)))
-        pixels: Float32 = small[rows, columns]
+        pixels: Float32 = photograph[rows, columns]
         return pixels
 
     def paint(u: Grid, v: Grid) -> Float32:
@@ -148,6 +147,6 @@ def _blurred(video: Float32, axis: int) -> Float32:
 def _bell(dice: Chance, shape: tuple[int, ...]) -> Float32:
     """Numbers of mean 0 and deviation 1, nearly normal: sums of four uniform ones."""
     bits = np.asarray(dice.raw(math.prod(shape))).reshape(shape)
-    parts = np.stack([bits >> shift & 0xFFFF for shift in (0, 16, 32, 48)]).astype(np.int64)
-    bell: Float32 = ((parts.sum(axis=0) - 2 * 65535) / (65536 / math.sqrt(3))).astype(np.float32)
+    total = (bits & 0xFFFF) + (bits >> 16 & 0xFFFF) + (bits >> 32 & 0xFFFF) + (bits >> 48)
+    bell: Float32 = ((total.astype(np.float32) - 2 * 65535) / np.float32(65536 / math.sqrt(3))).astype(np.float32)
     return bell
