@@ -53,7 +53,7 @@ def recognise(source: clips.Clip | str | Path, model: TwoStream | None = None) -
     """Texture and motion of the middle of a clip, by a network such as :func:`kit.models.trained_two_stream`.
 
     It knows its generated classes and nothing else: of any other clip it tells which of them it is most like. Of a file
-    the first seconds are read, 100 frames at most. The stages run one after the other, each once.
+    the first 100 frames are read, each shrunk at once. The stages run one after the other, each once.
 
     Raises:
         ClipError: the clip cannot be read or has fewer than 11 frames.
@@ -68,7 +68,10 @@ def recognise(source: clips.Clip | str | Path, model: TwoStream | None = None) -
         return result
 
     network = model or trained_two_stream()
-    clip = timed("decode", lambda: source if isinstance(source, clips.Clip) else clips.load(source, max_frames=100))
+    square = (TRAINED_SIZE, TRAINED_SIZE)
+    clip = timed(
+        "decode", lambda: source if isinstance(source, clips.Clip) else clips.load(source, max_frames=100, size=square)
+    )
     frames = clips.middle(clip, TRAINED_SIZE, LENGTH)
     flow = timed("flow", lambda: torch.from_numpy(clips.flow_stack(clips.optical_flow(frames))[None]))
     frame = torch.from_numpy(clips.rgb_input(frames[LENGTH // 2]))

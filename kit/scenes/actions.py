@@ -60,7 +60,7 @@ def paint_action(
 
     outline = outlines()[int(dice(0, 5))]
     dark, light = (tuple(dice(low, low + 90) for _ in range(3)) for low in (10, 150))
-    u0, v0, pattern = dice(-28, 28), dice(-28, 28), dice.textures()[texture]
+    u0, v0, pattern = dice(-16, 16), dice(-16, 16), dice.textures()[texture]
     scale = unit * dice(0.9, 1.3)  # of the pattern
     colours = two_tone(lambda u, v: pattern(u / scale + u0, v / scale + v0), dark, light)
 

@@ -16,7 +16,7 @@ SMALL = {"frames": 11, "height": 64, "width": 80}
 def test_a_labelled_clip_is_the_same_bits_everywhere() -> None:
     clip = clips.labelled("rings", "clockwise", 4, 60, 80, seed=0, camera=Camera(shake=2, blur=1, noise=5))
     digest = hashlib.sha256(clip.frames.tobytes()).hexdigest()
-    assert digest.startswith("34acf65986298c42"), "labelled clips changed: train the network again, and say why"
+    assert digest.startswith("364952d3a2767ca4"), "labelled clips changed: train the network again, and say why"
     again = clips.labelled("rings", "clockwise", 4, 60, 80, seed=0, camera=Camera(shake=2, blur=1, noise=5))
     np.testing.assert_array_equal(clip.flow, again.flow)
     assert clip.labels == {"texture": "rings", "motion": "clockwise"}
