@@ -95,11 +95,7 @@ class Evaluation:
         """Plain values for JSON."""
         shares = {
             stream: {
-                half: {
-                    "right": share.right,
-                    "count": share.count,
-                    "interval": [round(end, 4) for end in share.interval],
-                }
+                half: share._asdict() | {"interval": [round(end, 4) for end in share.interval]}
                 for half in (*HALVES, "joint")
                 for share in [self.share(stream, half)]
             }
@@ -186,8 +182,6 @@ def train(recipe: Recipe, weights: Path = TRAINED_WEIGHTS, *, progress: bool = F
         result = evaluate(model, held_out)
     finally:
         torch.set_num_threads(before)
-    weights.parent.mkdir(parents=True, exist_ok=True)
-    save_weights(model, weights)
     libraries = ("torch", "numpy", "cv2", "skimage")
     about = {
         "date": datetime.now(UTC).date().isoformat(),
@@ -196,7 +190,10 @@ def train(recipe: Recipe, weights: Path = TRAINED_WEIGHTS, *, progress: bool = F
         "loss": curve,
         **result.to_dict(),
     }
-    weights.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n")
+    text = json.dumps(about, indent=1) + "\n"
+    weights.parent.mkdir(parents=True, exist_ok=True)
+    save_weights(model, weights)
+    weights.with_suffix(".json").write_text(text)
     return result
 
 
