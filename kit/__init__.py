@@ -4,8 +4,7 @@ import importlib
 import os
 from typing import Any
 
-# The profiler's C++ side logs two lines a recording to stderr; it reads this once, when torch is first imported.
-os.environ.setdefault("KINETO_LOG_LEVEL", "9")
+os.environ.setdefault("KINETO_LOG_LEVEL", "9")  # read once, by torch: its profiler else logs two lines a recording
 
 _HOME = {  # public name -> the module that defines it: nothing is imported before it is used
     "Branches": "kit.regions",
@@ -17,8 +16,9 @@ _HOME = {  # public name -> the module that defines it: nothing is imported befo
     "Quiz": "kit.views.quiz",
     "Trace": "kit.trace",
     "compare": "kit.verbs",
-    "clip_figure": "kit.views.figures",
+    "clip_figure": "kit.views.pictures",
     "comparison_chart": "kit.views.figures",
+    "confusion_chart": "kit.views.figures",
     "explain": "kit.explanation",
     "line_chart": "kit.views.figures",
     "load_trace": "kit.trace",

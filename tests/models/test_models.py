@@ -1,15 +1,19 @@
 """The networks: shapes, weights from a seed, and a signal that reaches the output."""
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from kit.equality import deaf_inputs
-from kit.errors import ShapeError, UnknownNameError
-from kit.models import TwoStream, inception_block, toy_two_stream, two_stream
+from kit.errors import ShapeError, UnknownNameError, WeightsError
+from kit.models import TwoStream, inception_block, toy_two_stream, trained_two_stream, two_stream
 from kit.models.init import keep_signal
+from kit.models.two_stream import cnn_m_backbone
 from kit.regions import regions
 
 MAKERS: dict[str, Callable[..., nn.Module]] = {
@@ -119,3 +123,41 @@ def test_own_streams_may_be_put_in() -> None:
     model = TwoStream(nn.Conv2d(3, 4, 1), nn.Conv2d(2, 4, 1), nn.Identity(), flow_channels=2)
     spatial, temporal = model(torch.ones(1, 3, 2, 2), torch.ones(1, 2, 2, 2))
     assert spatial.shape == temporal.shape == (1, 4, 2, 2)
+
+
+def test_the_large_backbone_is_the_papers() -> None:
+    with torch.device("meta"):
+        backbone = cnn_m_backbone(20)
+        assert backbone(torch.empty(2, 20, 224, 224)).shape == (2, 2048)
+    convolutions = [module for module in backbone if isinstance(module, nn.Conv2d)]
+    assert [conv.out_channels for conv in convolutions] == [96, 256, 512, 512, 512]
+    assert [(conv.kernel_size[0], conv.stride[0]) for conv in convolutions] == [(7, 2), (5, 2), (3, 1), (3, 1), (3, 1)]
+    linear = [module for module in backbone if isinstance(module, nn.Linear)]
+    assert [layer.out_features for layer in linear] == [4096, 2048]
+
+
+@pytest.mark.parametrize("fusion", ["mean", "concat"])
+def test_a_narrow_large_backbone_keeps_its_signal(fusion: Literal["mean", "concat"]) -> None:
+    model = two_stream(6, backbone="cnn-m", width=12, fusion=fusion)
+    generator = torch.Generator().manual_seed(0)
+    inputs = [torch.randn(1, channels, 224, 224, generator=generator) for channels in (3, 20)]
+    with torch.inference_mode():
+        assert model(*inputs).shape == (1, 6)
+        assert deaf_inputs(model, inputs) == []
+
+
+def test_an_unknown_backbone() -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'small'"):
+        two_stream(backbone="smal")
+
+
+def test_without_its_weights_the_trained_network_says_how_to_make_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = sys.modules[two_stream.__module__]  # by its name kit.models has the function
+    monkeypatch.setattr(module, "TRAINED_WEIGHTS", tmp_path / "none.safetensors")
+    with pytest.raises(WeightsError, match=r"none\.safetensors' is not there: .*kit train two-stream"):
+        trained_two_stream()
+    (tmp_path / "none.safetensors").write_bytes(b"cut")
+    with pytest.raises(WeightsError, match="cannot be read as weights"):
+        trained_two_stream()
