@@ -163,7 +163,9 @@ def _parser() -> argparse.ArgumentParser:
 
     about = "measure approaches side by side on a workload"
     verb = commands.add_parser("compare", help=about, description=about)
-    verb.add_argument("workload", help="googlenet, inception-block, inception-v3, two-stream, two-stream-i3d")
+    verb.add_argument(
+        "workload", help="continual, googlenet, inception-block, inception-v3, two-stream, two-stream-i3d"
+    )
     verb.add_argument(
         "--approaches",
         default="sequential,threads",

@@ -76,8 +76,12 @@ class _SharedHead(nn.Module):
         self.tails = Branches(tails, region.merge)
 
     def forward(self, x: Tensor) -> Any:
-        parts = iter(self.head(x).split(self.widths, 1))
-        return self.tails(*(next(parts) if takes else x for takes in self.takes))
+        return self.tails(*self.parts(self.head(x), x))
+
+    def parts(self, shared: Tensor, x: Tensor) -> list[Tensor]:
+        """What each branch begins with: its part of the head's output, or the input."""
+        parts = iter(torch.split(shared, self.widths, 1))
+        return [next(parts) if takes else x for takes in self.takes]
 
 
 class _Bias(nn.Module):

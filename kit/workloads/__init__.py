@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from kit.errors import KitError, UnavailableError, UnknownNameError
-from kit.workloads import inception, inception_block, two_stream, two_stream_i3d
+from kit.workloads import continual, inception, inception_block, two_stream, two_stream_i3d
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +24,7 @@ class Workload:
 
 
 _MAKERS: dict[str, Callable[[Path | None], tuple[nn.Module, tuple[Any, ...]]]] = {
+    "continual": continual.make,
     "googlenet": inception.make_googlenet,
     "inception-block": inception_block.make,
     "inception-v3": inception.make_v3,

@@ -1,0 +1,298 @@
+"""Layers over time, one frame at a time.
+
+A step takes a frame ``(N, C, 1, H, W)`` and the layer's state, and returns an output, or None where none is due yet,
+and a new state. States are nested tuples of earlier frames and are never changed: whoever keeps an old one can go back
+to it, a step that fails leaves nothing behind, and a frame that several states remember is in memory once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import reduce
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from kit.errors import KitError, ShapeError
+from kit.models.continual.reach import Reach
+from kit.regions import Branches
+
+Layers = tuple[Any, ...]  # the state of a step, in the shape that the step gives it
+Stepped = tuple[Tensor | None, Layers]
+
+
+class Step(nn.Module):
+    """A layer that goes from frame to frame; ``step(frame, state) -> (output or None, new state)``."""
+
+    def __init__(self, name: str, reach: Reach) -> None:
+        super().__init__()
+        self.name, self.reach = name, reach
+
+    def start(self) -> Layers:
+        """The state before the first frame."""
+        return ()
+
+
+class EachFrame(Step):
+    """A layer that looks at one frame only: it runs as it is."""
+
+    def __init__(self, name: str, layer: nn.Module) -> None:
+        super().__init__(name, Reach())
+        self.layer = layer
+
+    def forward(self, x: Tensor, state: Layers) -> Stepped:
+        return self.layer(x), state
+
+
+class Window(Step):
+    """A layer that looks at several frames; its state is (the frames it will look at again, frames to wait).
+
+    Frames that padding would put before the first one are not there: subclasses leave out what they would add.
+    """
+
+    def __init__(self, name: str, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> None:
+        super().__init__(name, Reach((kernel - 1) * dilation + 1, padding, stride))
+        if self.reach.delay < 0:
+            raise KitError(
+                f"{name} pads {padding} frames before the first, but looks back on {self.reach.receptive_field - 1} "
+                "only: it would give outputs before any frame has come. Pad less, or take a larger kernel."
+            )
+        self.kernel, self.dilation = kernel, dilation
+
+    def start(self) -> Layers:
+        return (), self.reach.delay
+
+    def forward(self, x: Tensor, state: Layers) -> Stepped:
+        before, wait = state
+        x = self.prepared(x)
+        if before and (x.shape, x.dtype, x.device) != (before[-1].shape, before[-1].dtype, before[-1].device):
+            raise ShapeError(
+                f"{self.name} remembers frames {_described(before[-1])}, and now gets {_described(x)}: go on with "
+                "frames like the first, or begin another clip with None."
+            )
+        frames = (*before, x)
+        memory = frames[max(0, len(frames) - self.reach.receptive_field + 1) :]
+        if wait:
+            return None, (memory, wait - 1)
+        return self.output(frames[:: -self.dilation][: self.kernel][::-1]), (memory, self.reach.stride - 1)
+
+    def prepared(self, x: Tensor) -> Tensor:
+        """What is done with each frame once, before it is remembered: ``(N, C, 1, H, W) -> (N, C', H', W')``."""
+        return x.squeeze(2)
+
+    def output(self, frames: tuple[Tensor, ...]) -> Tensor:
+        """``(N, C', 1, H', W')`` from the frames of one window, the latest last; fewer than ``kernel`` at the start."""
+        raise NotImplementedError
+
+
+class ConvStep(Window):
+    """A 3-D convolution as one 2-D convolution over the channels of all frames in its window.
+
+    Nothing is computed for frames that are not there, or that no output is due for. The weights are a copy, in the
+    order ``(O, kernel x C / groups, kh, kw)``.
+    """
+
+    def __init__(self, name: str, conv: nn.modules.conv._ConvNd, *, repeat: bool = False) -> None:
+        super().__init__(name, conv.kernel_size[0], conv.stride[0], _padding(conv)[0], conv.dilation[0])
+        self.repeat = repeat  # padding repeats the first frame, instead of zeros
+        self.weight = nn.Parameter(conv.weight.detach().transpose(1, 2).flatten(1, 2), requires_grad=False)
+        self.bias = conv.bias
+        self.in_channels = conv.in_channels
+        self.space: Any = (conv.stride[1:], _padding(conv)[1:], conv.dilation[1:], conv.groups)
+        self.mode = conv.padding_mode
+
+    def prepared(self, x: Tensor) -> Tensor:
+        weight, x = self.weight, x.squeeze(2)
+        if (x.shape[1], x.dtype, x.device) != (self.in_channels, weight.dtype, weight.device):
+            raise ShapeError(
+                f"{self.name} takes frames of {self.in_channels} channels, {_kind(weight)}, and gets {_described(x)}."
+            )
+        if self.mode != "zeros":
+            height, width = self.space[1]
+            x = functional.pad(x, (width, width, height, height), mode=self.mode)
+        return x
+
+    def output(self, frames: tuple[Tensor, ...]) -> Tensor:
+        if self.repeat:
+            frames = (frames[0],) * (self.kernel - len(frames)) + frames
+        stride, padding, dilation, groups = self.space
+        if len(frames) == 1:
+            x = frames[0]
+        elif groups == 1:
+            x = torch.cat(frames, 1)
+        else:  # a group's channels of all frames beside each other
+            x = torch.stack([frame.view(len(frame), groups, -1, *frame.shape[2:]) for frame in frames], 2).flatten(1, 3)
+        weight = self.weight[:, -(self.weight.shape[1] // self.kernel) * len(frames) :]
+        padding = padding if self.mode == "zeros" else 0
+        return functional.conv2d(x, weight, self.bias, stride, padding, dilation, groups).unsqueeze(2)
+
+
+class MaxPoolStep(Window):
+    """A 3-D max pool: each frame is pooled once in space, and the window's frames are compared."""
+
+    def __init__(self, name: str, pool: nn.MaxPool3d) -> None:
+        kernel, stride, padding, dilation = map(_triple, (pool.kernel_size, pool.stride, pool.padding, pool.dilation))
+        super().__init__(name, kernel[0], stride[0], padding[0], dilation[0])
+        self.space: Any = (kernel[1:], stride[1:], padding[1:], dilation[1:], pool.ceil_mode)
+
+    def prepared(self, x: Tensor) -> Tensor:
+        pooled: Tensor = functional.max_pool2d(x.squeeze(2), *self.space)
+        return pooled
+
+    def output(self, frames: tuple[Tensor, ...]) -> Tensor:
+        out = reduce(torch.maximum, frames)
+        return (out.clone() if out is frames[0] else out).unsqueeze(2)  # the next layer may work in place
+
+
+class AvgPoolStep(Window):
+    """A 3-D average pool: each frame is averaged once in space, and the window's frames over time."""
+
+    def __init__(self, name: str, pool: nn.AvgPool3d) -> None:
+        kernel, stride, padding = map(_triple, (pool.kernel_size, pool.stride, pool.padding))
+        super().__init__(name, kernel[0], stride[0], padding[0])
+        self.divisor = pool.divisor_override
+        self.counts_padding = pool.count_include_pad
+        divisor = 1 if pool.divisor_override else None
+        self.space: Any = (kernel[1:], stride[1:], padding[1:], pool.ceil_mode, pool.count_include_pad, divisor)
+
+    def prepared(self, x: Tensor) -> Tensor:
+        return functional.avg_pool2d(x.squeeze(2), *self.space)
+
+    def output(self, frames: tuple[Tensor, ...]) -> Tensor:
+        parts = self.divisor or (self.kernel if self.counts_padding else len(frames))
+        return torch.stack(frames, 2).sum(2, keepdim=True).div_(parts)
+
+
+class Crop(nn.Module):
+    """Leave out the first and last frames of a clip: ``(N, C, T, H, W) -> (N, C, T - 2 * frames, H, W)``.
+
+    What stands beside an unpadded convolution in a region must lose the frames that the convolution loses.
+    """
+
+    def __init__(self, frames: int) -> None:
+        super().__init__()
+        self.frames = frames
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, :, self.frames : x.shape[2] - self.frames]
+
+    def extra_repr(self) -> str:
+        return str(self.frames)
+
+
+class CropStep(Window):
+    """The frame in the middle of its window."""
+
+    def __init__(self, name: str, crop: Crop) -> None:
+        super().__init__(name, 2 * crop.frames + 1)
+
+    def output(self, frames: tuple[Tensor, ...]) -> Tensor:
+        return frames[self.kernel // 2].unsqueeze(2).clone()  # the next layer may work in place
+
+
+class ChainStep(Step):
+    """Steps one after another: where one gives nothing, the later ones wait."""
+
+    def __init__(self, name: str, steps: list[Step]) -> None:
+        reach = Reach()
+        for step in steps:
+            reach = reach.then(step.reach)
+        super().__init__(name, reach)
+        self.steps = nn.ModuleList(steps)
+
+    def start(self) -> Layers:
+        return tuple(cast(Step, step).start() for step in self.steps)
+
+    def forward(self, x: Any, state: Layers) -> Stepped:
+        after = list(state)
+        for i, step in enumerate(self.steps):
+            try:
+                x, after[i] = step(x, state[i])
+            except (RuntimeError, ValueError) as error:
+                raise ShapeError(f"{step.name} does not take the frame {_described(x)}: {error}") from error
+            if x is None:
+                break
+        return x, tuple(after)
+
+
+class RegionStep(Step):
+    """Branches that step side by side, on whatever executor is in use, and merge output i of all of them.
+
+    A branch that is ahead of the slowest waits: the state is (the states of the branches, what waits of each).
+    """
+
+    def __init__(self, name: str, branches: dict[str, Step], reach: Reach, merge: Any) -> None:
+        super().__init__(name, reach)
+        self.region = Branches({name: _Branch(step) for name, step in branches.items()}, merge=list)
+        self.merge = merge
+
+    def start(self) -> Layers:
+        branches = cast(Iterable[_Branch], self.region.branches.values())
+        return tuple(branch.step.start() for branch in branches), ((),) * len(self.region.branches)
+
+    def forward(self, x: Any, state: Layers) -> Stepped:
+        states, waiting = state
+        inputs = x if isinstance(x, tuple | list) else (x,) * len(states)
+        if len(inputs) != len(states):
+            names = ", ".join(self.region.branches)
+            raise ShapeError(f"{self.name} got {len(inputs)} streams: give one for all of {names}, or one for each.")
+        stepped = self.region(*zip(inputs, states, strict=True))
+        lines = [line if out is None else (*line, out) for line, (out, _) in zip(waiting, stepped, strict=True)]
+        states = tuple(after for _, after in stepped)
+        if not all(lines):
+            return None, (states, tuple(lines))
+        return self.merge([line[0] for line in lines]), (states, tuple(line[1:] for line in lines))
+
+
+class _Branch(nn.Module):
+    """A step as a region's branch, which has one argument."""
+
+    def __init__(self, step: Step) -> None:
+        super().__init__()
+        self.step = step
+
+    def forward(self, given: tuple[Tensor, Layers]) -> Stepped:
+        stepped: Stepped = self.step(*given)
+        return stepped
+
+
+class ForkStep(Step):
+    """A layer whose output is parted among the branches of a region: heads that were merged."""
+
+    def __init__(self, name: str, head: Step, parts: Callable[[Tensor, Tensor], list[Tensor]], region: Step) -> None:
+        super().__init__(name, region.reach)
+        self.head, self.parts, self.region = head, parts, region
+
+    def start(self) -> Layers:
+        return self.head.start(), self.region.start()
+
+    def forward(self, x: Tensor, state: Layers) -> Stepped:
+        shared, head = self.head(x, state[0])
+        out, region = self.region(self.parts(shared, x), state[1])
+        return out, (head, region)
+
+
+def _padding(conv: nn.modules.conv._ConvNd) -> tuple[int, ...]:
+    if isinstance(conv.padding, str):  # "same" and "valid", of which PyTorch keeps the sizes, last dimension first
+        sides = conv._reversed_padding_repeated_twice
+        if sides[::2] != sides[1::2]:
+            raise KitError("padding='same' is uneven for an even kernel: give the padding in numbers.")
+        return tuple(sides[::-2])
+    return tuple(conv.padding)
+
+
+def _triple(size: int | tuple[int, ...]) -> tuple[int, ...]:
+    return (size,) * 3 if isinstance(size, int) else tuple(size)
+
+
+def _described(x: Any) -> str:
+    if not isinstance(x, Tensor):
+        return type(x).__name__
+    shape = tuple(side for i, side in enumerate(x.shape) if x.ndim < 5 or i != 2)
+    return f"{shape} {_kind(x)}"
+
+
+def _kind(x: Tensor) -> str:
+    return f"{str(x.dtype).removeprefix('torch.')} on {x.device}"

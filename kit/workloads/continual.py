@@ -1,0 +1,217 @@
+"""A live clip through the shallow two-stream 3-D network: one step, and a step against a sliding window."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from kit import clips
+from kit.approaches import parse
+from kit.comparison import Ratio
+from kit.equality import Equality, as_args, compare_outputs
+from kit.errors import ClipError, KitError
+from kit.measure import measure, speed_up
+from kit.models import describe
+from kit.models.continual import Stepper, shallow_two_stream_3d, stepper
+from kit.regions import Branches, Concat
+from kit.transforms import Transform
+from kit.transforms.channels_last import channels_last
+from kit.transforms.folded import Folded
+from kit.transforms.merged import Merged
+
+Model = TypeVar("Model", bound=nn.Module)
+SIDE = 64  # pixels of the square frames
+
+
+class OneStep(nn.Module):
+    """One and the same step of a network: ``(*frames) -> (output, *what is remembered after it)``.
+
+    It goes on from the same memory on every call, as it is after all frames of a clip but the last. So every call is
+    the same, and any approach can run it. What is remembered moves and changes its memory format with the weights.
+
+    Args:
+        net: from :func:`kit.models.continual.stepper`.
+        clip: ``(N, C, T, H, W)``, or a tuple of them, whose last frame brings an output. ``frames`` are its frames.
+
+    Raises:
+        KitError: no output is due with the clip's last frame.
+    """
+
+    def __init__(self, net: Stepper, clip: Any) -> None:
+        super().__init__()
+        self.single, streams = not isinstance(clip, tuple), as_args(clip)
+        length = streams[0].shape[2]
+        if not net.reach.gives(length - 1):
+            raise KitError(
+                f"frame {length} brings no output: the first comes with frame {net.delay + 1}, and then one every "
+                f"{net.reach.stride}. Give a clip that ends with an output."
+            )
+        state = net.start()
+        with torch.no_grad():
+            for t in range(length - 1):
+                frames = tuple(x[:, :, t] for x in streams)
+                _, state = net(frames[0] if self.single else frames, state)
+        self.step = net.step
+        self.remembered = nn.ParameterList(nn.Parameter(x, requires_grad=False) for x in _tensors(state.layers))
+        self.shape = _without_tensors(state.layers)
+        self.frames = tuple(x[:, :, -1] for x in streams)
+        self.eval()
+
+    def forward(self, *frames: Tensor) -> tuple[Tensor, ...]:
+        own = tuple(x.unsqueeze(2) for x in frames)
+        out, after = self.step(own[0] if self.single else own, _filled(self.shape, iter(self.remembered)))
+        return out.squeeze(2), *_tensors(after)
+
+
+def _tensors(state: Any) -> Iterator[Tensor]:
+    for each in state if isinstance(state, tuple) else ():
+        yield from [each] if isinstance(each, Tensor) else _tensors(each)
+
+
+def _without_tensors(state: Any) -> Any:
+    """The same nested tuples, with None for each tensor."""
+    if isinstance(state, tuple):
+        return tuple(map(_without_tensors, state))
+    return None if isinstance(state, Tensor) else state
+
+
+def _filled(shape: Any, tensors: Iterator[Tensor]) -> Any:
+    """Tensors put back where they were taken out."""
+    if isinstance(shape, tuple):
+        return tuple(_filled(each, tensors) for each in shape)
+    return next(tensors) if shape is None else shape
+
+
+def live_clip(path: Path | None = None, frames: int = 16) -> tuple[Tensor, Tensor]:
+    """RGB ``(1, 3, frames, 64, 64)`` and the flow of each ``(1, 2, frames, 64, 64)``, of a video or a scene.
+
+    Raises:
+        ClipError: the file cannot be read or has no more frames than these.
+    """
+    clip = clips.load(path, max_frames=frames + 1) if path else clips.generate(frames=frames + 1)
+    if len(clip) <= frames:
+        raise ClipError(f"{clip}: {frames} frames and their flow need {frames + 1}. Pass a longer one.")
+    pairs = [clips.Clip(clip.frames[t : t + 2], clip.fps, clip.source) for t in range(frames)]
+    inputs = [clips.two_stream_inputs(pair, size=SIDE, length=1) for pair in pairs]
+    rgb, flow = (torch.stack([torch.from_numpy(x) for x in stream], 2) for stream in zip(*inputs, strict=True))
+    return rgb, flow
+
+
+def make(clip: Path | None) -> tuple[nn.Module, tuple[Any, ...]]:
+    """One step of the shallow two-stream 3-D network on a frame of a clip, with what it remembers of the 15 before.
+
+    Raises:
+        ClipError: the file cannot be read or has fewer than 17 frames.
+    """
+    model = shallow_two_stream_3d()
+    step = OneStep(stepper(model), live_clip(clip))
+    return step, step.frames
+
+
+# A step against a sliding window --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Against:
+    """What one prediction costs by a sliding window and by a step, under the same conditions."""
+
+    window_ms: float  # median
+    step_ms: float
+    measured: Ratio  # the window's time by the step's
+    window_macs: int
+    step_macs: int
+    equality: Equality  # of both predictions
+
+    @property
+    def counted(self) -> float:
+        """The window's MACs by the step's: what the clock would say if time were MACs."""
+        return self.window_macs / self.step_macs
+
+    @property
+    def realised(self) -> float:
+        """How much of the counted ratio was measured; 1 is all."""
+        return self.measured.estimate / self.counted
+
+
+class Bound(nn.Module):
+    """A callable with its inputs, so that things with different inputs can be measured side by side."""
+
+    def __init__(self, call: Callable[..., Any], inputs: Sequence[Any]) -> None:
+        super().__init__()
+        self.call, self.inputs = call, inputs
+
+    def forward(self) -> Any:
+        return self.call(*self.inputs)
+
+
+def against_window(
+    model: nn.Module,
+    clip: Any,
+    *,
+    transforms: Sequence[Transform] = (Folded(), Merged()),
+    last: bool = True,
+    approach: str = "sequential",
+    rounds: int = 10,
+    seed: int = 0,
+) -> Against:
+    """Measure a prediction by a whole window and by a step, in interleaved rounds, each with the same advantages.
+
+    Args:
+        model: over clips, in eval mode.
+        clip: ``(N, C, T, H, W)``, or a tuple of them: the window, whose last frame is the step's.
+        transforms: of the model, before both.
+        last: channels last, for both.
+        approach: what runs the regions of both.
+
+    Raises: as :func:`kit.models.continual.stepper`, :class:`OneStep` and :func:`kit.measure.measure`.
+    """
+    streams = as_args(clip)
+    with torch.no_grad():
+        for transform in transforms:
+            model = transform.apply(model, streams).eval()
+    net = stepper(model)
+    if last:
+        model, net, streams = _last(model), _last(net), tuple(channels_last(x) for x in streams)
+    step = OneStep(net, streams if isinstance(clip, tuple) else streams[0])
+    with torch.inference_mode():
+        whole, out = model(*streams), step(*step.frames)[0]
+    output = (streams[0].shape[2] - 1 - net.delay) // net.reach.stride
+    sides = {"window": (model, streams), "step": (step, step.frames)}
+    with ExitStack() as stack:
+        runners = {name: stack.enter_context(parse(approach).prepare(Bound(*side), ())) for name, side in sides.items()}
+        timings = measure(runners, (), rounds=rounds, seed=seed)
+    macs = {name: describe(*side).whole.macs for name, side in sides.items()}
+    return Against(
+        timings["window"].median_ms,
+        timings["step"].median_ms,
+        speed_up(timings["window"], timings["step"]),
+        macs["window"],
+        macs["step"],
+        compare_outputs(whole[:, :, output], out),
+    )
+
+
+def _last(model: Model) -> Model:
+    """A copy with its weights channels last."""
+    model = copy.deepcopy(model)
+    for parameter in model.parameters():
+        parameter.data = channels_last(parameter.data)
+    return model
+
+
+def of_library(model: nn.Module) -> Any:
+    """A network of convolutions, pools, chains and concatenated regions, in containers of *continual-inference*."""
+    import continual as co
+
+    if isinstance(model, Branches) and isinstance(model.merge, Concat):
+        return co.BroadcastReduce(*map(of_library, model.branches.values()), reduce="concat")
+    if isinstance(model, nn.Sequential):
+        return co.Sequential(*map(of_library, model))
+    return co.continual(copy.deepcopy(model)).eval()

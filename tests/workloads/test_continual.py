@@ -1,0 +1,84 @@
+"""One step as a workload, and a step against a sliding window."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from kit import clips
+from kit.equality import compare_outputs, deaf_inputs
+from kit.errors import ClipError, KitError
+from kit.models import inception3d_block
+from kit.models.continual import shallow_two_stream_3d, stepper
+from kit.verbs import compare
+from kit.workloads import workload
+from kit.workloads.continual import OneStep, against_window, live_clip, of_library
+
+SMALL = (4, 4, 6, 2, 4, 4)
+
+
+def test_the_workload_gives_what_the_window_gives() -> None:
+    work = workload("continual")
+    rgb, flow = live_clip()
+    with torch.no_grad():
+        window = shallow_two_stream_3d()(rgb, flow)
+        out, *remembered = work.model(*work.inputs)
+    assert compare_outputs(window[:, :, 0], out).equal
+    assert deaf_inputs(lambda *frames: work.model(*frames)[0], work.inputs) == []
+    assert len(remembered) == len(work.model.remembered)
+
+
+@pytest.mark.parametrize("approach", ["threads", "channels_last"])
+def test_approaches_run_a_step(approach: str) -> None:
+    clip = torch.randn(1, 8, 4, 7, 7)
+    step = OneStep(stepper(inception3d_block(8, SMALL)), clip)
+    row = compare(step, step.frames, [approach], rounds=6, progress=False)[approach]
+    assert row.equality.equal
+    assert {event.name for event in row.timing.trace.select(categories=["task"]).events()} == {
+        "1x1",
+        "3x3",
+        "5x5",
+        "pool",
+    }
+
+
+def test_a_video_of_one_s_own(tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp4"
+    clips.save(clips.generate(frames=20, seed=4), path)
+    assert not torch.equal(workload("continual", path).inputs[0], workload("continual").inputs[0])
+    clips.save(clips.generate(frames=16), path)
+    with pytest.raises(ClipError, match="need 17"):
+        workload("continual", path)
+
+
+def test_no_output_due() -> None:
+    with pytest.raises(KitError, match="first comes with frame 3"):
+        OneStep(stepper(nn.Conv3d(3, 4, 3)), torch.randn(1, 3, 2, 5, 5))
+    with pytest.raises(KitError, match="one every 2"):
+        OneStep(stepper(nn.Conv3d(3, 4, 3, stride=2)), torch.randn(1, 3, 4, 5, 5))
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_a_step_against_a_window(last: bool) -> None:
+    found = against_window(inception3d_block(8, SMALL), torch.randn(2, 8, 6, 7, 7), last=last, rounds=6)
+    assert found.equality.equal
+    assert found.window_macs == 6 * found.step_macs  # padded: a window of 6 frames is 6 frames' work
+    assert found.counted == 6
+    assert found.realised == found.measured.estimate / 6
+
+
+def test_the_same_macs_are_counted_for_streams() -> None:
+    found = against_window(shallow_two_stream_3d(width=8), live_clip(), rounds=6)
+    assert found.equality.equal
+    assert 5 < found.counted < 16
+
+
+def test_in_containers_of_the_library() -> None:
+    model = inception3d_block(8, SMALL)
+    clip = torch.randn(1, 8, 6, 7, 7)
+    library, net = of_library(model), stepper(model)
+    with torch.no_grad():
+        assert compare_outputs(model(clip), library(clip)).equal
+        assert compare_outputs(library.forward_steps(clip), net.over(clip)[0]).equal
+    assert (library.delay, library.receptive_field) == (net.delay, net.reach.receptive_field)
