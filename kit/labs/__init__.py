@@ -1,6 +1,6 @@
 """What single notebooks need beside the kit: exercise checks, and sentences computed from measurements."""
 
-from kit.labs import choose, continual, inception, processes, two_stream
+from kit.labs import choose, continual, inception, processes, threads, two_stream
 from kit.labs.checks import Check
 from kit.labs.sentences import describe, overlap_share
 from kit.labs.speed import rounds, size
@@ -15,5 +15,6 @@ __all__ = [
     "processes",
     "rounds",
     "size",
+    "threads",
     "two_stream",
 ]

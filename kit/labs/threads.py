@@ -1,0 +1,176 @@
+"""The experiments and exercises of notebook 03."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+import torch
+
+from kit.comparison import Comparison, Row, Verdict, times
+from kit.executors import Task
+from kit.executors.threads import Threads
+from kit.labs.checks import NOT_ATTEMPTED, Check, check, is_stub
+from kit.measure import speed_up
+from kit.views.palette import NEUTRAL, OKABE_ITO
+
+
+def counts(cores: int) -> list[int]:
+    """How many threads to try on so many cores: powers of two, all cores, and twice as many as there are."""
+    return sorted({*(2**i for i in range(cores.bit_length())), cores, 2 * cores})
+
+
+def started(workers: int, threads: int) -> int:
+    """How many threads this process has more while so many workers each run an operator on so many threads."""
+    import psutil
+
+    process, meet = psutil.Process(), threading.Barrier(workers)
+    x = torch.zeros(threads * 2**16)  # enough that the operator is split into as many parts
+
+    def work() -> None:
+        meet.wait()  # nobody takes the task of another
+        x + 1
+
+    time.sleep(0.1)  # threads of an earlier pool end a little after it was closed
+    before = process.num_threads()
+    with Threads(workers, threads) as pool:
+        pool.run([Task(f"worker {i}", work) for i in range(workers)])
+        return int(process.num_threads() - before)
+
+
+def versus(comparison: Comparison, name: str, other: str) -> Row:
+    """The row of one approach as if another had been the baseline.
+
+    Args:
+        name: an approach that was measured, and not the baseline itself.
+        other: the one to compare it with; its rounds are the same.
+    """
+    row, baseline = comparison[name], comparison[other]
+    if row.timing is None or baseline.timing is None:
+        return row
+    return replace(row, ratio=speed_up(baseline.timing, row.timing), baseline=False)
+
+
+def heat_map(comparison: Comparison, workers: Sequence[int], threads: Sequence[int]) -> go.Figure:
+    """The speed-up of ``threads(workers=w, threads=t)`` as a cell for each w (upwards) and t (to the right)."""
+    rows = [[comparison[f"threads(workers={w}, threads={t})"] for t in threads] for w in workers]
+    speed = np.array([[row.ratio.estimate if row.ratio else np.nan for row in line] for line in rows])
+    labels = [
+        [f"{times(speed[i, j])}x<br>{w} x {t} = {w * t}" for j, t in enumerate(threads)] for i, w in enumerate(workers)
+    ]
+    reach = float(np.nanmax(np.abs(np.log2(speed)))) or 1.0  # twice as fast and half as fast are equally far from 1
+    figure = go.Figure(
+        go.Heatmap(
+            z=np.log2(speed),
+            x=[str(t) for t in threads],
+            y=[str(w) for w in workers],
+            text=labels,
+            texttemplate="%{text}",
+            textfont={"size": 13, "color": "black"},
+            colorscale=[OKABE_ITO[5], "#f4f4f4", OKABE_ITO[0]],
+            zmin=-reach,
+            zmax=reach,
+            xgap=3,
+            ygap=3,
+            showscale=False,
+            hovertemplate="%{y} workers of %{x} threads: %{text}<extra></extra>",
+        )
+    )
+    figure.update_layout(
+        font={"size": 13, "color": NEUTRAL},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        height=120 + 75 * len(workers),
+        margin={"l": 20, "r": 20, "t": 20, "b": 50},
+        xaxis={"type": "category", "title": {"text": "intra-op threads of each worker"}},
+        yaxis={"type": "category", "title": {"text": "workers"}},
+    )
+    return figure
+
+
+def of_the_cure(verdict: Verdict) -> str:
+    """What to conclude where threads that fit the cores were compared with far more threads than cores."""
+    if verdict == "faster":
+        return "**Fewer threads did the same work sooner**: what the others added was waiting for each other."
+    if verdict == "slower":
+        return (
+            "Here the trap won, and the likely reason is the neighbours: where other programs want the cores as well, "
+            "one with more threads gets more turns. It takes them from the others. Run it again on a quiet machine."
+        )
+    return "These rounds found no price for too many threads: they wait cheaply here, or a busy machine hides it."
+
+
+def of_the_lock(gained: Collection[str], locked: bool) -> str:
+    """What to conclude from which of "pure Python" and "tensors" became faster on two threads.
+
+    Args:
+        locked: whether this Python has a GIL.
+    """
+    if not locked:
+        return "This Python runs without a GIL: pure Python may compute on both threads at once."
+    if "pure Python" in gained:
+        return (
+            "This Python has a GIL, so two threads never ran pure Python at once. That it became faster all the same "
+            "comes from elsewhere: where other programs want the cores, one with two threads gets more turns. Run it "
+            "again on a quiet machine."
+        )
+    if "tensors" in gained:
+        return "This Python has a GIL: in pure Python two threads took turns, **in tensor work they ran in parallel**."
+    return "Neither gained in these rounds: with one core, or cores that others use, the GIL is not what decides."
+
+
+@check
+def check_share(share: Callable[[int, int], Any]) -> str | Check | None:
+    """``share(cores, workers)``: the intra-op threads of each worker, so that all of them fit the cores."""
+    if is_stub(share):
+        return NOT_ATTEMPTED
+    if not isinstance(share(8, 2), int | float):
+        return f"it gives {share(8, 2)!r} and not a number: is there a return?"
+    cases = [
+        ((8, 2), 4, "8 cores for 2 workers are 4 threads each."),
+        ((1, 1), 1, "one worker on one core has one thread."),
+        ((8, 3), 2, "8 cores for 3 workers: 3 threads each would be 9, one too many, and there are no parts of one."),
+        ((2, 4), 1, "4 workers on 2 cores are too many already, but a worker cannot have less than one thread."),
+    ]
+    return next((hint for given, want, hint in cases if share(*given) != want), None)
+
+
+@check
+def check_pool(make: Callable[[int, int], Any]) -> str | Check | None:
+    """``make(workers, cores)``: a ThreadPoolExecutor whose threads share the cores; its caller keeps what it has."""
+    if is_stub(make):
+        return NOT_ATTEMPTED
+    before = torch.get_num_threads()
+    torch.set_num_threads(6)  # what a thread has that nobody tells otherwise
+    try:
+        pool = make(3, 6)
+        if not isinstance(pool, ThreadPoolExecutor):
+            return f"it gives {pool!r} and not a ThreadPoolExecutor: is there a return?"
+        with pool:
+            return _hint_of_pool(pool)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _hint_of_pool(pool: ThreadPoolExecutor) -> str | None:
+    meet = threading.Barrier(3)
+
+    def ask() -> int:
+        meet.wait(5)
+        return torch.get_num_threads()
+
+    try:
+        found = [future.result() for future in [pool.submit(ask) for _ in range(3)]]
+    except threading.BrokenBarrierError:
+        return "3 workers were asked for, and 3 tasks never ran at the same time: give max_workers."
+    if torch.get_num_threads() != 6:
+        return f"the thread that made the pool now has {torch.get_num_threads()} and had 6: set them in the workers."
+    if found != [2, 2, 2]:
+        return f"3 workers on 6 cores have {found} intra-op threads, {sum(found)} in all: 2 each would fit."
+    return None
