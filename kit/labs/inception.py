@@ -123,7 +123,7 @@ def ways_table(comparison: Comparison) -> str:
         ratio = "1" if row.baseline else str(row.ratio)
         took = milliseconds(row.timing.median_ms)
         lines.append(f"| {row.name} | {took} | {ratio} | {row.verdict} | {row.prepare_s:.1f} s | {back} |")
-    return "\n".join([*lines, "", *(f"&#9888; {caveat}" for caveat in comparison.caveats)])
+    return "\n".join([*lines, "", *(f"- &#9888; {caveat}" for caveat in comparison.caveats)])
 
 
 def settled(side: Comparison, ways: Comparison) -> str:
@@ -144,9 +144,9 @@ def settled(side: Comparison, ways: Comparison) -> str:
     faster = [row for row in ways.rows if row.verdict == "faster"]
     calm = [f"{row.name} ({row.ratio})" for row in faster if row.name != PEER and one_at_a_time(row.name)]
     lines.append(
-        f"- Faster with the branches still one after the other: {', '.join(calm)}."
+        f"- Found faster with the branches still in order: {', '.join(calm)}."
         if calm
-        else "- Nothing was found faster with the branches still one after the other."
+        else "- Nothing of the kit's was found faster with the branches still in order."
     )
     best, peer = fastest(ways, peer=False), ways[PEER]
     lines.append(
