@@ -114,7 +114,8 @@ def ways_table(comparison: Comparison) -> str:
     lead = comparison.rows[0]
     for row in comparison.rows:
         if row.timing is None or row.ratio is None or lead.timing is None:
-            lines.append(f"| {row.name} | | | not available: {row.reason} | | |")
+            reason = " ".join(str(row.reason).split()).replace("|", "&#124;")  # in one cell of the table
+            lines.append(f"| {row.name} | | | not available: {reason} | | |")
             continue
         back = ""
         if row.verdict == "faster":
