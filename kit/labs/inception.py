@@ -131,17 +131,23 @@ def settled(side: Comparison, ways: Comparison) -> str:
     """What these measurements say of "one branch after the other wastes performance", in Markdown.
 
     Args:
-        side: ``sequential`` and ``threads(threads=1)`` on a model.
+        side: ``sequential``, ``sequential(threads=1)`` and ``threads(threads=1)`` on a model.
         ways: ``sequential`` first, and other approaches on the same model.
     """
     threads = side["threads(threads=1)"]
+    alone = against(side, "threads(threads=1)", "sequential(threads=1)")
     meaning = {
-        "faster": "one after the other did waste time",
+        "faster": "one after the other did waste time"
+        if alone.verdict == "faster"
+        else "what wasted time was splitting the operators, not the order of the branches",
         "slower": "one after the other did not waste time, side by side did",
         "no difference found": "that one after the other wastes time was not found",
     }.get(threads.verdict, "nothing can be said of it")
-    found = f"**{threads.verdict}** ({threads.ratio or threads.reason})"
-    lines = [f"- Branches on threads, a core each, against all cores in each operator: {found}. Here {meaning}."]
+    lines = [
+        f"- Branches on threads, a core each, against all cores in each operator: **{threads.verdict}** "
+        f"({threads.ratio or threads.reason}); against one thread for everything: **{alone.verdict}** ({alone.ratio}). "
+        f"Here {meaning}."
+    ]
     faster = [row for row in ways.rows if row.verdict == "faster"]
     calm = [f"{row.name} ({row.ratio})" for row in faster if row.name != PEER and one_at_a_time(row.name)]
     lines.append(
