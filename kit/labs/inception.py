@@ -2,16 +2,46 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from kit.approaches import parse
+from kit.comparison import Comparison, Row, milliseconds
 from kit.labs.checks import NOT_ATTEMPTED, Check, check, is_stub
-from kit.models import describe
+from kit.labs.speed import size
+from kit.measure import speed_up
+from kit.models import describe, inception_v3
 from kit.regions import regions
+from kit.spans import clock
 from kit.trace import Event, Trace
+
+PEER = "onnxruntime"
+
+
+def affordable(limit_s: float = 1.0) -> tuple[str, nn.Module, Tensor]:
+    """Inception v3 and an image for it, narrow where a call of the whole takes longer than this, and for tests.
+
+    Returns:
+        What it is in words, the network, and ``(1, 3, H, W)``.
+    """
+    whole, image = inception_v3(), torch.rand(1, 3, 299, 299)
+    if size(1, 0):
+        with torch.inference_mode():
+            whole(image)  # the first call also chooses kernels
+            start = clock()
+            whole(image)
+        if clock() - start < limit_s * 1e9:
+            return "Inception v3", whole, image
+    return (
+        "an Inception v3 with a quarter of its channels, on 139x139 pixels",
+        inception_v3(width=0.25),
+        torch.rand(1, 3, 139, 139),
+    )
 
 
 def _nested(trace: Trace) -> tuple[list[Event], list[list[int]]]:
@@ -56,6 +86,88 @@ def work_and_span_ms(trace: Trace) -> tuple[float, float]:
         counts = max(inner, default=0) if events[i].category == "region" else sum(inner)
         spans[i] += counts - sum(events[j].duration_ns for j in within[i])
     return events[0].duration_ns / 1e6, spans[0] / 1e6
+
+
+def against(comparison: Comparison, name: str, other: str) -> Row:
+    """The row of an approach with another one, instead of the first, as the baseline of its ratio and verdict."""
+    row, lead = comparison[name], comparison[other]
+    if row.timing is None or lead.timing is None:
+        return replace(row, ratio=None)
+    return replace(row, ratio=speed_up(lead.timing, row.timing), baseline=False)
+
+
+def one_at_a_time(name: str) -> bool:
+    """Whether an approach leaves the branches one after the other, so that only its rewriting can make it faster."""
+    last = parse(name).steps[-1]
+    return last.kind == "sequential" or last.entry.rewrites
+
+
+def fastest(comparison: Comparison, *, peer: bool = True) -> Row | None:
+    """The row with the greatest speed-up of those found faster than the baseline, or None."""
+    found = [row for row in comparison.rows if row.verdict == "faster" and (peer or row.name != PEER)]
+    return max(found, key=lambda row: row.ratio.estimate if row.ratio else 0, default=None)
+
+
+def ways_table(comparison: Comparison) -> str:
+    """A comparison as a Markdown table that has the seconds of preparing apart, and when they are earned back."""
+    lines = ["| way | a call | speed-up | verdict | preparing | earned back after |", "|---|---:|---|---|---:|---:|"]
+    lead = comparison.rows[0]
+    for row in comparison.rows:
+        if row.timing is None or row.ratio is None or lead.timing is None:
+            reason = " ".join(str(row.reason).split()).replace("|", "&#124;")  # in one cell of the table
+            lines.append(f"| {row.name} | | | not available: {reason} | | |")
+            continue
+        back = ""
+        if row.verdict == "faster":
+            saved_ms = lead.timing.median_ms * (1 - 1 / row.ratio.estimate)
+            back = f"{math.ceil(row.prepare_s * 1000 / saved_ms):,} calls"
+        ratio = "1" if row.baseline else str(row.ratio)
+        took = milliseconds(row.timing.median_ms)
+        lines.append(f"| {row.name} | {took} | {ratio} | {row.verdict} | {row.prepare_s:.1f} s | {back} |")
+    return "\n".join([*lines, "", *(f"- &#9888; {caveat}" for caveat in comparison.caveats)])
+
+
+def settled(side: Comparison, ways: Comparison) -> str:
+    """What these measurements say of "one branch after the other wastes performance", in Markdown.
+
+    Args:
+        side: ``sequential``, ``sequential(threads=1)`` and ``threads(threads=1)`` on a model.
+        ways: ``sequential`` first, and other approaches on the same model.
+    """
+    threads = side["threads(threads=1)"]
+    alone = against(side, "threads(threads=1)", "sequential(threads=1)")
+    meaning = {
+        "faster": "one after the other did waste time"
+        if alone.verdict == "faster"
+        else "what wasted time was splitting the operators, not the order of the branches",
+        "slower": "one after the other did not waste time, side by side did",
+        "no difference found": "that one after the other wastes time was not found",
+    }.get(threads.verdict, "nothing can be said of it")
+    lines = [
+        f"- Branches on threads, a core each, against all cores in each operator: **{threads.verdict}** "
+        f"({threads.ratio or threads.reason}); against one thread for everything: **{alone.verdict}** ({alone.ratio}). "
+        f"Here {meaning}."
+    ]
+    faster = [row for row in ways.rows if row.verdict == "faster"]
+    calm = [f"{row.name} ({row.ratio})" for row in faster if row.name != PEER and one_at_a_time(row.name)]
+    lines.append(
+        f"- Found faster with the branches still in order: {', '.join(calm)}."
+        if calm
+        else "- Nothing of the kit's was found faster with the branches still in order."
+    )
+    best, peer = fastest(ways, peer=False), ways[PEER]
+    lines.append(
+        f"- The fastest of the kit's ways: **{best.name}** ({best.ratio})."
+        if best
+        else "- None of the kit's ways was found faster than plain PyTorch."
+    )
+    if peer.timing is None:
+        lines.append(f"- The peer, ONNX Runtime, did not take part: {peer.reason}")
+    else:
+        other = best.name if best else ways.rows[0].name
+        row = against(ways, PEER, other)
+        lines.append(f"- The peer, ONNX Runtime, against {other}: **{row.verdict}** ({row.ratio}).")
+    return "\n".join(lines)
 
 
 @check

@@ -6,9 +6,9 @@ from kit.comparison import Comparison, milliseconds
 from kit.trace import Trace, busy_ns, overlap_ns
 
 
-def overlap_share(trace: Trace) -> float:
-    """Share of the branches' busy time in which at least two lanes were busy: 0 is one after the other."""
-    tasks = trace.select(categories=["task"])
+def overlap_share(trace: Trace, category: str = "task") -> float:
+    """Share of the busy time of branches, or of ``kernel``, in which two lanes were busy: 0 is one after the other."""
+    tasks = trace.select(categories=[category])
     return overlap_ns(tasks) / max(1, busy_ns(tasks))
 
 

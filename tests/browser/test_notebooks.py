@@ -70,7 +70,9 @@ def show(page: Any, timeline: Any) -> Any:
     raise AssertionError(f"the page never came to rest with the timeline in view: {after}")
 
 
-@pytest.mark.parametrize("name", ["00_start_here", "01_two_stream", "02_processes", "03_threads_and_cores"])
+@pytest.mark.parametrize(
+    "name", ["00_start_here", "01_two_stream", "02_processes", "03_threads_and_cores", "04_inception"]
+)
 def test_runs_to_its_end_and_draws_every_lane(chromium: Any, lab: Lab, name: str, screenshots: Path) -> None:
     page = open_and_run(chromium, lab, f"notebooks/{name}.ipynb")
     page.wait_for_selector(".kit-timeline .stage canvas", timeout=30_000)

@@ -2,13 +2,29 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import kit
+from kit import labs
+from kit.comparison import Comparison, Row, Timing
+from kit.equality import Equality
 from kit.labs.checks import Check
-from kit.labs.inception import check_balanced, check_parallelism, region_ms, work_and_span_ms
+from kit.labs.inception import (
+    affordable,
+    against,
+    check_balanced,
+    check_parallelism,
+    fastest,
+    one_at_a_time,
+    region_ms,
+    settled,
+    ways_table,
+    work_and_span_ms,
+)
+from kit.measure import speed_up
 from kit.models import describe, inception_v3
 from kit.trace import Event, Lane, Trace
 
@@ -46,6 +62,98 @@ def test_a_trace_has_the_regions_of_the_description() -> None:
     assert [list(times) for times in region_ms(trace)] == names
     work, span = work_and_span_ms(trace)
     assert 0 < span < work
+
+
+def timing(ms: float) -> Timing:
+    return Timing(np.full(6, ms * 1e6), 1, Trace.build([]))
+
+
+def compared(*, equal: bool = True, prepare_s: float = 0.0, **ms: float) -> Comparison:
+    """Approaches with the same time in every round; ``one`` and ``threads_1`` have an intra-op thread."""
+    lead = next(iter(ms.values()))
+    rows = [
+        Row(
+            {"one": "sequential(threads=1)", "threads_1": "threads(threads=1)"}.get(name, name),
+            timing=timing(each),
+            ratio=speed_up(timing(lead), timing(each)),
+            equality=Equality(equal or name == "sequential", 0.0),
+            baseline=name == "sequential",
+            prepare_s=0.0 if name == "sequential" else prepare_s,
+        )
+        for name, each in ms.items()
+    ]
+    if "onnxruntime" not in ms:
+        rows.append(Row("onnxruntime", "it is not\ninstalled | at all."))
+    return Comparison(tuple(rows), 6, "", ("something else was using the cores.",))
+
+
+def test_another_baseline_gives_another_ratio_and_verdict() -> None:
+    comparison = compared(sequential=8, threads=4, merged=2)
+    row = against(comparison, "threads", "merged")
+    assert row.ratio is not None
+    assert (row.ratio.estimate, row.verdict) == (0.5, "slower")
+    assert against(comparison, "sequential", "merged").verdict == "slower"  # no longer the baseline
+    assert against(comparison, "merged", "merged").verdict == "no difference found"
+    assert against(comparison, "onnxruntime", "merged").verdict == "not available"
+
+
+def test_the_fastest_is_one_that_was_found_faster() -> None:
+    comparison = compared(sequential=8, threads=4, merged=5, onnxruntime=2)
+    assert [row and row.name for row in (fastest(comparison), fastest(comparison, peer=False))] == [
+        "onnxruntime",
+        "threads",
+    ]
+    assert fastest(compared(sequential=8, threads=8)) is None
+    assert fastest(compared(equal=False, sequential=8, threads=4)) is None
+
+
+def test_which_ways_leave_branches_one_after_the_other() -> None:
+    calm = ["sequential", "sequential(threads=1)", "folded + merged", "compiled", "onnxruntime"]
+    assert [name for name in [*calm, "threads", "folded + threads", "processes"] if one_at_a_time(name)] == calm
+
+
+def test_the_table_says_when_preparing_is_earned_back() -> None:
+    _head, _rule, lead, quick, slow, peer, _, caveat = ways_table(
+        compared(prepare_s=3.0, sequential=8, merged=4, folded=9)
+    ).splitlines()
+    assert lead == "| sequential | 8 ms | 1 | baseline | 0.0 s |  |"
+    assert quick == "| merged | 4 ms | 2.00x [2.00, 2.00] | faster | 3.0 s | 750 calls |"
+    assert slow.endswith("| slower | 3.0 s |  |")
+    assert peer == "| onnxruntime | | | not available: it is not installed &#124; at all. | | |"
+    assert caveat == "- &#9888; something else was using the cores."
+
+
+@pytest.mark.parametrize(
+    ("side", "ways", "says"),
+    [
+        ((9, 4), {"merged": 4, "threads": 5}, ["faster** (2.00x", "did waste", "order: merged (2.00x", "**merged**"]),
+        ((4, 4), {"merged": 8}, ["faster** (2.00x", "thread for everything: **no", "splitting the operators, not"]),
+        (
+            (9, 16),
+            {"merged": 5, "threads": 4},
+            ["slower** (0.50x", "did not waste", "order: merged (1.60x", "**threads**"],
+        ),
+        ((9, 8), {"merged": 8}, ["no difference found** (1.00x", "was not found.", "Nothing of the kit's", "None of"]),
+        ((9, 8), {"merged": 4, "onnxruntime": 2}, ["**merged**", "against merged: **faster** (2.00x"]),
+        ((9, 8), {"merged": 9, "onnxruntime": 9}, ["Nothing of the kit's", "against sequential: **slower** (0.89x"]),
+        ((9, 8), {"merged": 9, "onnxruntime": 4}, ["Nothing of the kit's", "against sequential: **faster** (2.00x"]),
+        ((9, 8), {"merged": 4}, ["did not take part: it is not"]),
+    ],
+)
+def test_the_claim_is_settled_by_what_was_measured(
+    side: tuple[float, float], ways: dict[str, float], says: list[str]
+) -> None:
+    one, threads = side
+    text = settled(compared(sequential=8, one=one, threads_1=threads), compared(sequential=8, **ways))
+    assert [each for each in says if each not in text] == []
+
+
+def test_a_whole_network_only_where_it_is_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(labs.inception, "inception_v3", lambda width=1: nn.Identity())
+    monkeypatch.delenv("KIT_FAST", raising=False)
+    assert [affordable(limit)[2].shape[-1] for limit in (1e9, 0)] == [299, 139]
+    monkeypatch.setenv("KIT_FAST", "1")
+    assert "a quarter of its channels" in affordable(1e9)[0]
 
 
 def stub(between: float, regions: list[list[float]]) -> float: ...
