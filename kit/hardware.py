@@ -25,6 +25,7 @@ GIB = 2**30
 CORE_PACKAGES = {"cloudpickle": "3.1", "msgspec": "0.19", "numpy": "2", "torch": "2.11"}
 LAB_PACKAGES = {
     "anywidget": "0.9.18",
+    "continual-inference": "1.2.4",
     "ipywidgets": "8.1.5",
     "jupyterlab": "4.4",
     "opencv-python-headless": "4.11",
