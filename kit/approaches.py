@@ -300,6 +300,11 @@ class Approach:
                 raise
         return runner
 
+    @property
+    def rewrites(self) -> bool:
+        """Whether any of its steps is a transform."""
+        return bool(self._transforms)
+
     @cached_property
     def _transforms(self) -> list[Transform]:
         return [step.entry.make(**step.options) for step in self.steps if step.entry.rewrites]

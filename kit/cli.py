@@ -73,6 +73,9 @@ def _compare(options: argparse.Namespace) -> int:
         explanations = [explain(comparison, row.name) for row in comparison.rows]
         print("", *(each for each in explanations if each.approach != each.baseline), sep="\n")
         found["explanations"] = [each.to_dict() for each in explanations]
+        rewritten = [row.name for row in comparison.rows if row.rewritten and row.timing]
+        if rewritten:
+            print("\n".join(_changes({n: record(work.model, work.inputs, n) for n in ("sequential", *rewritten)})))
     if options.json:
         about = {"workload": work.name, "seed": options.seed, "hardware": hardware.detect().to_dict()}
         _write(options.json, _json({**about, **found}))
@@ -83,6 +86,21 @@ def _compare(options: argparse.Namespace) -> int:
                 save_trace(record(work.model, work.inputs, row.name), path)
                 print(f"wrote {path}")
     return 0
+
+
+def _changes(traces: dict[str, Any], top: int = 6) -> list[str]:
+    """What transforms did to the operators of sequential, the first of these."""
+    from kit.trace import changes
+    from kit.views.facts import human
+
+    (base, before), *others = traces.items()
+    lines = []
+    for name, after in others:
+        lines.append(f"\noperators of {name}, recorded: self time (calls) under {base} -> under {name}")
+        for row in changes(before, after)[:top]:
+            times = [f"{human(ns):>9} ({n})" for ns, n in ((row.before_ns, row.before), (row.after_ns, row.after))]
+            lines.append(f"  {row.name:40} {' -> '.join(times)}")
+    return lines
 
 
 def _trace(options: argparse.Namespace) -> int:

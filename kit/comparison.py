@@ -89,6 +89,7 @@ class Row:
     against: Timing | None = None  # the baseline's turns in the same rounds
     lane_threads: int | None = None  # intra-op threads of each lane; None: not known
     smallest: float | None = None  # the least difference that these rounds would have found nine times in ten
+    rewritten: bool = False  # whether it runs a rewritten model: its tasks are then not the baseline's
     decidable: bool = True  # whether so few rounds could tell so many rows apart
 
     @property

@@ -165,7 +165,8 @@ def explain(comparison: Comparison, approach: str | None = None) -> Explanation:
         notes.append(f"it was not measured: {row.reason}")
     elif case is None:
         notes.append(
-            "it has no tasks: it changes the model's operators, not when branches run. Record both and compare."
+            "it has no tasks: it changes the model's operators, not when branches run. Of two recordings, "
+            "kit.trace.changes says how."
         )
     elif case.solo is None:
         notes.append("not separated: how much of the inflation is lost intra-op parallelism, how much contention.")
@@ -203,6 +204,9 @@ def explain(comparison: Comparison, approach: str | None = None) -> Explanation:
 
 
 def _explicable(row: Row) -> bool:
+    """Whether its tasks are known in every round. What only rewrites the model has no tasks of its own."""
+    if row.rewritten and row.timing is not None and {turn.lanes for turn in row.timing.turns if turn} == {1}:
+        return False
     return all(timing is not None and timing.turns and None not in timing.turns for timing in (row.against, row.timing))
 
 
@@ -236,7 +240,8 @@ class _Case:
         self.row, self.own, self.base = row, row.timing, row.against
         self.on_cpu = "cuda" not in comparison.inputs
         same_rounds = row.against is comparison.rows[0].timing
-        self.solo = comparison.solo.get(row.lane_threads or 0) if same_rounds else None
+        # Of a rewritten model nothing is known alone: the branches that were run one by one are the original's.
+        self.solo = comparison.solo.get(row.lane_threads or 0) if same_rounds and not row.rewritten else None
         self.lanes = int(_of(self.own, "lanes").max())
         self.typical = int(np.argmin(np.abs(self.own.samples_ns - np.median(self.own.samples_ns))))
 
@@ -291,9 +296,9 @@ class _Case:
         return total
 
     def bounds(self, comparison: Comparison) -> Bounds | None:
-        """None on a GPU, or where branches were not measured at one thread, or the lanes' threads are not known."""
+        """None on a GPU, of a rewritten model, or where branches at one thread or the lanes' threads are not known."""
         alone, threads = comparison.solo.get(1), self.row.lane_threads
-        if alone is None or threads is None or not self.on_cpu:
+        if alone is None or threads is None or not self.on_cpu or self.row.rewritten:
             return None
         regions = [list(region.values()) for region in _regions_ms(alone, min)]  # possible is what was once reached
         outside = self.base.samples_ns - _of(self.base, "regions")

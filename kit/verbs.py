@@ -192,6 +192,7 @@ class _Entrant:
             self.runner.prepare_s if self.runner else 0.0,
             self.against,
             self.lane_threads,
+            rewritten=self.approach.rewrites,
         )
 
     @property

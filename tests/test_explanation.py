@@ -49,8 +49,8 @@ def turn(tasks: dict[str, float], busiest: float, lanes: int, *, regions: float 
 
 
 def compared(base: Timing, own: Timing, solo: dict[int, Timing] | None = None, threads: int | None = 1) -> Comparison:
-    first = Row("sequential", None, base, Ratio(1, 1, 1), SAME, True, base, 2)
-    rows = judged([first, Row("threads", None, own, None, SAME, False, base, threads)])
+    first = Row("sequential", None, base, Ratio(1, 1, 1), SAME, True, against=base, lane_threads=2)
+    rows = judged([first, Row("threads", None, own, None, SAME, against=base, lane_threads=threads)])
     return Comparison(tuple(rows), len(base.samples_ns), "", (), solo or {}, cores=2)
 
 
@@ -222,7 +222,9 @@ class Planted:
                 ends[lane] = start + round(ms * MS)
                 if log is not None:
                     cpu = round(self.cpu * ms * MS)
-                    log.spans.append(Span(f"task {i}", "task", start, ends[lane], process, -lane, f"w {lane}", cpu))
+                    log.spans.append(
+                        Span(f"task {i}", "task", start, ends[lane], process, -lane, f"w {lane}", cpu_ns=cpu)
+                    )
             self.clock.now = max(ends.values()) + round(self.after * MS)
 
 

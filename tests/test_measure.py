@@ -311,9 +311,9 @@ def rows(*ratios: list[float]) -> list[Row]:
     """A baseline, and a row for each list of ratios."""
     base = timing(*[1.0] * len(ratios[0]))
     others = [
-        Row(str(i), None, timing(*(1 / np.array(each))), None, SAME, False, base) for i, each in enumerate(ratios)
+        Row(str(i), None, timing(*(1 / np.array(each))), None, SAME, against=base) for i, each in enumerate(ratios)
     ]
-    return judged([Row("base", None, base, Ratio(1, 1, 1), SAME, True, base), *others])
+    return judged([Row("base", None, base, Ratio(1, 1, 1), SAME, True, against=base), *others])
 
 
 CLEAR = [1.5, 1.6, 1.7, 1.8, 1.9, 2.0, 2.1, 2.2, 2.3, 2.4, 2.5, 2.6]
@@ -536,7 +536,7 @@ def test_json_keeps_the_contract() -> None:
     plain = COMPARISON.to_dict()
     rows = plain["approaches"]
     keys = {"name", "available", "reason", "median_ms", "ratio", "equal", "max_abs_error", "latency_ms"}
-    keys |= {"smallest_difference"}
+    keys |= {"smallest_difference", "prepare_s"}
     assert all(set(row) == keys | {"verdict"} for row in rows)
     assert rows[1] == {
         "name": "threads<2>",

@@ -13,7 +13,7 @@ CALLER = 1
 
 
 def span(category: str, start: int, end: int, name: str = "", lane: int = CALLER, cpu: int | None = None) -> Span:
-    return Span(name or category, category, start, end, 1, lane, f"thread {lane}", cpu)
+    return Span(name or category, category, start, end, 1, lane, f"thread {lane}", cpu_ns=cpu)
 
 
 def reduced(*spans: Span) -> Turn:

@@ -32,6 +32,16 @@ class NameRow(NamedTuple):
     self_ns: int  # without what runs inside them on the same lane
 
 
+class Change(NamedTuple):
+    """All events of one name, in two traces."""
+
+    name: str
+    before: int  # events
+    before_ns: int  # their self time
+    after: int
+    after_ns: int
+
+
 class Delays(NamedTuple):
     """How long each launch waited for the GPU; columns of equal length."""
 
@@ -125,6 +135,18 @@ def by_name(trace: Trace) -> list[NameRow]:
         for kind, n, all_ns, self_ns in zip(kinds.tolist(), count[kinds].tolist(), total, own, strict=True)
     ]
     return sorted(rows, key=lambda row: (-row.self_ns, row.name, row.category))
+
+
+def changes(before: Trace, after: Trace, category: str = "cpu_op") -> list[Change]:
+    """What rewriting a model did to its operators: by name, the largest difference of self time first."""
+    rows = [{row.name: row for row in by_name(trace.select(categories=[category]))} for trace in (before, after)]
+    none = NameRow("", category, 0, 0, 0)
+    found = [
+        Change(name, was.events, was.self_ns, now.events, now.self_ns)
+        for name in rows[0] | rows[1]
+        for was, now in [(rows[0].get(name, none), rows[1].get(name, none))]
+    ]
+    return sorted(found, key=lambda each: (-abs(each.after_ns - each.before_ns), each.name))
 
 
 def on_gpu(trace: Trace) -> Trace:
