@@ -545,6 +545,7 @@ def test_json_keeps_the_contract() -> None:
         "median_ms": 2.0,
         "latency_ms": {"p50": None, "p95": None, "p99": None},
         "smallest_difference": None,
+        "prepare_s": 0.0,
         "ratio": {"estimate": 2, "low": 1.5, "high": 2.5},
         "equal": True,
         "max_abs_error": 1e-7,
