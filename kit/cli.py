@@ -85,6 +85,27 @@ def _trace(options: argparse.Namespace) -> int:
     return 0
 
 
+def _predict(options: argparse.Namespace) -> int:
+    from kit.recognition import recognise
+
+    told = recognise(options.clip)
+    print(_json(told.to_dict()) if options.json else told)
+    return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    from kit import training
+    from kit.models.two_stream import TRAINED_WEIGHTS
+
+    weights = options.out or TRAINED_WEIGHTS
+    result = training.train(training.Recipe(), weights, progress=sys.stderr.isatty())
+    for stream in training.STREAMS:
+        told = [f"{half} {result.share(stream, half)}" for half in ("texture", "motion", "joint")]
+        print(f"{stream:9}", ", ".join(told))
+    print(f"wrote {weights} and {weights.with_suffix('.json')}")
+    return 0
+
+
 def _in_words(numbers: dict[str, Any]) -> str:
     from kit.views.facts import human
 
@@ -151,4 +172,20 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--partial", action="store_true", help="of a damaged file, take what can be read")
     verb.add_argument("--synthesise", type=int, metavar="N", help="write a trace of N events to FILE, for benchmarks")
     verb.set_defaults(run=_trace)
+
+    about = "what the trained two-stream network sees in a clip, and the time of each stage"
+    verb = commands.add_parser("predict", help=about, description=about)
+    verb.add_argument(
+        "--clip", type=Path, required=True, help="a video file or a folder of pictures, 11 frames or more"
+    )
+    verb.add_argument("--json", action="store_true", help="print JSON")
+    verb.set_defaults(run=_predict)
+
+    about = "train the two-stream network on generated clips, some ten minutes on two cores"
+    verb = commands.add_parser("train", help=about, description=about)
+    verb.add_argument("network", choices=["two-stream"], help="the network to train")
+    verb.add_argument(
+        "--out", type=Path, metavar="FILE", help="the weights (default data/weights/two_stream.safetensors)"
+    )
+    verb.set_defaults(run=_train)
     return parser

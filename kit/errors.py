@@ -10,6 +10,7 @@
     ├── TaskError              a task raised; the original exception is its ``__cause__``
     ├── TransferError          something that cannot be sent to another process
     ├── WorkerError            a worker process died, did not answer in time, or is closed
+    ├── WeightsError           a weights file that cannot be read, or is for another network
     ├── MeasureError           a measurement that cannot mean anything (too few rounds, no runners)
     └── TraceError             a trace that cannot be read, written or merged
 """
@@ -65,6 +66,10 @@ class TransferError(KitError):
 
 class WorkerError(KitError):
     """A worker process died, did not answer in time, or is closed."""
+
+
+class WeightsError(KitError):
+    """A weights file cannot be read, or is for another network."""
 
 
 class MeasureError(KitError):

@@ -8,8 +8,11 @@ from typing import Any
 
 
 @contextmanager
-def progress_bar(rounds: int, wanted: bool) -> Iterator[Callable[[int], None]]:
-    """A function to call after each round; silent where no bar is wanted or tqdm is not installed."""
+def progress_bar(total: int, wanted: bool, what: str = "rounds") -> Iterator[Callable[[int], None]]:
+    """A function to call with how much is done of ``total`` (0: nobody knows).
+
+    Silent where no bar is wanted or tqdm is not installed.
+    """
     try:
         from tqdm.auto import tqdm
         from tqdm.notebook import tqdm as tqdm_notebook
@@ -20,7 +23,7 @@ def progress_bar(rounds: int, wanted: bool) -> Iterator[Callable[[int], None]]:
     elif issubclass(tqdm, tqdm_notebook):
         import IPython.display
 
-        bar = tqdm(total=rounds, desc="rounds", leave=False, display=False)
+        bar = tqdm(total=total or None, desc=what, leave=False, display=False)
         show: Any = IPython.display.display  # has no types
         handle = show(bar.container, display_id=True)
         try:
@@ -29,5 +32,5 @@ def progress_bar(rounds: int, wanted: bool) -> Iterator[Callable[[int], None]]:
             bar.close()
             handle.update({"text/plain": ""}, raw=True)  # else the output keeps a widget that no longer exists
     else:
-        with tqdm(total=rounds, desc="rounds", leave=False) as bar:
+        with tqdm(total=total or None, desc=what, leave=False) as bar:
             yield lambda done: bar.update()

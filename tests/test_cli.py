@@ -193,3 +193,42 @@ def test_a_reader_that_stops_reading_is_no_error(tmp_path: Path) -> None:
         assert process.stderr
         assert process.stderr.read() == b""
     assert process.returncode == 1
+
+
+def test_predict_in_words_and_as_json_headless(tmp_path: Path) -> None:
+    video = tmp_path / "known.mp4"
+    clips.save(clips.labelled("rings", "left", seed=1), video)
+    done = python(
+        "-c",
+        f"import sys; sys.modules.update(dict.fromkeys({ABSENT!r}))\n"
+        f"from kit.cli import main; sys.exit(main(['predict', '--clip', {str(video)!r}, '--json']))",
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["texture"][0]["name"] == "rings"
+    assert told["motion"][0]["name"] == "left"
+    assert list(told["stages_ms"]) == ["decode", "flow", "spatial", "temporal", "fusion"]
+
+
+def test_predict_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "--clip", str(ROOT / "data/clips/shapes.mp4")]) == 0
+    told = capsys.readouterr().out
+    assert all(word in told for word in ("texture ", "motion ", "%", "fusion", "ms"))
+    assert main(["predict", "--clip", "nowhere.mp4"]) == 2
+    assert "no clip 'nowhere.mp4'" in capsys.readouterr().err
+
+
+def test_train_writes_where_it_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kit import training
+
+    tiny = training.Recipe(clips=4, held_out=4, epochs=1, workers=1)
+    monkeypatch.setattr(training, "Recipe", lambda: tiny)
+    out = tmp_path / "own.safetensors"
+    assert main(["train", "two-stream", "--out", str(out)]) == 0
+    assert out.is_file()
+    assert out.with_suffix(".json").is_file()
+    told = capsys.readouterr().out
+    assert "fused     texture " in told
+    assert f"wrote {out}" in told

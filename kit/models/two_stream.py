@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Literal
 
 from torch import Tensor, nn
 
-from kit.errors import ShapeError, UnknownNameError
+from kit.errors import ShapeError, UnknownNameError, WeightsError
 from kit.models.init import keep_signal
+from kit.models.weights import load_weights
 from kit.regions import Branches, Concat, Mean
+from kit.scenes import MOTIONS, TEXTURES
 
+Backbone = Literal["small", "cnn-m"]
 Fusion = Literal["mean", "concat"]
+TRAINED_SIZE = 96  # pixels a side that the trained network was trained on
+TRAINED_WEIGHTS = Path(__file__).parents[2] / "data" / "weights" / "two_stream.safetensors"
 
 
 def small_backbone(in_channels: int, width: int = 32) -> nn.Sequential:
@@ -26,6 +33,45 @@ def small_backbone(in_channels: int, width: int = 32) -> nn.Sequential:
             nn.ReLU(inplace=True),
         ]
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+def cnn_m_backbone(in_channels: int, width: int = 96) -> nn.Sequential:
+    """The paper's CNN-M-2048 up to its last features: ``(N, in_channels, 224, 224) -> (N, 64 * width // 3)``.
+
+    With the paper's width of 96 that is 2048 features and 88 million parameters for an RGB frame. Source: Simonyan &
+    Zisserman 2014, figure 1; strides, padding and pooling as in Chatfield et al., *Return of the Devil in the Details*,
+    BMVC 2014, table 1.
+    """
+
+    def conv(inputs: int, outputs: int, kernel: int, stride: int, padding: int) -> list[nn.Module]:
+        return [nn.Conv2d(inputs, outputs, kernel, stride, padding), nn.ReLU(inplace=True)]
+
+    second, third, full = 8 * width // 3, 16 * width // 3, 128 * width // 3
+    return nn.Sequential(
+        *conv(in_channels, width, 7, 2, 0),  # (N, 96, 109, 109)
+        nn.LocalResponseNorm(5, 5e-4, 0.75, 2),
+        nn.MaxPool2d(3, 2),  # (N, 96, 54, 54)
+        *conv(width, second, 5, 2, 1),  # (N, 256, 26, 26)
+        nn.LocalResponseNorm(5, 5e-4, 0.75, 2),
+        nn.MaxPool2d(3, 2, ceil_mode=True),  # (N, 256, 13, 13)
+        *conv(second, third, 3, 1, 1),
+        *conv(third, third, 3, 1, 1),
+        *conv(third, third, 3, 1, 1),  # (N, 512, 13, 13)
+        nn.MaxPool2d(3, 2),  # (N, 512, 6, 6)
+        nn.Flatten(),
+        nn.Linear(third * 6 * 6, full),
+        nn.ReLU(inplace=True),
+        nn.Dropout(),
+        nn.Linear(full, full // 2),
+        nn.ReLU(inplace=True),
+        nn.Dropout(),
+    )
+
+
+_BACKBONES: dict[str, tuple[Callable[[int, int], nn.Sequential], int, Callable[[int], int]]] = {
+    "small": (small_backbone, 32, lambda width: 4 * width),  # its width, and its features at a width
+    "cnn-m": (cnn_m_backbone, 96, lambda width: 64 * width // 3),
+}
 
 
 class TwoStream(nn.Module):
@@ -67,21 +113,31 @@ class TwoStream(nn.Module):
 
 
 def two_stream(
-    classes: int = 10, *, flow_length: int = 10, fusion: Fusion = "concat", width: int = 32, seed: int = 0
+    classes: int = 10,
+    *,
+    flow_length: int = 10,
+    fusion: Fusion = "concat",
+    backbone: Backbone = "small",
+    width: int | None = None,
+    seed: int = 0,
 ) -> TwoStream:
-    """A small two-stream network in eval mode, initialised from ``seed`` so that its signal survives.
+    """A two-stream network in eval mode, initialised from ``seed`` so that its signal survives.
 
     Args:
         classes: scores per clip.
         flow_length: L, flow fields per stack; the temporal stream takes 2L channels.
         fusion: ``"mean"`` averages the streams' class scores; ``"concat"`` joins their features for one linear layer.
-        width: channels of the first convolution of each stream.
+        backbone: of both streams: ``"small"`` for any size from 16 pixels on, or the paper's ``"cnn-m"`` for 224.
+        width: channels of the first convolution of each stream; None: 32 for small, 96 for cnn-m.
 
     Raises:
-        UnknownNameError: a fusion that is neither.
+        UnknownNameError: a fusion or a backbone that is not there.
     """
-    spatial, temporal = small_backbone(3, width), small_backbone(2 * flow_length, width)
-    features = 4 * width
+    if backbone not in _BACKBONES:
+        raise UnknownNameError("backbone", backbone, _BACKBONES)
+    make, usual, features_of = _BACKBONES[backbone]
+    width = width or usual
+    spatial, temporal, features = make(3, width), make(2 * flow_length, width), features_of(width)
     merge: nn.Module
     if fusion == "concat":
         merge = nn.Sequential(Concat(1), nn.Linear(2 * features, classes))
@@ -92,6 +148,27 @@ def two_stream(
     else:
         raise UnknownNameError("fusion", fusion, ("mean", "concat"))
     return keep_signal(TwoStream(spatial, temporal, merge, 2 * flow_length), seed).eval()
+
+
+def untrained(seed: int = 0) -> TwoStream:
+    """The network that :func:`trained_two_stream` fills: a class for each texture with each motion, fused by mean."""
+    return two_stream(len(TEXTURES) * len(MOTIONS), fusion="mean", width=16, seed=seed)
+
+
+def trained_two_stream() -> TwoStream:
+    """A two-stream network that tells textures and motions of generated clips, at TRAINED_SIZE pixels a side.
+
+    Its scores are ``(N, textures * motions)``, the motions of the first texture first (:mod:`kit.scenes` names them).
+    How it was trained, and how well it does, is beside its weights, in ``data/weights/two_stream.json``.
+
+    Raises:
+        WeightsError: the weights are not there, or damaged.
+        UnavailableError: the package safetensors is not installed.
+    """
+    if not TRAINED_WEIGHTS.is_file():
+        command = "python -m kit train two-stream"
+        raise WeightsError(f"{str(TRAINED_WEIGHTS)!r} is not there: fetch it again, or make it with '{command}'.")
+    return load_weights(untrained(), TRAINED_WEIGHTS)
 
 
 def toy_two_stream(*, seed: int = 0) -> TwoStream:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
-from plotly.subplots import make_subplots
 
 from kit.comparison import Comparison, Verdict, times
 from kit.views.palette import NEUTRAL, OKABE_ITO
@@ -121,46 +118,34 @@ def line_chart(x: Sequence[float], lines: Mapping[str, Sequence[float]], *, x_ti
     return figure
 
 
-def clip_figure(frames: NDArray[np.uint8], flow: NDArray[np.float32], picks: int = 4) -> go.Figure:
-    """Frames above, and below each the motion to the next one: hue is its direction, paleness means no motion.
+def confusion_chart(counts: NDArray[np.int64], names: Sequence[str], title: str = "") -> go.Figure:
+    """A confusion matrix ``(true, told)``: each row is one true class, in percent of its clips.
 
     Args:
-        frames: ``(T, H, W, 3)`` uint8 RGB.
-        flow: ``(T - 1, H, W, 2)`` float32, pixels per frame.
-        picks: how many moments to show, spread evenly.
+        counts: ``(K, K)``, how often the class of the row was told to be that of the column.
+        names: of the K classes.
+        title: what told them.
     """
-    moments = np.linspace(0, len(flow) - 1, picks).astype(int)
-    reach = float(np.percentile(np.linalg.norm(flow, axis=-1), 99)) or 1.0
-    figure = make_subplots(
-        rows=2,
-        cols=picks,
-        row_titles=["frame", "motion"],
-        column_titles=[f"frame {t}" for t in moments],
-        horizontal_spacing=0.01,
-        vertical_spacing=0.02,
+    percent = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    figure = go.Figure(
+        go.Heatmap(
+            z=percent,
+            x=list(names),
+            y=list(names),
+            zmin=0,
+            zmax=100,
+            colorscale=[[0, "rgba(0,114,178,0)"], [1, OKABE_ITO[4]]],
+            showscale=False,
+            texttemplate="%{z:.0f}",
+            hovertemplate="%{y}, told as %{x}: %{z:.0f}%<extra></extra>",
+        )
     )
-    for column, t in enumerate(moments, start=1):
-        figure.add_trace(_image(frames[t]), 1, column)
-        figure.add_trace(_image(flow_picture(flow[t], reach)), 2, column)
-    figure.update_xaxes(visible=False)
-    figure.update_yaxes(visible=False)
-    figure.update_layout(**_TEXT, height=400, margin={"l": 10, "r": 40, "t": 30, "b": 10})
+    figure.update_layout(
+        **_TEXT,
+        height=160 + 30 * len(names),
+        margin={"l": 20, "r": 20, "t": 40, "b": 20},
+        title={"text": title, "font": {"size": 14}},
+        xaxis={"title": {"text": "told", "font": {"size": 13}}, "automargin": True},
+        yaxis={"title": {"text": "true", "font": {"size": 13}}, "autorange": "reversed", "automargin": True},
+    )
     return figure
-
-
-def flow_picture(flow: NDArray[np.float32], reach: float) -> NDArray[np.uint8]:
-    """One flow field ``(H, W, 2)`` as a picture ``(H, W, 3)``: hue is direction, saturation speed up to ``reach``."""
-    import cv2
-
-    angle = np.degrees(np.arctan2(flow[..., 1], flow[..., 0])) % 360
-    speed = np.clip(np.linalg.norm(flow, axis=-1) / reach, 0, 1)
-    hsv = np.stack([angle / 2, 255 * speed, np.full_like(speed, 255)], axis=-1).astype(np.uint8)
-    return np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB), np.uint8)
-
-
-def _image(pixels: NDArray[np.uint8]) -> Any:
-    """An image as JPEG inside the figure: a saved notebook holds it, and its numbers would be fifty times as long."""
-    import cv2
-
-    _done, jpeg = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
-    return go.Image(source="data:image/jpeg;base64," + base64.b64encode(jpeg.tobytes()).decode(), hoverinfo="skip")

@@ -1,14 +1,12 @@
 """Plotly figures, by their data: what is drawn is what was measured."""
 
-import base64
-
 import numpy as np
 import pytest
 
 from kit.comparison import Comparison, Ratio, Row, Timing
 from kit.equality import Equality
 from kit.trace import Trace
-from kit.views.figures import _ticks, clip_figure, comparison_chart, flow_picture, line_chart
+from kit.views.figures import _ticks, comparison_chart, confusion_chart, line_chart
 
 
 def row(name: str, samples: list[float], ratio: Ratio, *, baseline: bool = False, equal: bool = True) -> Row:
@@ -70,20 +68,7 @@ def test_line_chart_draws_what_it_is_given() -> None:
     assert figure.data[0].marker.symbol != figure.data[1].marker.symbol
 
 
-def test_flow_picture_hue_is_direction_and_white_is_rest() -> None:
-    flow = np.zeros((1, 3, 2), np.float32)
-    flow[0, 1], flow[0, 2] = (2, 0), (-2, 0)
-    still, right, left = flow_picture(flow, reach=2.0)[0]
-    assert still.tolist() == [255, 255, 255]
-    assert right.tolist() == [255, 0, 0]  # hue 0
-    assert left.tolist() == [0, 255, 255]  # the opposite hue
-
-
-def test_clip_figure_shows_frames_and_motion_as_small_pictures() -> None:
-    frames = np.zeros((6, 64, 96, 3), np.uint8)
-    figure = clip_figure(frames, np.ones((5, 64, 96, 2), np.float32), picks=3)
-    assert len(figure.data) == 6
-    for image in figure.data:
-        kind, _, data = image.source.partition(",")
-        assert kind == "data:image/jpeg;base64"
-        assert len(base64.b64decode(data)) < 64 * 96
+def test_a_confusion_chart_has_a_row_for_each_true_class() -> None:
+    (heat,) = confusion_chart(np.array([[3, 1], [0, 0]]), ["dots", "rings"], "who").data
+    assert heat.z.tolist() == [[75, 25], [0, 0]]  # no clip of the second class, and no division by it
+    assert list(heat.y) == ["dots", "rings"]

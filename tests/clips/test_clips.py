@@ -13,7 +13,7 @@ from kit import clips
 from kit.clips import Clip
 from kit.errors import ClipError, ShapeError, UnavailableError, UnknownNameError
 
-SHAPES = Path(__file__).parent.parent / "data" / "clips" / "shapes.mp4"
+SHAPES = Path(__file__).parents[2] / "data" / "clips" / "shapes.mp4"
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,82 @@
+"""Frames and optical flow as pictures, and plotly figures of them."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+from plotly.subplots import make_subplots
+
+from kit.views.palette import NEUTRAL
+
+_WHEEL = ((255, 0, 0), (255, 255, 0), (0, 255, 0), (0, 255, 255), (0, 0, 255), (255, 0, 255))  # corners
+_STEPS = (15, 6, 4, 11, 13, 6)  # from each corner to the next, as far apart as the eye tells them
+
+
+def clip_figure(frames: NDArray[np.uint8], flow: NDArray[np.float32], picks: int = 4) -> go.Figure:
+    """Frames above, and below each the motion to the next one; at the right the wheel that says which hue is which way.
+
+    Args:
+        frames: ``(T, H, W, 3)`` uint8 RGB.
+        flow: ``(T - 1, H, W, 2)`` float32, pixels per frame.
+        picks: how many moments to show, spread evenly.
+    """
+    moments = np.linspace(0, len(flow) - 1, picks).astype(int)
+    reach = float(np.percentile(np.linalg.norm(flow, axis=-1), 99)) or 1.0
+    figure = make_subplots(
+        rows=2,
+        cols=picks + 1,
+        row_titles=["frame", "motion"],
+        column_titles=[*(f"frame {t}" for t in moments), f"{reach:.1f} px"],
+        horizontal_spacing=0.01,
+        vertical_spacing=0.02,
+        specs=[[{}] * picks + [{"rowspan": 2}], [{}] * picks + [None]],
+    )
+    for column, t in enumerate(moments, start=1):
+        figure.add_trace(_image(frames[t]), 1, column)
+        figure.add_trace(_image(flow_picture(flow[t], reach)), 2, column)
+    figure.add_trace(_image(flow_wheel()), 1, picks + 1)
+    figure.update_xaxes(visible=False)
+    figure.update_yaxes(visible=False)
+    font = {"size": 13, "color": NEUTRAL}
+    clear = "rgba(0,0,0,0)"
+    figure.update_layout(
+        font=font, paper_bgcolor=clear, plot_bgcolor=clear, height=400, margin={"l": 10, "r": 40, "t": 30, "b": 10}
+    )
+    return figure
+
+
+def flow_picture(flow: NDArray[np.float32], reach: float) -> NDArray[np.uint8]:
+    """Flow ``(H, W, 2)`` as RGB ``(H, W, 3)``: hue is direction, white is rest, full colour ``reach`` pixels per frame.
+
+    The colours are those of Baker et al., *A Database and Evaluation Methodology for Optical Flow* (2011): right is
+    red, down yellow, left cyan to blue, up violet; what is faster than ``reach`` is darker.
+    """
+    wheel = np.concatenate(
+        [np.linspace(_WHEEL[i], _WHEEL[(i + 1) % 6], steps, endpoint=False) for i, steps in enumerate(_STEPS)]
+    )
+    turn = np.arctan2(flow[..., 1], flow[..., 0]) / (2 * np.pi) % 1 * len(wheel)
+    before = turn.astype(int) % len(wheel)
+    part = (turn - turn.astype(int))[..., None]
+    hue = (1 - part) * wheel[before] + part * wheel[(before + 1) % len(wheel)]
+    speed = (np.linalg.norm(flow, axis=-1) / reach)[..., None]
+    colour = np.where(speed <= 1, 255 - speed * (255 - hue), 0.75 * hue)
+    return np.asarray(np.rint(colour), np.uint8)
+
+
+def flow_wheel(size: int = 160) -> NDArray[np.uint8]:
+    """The key to :func:`flow_picture`, ``(size, size, 3)``: each pixel shows the motion from the middle to it."""
+    x = np.linspace(-1.05, 1.05, size, dtype=np.float32)
+    flow = np.stack(np.meshgrid(x, x), axis=-1)
+    return np.where(np.linalg.norm(flow, axis=-1)[..., None] <= 1, flow_picture(flow, 1.0), 255).astype(np.uint8)
+
+
+def _image(pixels: NDArray[np.uint8]) -> Any:
+    """An image as JPEG inside the figure: a saved notebook holds it, and its numbers would be fifty times as long."""
+    import cv2
+
+    _done, jpeg = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
+    return go.Image(source="data:image/jpeg;base64," + base64.b64encode(jpeg.tobytes()).decode(), hoverinfo="skip")
