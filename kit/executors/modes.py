@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 import torch
-
-from kit.executors.base import Task
 
 
 class Modes(NamedTuple):
@@ -24,11 +23,11 @@ class Modes(NamedTuple):
         autocast = tuple((device, torch.get_autocast_dtype(device)) for device in on)
         return cls(torch.is_inference_mode_enabled(), torch.is_grad_enabled(), autocast)
 
-    def run(self, task: Task) -> Any:
+    def run(self, call: Callable[[], Any]) -> Any:
         """Call with these modes in the calling thread."""
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode(self.inference))
             stack.enter_context(torch.set_grad_enabled(self.grad))
             for device, dtype in self.autocast:
                 stack.enter_context(torch.autocast(device, dtype=dtype))
-            return task()
+            return call()
