@@ -61,9 +61,8 @@ endif
 strip: $(VENV)/lab.stamp  ## take the outputs out of the notebooks, before a commit
 	$(BIN)/python tools/strip.py $(NOTEBOOKS)
 
-bench: $(VENV)/test.stamp  ## measure the kit against plain code; writes build/bench*.json
+bench: $(VENV)/test.stamp  ## measure the kit against plain code; writes build/bench.json
 	$(BIN)/python -m bench
-	$(BIN)/python -m bench.timeline
 
 soak: $(VENV)/test.stamp  ## hundreds of starts and calls of worker processes, which must leave nothing; minutes
 	KIT_SOAK=1 $(BIN)/pytest -rP tests/executors
@@ -91,5 +90,5 @@ endif
 	@touch $@
 
 $(VENV)/test.stamp: $(VENV)/lab.stamp
-	$(PIP) -e '.[lab,test]'
+	$(PIP) -e '.[lab,onnx,test]'
 	@touch $@

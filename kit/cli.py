@@ -48,6 +48,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
 def _compare(options: argparse.Namespace) -> int:
     from kit import workloads
+    from kit.comparison import Comparison
     from kit.trace import save_trace
     from kit.verbs import compare, record
 
@@ -55,11 +56,12 @@ def _compare(options: argparse.Namespace) -> int:
     if options.json and (options.json.is_dir() or not options.json.absolute().parent.is_dir()):
         raise KitError(f"cannot write {options.json}: it is a folder, or its folder does not exist.")
     traces = _folder(options.traces) if options.traces else None
-    work = workloads.workload(options.workload, options.clip, options.device)
-    bar = sys.stderr.isatty()
-    comparison = compare(
-        work.model, work.inputs, options.approaches, rounds=options.rounds, seed=options.seed, progress=bar
-    )
+    work = workloads.workload(options.workload, options.clip, options.device, options.items)
+    common = {"rounds": options.rounds, "seed": options.seed, "progress": sys.stderr.isatty()}
+    if isinstance(work, workloads.Many):
+        comparison: Comparison = work.compare(options.approaches, **common)
+    else:
+        comparison = compare(work.model, work.inputs, options.approaches, **common)
     print(comparison)
     if options.json:
         about = {"workload": work.name, "seed": options.seed, "hardware": hardware.detect().to_dict()}
@@ -68,7 +70,10 @@ def _compare(options: argparse.Namespace) -> int:
         for row in comparison.rows:
             if row.timing is not None:
                 path = traces / f"{work.name}-{row.name}.json.gz"
-                save_trace(record(work.model, work.inputs, row.name), path)
+                if isinstance(work, workloads.Many):
+                    save_trace(work.record(row.name), path)
+                else:
+                    save_trace(record(work.model, work.inputs, row.name), path)
                 print(f"wrote {path}")
     return 0
 
@@ -149,17 +154,22 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--json", action="store_true", help="print JSON")
     doctor.set_defaults(run=_doctor)
 
-    about = "measure approaches side by side on a workload: two-stream or inception-block"
+    about = (
+        "measure approaches side by side on a workload: two-stream, inception-block, or of many items opencv-dnn, "
+        "feeding, pipeline"
+    )
     verb = commands.add_parser("compare", help=about, description=about)
     verb.add_argument("workload", help="the name of a workload")
     verb.add_argument(
         "--approaches",
         default="sequential,threads",
-        help="sequential, threads, processes, processes_cold; options in parentheses: 'threads,threads(workers=4)'",
+        help="sequential, threads, processes, processes_cold, of many items also others, which a wrong name lists; "
+        "options in parentheses: 'threads,threads(workers=4)'",
     )
     verb.add_argument("--rounds", type=int, default=10, help="interleaved rounds, at least 6 (default 10)")
     verb.add_argument("--seed", type=int, default=0, help="of the order of turns (default 0)")
     verb.add_argument("--clip", type=Path, help="a video file, for a workload that takes one")
+    verb.add_argument("--items", type=int, metavar="N", help="how many, for a workload of many items")
     verb.add_argument("--device", default="cpu", help="cpu, cuda or cuda:1 (default cpu)")
     verb.add_argument("--json", type=Path, metavar="FILE", help="write the comparison as JSON")
     verb.add_argument("--traces", type=Path, metavar="DIR", help="write a trace of each approach, for Perfetto")

@@ -120,8 +120,8 @@ def test_wheels_installs_offline() -> None:
         assert "--no-index --find-links wheels" in line
 
 
-def test_tests_install_both_extras() -> None:
-    assert "-e '.[lab,test]'" in pip_lines(make("test"))[-1]
+def test_tests_install_every_extra() -> None:
+    assert "-e '.[lab,onnx,test]'" in pip_lines(make("test"))[-1]
 
 
 def test_jupyterlab_is_local_has_its_token_and_takes_arguments() -> None:
