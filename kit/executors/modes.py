@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from kit.executors.base import Task
+
 
 class Modes(NamedTuple):
     """Grad, inference and autocast, as one thread has them."""
@@ -23,11 +25,11 @@ class Modes(NamedTuple):
         autocast = tuple((device, torch.get_autocast_dtype(device)) for device in on)
         return cls(torch.is_inference_mode_enabled(), torch.is_grad_enabled(), autocast)
 
-    def run(self, call: Callable[[], Any]) -> Any:
+    def run(self, task: Task | Callable[[], Any]) -> Any:
         """Call with these modes in the calling thread."""
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode(self.inference))
             stack.enter_context(torch.set_grad_enabled(self.grad))
             for device, dtype in self.autocast:
                 stack.enter_context(torch.autocast(device, dtype=dtype))
-            return call()
+            return task()
