@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Iterator
 from itertools import islice
@@ -95,6 +96,17 @@ def frames(path: str | Path, most: int | None = None) -> Iterator[UInt8]:
         yield from (piece.frames[0] for piece in islice(pieces, most))
     finally:
         pieces.close()  # type: ignore[attr-defined]  # a generator: it lets go of the file
+
+
+def paced(source: Iterator[UInt8], fps: float) -> Iterator[UInt8]:
+    """A clip as a camera would give it: each frame at its time."""
+    start = time.monotonic()
+    try:
+        for i, frame in enumerate(source):
+            time.sleep(max(0.0, start + i / fps - time.monotonic()))
+            yield frame
+    finally:
+        source.close()  # type: ignore[attr-defined]  # a generator: it lets go of the file
 
 
 def camera(index: int = 0, *, instead: str | Path | None = None) -> Iterator[UInt8]:
