@@ -41,9 +41,7 @@ def test_the_button_starts_and_stops() -> None:
     while not view._frame.value and time.monotonic() < deadline:
         time.sleep(0.01)
     assert view._frame.value
-    start = time.monotonic()
     view._button.value = False
-    assert time.monotonic() - start < 2
     assert view._button.description == "Start"
     assert not threads()
 

@@ -1,11 +1,16 @@
 """Many items: every way gives the same outputs, in order; rates add up; what cannot run says so."""
 
+import json
+import multiprocessing
+import signal
+import threading
 from pathlib import Path
 
 import pytest
 import torch
 
-from kit import spans, workloads
+from kit import load_trace, spans, workloads
+from kit.cli import main
 from kit.equality import compare_outputs
 from kit.errors import ClipError, KitError, TaskError, UnavailableError, UnknownNameError
 from kit.measure import MIN_ROUNDS
@@ -215,14 +220,42 @@ def test_a_loader_tells_what_it_left_out(folder: list[Path], tmp_path: Path, wor
 
 
 def test_a_loader_raises_what_a_worker_raised_and_leaves_no_process(folder: list[Path], tmp_path: Path) -> None:
-    import multiprocessing
-
     with (
         feeding._loader(Pictures([*folder[:3], tmp_path / "gone.jpg"]), 1, workers=1, batch=2) as runner,
         pytest.raises(ClipError, match=r"gone\.jpg"),
     ):
         runner()
     assert multiprocessing.active_children() == []
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="signals of one thread are POSIX")
+@pytest.mark.parametrize("way", ["threads", "pool_cold", "mp_pool", "mp_spawn", "loader(workers=1)"])
+def test_an_interrupt_leaves_no_process_and_no_thread(way: str) -> None:
+    work = feeding.make(400, "io")  # four seconds of waiting for one worker
+    here = threading.main_thread().ident
+    timer = threading.Timer(0.5, lambda: signal.pthread_kill(here, signal.SIGINT))
+    with work.prepare(way) as runner:
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            runner(*work.inputs)
+    timer.join()
+    assert multiprocessing.active_children() == []
+    assert not [each.name for each in threading.enumerate() if each.name.startswith("worker")]
+
+
+def test_the_command_line_tells_rates_and_writes_the_same_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.json"
+    command = ["compare", "pipeline", "--items", "12", "--approaches", "pipeline", "--rounds", "6"]
+    assert main([*command, "--json", str(out), "--traces", str(tmp_path)]) == 0
+    assert "frames/s" in capsys.readouterr().out
+    told = json.loads(out.read_text())
+    assert (told["workload"], told["items"], told["unit"], told["rounds"]) == ("pipeline", 12, "frames", 6)
+    assert [row["name"] for row in told["approaches"]] == ["sequential", "pipeline"]
+    assert told["approaches"][1].keys() >= {"median_ms", "ratio", "equal", "verdict", "per_second"}
+    names = {event.name for event in load_trace(tmp_path / "pipeline-pipeline.json.gz").events()}
+    assert {"decode", "flow", "two-stream", "label"} <= names
 
 
 # The live pipeline ---------------------------------------------------------------------------------------------------
