@@ -8,11 +8,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import multiprocessing
 
 from kit.executors.processes import starting
 from kit.labs.checks import NOT_ATTEMPTED, Check, check, is_stub
 from kit.pipeline import Figures
+from kit.workloads import Many
 from kit.workloads.feeding import Pictures, published
 
 
@@ -42,6 +44,20 @@ def crossing(sizes: Sequence[float], one: Sequence[float], other: Sequence[float
         if before <= 0 < after:
             return math.exp(math.log(low) + math.log(high / low) * -before / (after - before))
     return sizes[0]
+
+
+def figures(video: Many, way: str) -> Figures:
+    """What the stages of a pipeline workload took, in a second call, at the way's own number of threads."""
+    before = torch.get_num_threads()
+    with video.prepare(way) as runner:
+        torch.set_num_threads(runner.intra_op_threads)
+        try:
+            runner()
+            runner()
+        finally:
+            torch.set_num_threads(before)
+        found: Figures = runner.figures
+    return found
 
 
 def stages_table(figures: Figures, cores: int) -> str:

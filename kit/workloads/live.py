@@ -120,7 +120,10 @@ def camera(index: int = 0, *, instead: str | Path | None = None) -> Iterator[UIn
         UnavailableError: there is no such camera, or it may not be opened.
     """
     cv2 = opencv()
+    logs = cv2.utils.logging
+    before = logs.setLogLevel(logs.LOG_LEVEL_SILENT)  # it logs to stderr what the error below says better
     capture = cv2.VideoCapture(index)
+    logs.setLogLevel(before)
     if capture.isOpened():
         return _captured(capture, index)
     capture.release()

@@ -89,11 +89,16 @@ class Many:
     def compare(self, names: str | Sequence[str], *, rounds: int = 10, seed: int = 0, progress: bool = True) -> Rates:
         """Measure ways side by side on the same items, as :func:`kit.compare` measures approaches.
 
-        ``sequential`` leads and is added where it is missing. A way that this machine cannot do keeps its row.
+        The first ``sequential`` leads, with its options; it is added where there is none. A way that this machine
+        cannot do keeps its row.
 
         Raises: as :meth:`prepare` and :func:`kit.measure.measure`; TaskError where an item raised.
         """
-        chosen = list(dict.fromkeys([BASELINE, *(split_names(names) if isinstance(names, str) else names)]))
+        chosen = list(dict.fromkeys(split_names(names) if isinstance(names, str) else names))
+        if not any(map(_is_baseline, chosen)):
+            chosen.insert(0, BASELINE)
+        chosen.sort(key=lambda name: not _is_baseline(name))  # stable: the first sequential leads
+        leader = chosen[0]
         reasons: dict[str, str] = {}
         runners: dict[str, Runs] = {}
         with ExitStack() as open_runners:
@@ -103,17 +108,17 @@ class Many:
                 except UnavailableError as error:
                     reasons[name] = str(error)
             with torch.inference_mode():
-                expected = runners[BASELINE](*self.inputs)
+                expected = runners[leader](*self.inputs)
                 equalities = {name: compare_outputs(expected, runner(*self.inputs)) for name, runner in runners.items()}
             warm = {name: runner for name, runner in runners.items() if not runner.cold}
             cold = [name for name in runners if name not in warm]
             with progress_bar(rounds + MIN_ROUNDS * len(cold), progress) as advance:
                 timings = measure(warm, self.inputs, rounds=rounds, seed=seed, progress=advance)
-                ratios = {name: speed_up(timings[BASELINE], timing) for name, timing in timings.items()}
+                ratios = {name: speed_up(timings[leader], timing) for name, timing in timings.items()}
                 for name in cold:  # seconds a call: by itself, in the fewest rounds that mean anything
-                    pair = {BASELINE: runners[BASELINE], name: runners[name]}
+                    pair = {leader: runners[leader], name: runners[name]}
                     few = measure(pair, self.inputs, rounds=MIN_ROUNDS, seed=seed, progress=advance)
-                    timings[name], ratios[name] = few[name], speed_up(few[BASELINE], few[name])
+                    timings[name], ratios[name] = few[name], speed_up(few[leader], few[name])
         rows = [
             Row(
                 name,
@@ -121,7 +126,7 @@ class Many:
                 timings.get(name),
                 ratios.get(name),
                 equalities.get(name),
-                baseline=name == BASELINE,
+                baseline=name == leader,
             )
             for name in chosen
         ]
@@ -144,6 +149,10 @@ class Many:
                 operators=False,
             )
         return stack({name: trace})
+
+
+def _is_baseline(name: str) -> bool:
+    return name.partition("(")[0].strip() == BASELINE
 
 
 def _options(kind: str, text: str, way: Way) -> dict[str, int]:

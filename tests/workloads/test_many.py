@@ -120,6 +120,12 @@ def test_a_comparison_tells_rates_and_no_latencies(images: Many) -> None:
     assert "ms" not in str(rates).split("interleaved")[0]
 
 
+def test_the_first_sequential_leads_with_its_options() -> None:
+    rates = live.make(3).compare("pipeline,sequential(threads=2),sequential", rounds=MIN_ROUNDS, progress=False)
+    assert [row.name for row in rates.rows] == ["sequential(threads=2)", "sequential", "pipeline"]
+    assert rates.rows[0].verdict == "baseline"
+
+
 @pytest.mark.parametrize(
     ("way", "message"),
     [
