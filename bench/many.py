@@ -6,12 +6,15 @@
 - Memory over 10,000 frames: constant.
 - A cold pool: at least 95% of its wall time has a named cause.
 
-The bounds are timed next to what they bound, in turn, since a shared machine changes speed from second to second.
+The bounds are timed next to what they bound, in turn, since a shared machine changes speed from second to second. They
+count on all cores: the first and last row say how many there were to be had.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,22 @@ from kit.workloads import live, opencv_dnn
 
 OUT = Path("build/bench_many.json")
 IMAGES, FRAMES, ROUNDS = 16, 10_000, 20
+
+
+def capacity() -> dict[str, Any]:
+    """How many cores this machine gives: the gain of a hash on a thread per core, which shares no more."""
+    cores = detect().cores
+
+    def run(*_: Any) -> None:
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 20_000)
+
+    with ThreadPoolExecutor(cores) as pool:
+        alone = Bare(lambda: [run() for _ in range(cores)], 1)
+        timings = measure(
+            {"alone": alone, "all": Bare(lambda: list(pool.map(run, range(cores))), 1)}, (), rounds=ROUNDS
+        )
+    gain = speed_up(timings["alone"], timings["all"]).estimate
+    return {"name": f"cores that this machine gave, of {cores}", "value": gain}
 
 
 def bare_loop() -> dict[str, Any]:
@@ -110,7 +129,7 @@ def causes() -> dict[str, Any]:
 
 def main() -> None:
     rows = []
-    for part in (bare_loop, threads, processes, pipeline, memory, causes):
+    for part in (capacity, bare_loop, threads, processes, pipeline, memory, causes, capacity):
         rows.append(part())
         print(f"{rows[-1]['name']:60} {rows[-1]['value']:8.3f}", flush=True)
     OUT.parent.mkdir(exist_ok=True)
