@@ -63,7 +63,9 @@ strip: $(VENV)/lab.stamp  ## take the outputs out of the notebooks, before a com
 
 bench: $(VENV)/test.stamp  ## measure the kit against plain code; writes build/bench*.json
 	$(BIN)/python -m bench
+	$(BIN)/python -m bench.approaches
 	$(BIN)/python -m bench.continual
+	$(BIN)/python -m bench.many
 	$(BIN)/python -m bench.timeline
 
 soak: $(VENV)/test.stamp  ## hundreds of starts and calls of worker processes, which must leave nothing; minutes

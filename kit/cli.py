@@ -9,7 +9,8 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,25 +49,26 @@ def _doctor(options: argparse.Namespace) -> int:
 
 def _compare(options: argparse.Namespace) -> int:
     from kit import workloads
+    from kit.comparison import Comparison
     from kit.explanation import explain
-    from kit.trace import save_trace
+    from kit.trace import Trace, save_trace
     from kit.verbs import compare, record
 
     # What cannot be written is better known before the minutes of measuring.
     if options.json and (options.json.is_dir() or not options.json.absolute().parent.is_dir()):
         raise KitError(f"cannot write {options.json}: it is a folder, or its folder does not exist.")
     traces = _folder(options.traces) if options.traces else None
-    work = workloads.workload(options.workload, options.clip, options.device)
-    bar = sys.stderr.isatty()
-    comparison = compare(
-        work.model,
-        work.inputs,
-        options.approaches,
-        rounds=options.rounds,
-        budget=options.budget,
-        seed=options.seed,
-        progress=bar,
-    )
+    work = workloads.workload(options.workload, options.clip, options.device, options.items)
+    common = {"rounds": options.rounds, "seed": options.seed, "progress": sys.stderr.isatty()}
+    comparison: Comparison
+    recorded: Callable[[str], Trace]
+    if isinstance(work, workloads.Many):
+        if options.explain or options.budget:
+            raise KitError(f"{work.name} is many requests: --explain and --budget are for the branches of one.")
+        comparison, recorded = work.compare(options.approaches, **common), work.record
+    else:
+        comparison = compare(work.model, work.inputs, options.approaches, budget=options.budget, **common)
+        recorded = partial(record, work.model, work.inputs)
     print(comparison)
     found: dict[str, Any] = comparison.to_dict()
     if options.explain:
@@ -75,7 +77,7 @@ def _compare(options: argparse.Namespace) -> int:
         found["explanations"] = [each.to_dict() for each in explanations]
         rewritten = [row.name for row in comparison.rows if row.rewritten and row.timing]
         if rewritten:
-            print("\n".join(_changes({n: record(work.model, work.inputs, n) for n in ("sequential", *rewritten)})))
+            print("\n".join(_changes({name: recorded(name) for name in (comparison.rows[0].name, *rewritten)})))
     if options.json:
         about = {"workload": work.name, "seed": options.seed, "hardware": hardware.detect().to_dict()}
         _write(options.json, _json({**about, **found}))
@@ -83,7 +85,7 @@ def _compare(options: argparse.Namespace) -> int:
         for row in comparison.rows:
             if row.timing is not None:
                 path = traces / f"{work.name}-{row.name}.json.gz"
-                save_trace(record(work.model, work.inputs, row.name), path)
+                save_trace(recorded(row.name), path)
                 print(f"wrote {path}")
     return 0
 
@@ -182,18 +184,22 @@ def _parser() -> argparse.ArgumentParser:
     about = "measure approaches side by side on a workload"
     verb = commands.add_parser("compare", help=about, description=about)
     verb.add_argument(
-        "workload", help="continual, googlenet, inception-block, inception-v3, two-stream, two-stream-i3d"
+        "workload",
+        help="continual, googlenet, inception-block, inception-v3, two-stream, two-stream-i3d; of many items feeding, "
+        "opencv-dnn, pipeline",
     )
     verb.add_argument(
         "--approaches",
         default="sequential,threads",
         help="names with commas between, or all; options in parentheses, steps joined by +: "
-        "'threads,threads(workers=4),folded + compiled(freezing=True) + threads' (default sequential,threads)",
+        "'threads,threads(workers=4),folded + compiled(freezing=True) + threads' (default sequential,threads); "
+        "of many items also others, which a wrong name lists",
     )
     verb.add_argument("--rounds", type=int, default=10, help="interleaved rounds, at least 6 (default 10)")
     verb.add_argument("--budget", type=float, help="seconds for everything (default 60 for all, else no limit)")
     verb.add_argument("--seed", type=int, default=0, help="of the order of turns (default 0)")
     verb.add_argument("--clip", type=Path, help="a video file, for a workload that takes one")
+    verb.add_argument("--items", type=int, metavar="N", help="how many, for a workload of many items")
     verb.add_argument("--device", default="cpu", help="cpu, cuda or cuda:1 (default cpu)")
     verb.add_argument("--explain", action="store_true", help="say why, for each approach, and what to do")
     verb.add_argument("--json", type=Path, metavar="FILE", help="write the comparison as JSON")

@@ -555,6 +555,7 @@ def test_json_keeps_the_contract() -> None:
     assert rows[3] == dict.fromkeys(keys) | {
         "name": "streams",
         "available": False,
+        "prepare_s": 0.0,
         "reason": "there is no GPU & no driver",
         "verdict": "not available",
     }

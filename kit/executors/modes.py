@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
@@ -24,7 +25,7 @@ class Modes(NamedTuple):
         autocast = tuple((device, torch.get_autocast_dtype(device)) for device in on)
         return cls(torch.is_inference_mode_enabled(), torch.is_grad_enabled(), autocast)
 
-    def run(self, task: Task) -> Any:
+    def run(self, task: Task | Callable[[], Any]) -> Any:
         """Call with these modes in the calling thread."""
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode(self.inference))

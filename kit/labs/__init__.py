@@ -1,6 +1,6 @@
 """What single notebooks need beside the kit: exercise checks, and sentences computed from measurements."""
 
-from kit.labs import choose, continual, inception, processes, threads, two_stream
+from kit.labs import choose, continual, feeding, inception, opencv_dnn, processes, threads, two_stream
 from kit.labs.checks import Check
 from kit.labs.sentences import describe, overlap_share
 from kit.labs.speed import rounds, size
@@ -10,7 +10,9 @@ __all__ = [
     "choose",
     "continual",
     "describe",
+    "feeding",
     "inception",
+    "opencv_dnn",
     "overlap_share",
     "processes",
     "rounds",

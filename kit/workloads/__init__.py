@@ -11,7 +11,17 @@ import torch
 from torch import nn
 
 from kit.errors import KitError, UnavailableError, UnknownNameError
-from kit.workloads import continual, inception, inception_block, two_stream, two_stream_i3d
+from kit.workloads import (
+    continual,
+    feeding,
+    inception,
+    inception_block,
+    live,
+    opencv_dnn,
+    two_stream,
+    two_stream_i3d,
+)
+from kit.workloads.many import Many
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +33,7 @@ class Workload:
     inputs: tuple[Any, ...]
 
 
+__all__ = ["MANY", "NAMES", "Many", "Workload", "workload"]
 _MAKERS: dict[str, Callable[[Path | None], tuple[nn.Module, tuple[Any, ...]]]] = {
     "continual": continual.make,
     "googlenet": inception.make_googlenet,
@@ -32,26 +43,48 @@ _MAKERS: dict[str, Callable[[Path | None], tuple[nn.Module, tuple[Any, ...]]]] =
     "two-stream-i3d": two_stream_i3d.make,
 }
 NAMES = tuple(_MAKERS)
+_MAKERS_OF_MANY: dict[str, Callable[..., Many]] = {
+    "feeding": feeding.make,
+    "opencv-dnn": opencv_dnn.make,
+    "pipeline": live.make,
+}
+MANY = tuple(_MAKERS_OF_MANY)
 
 
-def workload(name: str, clip: Path | None = None, device: str = "cpu") -> Workload:
-    """A workload by name.
+def workload(name: str, clip: Path | None = None, device: str = "cpu", items: int | None = None) -> Workload | Many:
+    """A workload by name: one request, or many of them.
 
     Args:
         clip: the video for a workload that takes one, instead of the generated scene.
         device: where the model and its inputs are put: ``cpu``, ``cuda`` or ``cuda:1``.
+        items: how many, for a workload of many items; None: as many as it finds good.
 
     Raises:
         UnknownNameError: no such workload.
-        KitError: a clip for a workload that takes none.
+        KitError: a clip, a device or a number of items for a workload that takes none.
         ClipError: the clip cannot be read or is too short.
         UnavailableError: no such device here; it is never replaced by another.
     """
+    if name in MANY:
+        return _many(name, clip, device, items)
+    if items is not None:
+        raise KitError(f"{name} is one request, not {items} items: leave --items out.")
     if name not in _MAKERS:
-        raise UnknownNameError("workload", name, NAMES)
+        raise UnknownNameError("workload", name, [*NAMES, *MANY])
     place = _device(device)
     model, inputs = _MAKERS[name](clip)
     return Workload(name, model.to(place), tuple(x.to(place) for x in inputs))
+
+
+def _many(name: str, clip: Path | None, device: str, items: int | None) -> Many:
+    if device != "cpu":
+        raise KitError(f"{name} runs on the CPU: leave --device out.")
+    if items is not None and items < 1:
+        raise KitError(f"{items} items are nothing to do: ask for at least 1.")
+    if clip is not None and name != "pipeline":
+        raise KitError(f"{name} takes no clip: it makes its own images. Leave --clip out.")
+    options = {"items": items, "clip": clip}
+    return _MAKERS_OF_MANY[name](**{key: value for key, value in options.items() if value is not None})
 
 
 def _device(name: str) -> torch.device:

@@ -1,0 +1,124 @@
+"""What notebook 08 computes, and its exercises."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import multiprocessing
+
+from kit.executors.processes import starting
+from kit.labs.checks import NOT_ATTEMPTED, Check, check, is_stub
+from kit.pipeline import Figures
+from kit.workloads import Many
+from kit.workloads.feeding import Pictures, published
+
+
+def published_spawn(files: Sequence[Path]) -> str:
+    """Run the published snippet, in which ``fn(image, rank)`` is spawned; the last line of what comes of it."""
+    spawn: Any = multiprocessing.spawn  # type: ignore[attr-defined]  # has no types
+    with starting():
+        context = spawn(published, (Pictures(files),), 2, join=False)
+    try:
+        while not context.join():
+            pass
+    except Exception as error:
+        return str(error).strip().splitlines()[-1]
+    finally:
+        for process in context.processes:
+            process.kill()
+            process.join()
+    return "It ran without an error."
+
+
+def crossing(sizes: Sequence[float], one: Sequence[float], other: Sequence[float]) -> float | None:
+    """The size from which on ``other`` is the lower line to the end; None where it is not. Straight in logarithms."""
+    gaps = [math.log(a / b) for a, b in zip(one, other, strict=True)]  # above 0 where other is lower
+    if gaps[-1] <= 0:
+        return None
+    for (low, before), (high, after) in reversed(list(pairwise(zip(sizes, gaps, strict=True)))):
+        if before <= 0 < after:
+            return math.exp(math.log(low) + math.log(high / low) * -before / (after - before))
+    return sizes[0]
+
+
+def figures(video: Many, way: str) -> Figures:
+    """What the stages of a pipeline workload took, in a second call, at the way's own number of threads."""
+    before = torch.get_num_threads()
+    with video.prepare(way) as runner:
+        torch.set_num_threads(runner.intra_op_threads)
+        try:
+            runner()
+            runner()
+        finally:
+            torch.set_num_threads(before)
+        found: Figures = runner.figures
+    return found
+
+
+def stages_table(figures: Figures, cores: int) -> str:
+    """What each stage took and which one limits the pipeline, in Markdown."""
+    lines = ["| stage | ms a frame | alone it could do |", "|---|---:|---:|"]
+    for stage in figures.stages:
+        mark = " (the slowest)" if stage is figures.bottleneck else ""
+        lines.append(f"| {stage.name}{mark} | {stage.ms:.2f} | {1000 / max(stage.ms, 1e-6):,.0f}/s |")
+    return "\n".join(lines) + f"\n\n{why(figures, cores)}"
+
+
+def why(figures: Figures, cores: int) -> str:
+    """The most that these stages, timed one after the other at one thread, allow as a pipeline; and what limits it."""
+    slowest, total = figures.bottleneck, sum(stage.ms for stage in figures.stages)
+    if total / cores > slowest.ms:
+        reason = f"the {cores} cores limit it: {total:.2f} ms of work a frame, and no stage takes more than its share"
+    else:
+        reason = f"the stage **{slowest.name}** limits it, with {slowest.ms:.2f} ms a frame: split it or make it faster"
+    return f"At most **{figures.bound(cores):,.0f} frames/s**: {reason}."
+
+
+def latency_table(runs: Mapping[str, Figures]) -> str:
+    """From read to delivered, in Markdown: how long one frame takes. Frames a second are in another table."""
+    lines = ["| way | half of the frames within | 95% within | 99% within | dropped |", "|---|---:|---:|---:|---:|"]
+    for name, figures in runs.items():
+        cells = " | ".join(f"{figures.latency_ms(percent):.1f} ms" for percent in (50, 95, 99))
+        lines.append(f"| {name} | {cells} | {figures.dropped} of {figures.read} |")
+    return "\n".join(lines)
+
+
+@check
+def check_worker(worker: Callable[[int, list[int], int], list[int] | None]) -> str | Check | None:
+    """``worker(rank, images, workers)``: the share of one of the processes that ``spawn`` starts."""
+    if is_stub(worker):
+        return NOT_ATTEMPTED
+    images = list(range(10, 20))
+    shares = [worker(rank, images, 3) for rank in range(3)]
+    if not all(isinstance(share, list) for share in shares):
+        return f"it gives {shares[0]!r} and not a list: is there a return?"
+    together = [image for share in shares for image in share or []]
+    if len(together) < len(images):
+        return f"three workers do {len(together)} of {len(images)} images: the last ones are left out."
+    if sorted(together) != images:
+        return f"three workers do {len(together)} images for {len(images)}: some are done twice, or not at all."
+    if max(map(len, filter(None, shares))) > 4:
+        return "ten images for three workers: no share should have more than four."
+    return None
+
+
+@check
+def check_throughput(bound: Callable[[Sequence[float], int], float | None]) -> str | Check | None:
+    """``bound(stages_ms, cores)``: the most frames a second of a pipeline with these stages."""
+    if is_stub(bound):
+        return NOT_ATTEMPTED
+    if not isinstance(bound([5.0, 10.0], 4), int | float):
+        return f"it gives {bound([5.0, 10.0], 4)!r} and not a number: is there a return?"
+    for stages, cores, want, hint in (
+        ([5.0, 10.0], 4, 100, "with cores enough the slowest stage sets the pace: 10 ms a frame are 100 frames/s."),
+        ([10.0, 10.0, 10.0], 1, 100 / 3, "one core does 30 ms of work for each frame: 33.3 frames/s."),
+        ([4.0, 4.0, 4.0, 4.0], 2, 125, "16 ms of work on two cores are 8 ms a frame, though no stage takes that long."),
+    ):
+        if not math.isclose(bound(stages, cores) or 0, want, rel_tol=1e-6):
+            return hint
+    return None

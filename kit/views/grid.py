@@ -1,0 +1,84 @@
+"""A grid of measurements: workers x threads, with the best one marked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import ipywidgets as widgets
+
+from kit.measure import MIN_ROUNDS
+from kit.views.palette import NEUTRAL, OKABE_ITO
+from kit.workloads import Many
+
+Cells = Mapping[tuple[int, int], float]  # (workers, threads) -> items a second
+
+
+def measured(work: Many, way: str, workers: Sequence[int], threads: Sequence[int], rounds: int = MIN_ROUNDS) -> Cells:
+    """Items a second of ``way`` for every number of workers and of threads each, in the same interleaved rounds."""
+    names = {(w, t): f"{way}(workers={w},threads={t})" for w in workers for t in threads}
+    rates = work.compare(list(names.values()), rounds=rounds, progress=False)
+    return {place: rates.per_second(name) for place, name in names.items()}
+
+
+def best(cells: Cells) -> tuple[int, int]:
+    """The place of the highest rate; of equal ones the first."""
+    return max(cells, key=lambda place: cells[place])
+
+
+def grid_html(cells: Cells, unit: str) -> str:
+    """The grid as an HTML table: a row for each number of workers; the best in a frame, with a star."""
+    workers, threads = (list(dict.fromkeys(side)) for side in zip(*cells, strict=True))
+    top = cells[best(cells)]
+    head = "".join(f"<th scope='col'>{t} OpenCV thread{'s' * (t > 1)} each</th>" for t in threads)
+    rows = ""
+    for w in workers:
+        rows += f"<tr><th scope='row'>{w} worker{'s' * (w > 1)}</th>"
+        for t in threads:
+            star, frame = ("&#9733; ", OKABE_ITO[5]) if (w, t) == best(cells) else ("", "transparent")
+            length = f"{cells[w, t] / top:.0%}"
+            bar = f"linear-gradient(to right, {OKABE_ITO[0]}55 {length}, transparent {length})"
+            style = f"padding:6px 12px;text-align:right;border:2px solid {frame};background:{bar}"
+            rows += f"<td style='{style}'>{star}{cells[w, t]:,.1f}</td>"
+        rows += "</tr>"
+    caption = f"<caption style='color:{NEUTRAL}'>{unit} a second; &#9733; the most. Bars: share of the most.</caption>"
+    return f"<table style='font-size:13px'>{caption}<tr><td></td>{head}</tr>{rows}</table>"
+
+
+class Grid(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
+    """Workers x threads x items: choose how many items and which way, and measure; the best cell is marked.
+
+    Args:
+        make: the workload of so many items.
+        items: to choose from; the first is measured when the grid is made.
+        workers, threads: of the grid's rows and columns.
+        ways: to choose from; their options must be workers and threads.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[int], Many],
+        *,
+        items: Sequence[int] = (4, 8, 16),
+        workers: Sequence[int] = (1, 2, 4),
+        threads: Sequence[int] = (1, 2),
+        ways: Sequence[str] = ("threads", "processes"),
+    ) -> None:
+        self._make, self._workers, self._threads = make, workers, threads
+        wide = {"description_width": "initial"}
+        self._items = widgets.Dropdown(options=list(items), value=items[0], description="images", style=wide)
+        self._way = widgets.Dropdown(options=list(ways), value=ways[0], description="way", style=wide)
+        self._table = widgets.HTML()
+        self.cells: Cells = {}
+        super().__init__([widgets.HBox([self._items, self._way]), self._table])
+        self._measure()
+        for control in (self._items, self._way):
+            control.observe(self._measure, "value")
+
+    def _measure(self, change: object = None) -> None:
+        self._table.value = "<i>measuring ...</i>"
+        work = self._make(self._items.value)
+        self.cells = measured(work, self._way.value, self._workers, self._threads)
+        self._table.value = grid_html(self.cells, work.unit)
+
+    def __repr__(self) -> str:
+        return f"Grid({len(self._workers)} x {len(self._threads)})"

@@ -1,0 +1,99 @@
+"""A live pipeline in a notebook: the frame that plays, its motion, what the network sees, start and stop."""
+
+from __future__ import annotations
+
+import html
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import ipywidgets as widgets
+import numpy as np
+from numpy.typing import NDArray
+
+from kit.pipeline import Figures, Pipeline
+from kit.views.pictures import flow_picture
+from kit.workloads.live import Sight
+
+SHOWN_S = 1 / 15  # between pictures: a browser needs no more, and each costs an encoding
+REACH = 8.0  # pixels per frame in full colour
+
+
+class Live(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
+    """Play a source through a pipeline whose results are sights.
+
+    The button plays in the background, until the source ends or it is pressed again; :meth:`play` plays in its cell.
+
+    Args:
+        line: makes the pipeline; its stages have a state, so each run has its own.
+        source: makes the source.
+    """
+
+    def __init__(self, line: Callable[[], Pipeline], source: Callable[[], Iterable[Any]]) -> None:
+        self._make, self._source = line, source
+        self._line: Pipeline | None = None
+        self._thread: threading.Thread | None = None
+        self._shown = 0.0
+        wide = {"width": "320px", "height": "240px"}
+        self._frame = widgets.Image(format="jpeg", layout=wide)
+        self._flow = widgets.Image(format="jpeg", layout=wide)
+        self._text = widgets.HTML("<i>not started</i>")
+        self._button = widgets.ToggleButton(description="Start", tooltip="start or stop the pipeline")
+        self._button.observe(self._pressed, "value")
+        super().__init__([widgets.HBox([self._frame, self._flow]), self._text, self._button])
+
+    def play(self) -> Figures:
+        """Play to the end of the source in this cell; an interrupt ends it and lets go of the source."""
+        self.stop()
+        self._line = line = self._make()
+        return line.run(self._source(), self._show)
+
+    def stop(self) -> None:
+        """End what plays in the background; harmless where nothing does."""
+        if self._thread is not None and self._line is not None:
+            self._line.stop()
+            self._thread.join()
+            self._thread = None
+
+    def _pressed(self, change: dict[str, Any]) -> None:
+        if not change["new"]:
+            self.stop()
+        elif self._thread is None:
+            self._line = line = self._make()
+            self._thread = threading.Thread(target=self._background, args=(line,), name="live view", daemon=True)
+            self._thread.start()
+        self._button.description = "Stop" if change["new"] else "Start"
+
+    def _background(self, line: Pipeline) -> None:
+        try:
+            line.run(self._source(), self._show)
+        except Exception as error:  # there is no cell to raise it in
+            self._text.value = f"<b>stopped:</b> {html.escape(str(error))}"
+        self._thread = None
+        self._button.value = False
+
+    def _show(self, sight: Sight) -> None:
+        now = time.monotonic()
+        if now - self._shown < SHOWN_S or self._line is None:
+            return
+        self._shown = now
+        figures = self._line.figures
+        self._frame.value = _jpeg(sight.frame)
+        self._flow.value = _jpeg(flow_picture(sight.flow, REACH))
+        seen = [f"{guess.name} {guess.probability:.0%}" for guess in (sight.texture, sight.motion) if guess]
+        self._text.value = (
+            f"<b>{html.escape(', '.join(seen))}</b><br>{figures.per_second:.0f} frames/s, {figures.dropped} of "
+            f"{figures.read} dropped"
+        )
+
+    def __repr__(self) -> str:
+        return "Live()"
+
+
+def _jpeg(picture: NDArray[np.uint8]) -> bytes:
+    import cv2
+
+    _done, data = cv2.imencode(".jpg", picture[..., ::-1])
+    encoded: bytes = data.tobytes()
+    return encoded

@@ -1,0 +1,333 @@
+"""Feeding a network: JPEG files decoded, resized and normalised, by a loop, threads, processes and loaders."""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Self
+
+import numpy as np
+import torch
+from torch import Tensor, multiprocessing, nn
+from torch.utils.data import DataLoader
+
+from kit import clips
+from kit.clips.clip import opencv
+from kit.errors import ClipError, UnavailableError, UnknownNameError, WorkerError
+from kit.executors.processes import starting
+from kit.regions import Branches
+from kit.scenes import UInt8
+from kit.spans import span
+from kit.workloads.many import Many, Way, match_opencv_threads, pool_cold
+
+WORKS = ("opencv", "torch", "python", "io")
+SIDE = 112  # pixels a side of what the network sees
+LARGE = (960, 1280)
+
+
+class Unread(NamedTuple):
+    """A file that could not be made into an input."""
+
+    name: str
+    reason: str
+
+
+class Batch(NamedTuple):
+    """Inputs, and what is missing among them: together as many as there were files."""
+
+    images: Tensor  # (N, 3, S, S)
+    unread: tuple[Unread, ...]
+
+
+class Pictures(nn.Module):
+    """JPEG files as inputs ``(3, S, S)``: a map-style data set, and a module that takes an index.
+
+    Args:
+        files: the pictures.
+        work: who resizes and normalises: "opencv" (with NumPy), "torch", "python" (a loop over pixels, with a quarter
+            of them), or "io": opencv after 10 ms of waiting, as for a disk far away.
+        on_error: whether a file that cannot be decoded is an error, or becomes an :class:`Unread` in its place.
+
+    Raises:
+        UnknownNameError: no such work.
+    """
+
+    def __init__(
+        self, files: Sequence[Path], work: str = "opencv", *, on_error: Literal["raise", "skip"] = "raise"
+    ) -> None:
+        super().__init__()
+        if work not in WORKS:
+            raise UnknownNameError("work", work, WORKS)
+        self.files, self.work, self.on_error = list(files), work, on_error
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> Tensor | Unread:
+        """Read, decode, resize and normalise one file.
+
+        Raises:
+            ClipError: the file is missing or no picture, and ``on_error`` is "raise".
+        """
+        match_opencv_threads()
+        file = self.files[index]
+        try:
+            picture = _decoded(file, wait=0.01 * (self.work == "io"))
+        except ClipError as error:
+            if self.on_error == "raise":
+                raise
+            return Unread(file.name, str(error))
+        with span(self.work, "part"):
+            return {"torch": _with_torch, "python": _with_python}.get(self.work, _with_opencv)(picture)
+
+    def forward(self, index: Tensor) -> Tensor | Unread:
+        """The same for an executor: ``index`` is a whole number."""
+        return self[int(index)]
+
+
+def collate(items: Sequence[Tensor | Unread]) -> Batch:
+    """Inputs of single files as a batch; the merge of the region, and what a DataLoader is given."""
+    images = [item for item in items if isinstance(item, Tensor)]
+    unread = tuple(item for item in items if isinstance(item, Unread))
+    return Batch(torch.stack(images) if images else torch.empty(0, 3, SIDE, SIDE), unread)
+
+
+def _decoded(file: Path, wait: float) -> UInt8:
+    """RGB ``(H, W, 3)``."""
+    cv2 = opencv()
+    with span("read", "part"):
+        time.sleep(wait)
+        try:
+            data = np.frombuffer(file.read_bytes(), np.uint8)
+        except OSError as error:
+            raise ClipError(f"{str(file)!r} cannot be read: {error.strerror}.") from error
+    with span("decode", "part"):
+        picture = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB) if data.size else None
+    if picture is None:
+        raise ClipError(f"{str(file)!r} ({data.size:,} bytes) is no picture that OpenCV can read: take it out.")
+    return np.asarray(picture, np.uint8)
+
+
+def _with_opencv(picture: UInt8) -> Tensor:
+    small = opencv().resize(picture, (SIDE, SIDE), interpolation=3)  # INTER_AREA
+    return torch.from_numpy(clips.rgb_input(small)[0])
+
+
+def _with_torch(picture: UInt8) -> Tensor:
+    pixels = torch.from_numpy(picture).permute(2, 0, 1)[None].float()
+    small = nn.functional.interpolate(pixels, (SIDE, SIDE), mode="bilinear", antialias=True)[0] / 255
+    return (small - torch.tensor(clips.RGB_MEAN)[:, None, None]) / torch.tensor(clips.RGB_STD)[:, None, None]
+
+
+def _with_python(picture: UInt8) -> Tensor:
+    """The nearest pixel, one after the other, in a loop that holds the GIL."""
+    side = SIDE // 2
+    height, width = picture.shape[:2]
+    rows = [
+        [
+            [(float(picture[y * height // side, x * width // side, c]) / 255 - mean) / std for x in range(side)]
+            for y in range(side)
+        ]
+        for c, (mean, std) in enumerate(zip(clips.RGB_MEAN, clips.RGB_STD, strict=True))
+    ]
+    return torch.tensor(rows)
+
+
+# Files ---------------------------------------------------------------------------------------------------------------
+
+
+def write_pictures(folder: Path, n: int, size: tuple[int, int] = (240, 320)) -> list[Path]:
+    """``n`` JPEG files of generated frames, ``size`` high and wide; returns their paths."""
+    cv2 = opencv()
+    painted = clips.generate(8, 240, 320, seed=5).frames
+    files = [folder / f"{i:04}.jpg" for i in range(n)]
+    for i, file in enumerate(files):
+        picture = cv2.resize(painted[i % len(painted)], size[::-1], interpolation=cv2.INTER_CUBIC)
+        picture = np.roll(picture, 10 * i, axis=1)  # each its own
+        _done, jpeg = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])
+        file.write_bytes(jpeg.tobytes())
+    return files
+
+
+@cache
+def _files(n: int, size: tuple[int, int]) -> tuple[Path, ...]:
+    """Files that are there until this process ends."""
+    folder = Path(tempfile.mkdtemp(prefix="kit-pictures-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return tuple(write_pictures(folder, n, size))
+
+
+# Ways ----------------------------------------------------------------------------------------------------------------
+
+
+class Loop:
+    """A runner of one call that gives a :class:`Batch`."""
+
+    def __init__(self, call: Callable[..., Batch], close: Callable[[], None], *, cold: bool = False) -> None:
+        self.call, self.close, self.cold = call, close, cold
+        self.intra_op_threads = 1  # the caller only waits
+
+    def __call__(self, *args: Any) -> Batch:
+        return self.call()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+def make(items: int = 32, work: str = "opencv", size: tuple[int, int] = (240, 320)) -> Many:
+    """``items`` JPEG files, and every way to make them inputs.
+
+    Raises:
+        UnknownNameError: a work that is not in WORKS.
+    """
+    pictures = Pictures(_files(items, size), work)
+    model = Branches({file.stem: pictures for file in pictures.files}, collate).eval()
+    ways: dict[str, Way] = {
+        "pool_cold": partial(pool_cold, model),
+        "mp_pool": partial(_mp_pool, pictures),
+        "mp_spawn": partial(_mp_spawn, pictures),
+        "loader": partial(_loader, pictures),
+    }
+    about = f"{size[1]}x{size[0]}, {work}"
+    return Many("feeding", tuple(torch.arange(items)), items, "files", about, ways, model)
+
+
+def _mp_pool(pictures: Pictures, cores: int, *, workers: int | None = None) -> Loop:
+    """``torch.multiprocessing.Pool``, kept open: tensors come back through shared memory, a file each."""
+    n = workers or cores
+    with starting():
+        pool = multiprocessing.get_context("spawn").Pool(n, _one_thread)
+
+    def call() -> Batch:
+        return collate(pool.map(pictures.__getitem__, range(len(pictures))))
+
+    def close() -> None:
+        pool.terminate()
+        pool.join()
+
+    return Loop(call, close)
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def _mp_spawn(pictures: Pictures, cores: int, *, workers: int | None = None) -> Loop:
+    """``torch.multiprocessing.spawn`` as it must be called: the rank comes first. New processes for every call."""
+
+    def call() -> Batch:
+        return collate(spawned(share, workers or cores, pictures))
+
+    return Loop(call, lambda: None, cold=True)
+
+
+def spawned(share: Callable[..., None], workers: int, pictures: Pictures) -> list[Tensor | Unread]:
+    """Run ``share(rank, queue, pictures, workers)`` in processes of their own; what they put, by its position.
+
+    Raises:
+        ProcessRaisedException: a worker raised.
+        WorkerError: a worker died.
+    """
+    queue: Any = multiprocessing.get_context("spawn").SimpleQueue()
+    with starting():
+        spawn: Any = multiprocessing.spawn  # type: ignore[attr-defined]  # has no types
+        context = spawn(share, (queue, pictures, workers), workers, join=False)
+    found: dict[int, Any] = {}
+    try:
+        while len(found) < len(pictures):
+            if queue.empty():
+                if context.join(0.01) and queue.empty():
+                    raise WorkerError("the processes ended before all files were read.")
+                continue
+            position, item = queue.get()
+            found[position] = torch.from_numpy(item) if isinstance(item, np.ndarray) else item
+        while not context.join():
+            pass
+    finally:
+        for process in context.processes:
+            process.kill()
+            process.join()
+    return [found[i] for i in range(len(pictures))]
+
+
+def share(rank: int, queue: Any, pictures: Pictures, workers: int) -> None:
+    """The work of one process: every ``workers``-th file. ``spawn`` passes the rank first."""
+    torch.set_num_threads(1)
+    for i in range(rank, len(pictures), workers):
+        item = pictures[i]
+        # As NumPy, which is copied: a tensor would be shared, and lost if this process ends before it is fetched.
+        queue.put((i, item.numpy() if isinstance(item, Tensor) else item))
+
+
+def published(pictures: Pictures, rank: int) -> None:
+    """As in the published snippet, ``spawn(fn, args=(images,))`` with ``fn(image, rank)``: the arguments swapped."""
+    for i in range(rank, len(pictures), 2):
+        pictures[i]
+
+
+def _loader(
+    pictures: Pictures,
+    cores: int,
+    *,
+    workers: int = 0,
+    batch: int = 8,
+    prefetch: int = 2,
+    persistent: int = 1,
+    pinned: int = 0,
+) -> Loop:
+    """A DataLoader: ``workers=0`` loads in the calling thread, ``persistent=0`` starts its workers in every call."""
+    if pinned and not torch.cuda.is_available():
+        raise UnavailableError("memory is pinned for copies to a GPU, and there is none here: leave pinned out.")
+    options: dict[str, Any] = {}
+    if workers:
+        options = {
+            "multiprocessing_context": "spawn",
+            "prefetch_factor": max(1, prefetch),
+            "persistent_workers": bool(persistent),
+            "worker_init_fn": _quiet,
+        }
+    data_set: Any = pictures  # of the shape of one, if not of the class
+    loader: Any = DataLoader(
+        data_set, batch, num_workers=workers, collate_fn=collate, pin_memory=bool(pinned), **options
+    )
+
+    def call() -> Batch:
+        with starting() if workers else nullcontext():
+            batches = iter(loader)
+        found: list[Batch] = []
+        done = False
+        try:
+            while True:
+                with span("next batch", "wait"):
+                    batch = next(batches, None)
+                if batch is None:
+                    break
+                found.append(batch)
+            done = True
+        finally:
+            if workers and not (done and persistent):
+                _end(loader, batches)
+        unread = tuple(item for batch in found for item in batch.unread)
+        return Batch(torch.cat([batch.images for batch in found]), unread)
+
+    return Loop(call, lambda: _end(loader, loader._iterator), cold=bool(workers and not persistent))
+
+
+def _quiet(worker: int) -> None:
+    torch.set_num_threads(1)
+
+
+def _end(loader: Any, batches: Any) -> None:
+    """End a loader's workers now; by themselves they end when the garbage collector comes by."""
+    if hasattr(batches, "_shutdown_workers"):
+        batches._shutdown_workers()
+    loader._iterator = None

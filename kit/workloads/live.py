@@ -1,0 +1,195 @@
+"""Frames in, labels out: the two-stream network on a file or a camera, as a pipeline and one frame after the other."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kit import clips
+from kit.clips.clip import fit, opencv
+from kit.errors import UnavailableError
+from kit.models.two_stream import TRAINED_SIZE, TRAINED_WEIGHTS, TwoStream, trained_two_stream, untrained
+from kit.pipeline import Figures, Pipeline, Stage
+from kit.recognition import HALVES, LENGTH, Guess, halves
+from kit.scenes import Float32, UInt8
+from kit.workloads.many import Many, Way, match_opencv_threads
+
+CLIP = Path(__file__).parents[2] / "data" / "clips" / "shapes.mp4"
+
+
+class Sight(NamedTuple):
+    """A frame on its way: each stage adds what it knows."""
+
+    frame: UInt8  # (H, W, 3), RGB
+    flow: Float32  # (S, S, 2) pixels per frame, from the frame before
+    rgb: Float32  # (1, 3, S, S)
+    stack: Float32  # (1, 20, S, S)
+    scores: Tensor | None = None  # (1, 45)
+    texture: Guess | None = None
+    motion: Guess | None = None
+
+
+class Flow:
+    """Frames one by one; each becomes what the network sees. Before there are ten fields, the oldest stands for more.
+
+    The first frame has no motion.
+    """
+
+    def __init__(self, size: int = TRAINED_SIZE) -> None:
+        self.size = size
+        self.last: UInt8 | None = None
+        self.fields: deque[Float32] = deque(maxlen=LENGTH)
+
+    def __call__(self, frame: UInt8) -> Sight:
+        match_opencv_threads()
+        small = fit(frame, self.size, self.size)
+        field = clips.optical_flow(np.stack([small if self.last is None else self.last, small]))[0]
+        self.last = small
+        self.fields.extend([field] * (1 if self.fields else LENGTH))
+        return Sight(frame, field, clips.rgb_input(small), clips.flow_stack(np.stack(self.fields))[None])
+
+
+class Network:
+    """Both streams and their fusion."""
+
+    def __init__(self, network: TwoStream) -> None:
+        self.network = network
+
+    def __call__(self, sight: Sight) -> Sight:
+        with torch.inference_mode():
+            return sight._replace(scores=self.network(torch.from_numpy(sight.rgb), torch.from_numpy(sight.stack)))
+
+
+def label(sight: Sight) -> Sight:
+    """The likeliest texture and motion."""
+    assert sight.scores is not None
+    guesses = []
+    for names, odds in zip(HALVES.values(), halves(sight.scores), strict=True):
+        best = int(odds[0].argmax())
+        guesses.append(Guess(names[best], float(odds[0, best])))
+    return sight._replace(texture=guesses[0], motion=guesses[1])
+
+
+def network() -> TwoStream:
+    """The trained network; where its weights are not there, an untrained one, which takes as long and knows nothing."""
+    return trained_two_stream() if TRAINED_WEIGHTS.is_file() else untrained()
+
+
+def pipeline(model: TwoStream, *, capacity: int = 2, live: bool = False) -> Pipeline:
+    """Decode -> flow -> two-stream -> label, a thread each."""
+    stages = [Stage("flow", Flow()), Stage("two-stream", Network(model)), Stage("label", label)]
+    return Pipeline(stages, source="decode", capacity=capacity, live=live)
+
+
+def frames(path: str | Path, most: int | None = None) -> Iterator[UInt8]:
+    """The frames ``(H, W, 3)`` of a file or folder, one in memory at a time. Raises ClipError as it is read."""
+    pieces = clips.stream(path, 1)
+    try:
+        yield from (piece.frames[0] for piece in islice(pieces, most))
+    finally:
+        pieces.close()  # type: ignore[attr-defined]  # a generator: it lets go of the file
+
+
+def paced(source: Iterator[UInt8], fps: float) -> Iterator[UInt8]:
+    """A clip as a camera would give it: each frame at its time."""
+    start = time.monotonic()
+    try:
+        for i, frame in enumerate(source):
+            time.sleep(max(0.0, start + i / fps - time.monotonic()))
+            yield frame
+    finally:
+        source.close()  # type: ignore[attr-defined]  # a generator: it lets go of the file
+
+
+def camera(index: int = 0, *, instead: str | Path | None = None) -> Iterator[UInt8]:
+    """The frames ``(H, W, 3)`` of a camera, until whoever reads them closes this.
+
+    Args:
+        index: of the camera, as the system counts them.
+        instead: a clip to read where there is no such camera; without it, that is an error.
+
+    Raises:
+        UnavailableError: there is no such camera, or it may not be opened.
+    """
+    cv2 = opencv()
+    logs = cv2.utils.logging
+    before = logs.setLogLevel(logs.LOG_LEVEL_SILENT)  # it logs to stderr what the error below says better
+    capture = cv2.VideoCapture(index)
+    logs.setLogLevel(before)
+    if capture.isOpened():
+        return _captured(capture, index)
+    capture.release()
+    if instead is None:
+        raise UnavailableError(
+            f"camera {index} cannot be opened: connect one, let this user read it (on Linux: the group video; in a "
+            "container: --device /dev/video0), or pass instead='clip.mp4' to read a clip."
+        )
+    return frames(instead)
+
+
+def _captured(capture: Any, index: int) -> Iterator[UInt8]:
+    cv2 = opencv()
+    try:
+        while True:
+            arrived, frame = capture.read()
+            if not arrived:
+                raise UnavailableError(f"camera {index} gives no more frames: is it still connected?")
+            yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+    finally:
+        capture.release()
+
+
+class FromFile:
+    """A whole clip through the stages, as a runner; its output is the scores of all frames, ``(T, 45)``."""
+
+    cold = False
+
+    def __init__(
+        self, way: Literal["run", "in_turn"], path: Path, items: int, threads: int = 1, capacity: int = 2
+    ) -> None:
+        self.way, self.path, self.items, self.capacity = way, path, items, capacity
+        self.intra_op_threads = threads
+        self.model = network()
+        self.figures: Figures | None = None  # of the last call
+
+    def __call__(self) -> Tensor:
+        scores: list[Tensor] = []
+        line = pipeline(self.model, capacity=self.capacity)
+        self.figures = getattr(line, self.way)(frames(self.path, self.items), lambda sight: scores.append(sight.scores))
+        return torch.cat(scores)
+
+    def close(self) -> None:
+        """It owns nothing between calls."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+def make(items: int | None = None, clip: Path = CLIP) -> Many:
+    """The frames of a clip: ``sequential``, at one thread as the stages have it, and ``pipeline``.
+
+    Raises:
+        ClipError: the clip cannot be read.
+    """
+    shapes = [frame.shape for frame in frames(clip, items)]
+
+    def sequential(cores: int, *, threads: int = 1) -> FromFile:
+        return FromFile("in_turn", clip, len(shapes), threads)
+
+    def piped(cores: int, *, capacity: int = 2) -> FromFile:
+        return FromFile("run", clip, len(shapes), capacity=capacity)
+
+    height, width, _ = shapes[0]
+    ways: dict[str, Way] = {"sequential": sequential, "pipeline": piped}
+    return Many("pipeline", (), len(shapes), "frames", f"{width}x{height} from {clip.name}", ways)

@@ -1,0 +1,206 @@
+"""Many items through one network: a branch for each, so that any executor runs them, and ways that are none."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kit import approaches
+from kit.approaches import Runner, split_names
+from kit.comparison import Comparison, Ratio, Row
+from kit.equality import compare_outputs
+from kit.errors import KitError, UnavailableError, UnknownNameError
+from kit.executors import Executor, Task
+from kit.executors.processes import Processes
+from kit.hardware import detect
+from kit.measure import UNSTEADY, Runs, judged, least_rounds, measure
+from kit.progress import progress_bar
+from kit.recording import record_call
+from kit.regions import Branches
+from kit.spans import span
+from kit.trace import Trace, stack
+
+BASELINE = "sequential"
+Way = Callable[..., Any]  # (cores, **options) -> a runner; its keywords are the way's options, whole numbers
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Rates(Comparison):
+    """A comparison told in items a second: how fast many are done says nothing about how long one takes."""
+
+    items: int  # in a call
+    unit: str  # what they are, as in "images"
+
+    def per_second(self, name: str) -> float:
+        """Items a second of one way, from the median of its rounds; NaN where it could not run."""
+        timing = self[name].timing
+        return self.items / timing.median_ms * 1000 if timing else float("nan")
+
+    def table(self) -> list[tuple[str, ...]]:
+        head, *lines = super().table()
+        rates = [f"{self.per_second(row.name):,.4g}" if row.timing else "-" for row in self.rows]
+        return [
+            (head[0], f"{self.unit}/s", *head[2:]),
+            *((line[0], rate, *line[2:]) for line, rate in zip(lines, rates, strict=True)),
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        plain = super().to_dict()
+        for row in plain["approaches"]:
+            row["per_second"] = self.per_second(row["name"]) if row["available"] else None
+        return {**plain, "items": self.items, "unit": self.unit}
+
+
+@dataclass(frozen=True, eq=False)
+class Many:
+    """A workload of many items, and the ways to get through them."""
+
+    name: str
+    inputs: tuple[Tensor, ...]  # the arguments of a call
+    items: int  # in a call
+    unit: str  # what they are, as in "images"
+    about: str  # what one of them is, for people
+    ways: Mapping[str, Way]  # name -> how to prepare it
+    model: Branches | None = None  # a branch for each item, which the catalogue's approaches run as well
+
+    def prepare(self, name: str) -> Any:
+        """A runner for one way, by its name and options, as in ``threads(workers=2)`` or ``batch``.
+
+        Raises:
+            UnknownNameError: no such way, or none of its options.
+            UnavailableError: the machine cannot do this.
+        """
+        kind, _, options = name.strip().removesuffix(")").partition("(")
+        if kind in self.ways:
+            way = self.ways[kind]
+            return way(detect().cores, **_options(kind, options, way))
+        known = list(approaches.CATALOGUE) if self.model else []
+        if kind not in known or self.model is None:
+            raise UnknownNameError(f"way through {self.name}", kind, [*self.ways, *known])
+        return approaches.parse(name).prepare(self.model, self.inputs)
+
+    def compare(self, names: str | Sequence[str], *, rounds: int = 10, seed: int = 0, progress: bool = True) -> Rates:
+        """Measure ways side by side on the same items, as :func:`kit.compare` measures approaches.
+
+        The first ``sequential`` leads, with its options; it is added where there is none. A way that this machine
+        cannot do keeps its row.
+
+        Raises: as :meth:`prepare` and :func:`kit.measure.measure`; TaskError where an item raised.
+        """
+        chosen = list(dict.fromkeys(split_names(names) if isinstance(names, str) else names))
+        if not any(map(_is_baseline, chosen)):
+            chosen.insert(0, BASELINE)
+        chosen.sort(key=lambda name: not _is_baseline(name))  # stable: the first sequential leads
+        leader = chosen[0]
+        reasons: dict[str, str] = {}
+        runners: dict[str, Runs] = {}
+        with ExitStack() as open_runners:
+            for name in chosen:
+                try:
+                    runners[name] = open_runners.enter_context(self.prepare(name))
+                except UnavailableError as error:
+                    reasons[name] = str(error)
+            with torch.inference_mode():
+                expected = runners[leader](*self.inputs)
+                equalities = {name: compare_outputs(expected, runner(*self.inputs)) for name, runner in runners.items()}
+            warm = {name: runner for name, runner in runners.items() if not runner.cold}
+            cold = [name for name in runners if name not in warm]
+            few = least_rounds(len(runners) - 1)
+            with progress_bar(rounds + few * len(cold), progress) as advance:
+                timings = measure(warm, self.inputs, rounds=rounds, seed=seed, progress=advance)
+                against = dict.fromkeys(warm, timings[leader])
+                for name in cold:  # seconds a call: by itself, in the fewest rounds that mean anything
+                    pair = {leader: runners[leader], name: runners[name]}
+                    both = measure(pair, self.inputs, rounds=few, seed=seed, progress=advance)
+                    timings[name], against[name] = both[name], both[leader]
+        rows = judged(
+            [
+                Row(
+                    name,
+                    reasons.get(name),
+                    timings.get(name),
+                    Ratio(1, 1, 1) if name == leader else None,
+                    equalities.get(name),
+                    name == leader,
+                    against=against.get(name),
+                )
+                for name in chosen
+            ]
+        )
+        caveats = [
+            f"the rounds of {name} scatter by {timing.scatter:.1f} times: something else was using the cores."
+            for name, timing in timings.items()
+            if timing.scatter > UNSTEADY
+        ]
+        inputs = f"{self.items} {self.unit} of {self.about}"
+        return Rates(tuple(rows), rounds, inputs, tuple(caveats), items=self.items, unit=self.unit)
+
+    def record(self, name: str, *, first: bool = False) -> Trace:
+        """One call of a way as a trace of spans; ``first`` records the very first one, start-up included."""
+        with self.prepare(name) as runner:
+            trace = record_call(
+                runner,
+                self.inputs,
+                intra_op_threads=runner.intra_op_threads,
+                warm=not (first or runner.cold),
+                operators=False,
+            )
+        return stack({name: trace})
+
+
+def _is_baseline(name: str) -> bool:
+    return name.partition("(")[0].strip() == BASELINE
+
+
+def _options(kind: str, text: str, way: Way) -> dict[str, int]:
+    known = [name for name, each in inspect.signature(way).parameters.items() if each.kind is each.KEYWORD_ONLY]
+    options: dict[str, int] = {}
+    for part in filter(None, text.split(",")):
+        option, _, value = (side.strip() for side in part.partition("="))
+        if option not in known:
+            raise UnknownNameError(f"option of {kind}", option, known)
+        if not value.isdecimal():
+            raise KitError(f"{kind}({option}={value}): {option} must be a whole number.")
+        options[option] = int(value)
+    return options
+
+
+def match_opencv_threads() -> None:
+    """Give OpenCV as many threads as PyTorch has here. It has one number for the whole process, and keeps its pool."""
+    import cv2
+
+    if cv2.getNumThreads() != torch.get_num_threads():
+        with _one_at_a_time:
+            cv2.setNumThreads(torch.get_num_threads())
+
+
+_one_at_a_time = threading.Lock()
+
+
+@dataclass(frozen=True)
+class ColdPool(Executor):
+    """A pool of processes that is made and ended in every call, as in ``with Pool(4) as pool: pool.map(...)``."""
+
+    workers: int
+    intra_op_threads: int
+
+    def run(self, tasks: Sequence[Task]) -> list[Any]:
+        """As :meth:`kit.executors.processes.Processes.run`."""
+        pool = Processes(self.workers, self.intra_op_threads)
+        try:
+            return pool.run(tasks)
+        finally:
+            with span("end", "startup"):
+                pool.close()
+
+
+def pool_cold(model: Branches, cores: int, *, workers: int | None = None, threads: int | None = None) -> Runner:
+    """The branches on a pool that every call starts and ends."""
+    return Runner(model, ColdPool(workers or cores, threads or cores), cores, cold=True)

@@ -1,0 +1,262 @@
+"""Many images through one classifier in OpenCV: one by one, on threads, in processes, as a batch.
+
+The experiment of a forum thread of 2023, in which a pool of processes took twice as long as a loop: four images, the
+DNN module, and a classifier exported to ONNX. The intra-op threads that an approach gives its lanes are OpenCV's too.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import threading
+import time
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from kit import clips, executors
+from kit.approaches import Runner
+from kit.errors import TaskError, UnavailableError, WorkerError
+from kit.executors import Task
+from kit.executors.processes_cold import ProcessesCold
+from kit.models.two_stream import TRAINED_WEIGHTS, trained_two_stream, untrained
+from kit.regions import Branches, Concat
+from kit.spans import span
+from kit.workloads.many import Many, Way, match_opencv_threads, pool_cold
+
+SIDE = 224  # pixels a side of what the network sees
+HEIGHT, WIDTH = 480, 640  # of the images
+
+
+def make(items: int = 8) -> Many:
+    """``items`` images ``(480, 640, 3)`` in OpenCV's BGR, one input each, and every way to classify them.
+
+    Raises:
+        UnavailableError: onnx and onnxscript, which the export needs, are not installed.
+    """
+    graph = exported()
+    model = each(OpenCV(graph), items)
+
+    def batch(cores: int, *, threads: int | None = None) -> Runner:
+        return Runner(OpenCV(graph), executors.Sequential(), threads or cores)
+
+    def onnxruntime(cores: int, *, threads: int | None = None) -> Runner:
+        return Runner(each(OnnxRuntime(graph, threads or cores), items), executors.Sequential(), threads or cores)
+
+    def in_torch(cores: int, *, threads: int | None = None) -> Runner:
+        return Runner(each(Torch(), items), executors.Sequential(), threads or cores)
+
+    ways: dict[str, Way] = {
+        "pool_cold": partial(pool_cold, model),
+        "batch": batch,
+        "onnxruntime": onnxruntime,
+        "torch": in_torch,
+    }
+    return Many("opencv-dnn", pictures(items), items, "images", f"{WIDTH}x{HEIGHT}, BGR", ways, model)
+
+
+def sleep_control(naps: int, seconds: float, network: nn.Module | None = None) -> Many:
+    """The control of the thread: each item sleeps, and then goes through the network if there is one.
+
+    What sleeps needs no core. So here only starting and handing out can cost time, and with a network contention.
+    """
+    model = each(Nap(seconds, network), naps)
+    about = f"{seconds:g} s" + " and an inference" * (network is not None)
+    return Many("sleep-control", pictures(naps), naps, "naps", about, {"pool_cold": partial(pool_cold, model)}, model)
+
+
+def each(network: nn.Module, n: int) -> Branches:
+    """A region that runs the same network on each of ``n`` images."""
+    return Branches({f"image {i}": network for i in range(n)}, Concat(0)).eval()
+
+
+def pictures(n: int) -> tuple[Tensor, ...]:
+    """Generated photographs of an object each, ``(480, 640, 3)`` uint8, in the BGR order of OpenCV."""
+    names = clips.TEXTURES
+    painted = (clips.labelled(names[i % len(names)], "left", 1, HEIGHT, WIDTH, seed=i).frames[0] for i in range(n))
+    return tuple(torch.from_numpy(np.ascontiguousarray(frame[..., ::-1])) for frame in painted)
+
+
+def classifier() -> nn.Module:
+    """The spatial stream of the trained two-stream network, ``(N, 3, H, W) -> (N, 45)``.
+
+    Where its weights are not there, it is untrained, which takes as long.
+    """
+    network = trained_two_stream() if TRAINED_WEIGHTS.is_file() else untrained()
+    stream: nn.Module = network.streams.branches["spatial"]
+    return stream
+
+
+@cache
+def exported(batch: int | None = None) -> bytes:
+    """The classifier as an ONNX file, for any batch or for a fixed one.
+
+    Raises:
+        UnavailableError: onnx or onnxscript is not installed.
+    """
+    missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
+    if missing:
+        command = "pip install -c constraints.txt -e .[onnx]"
+        raise UnavailableError(f"{' and '.join(missing)} not installed: run `{command}`.")
+    shapes = None if batch else ({0: torch.export.Dim("batch")},)
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # it logs that torchvision is not there
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # deprecations inside torch's exporter
+            example = (torch.randn(batch or 2, 3, SIDE, SIDE),)
+            program: Any = torch.onnx.export(classifier(), example, dynamo=True, verbose=False, dynamic_shapes=shapes)
+    finally:
+        logging.disable(before)
+    graph: bytes = program.model_proto.SerializeToString()
+    return graph
+
+
+def preprocess(images: tuple[Tensor, ...]) -> NDArray[np.float32]:
+    """Images ``(H, W, 3)`` uint8 BGR as a blob ``(N, 3, 224, 224)``: the forum's steps, as their own span."""
+    import cv2
+
+    mean, std = np.array(clips.RGB_MEAN), np.array(clips.RGB_STD, np.float32)
+    with span("preprocess", "part"):
+        small = [cv2.resize(image.numpy(), (320, 240), interpolation=cv2.INTER_AREA) for image in images]
+        blob = cv2.dnn.blobFromImages(small, 1 / 255, (SIDE, SIDE), (255 * mean).tolist(), swapRB=True)
+        return np.asarray(blob / std.reshape(1, 3, 1, 1), np.float32)
+
+
+def softmax(scores: NDArray[np.float32]) -> Tensor:
+    """Scores ``(N, classes)`` as probabilities, a tensor of their own."""
+    return torch.from_numpy(scores).softmax(1)
+
+
+class OpenCV(nn.Module):
+    """A classifier in OpenCV, ``(H, W, 3) -> (1, classes)``, with a `Net` of its own for every thread.
+
+    A Net keeps the activations of its last image, so two threads must not share one.
+    """
+
+    def __init__(self, graph: bytes) -> None:
+        super().__init__()
+        self.graph = graph
+        self._own = threading.local()
+
+    def forward(self, *images: Tensor) -> Tensor:
+        net = self._net()
+        match_opencv_threads()
+        blob = preprocess(images)
+        with span("forward", "part"):
+            net.setInput(blob)
+            return softmax(net.forward())
+
+    def _net(self) -> Any:
+        if not hasattr(self._own, "net"):
+            with span("import OpenCV", "startup"):
+                import cv2
+            with span("load network", "startup"):
+                self._own.net = cv2.dnn.readNetFromONNX(np.frombuffer(self.graph, np.uint8))
+        return self._own.net
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_own"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._own = threading.local()
+
+
+class Torch(nn.Module):
+    """The same classifier in PyTorch, with OpenCV's preprocessing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = classifier()
+
+    def forward(self, *images: Tensor) -> Tensor:
+        blob = torch.from_numpy(preprocess(images))
+        with span("forward", "part"):
+            scores: Tensor = self.network(blob)
+            return scores.softmax(1)
+
+
+class OnnxRuntime(nn.Module):
+    """The same file in ONNX Runtime."""
+
+    def __init__(self, graph: bytes, threads: int) -> None:
+        super().__init__()
+        try:
+            import onnxruntime
+        except ImportError as error:
+            command = "pip install -c constraints.txt -e .[onnx]"
+            raise UnavailableError(f"ONNX Runtime is not here ({error}): run `{command}`.") from error
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        options.add_session_config_entry("session.force_spinning_stop", "1")  # else it takes the next one's cores
+        self.session = onnxruntime.InferenceSession(graph, options, ["CPUExecutionProvider"])
+        self.input = self.session.get_inputs()[0].name
+
+    def forward(self, image: Tensor) -> Tensor:
+        blob = preprocess((image,))
+        with span("forward", "part"):
+            return softmax(self.session.run(None, {self.input: blob})[0])
+
+
+class Nap(nn.Module):
+    """Sleep, then run the network; without one, give the image's first pixel, ``(1, 3)``."""
+
+    def __init__(self, seconds: float, network: nn.Module | None = None) -> None:
+        super().__init__()
+        self.seconds, self.network = seconds, network
+
+    def forward(self, image: Tensor) -> Tensor:
+        with span("sleep", "part"):
+            time.sleep(self.seconds)
+        found: Tensor = self.network(image) if self.network else image[:1, 0].float()
+        return found
+
+
+class Shared(nn.Module):
+    """The documented mistake: two threads and one Net. Never call it in a process that you want to keep."""
+
+    def __init__(self, graph: bytes, calls: int) -> None:
+        super().__init__()
+        self.graph, self.calls = graph, calls
+
+    def forward(self, *images: Tensor) -> Tensor:
+        """How many of all answers were wrong, and how many calls raised, ``(2,)``."""
+        import cv2
+
+        cv2.setNumThreads(1)
+        blobs = [preprocess((image,)) for image in images]
+        net = cv2.dnn.readNetFromONNX(np.frombuffer(self.graph, np.uint8))
+
+        def classify(blob: NDArray[np.float32]) -> NDArray[np.float32]:
+            net.setInput(blob)
+            return np.array(net.forward())
+
+        right = [classify(blob) for blob in blobs]
+
+        def wrong(i: int) -> tuple[int, int]:
+            try:
+                return int(not np.allclose(classify(blobs[i]), right[i], rtol=1e-3, atol=1e-3)), 0
+            except cv2.error:
+                return 0, 1
+
+        with ThreadPoolExecutor(2) as pool:
+            return torch.tensor(list(pool.map(wrong, [i % len(blobs) for i in range(self.calls)]))).sum(0)
+
+
+def share_one_net(calls: int = 200) -> str:
+    """What comes of two threads that share a Net, in a process that may die of it; a sentence."""
+    task = Task("one Net for two threads", Shared(exported(), calls), pictures(4))
+    try:
+        wrong, raised = ProcessesCold(60).run([task])[0].tolist()
+    except (WorkerError, TaskError) as error:
+        return f"The process did not survive it: {error}"
+    return f"Of {calls} answers {wrong} were wrong, and {raised} calls raised."

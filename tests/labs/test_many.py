@@ -1,0 +1,160 @@
+"""Notebooks 07 and 08: where a pool's time went, where lines cross, what limits a pipeline; and their exercises."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kit.labs.checks import Check
+from kit.labs.feeding import (
+    check_throughput,
+    check_worker,
+    crossing,
+    latency_table,
+    published_spawn,
+    stages_table,
+    why,
+)
+from kit.labs.opencv_dnn import (
+    CAUSES,
+    bound_per_second,
+    causes_ms,
+    causes_table,
+    check_pool_pays,
+    check_threads_per_worker,
+    named_share,
+    part_ms,
+)
+from kit.pipeline import Count, Figures
+from kit.trace import Event, Lane, Trace
+from kit.workloads import feeding
+
+CALLER, WORKER = Lane(1, 1, "caller"), Lane(2, 2, "process 0")
+
+
+def trace(*events: tuple[str, int, int, Lane]) -> Trace:
+    return Trace.build([Event(name, "x", start, end - start, lane) for name, start, end, lane in events])
+
+
+def test_each_moment_has_one_cause_and_all_add_up() -> None:
+    recorded = trace(
+        ("call", 0, 100_000_000, CALLER),
+        ("send", 0, 40_000_000, CALLER),  # it waits for the worker, which has better reasons
+        ("spawn", 5_000_000, 20_000_000, WORKER),
+        ("imports", 20_000_000, 50_000_000, WORKER),
+        ("load", 50_000_000, 55_000_000, WORKER),
+        ("forward", 55_000_000, 75_000_000, WORKER),
+        ("end", 76_000_000, 98_000_000, CALLER),
+    )
+    found = causes_ms(recorded)
+    assert found == pytest.approx(
+        {"compute": 20, "model load": 5, "imports": 30, "spawn": 15, "queue": 5, "ending": 22, "not named": 3}
+    )
+    assert sum(found.values()) == pytest.approx(100)
+    assert named_share(recorded) == pytest.approx(0.97)
+    assert "| imports | 30.0 ms | 30.0% |" in causes_table(recorded)
+
+
+names = st.sampled_from([name for group in CAUSES.values() for name in group])
+
+
+@given(st.lists(st.tuples(names, st.integers(0, 50), st.integers(0, 50), st.sampled_from([CALLER, WORKER]))))
+def test_causes_never_count_a_moment_twice(events: list[tuple[str, int, int, Lane]]) -> None:
+    spans = [(name, start, start + length, lane) for name, start, length, lane in events]
+    found = causes_ms(trace(("call", 0, 200, CALLER), *spans))
+    assert all(value >= 0 for value in found.values())
+    assert sum(found.values()) == pytest.approx(200 / 1e6)
+
+
+def test_parts_are_medians() -> None:
+    parts = [Event("forward", "part", 10 * i, length, CALLER) for i, length in enumerate((1, 2, 9))]
+    assert part_ms(Trace.build(parts)) == {"forward": 2 / 1e6}
+
+
+@pytest.mark.parametrize(
+    ("tasks", "cores", "rate"), [([10, 10, 10, 10], 2, 200), ([10] * 3, 2, 200), ([30, 1, 1], 4, 100), ([5], 8, 200)]
+)
+def test_the_bound_of_many_tasks(tasks: list[float], cores: int, rate: float) -> None:
+    assert bound_per_second(tasks, cores) == pytest.approx(rate)
+
+
+def test_where_lines_cross() -> None:
+    sizes = [1, 10, 100, 1000]
+    assert crossing(sizes, [1, 10, 100, 1000], [10, 10, 10, 10]) == pytest.approx(10)
+    assert crossing(sizes, [2, 2, 2, 2], [1, 1, 1, 1]) == 1
+    assert crossing(sizes, [1, 1, 1, 1], [2, 2, 2, 2]) is None
+    assert crossing(sizes, [1, 2, 1, 4], [2, 1, 2, 1]) == pytest.approx(100 * 10 ** (1 / 3))  # the last crossing
+
+
+def figures(**ms: float) -> Figures:
+    return Figures([Count(name, 10, 0, int(value * 10e6)) for name, value in ms.items()])
+
+
+def test_the_bottleneck_is_named_or_the_cores() -> None:
+    slow = figures(decode=1, flow=9, network=2)
+    assert "**flow** limits it" in why(slow, 8)
+    assert "**111 frames/s**" in why(slow, 8)
+    assert "the 1 cores limit it" in why(slow, 1)
+    assert "flow (the slowest) | 9.00 | 111/s" in stages_table(slow, 8)
+    slow.latencies_ns.extend([1_000_000] * 99 + [50_000_000])
+    assert "| x | 1.0 ms | 1.0 ms |" in latency_table({"x": slow})
+
+
+def test_the_published_call_of_spawn_fails_as_it_must(tmp_path: Path) -> None:
+    said = published_spawn(feeding.write_pictures(tmp_path, 2, (64, 64)))
+    assert "TypeError" in said or "AttributeError" in said
+
+
+def stub(a: Any, b: Any, c: Any = None, d: Any = None) -> Any: ...
+
+
+def forgot_return(a: Any, b: Any, c: Any = None, d: Any = None) -> None:
+    max(1, 2)
+
+
+CHECKS = [check_threads_per_worker, check_pool_pays, check_worker, check_throughput]
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_a_stub_is_not_attempted_and_nothing_raises(check: Callable[[Any], Check]) -> None:
+    assert check(stub).state == check(None).state == "not attempted yet"
+    assert "is there a return" in check(forgot_return).message
+    assert check("a string").state == "hint"
+
+
+def pays(start: float, each: float, workers: int, cores: int) -> float:
+    p = min(workers, cores)
+    return math.ceil(start / (each * (1 - 1 / p))) if p > 1 else math.inf
+
+
+@pytest.mark.parametrize(
+    ("check", "answer"),
+    [
+        (check_threads_per_worker, lambda cores, workers: max(1, cores // workers)),
+        (check_pool_pays, pays),
+        (check_worker, lambda rank, images, workers: images[rank::workers]),
+        (check_throughput, lambda stages, cores: 1000 / max(*stages, sum(stages) / cores)),
+    ],
+)
+def test_the_right_answer_passes(check: Callable[[Any], Check], answer: Callable[..., Any]) -> None:
+    assert check(answer) == Check("passed")
+
+
+@pytest.mark.parametrize(
+    ("check", "answer", "hint"),
+    [
+        (check_threads_per_worker, lambda cores, workers: cores, "5 threads each"),
+        (check_threads_per_worker, lambda cores, workers: cores // workers, "still needs one"),
+        (check_pool_pays, lambda start, each, workers, cores: math.ceil(start / (each * (1 - 1 / workers))), "eight"),
+        (check_worker, lambda rank, images, workers: images, "twice"),
+        (check_worker, lambda rank, images, workers: images[rank * 3 : rank * 3 + 3], "left out"),
+        (check_throughput, lambda stages, cores: 1000 / max(stages), "one core does 30 ms"),
+        (check_throughput, lambda stages, cores: 1000 / sum(stages), "the slowest stage"),
+    ],
+)
+def test_a_wrong_answer_gets_its_own_hint(check: Callable[[Any], Check], answer: Callable[..., Any], hint: str) -> None:
+    assert hint in check(answer).message

@@ -1,0 +1,65 @@
+"""The live view: it shows what comes out, stops when told, and leaves no thread."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+import numpy as np
+
+from kit.views.grid import best, grid_html
+from kit.views.live import Live
+from kit.workloads import live
+
+
+def endless() -> Iterator[np.ndarray]:
+    while True:
+        yield from live.frames(live.CLIP)
+
+
+def line() -> live.Pipeline:
+    return live.pipeline(live.network(), live=True)
+
+
+def threads() -> list[str]:
+    return [each.name for each in threading.enumerate() if each.name in ("live view", "decode", "flow", "two-stream")]
+
+
+def test_play_shows_the_frame_its_motion_and_what_is_seen() -> None:
+    view = Live(lambda: live.pipeline(live.network()), lambda: live.frames(live.CLIP, 12))
+    figures = view.play()
+    assert figures.done == 12
+    assert view._frame.value[:2] == view._flow.value[:2] == b"\xff\xd8"  # JPEG
+    assert "frames/s" in view._text.value
+    assert not threads()
+
+
+def test_the_button_starts_and_stops() -> None:
+    view = Live(line, endless)
+    view._button.value = True
+    assert view._button.description == "Stop"
+    deadline = time.monotonic() + 20
+    while not view._frame.value and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert view._frame.value
+    view._button.value = False
+    assert view._button.description == "Start"
+    assert not threads()
+
+
+def test_a_source_that_fails_says_so_and_the_button_comes_back() -> None:
+    view = Live(line, lambda: live.camera(99))
+    view._button.value = True
+    deadline = time.monotonic() + 20
+    while view._button.value and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert "camera 99 cannot be opened" in view._text.value
+    assert not threads()
+
+
+def test_the_grid_marks_the_best_cell() -> None:
+    cells = {(1, 1): 10.0, (1, 2): 12.5, (2, 1): 20.0, (2, 2): 15.0}
+    assert best(cells) == (2, 1)
+    table = grid_html(cells, "images")
+    assert table.count("&#9733; 20.0") == 1
+    assert table.count("scope='row'") == 2
+    assert "2 OpenCV threads each" in table

@@ -1,0 +1,306 @@
+"""Many items: every way gives the same outputs, in order; rates add up; what cannot run says so."""
+
+import json
+import multiprocessing
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from kit import load_trace, spans, workloads
+from kit.cli import main
+from kit.equality import compare_outputs
+from kit.errors import ClipError, KitError, TaskError, UnavailableError, UnknownNameError
+from kit.measure import MIN_ROUNDS
+from kit.workloads import Many, feeding, live, opencv_dnn, workload
+from kit.workloads.feeding import Pictures, Unread, collate
+
+pytest.importorskip("onnx")
+ITEMS = 3
+
+
+@pytest.fixture(scope="module")
+def images() -> Many:
+    return opencv_dnn.make(ITEMS)
+
+
+def output(work: Many, way: str) -> object:
+    with work.prepare(way) as runner, torch.inference_mode():
+        return runner(*work.inputs)
+
+
+# OpenCV's DNN module -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["threads", "processes", "batch", "batch(threads=1)", "onnxruntime", "torch"])
+def test_every_way_classifies_as_torch_does(images: Many, way: str) -> None:
+    expected = output(images, "torch")
+    assert expected.shape == (ITEMS, 45)
+    assert expected.sum(1) == pytest.approx(torch.ones(ITEMS))
+    assert compare_outputs(expected, output(images, way)).equal
+    # not vacuous: another image gives other odds, by far more than what counts as equal
+    assert not compare_outputs(expected[:1], expected[1:2]).equal
+
+
+def test_a_fixed_batch_of_one_refuses_more_with_opencvs_own_error() -> None:
+    import cv2
+
+    network = opencv_dnn.OpenCV(opencv_dnn.exported(1))
+    one, *more = opencv_dnn.pictures(2)
+    assert network(one).shape == (1, 45)
+    with pytest.raises(cv2.error, match=r"Invalid dimension|shape"):
+        network(one, *more)
+
+
+def test_preprocessing_is_its_own_span_and_the_forums() -> None:
+    grey = torch.full((480, 640, 3), 128, dtype=torch.uint8)
+    grey[..., 2] = 255  # red, in BGR
+    with spans.collect() as log:
+        blob = opencv_dnn.preprocess((grey,))
+    assert [each.name for each in log.spans] == ["preprocess"]
+    want = [(value / 255 - mean) / std for value, mean, std in zip((255, 128, 128), *_statistics(), strict=True)]
+    assert blob.shape == (1, 3, 224, 224)
+    assert blob[0, :, 100, 100].tolist() == pytest.approx(want, abs=1e-3)
+
+
+def _statistics() -> tuple[tuple[float, ...], tuple[float, ...]]:
+    from kit import clips
+
+    return clips.RGB_MEAN, clips.RGB_STD
+
+
+def test_every_thread_has_a_net_of_its_own(images: Many) -> None:
+    with images.prepare("threads(workers=2)") as runner, spans.collect() as log:
+        for _ in range(4):
+            runner(*images.inputs)
+    loads = [each.thread for each in log.spans if each.name == "load network"]
+    assert len(loads) == len(set(loads)) <= 2
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_opencv_has_the_threads_of_its_lane(images: Many, threads: int) -> None:
+    import cv2
+
+    before = torch.get_num_threads()
+    with images.prepare(f"threads(workers=2,threads={threads})") as runner:
+        runner(*images.inputs)
+        assert cv2.getNumThreads() == threads
+    assert torch.get_num_threads() == before
+
+
+def test_two_threads_that_share_a_net_leave_this_process_alone() -> None:
+    said = opencv_dnn.share_one_net(40)
+    assert "answers" in said or "did not survive" in said
+    assert compare_outputs(output(opencv_dnn.make(1), "sequential"), output(opencv_dnn.make(1), "torch")).equal
+
+
+def test_the_control_sleeps_for_each_item() -> None:
+    control = opencv_dnn.sleep_control(3, 0.02)
+    trace = control.record("sequential")
+    naps = [event.duration_ns for event in trace.events() if event.name == "sleep"]
+    assert len(naps) == 3
+    assert min(naps) >= 20_000_000
+
+
+# Rates ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_comparison_tells_rates_and_no_latencies(images: Many) -> None:
+    rates = images.compare("batch", rounds=MIN_ROUNDS, progress=False)
+    assert [row.name for row in rates.rows] == ["sequential", "batch"]
+    assert rates.table()[0][:2] == ("approach", "images/s")
+    median = rates["batch"].timing.median_ms
+    assert rates.per_second("batch") == pytest.approx(ITEMS / median * 1000)
+    plain = rates.to_dict()
+    assert plain["unit"] == "images"
+    assert plain["items"] == ITEMS
+    assert [row["equal"] for row in plain["approaches"]] == [True, True]
+    assert "ms" not in str(rates).split("interleaved")[0]
+
+
+def test_the_first_sequential_leads_with_its_options() -> None:
+    rates = live.make(3).compare("pipeline,sequential(threads=2),sequential", rounds=MIN_ROUNDS, progress=False)
+    assert [row.name for row in rates.rows] == ["sequential(threads=2)", "sequential", "pipeline"]
+    assert rates.rows[0].verdict == "baseline"
+
+
+@pytest.mark.parametrize(
+    ("way", "message"),
+    [
+        ("bach", "did you mean 'batch'"),
+        ("batch(thread=1)", "no option of batch 'thread'"),
+        ("batch(threads=some)", "whole number"),
+    ],
+)
+def test_a_wrong_way_is_named(images: Many, way: str, message: str) -> None:
+    with pytest.raises(KitError, match=message):
+        images.prepare(way)
+
+
+def test_a_way_that_cannot_run_keeps_its_row() -> None:
+    def broken(cores: int) -> None:
+        raise UnavailableError("there is no such thing here.")
+
+    work = live.make(3)
+    work = Many("x", (), 3, "frames", "", {**work.ways, "broken": broken})
+    rates = work.compare("broken", rounds=MIN_ROUNDS, progress=False)
+    assert rates["broken"].verdict == "not available"
+    assert rates["broken"].reason == "there is no such thing here."
+    assert "frames/s" in str(rates)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("opencv-dnn", Path("x.mp4")),
+        ("feeding", None, "cuda"),
+        ("pipeline", None, "cpu", 0),
+        ("two-stream", None, "cpu", 3),
+    ],
+)
+def test_what_a_workload_does_not_take(arguments: tuple) -> None:
+    with pytest.raises(KitError):
+        workload(*arguments)
+
+
+def test_names_of_both_kinds_are_listed() -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'feeding'"):
+        workload("feding")
+    assert set(workloads.MANY) == {"feeding", "opencv-dnn", "pipeline"}
+
+
+# Feeding -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return feeding.write_pictures(tmp_path_factory.mktemp("pictures"), 6)
+
+
+WAYS = ["threads", "processes", "mp_pool", "mp_spawn", "loader", "loader(workers=2,batch=2)"]
+
+
+@pytest.mark.parametrize("way", [*WAYS, "loader(workers=1,persistent=0)", "pool_cold"])
+def test_every_way_reads_the_same(way: str) -> None:
+    work = feeding.make(5)
+    expected = output(work, "sequential")
+    assert expected.images.shape == (5, 3, 112, 112)
+    assert compare_outputs(expected, output(work, way)).equal
+    assert not compare_outputs(expected.images[0], expected.images[1]).equal
+
+
+@pytest.mark.parametrize("work", feeding.WORKS)
+def test_each_work_gives_normalised_inputs(folder: list[Path], work: str) -> None:
+    pictures = Pictures(folder, work)
+    side = feeding.SIDE // 2 if work == "python" else feeding.SIDE
+    assert pictures[0].shape == (3, side, side)
+    middle = [pictures[0].mean().item(), Pictures(folder)[0].mean().item()]
+    assert middle[0] == pytest.approx(middle[1], abs=0.15)
+
+
+def test_a_file_that_is_no_picture_is_raised_by_name_or_left_out(folder: list[Path], tmp_path: Path) -> None:
+    bad, cut, gone = tmp_path / "bad.jpg", tmp_path / "empty.jpg", tmp_path / "gone.jpg"
+    bad.write_bytes(b"no picture at all")
+    cut.write_bytes(b"")
+    files = [folder[0], bad, folder[1], cut, gone]
+    for i, name in ((1, "bad.jpg"), (3, "empty.jpg"), (4, "gone.jpg")):
+        with pytest.raises(ClipError, match=name):
+            Pictures(files)[i]
+    skipping = Pictures(files, on_error="skip")
+    batch = collate([skipping[i] for i in range(len(files))])
+    assert [item.name for item in batch.unread] == ["bad.jpg", "empty.jpg", "gone.jpg"]
+    assert len(batch.images) + len(batch.unread) == len(files)
+    assert torch.equal(batch.images[1], Pictures(files)[2])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_loader_tells_what_it_left_out(folder: list[Path], tmp_path: Path, workers: int) -> None:
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"no picture")
+    with feeding._loader(Pictures([*folder[:3], bad], on_error="skip"), 1, workers=workers, batch=2) as runner:
+        batch = runner()
+    assert [len(batch.images), len(batch.unread)] == [3, 1]
+    assert isinstance(batch.unread[0], Unread)
+
+
+def test_a_loader_raises_what_a_worker_raised_and_leaves_no_process(folder: list[Path], tmp_path: Path) -> None:
+    with (
+        feeding._loader(Pictures([*folder[:3], tmp_path / "gone.jpg"]), 1, workers=1, batch=2) as runner,
+        pytest.raises(ClipError, match=r"gone\.jpg"),
+    ):
+        runner()
+    assert multiprocessing.active_children() == []
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="signals of one thread are POSIX")
+@pytest.mark.parametrize("way", ["threads", "pool_cold", "mp_pool", "mp_spawn", "loader(workers=1)"])
+def test_an_interrupt_leaves_no_process_and_no_thread(way: str) -> None:
+    work = feeding.make(400, "io")  # four seconds of waiting for one worker
+    here = threading.main_thread().ident
+    timer = threading.Timer(0.5, lambda: signal.pthread_kill(here, signal.SIGINT))
+    with work.prepare(way) as runner:
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            runner(*work.inputs)
+    timer.join()
+    assert multiprocessing.active_children() == []
+    assert not [each.name for each in threading.enumerate() if each.name.startswith("worker")]
+
+
+def test_the_command_line_tells_rates_and_writes_the_same_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.json"
+    command = ["compare", "pipeline", "--items", "12", "--approaches", "pipeline", "--rounds", "6"]
+    assert main([*command, "--json", str(out), "--traces", str(tmp_path)]) == 0
+    assert "frames/s" in capsys.readouterr().out
+    told = json.loads(out.read_text())
+    assert (told["workload"], told["items"], told["unit"], told["rounds"]) == ("pipeline", 12, "frames", 6)
+    assert [row["name"] for row in told["approaches"]] == ["sequential", "pipeline"]
+    assert told["approaches"][1].keys() >= {"median_ms", "ratio", "equal", "verdict", "per_second"}
+    names = {event.name for event in load_trace(tmp_path / "pipeline-pipeline.json.gz").events()}
+    assert {"decode", "flow", "two-stream", "label"} <= names
+
+
+# The live pipeline ---------------------------------------------------------------------------------------------------
+
+
+def test_the_pipeline_sees_what_the_sequential_version_sees() -> None:
+    work = live.make(14)
+    expected = output(work, "sequential")
+    assert expected.shape == (14, 45)
+    assert compare_outputs(expected, output(work, "pipeline(capacity=1)")).equal
+    assert not compare_outputs(expected[:1], expected[-1:]).equal
+
+
+def test_its_last_frame_is_what_recognise_would_see() -> None:
+    """The stack of a pipeline and that of a clip are the same fields."""
+    from kit import clips
+
+    clip = clips.load(live.CLIP, max_frames=11)
+    sights: list[live.Sight] = []
+    live.pipeline(live.network()).run(iter(clip.frames), sights.append)
+    _, stack = clips.two_stream_inputs(clip, size=live.TRAINED_SIZE)
+    assert torch.equal(torch.from_numpy(sights[-1].stack), torch.from_numpy(stack))
+    assert sights[-1].texture.name in clips.TEXTURES
+    assert sights[-1].motion.name in clips.MOTIONS
+
+
+def test_no_camera_is_said_and_a_clip_only_where_asked() -> None:
+    with pytest.raises(UnavailableError, match="camera 99 cannot be opened"):
+        live.camera(99)
+    assert next(live.camera(99, instead=live.CLIP)).shape == (240, 320, 3)
+
+
+def test_a_file_is_let_go_when_the_pipeline_is_stopped() -> None:
+    source = live.frames(live.CLIP)
+    line = live.pipeline(live.network())
+    line.run(source, lambda sight: line.stop())
+    assert next(source, None) is None
+
+
+def test_a_frame_of_another_kind_ends_it() -> None:
+    with pytest.raises(TaskError, match="'flow' raised"):
+        live.pipeline(live.network()).run([torch.zeros(3).numpy()], lambda sight: None)
