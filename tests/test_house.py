@@ -184,7 +184,7 @@ def test_the_kit_stays_small() -> None:
     largest = sorted(lines, key=lines.__getitem__, reverse=True)[:3]
     said = f"the largest: {', '.join(f'{path.name} {lines[path]}' for path in largest)}"
     assert max(lines.values()) <= 275, said
-    assert sum(lines.values()) <= 9000, said
+    assert sum(lines.values()) <= 10000, said
 
 
 READABLE = [path for room in ("executors", "transforms") for path in sorted((KIT / room).glob("*.py"))]
