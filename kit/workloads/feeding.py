@@ -157,10 +157,21 @@ def write_pictures(folder: Path, n: int, size: tuple[int, int] = (240, 320)) -> 
 
 @cache
 def _files(n: int, size: tuple[int, int]) -> tuple[Path, ...]:
-    """Files that are there until this process ends."""
+    """Files that are there until this process ends, or until they are removed."""
     folder = Path(tempfile.mkdtemp(prefix="kit-pictures-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    _folders.append(folder)
     return tuple(write_pictures(folder, n, size))
+
+
+_folders: list[Path] = []
+
+
+@atexit.register
+def remove_pictures() -> None:
+    """Remove the files of every workload made so far. A kernel that is killed does not do it by itself."""
+    while _folders:
+        shutil.rmtree(_folders.pop(), ignore_errors=True)
+    _files.cache_clear()
 
 
 # Ways ----------------------------------------------------------------------------------------------------------------

@@ -191,6 +191,14 @@ def test_every_way_reads_the_same(way: str) -> None:
     assert not compare_outputs(expected.images[0], expected.images[1]).equal
 
 
+def test_its_files_can_be_removed_and_come_back() -> None:
+    file = feeding.make(2).model.branches["0001"].files[1]
+    assert file.is_file()
+    feeding.remove_pictures()
+    assert not file.parent.exists()
+    assert output(feeding.make(2), "sequential").images.shape[0] == 2
+
+
 @pytest.mark.parametrize("work", feeding.WORKS)
 def test_each_work_gives_normalised_inputs(folder: list[Path], work: str) -> None:
     pictures = Pictures(folder, work)
