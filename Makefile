@@ -87,7 +87,7 @@ $(VENV)/lab.stamp: pyproject.toml constraints.txt tools/overrides.json tools/nbc
 ifneq ($(TORCH),)
 	$(PIP) --no-deps --index-url https://download.pytorch.org/whl/$(TORCH) $(TORCH_PIN)
 endif
-	$(PIP) -e '.[lab]'
+	$(PIP) -e '.[lab,onnx]'
 	mkdir -p $(SETTINGS) $(VENV)/etc/jupyter
 	cp tools/overrides.json $(SETTINGS)/
 	cp tools/nbconvert.json $(VENV)/etc/jupyter/jupyter_nbconvert_config.json

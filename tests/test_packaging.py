@@ -68,9 +68,9 @@ def test_environment_installs_what_make_lab_installs() -> None:
     [pip] = [entry["pip"] for entry in ENVIRONMENT["dependencies"] if isinstance(entry, dict)]
     assert ENVIRONMENT["channels"] == ["conda-forge"]
     assert ENVIRONMENT["name"] == PROJECT["name"]
-    assert pip == ["-c constraints.txt", "-e .[lab]"]
+    assert pip == ["-c constraints.txt", "-e .[lab,onnx]"]
     assert "-c constraints.txt" in make("lab")
-    assert "-e '.[lab]'" in make("lab")
+    assert "-e '.[lab,onnx]'" in make("lab")
 
 
 def test_environment_names_a_python_that_the_project_allows() -> None:
@@ -105,7 +105,7 @@ def test_torch_cpu_takes_only_torch_from_pytorchs_index_and_first() -> None:
     torch, rest = pip_lines(make("lab", "TORCH=cpu"))
     assert torch.endswith("--index-url https://download.pytorch.org/whl/cpu torch==2.13.0")
     assert "--no-deps" in torch
-    assert "-e '.[lab]'" in rest
+    assert "-e '.[lab,onnx]'" in rest
     assert "index-url" not in rest
 
 
