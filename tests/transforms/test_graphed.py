@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from kit.equality import compare_outputs, deaf_inputs
+from kit.equality import as_args, compare_outputs, deaf_inputs
 from kit.errors import KitError, ShapeError, UnavailableError
 from kit.executors import Sequential, current
 from kit.executors.assignment import POLICIES
@@ -55,7 +55,7 @@ def graphs(fake_cuda, monkeypatch: pytest.MonkeyPatch):
 def captured(x: torch.Tensor, transform: Graphed) -> tuple[Recorder, Graph]:
     """A captured recorder whose replay computes what a graph would: from its buffers into its buffers."""
     model = Recorder()
-    graph = transform.apply(model, x)
+    graph = transform.apply(model, as_args(x))
     graph._graph.replay = lambda: graph._outputs["doubled"].copy_(2 * graph._inputs[0])
     return model, graph
 
@@ -83,7 +83,7 @@ def test_inputs_go_in_and_outputs_are_the_callers_own(graphs, inference: bool) -
 def test_warm_up_and_capture_are_on_one_side_stream_which_is_left(graphs) -> None:
     model = Recorder()
     model.stream_of = graphs.current_stream
-    Graphed().apply(model, on_gpu(1))
+    Graphed().apply(model, as_args(on_gpu(1)))
     assert len(set(model.streams)) == 1
     assert model.streams[0] is not graphs.streams[0]
     assert graphs.current_stream() is graphs.streams[0]
@@ -121,19 +121,19 @@ def test_what_cannot_be_captured_says_so_in_cudas_words(graphs) -> None:
 
     for model in (Waits(), Branches({"a": Waits()}, lambda outputs: outputs[0])):
         with pytest.raises(KitError, match=r"cannot be captured.*not permitted when stream is capturing.*\.item\(\)"):
-            Graphed().apply(model, on_gpu(1))
+            Graphed().apply(model, as_args(on_gpu(1)))
         assert graphs.current_stream() is graphs.streams[0]
 
 
 @pytest.mark.parametrize("inputs", [torch.ones(1, 192, 35, 35), (torch.ones(1), "text"), ()])
 def test_what_is_not_on_one_gpu_is_refused(inputs) -> None:
     with pytest.raises(UnavailableError, match="must be tensors on one GPU"):
-        Graphed().apply(inception_block(), inputs)
+        Graphed().apply(inception_block(), as_args(inputs))
 
 
 def test_a_graph_has_no_regions_left(graphs) -> None:
     model = Branches({"a": nn.Identity()}, lambda outputs: outputs[0])
-    assert list(regions(Graphed().apply(model, on_gpu(1)))) == []
+    assert list(regions(Graphed().apply(model, as_args(on_gpu(1))))) == []
 
 
 def test_the_captured_weights_live_as_long_as_the_graph(graphs) -> None:
@@ -147,7 +147,7 @@ def test_the_captured_weights_live_as_long_as_the_graph(graphs) -> None:
 
     model = Adds()
     memory = StorageWeakRef(model.weight.untyped_storage())
-    graph = Graphed().apply(model, on_gpu(3))
+    graph = Graphed().apply(model, as_args(on_gpu(3)))
     model.weight.data = on_gpu(3)
     del model
     assert not memory.expired()
@@ -172,7 +172,7 @@ def test_on_a_gpu_replays_give_the_eager_output(transform: Graphed, batch: int) 
     with torch.inference_mode():
         expected = [model(x) for x in inputs]
         assert deaf_inputs(model, inputs[0]) == []
-        graph = transform.apply(model, inputs[0])
+        graph = transform.apply(model, as_args(inputs[0]))
         outputs = [graph(x) for _ in range(200) for x in inputs]
         assert all(compare_outputs(expected[i % 5], output).equal for i, output in enumerate(outputs))
         with pytest.raises(ShapeError):
