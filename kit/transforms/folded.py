@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,14 +30,20 @@ class Folded(Transform):
         chains = [module for module in model.modules() if type(module) is nn.Sequential]
         pairs = [(chain, i) for chain in chains for i in range(len(chain) - 1) if _foldable(chain[i], chain[i + 1])]
         for chain, i in pairs:
-            fuse: Any = fuse_conv_bn_eval
-            chain[i], chain[i + 1] = fuse(chain[i], chain[i + 1]), nn.Identity()  # a new convolution
+            chain[i], chain[i + 1] = _fused(chain[i], chain[i + 1]), nn.Identity()
         if not pairs:
             raise KitError(
                 f"{type(model).__name__} has no convolution that a batch norm follows in one nn.Sequential, so there "
                 "is nothing to fold: write the units as nn.Sequential(conv, norm, ...), or leave folded out."
             )
         return model
+
+
+def _fused(conv: nn.Module, norm: nn.Module) -> nn.Module:
+    """A new convolution, its weights rounded to their type once: coarse types lose digits in each step of the sum."""
+    fuse: Any = fuse_conv_bn_eval
+    fused: nn.Module = fuse(copy.deepcopy(conv).double(), copy.deepcopy(norm).double())
+    return fused.to(next(conv.parameters()).dtype)
 
 
 def _foldable(conv: nn.Module, norm: nn.Module) -> bool:
