@@ -16,7 +16,7 @@ from torch import Tensor
 from kit import clips
 from kit.clips.clip import fit, opencv
 from kit.errors import UnavailableError
-from kit.models.two_stream import TRAINED_SIZE, TRAINED_WEIGHTS, TwoStream, trained_two_stream, untrained
+from kit.models.two_stream import TRAINED_SIZE, TwoStream, trained_two_stream
 from kit.pipeline import Figures, Pipeline, Stage
 from kit.recognition import HALVES, LENGTH, Guess, halves
 from kit.scenes import Float32, UInt8
@@ -76,11 +76,6 @@ def label(sight: Sight) -> Sight:
         best = int(odds[0].argmax())
         guesses.append(Guess(names[best], float(odds[0, best])))
     return sight._replace(texture=guesses[0], motion=guesses[1])
-
-
-def network() -> TwoStream:
-    """The trained network; where its weights are not there, an untrained one, which takes as long and knows nothing."""
-    return trained_two_stream() if TRAINED_WEIGHTS.is_file() else untrained()
 
 
 def pipeline(model: TwoStream, *, capacity: int = 2, live: bool = False) -> Pipeline:
@@ -157,7 +152,7 @@ class FromFile:
     ) -> None:
         self.way, self.path, self.items, self.capacity = way, path, items, capacity
         self.intra_op_threads = threads
-        self.model = network()
+        self.model = trained_two_stream()
         self.figures: Figures | None = None  # of the last call
 
     def __call__(self) -> Tensor:

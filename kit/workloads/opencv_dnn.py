@@ -25,7 +25,7 @@ from kit.approaches import Runner
 from kit.errors import TaskError, UnavailableError, WorkerError
 from kit.executors import Task
 from kit.executors.processes_cold import ProcessesCold
-from kit.models.two_stream import TRAINED_WEIGHTS, trained_two_stream, untrained
+from kit.models import trained_two_stream
 from kit.regions import Branches, Concat
 from kit.spans import span
 from kit.workloads.many import Many, Way, match_opencv_threads, pool_cold
@@ -84,12 +84,8 @@ def pictures(n: int) -> tuple[Tensor, ...]:
 
 
 def classifier() -> nn.Module:
-    """The spatial stream of the trained two-stream network, ``(N, 3, H, W) -> (N, 45)``.
-
-    Where its weights are not there, it is untrained, which takes as long.
-    """
-    network = trained_two_stream() if TRAINED_WEIGHTS.is_file() else untrained()
-    stream: nn.Module = network.streams.branches["spatial"]
+    """The spatial stream of the trained two-stream network, ``(N, 3, H, W) -> (N, 45)``."""
+    stream: nn.Module = trained_two_stream().streams.branches["spatial"]
     return stream
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from kit.models import trained_two_stream
 from kit.views.grid import best, grid_html
 from kit.views.live import Live
 from kit.workloads import live
@@ -17,7 +18,7 @@ def endless() -> Iterator[np.ndarray]:
 
 
 def line() -> live.Pipeline:
-    return live.pipeline(live.network(), live=True)
+    return live.pipeline(trained_two_stream(), live=True)
 
 
 def threads() -> list[str]:
@@ -25,7 +26,7 @@ def threads() -> list[str]:
 
 
 def test_play_shows_the_frame_its_motion_and_what_is_seen() -> None:
-    view = Live(lambda: live.pipeline(live.network()), lambda: live.frames(live.CLIP, 12))
+    view = Live(lambda: live.pipeline(trained_two_stream()), lambda: live.frames(live.CLIP, 12))
     figures = view.play()
     assert figures.done == 12
     assert view._frame.value[:2] == view._flow.value[:2] == b"\xff\xd8"  # JPEG

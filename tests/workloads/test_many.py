@@ -14,6 +14,7 @@ from kit.cli import main
 from kit.equality import compare_outputs
 from kit.errors import ClipError, KitError, TaskError, UnavailableError, UnknownNameError
 from kit.measure import MIN_ROUNDS
+from kit.models import trained_two_stream
 from kit.workloads import Many, feeding, live, opencv_dnn, workload
 from kit.workloads.feeding import Pictures, Unread, collate
 
@@ -289,7 +290,7 @@ def test_its_last_frame_is_what_recognise_would_see() -> None:
 
     clip = clips.load(live.CLIP, max_frames=11)
     sights: list[live.Sight] = []
-    live.pipeline(live.network()).run(iter(clip.frames), sights.append)
+    live.pipeline(trained_two_stream()).run(iter(clip.frames), sights.append)
     _, stack = clips.two_stream_inputs(clip, size=live.TRAINED_SIZE)
     assert torch.equal(torch.from_numpy(sights[-1].stack), torch.from_numpy(stack))
     assert sights[-1].texture.name in clips.TEXTURES
@@ -304,11 +305,11 @@ def test_no_camera_is_said_and_a_clip_only_where_asked() -> None:
 
 def test_a_file_is_let_go_when_the_pipeline_is_stopped() -> None:
     source = live.frames(live.CLIP)
-    line = live.pipeline(live.network())
+    line = live.pipeline(trained_two_stream())
     line.run(source, lambda sight: line.stop())
     assert next(source, None) is None
 
 
 def test_a_frame_of_another_kind_ends_it() -> None:
     with pytest.raises(TaskError, match="'flow' raised"):
-        live.pipeline(live.network()).run([torch.zeros(3).numpy()], lambda sight: None)
+        live.pipeline(trained_two_stream()).run([torch.zeros(3).numpy()], lambda sight: None)
