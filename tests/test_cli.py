@@ -215,7 +215,7 @@ def test_a_reader_that_stops_reading_is_no_error(tmp_path: Path) -> None:
 def test_help_names_every_workload(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["compare", "--help"])
-    assert set(NAMES) <= set(capsys.readouterr().out.replace(",", " ").split())
+    assert set(NAMES) <= set(capsys.readouterr().out.replace(",", " ").replace(";", " ").split())
 
 
 def test_predict_in_words_and_as_json_headless(tmp_path: Path) -> None:

@@ -145,7 +145,7 @@ def test_the_shallow_two_stream_network(merged: bool) -> None:
             model = Merged().apply(model, inputs)
     net = check(model, inputs)
     assert net.reach == (16, 0, 1)
-    with executors.use(Threads(2)) as _, torch.no_grad():
+    with Threads(2) as pool, executors.use(pool), torch.no_grad():
         assert compare_outputs(model(*inputs), net.over(inputs)[0]).equal
 
 
