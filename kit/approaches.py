@@ -272,7 +272,7 @@ class Approach:
             raise KitError(f"{self.name} rewrites the model for its inputs: give prepare some, as kit.compare does.")
         args, start = as_args(inputs), clock()
         with warnings.catch_warnings():  # torch's compilers and exporters use parts of torch that are deprecated
-            for category in (DeprecationWarning, FutureWarning):
+            for category in (DeprecationWarning, FutureWarning, torch.jit.TracerWarning):
                 warnings.simplefilter("ignore", category)
             try:
                 runner = self._made(model, args, machine.cores)

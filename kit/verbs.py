@@ -21,7 +21,7 @@ from kit.equality import Equality, as_args, compare_outputs, deaf_inputs, shapes
 from kit.errors import KitError, MeasureError, ShapeError
 from kit.executors import Sequential
 from kit.hardware import detect
-from kit.measure import MIN_ROUNDS, TURN_NS, UNSTEADY, judged, least_rounds, measure
+from kit.measure import TURN_NS, UNSTEADY, judged, least_rounds, measure
 from kit.progress import progress_bar
 from kit.recording import on_gpu, record_call, record_fresh
 from kit.trace import Trace, stack
@@ -57,7 +57,7 @@ def compare(
         rounds: interleaved rounds, at least 6. An approach that starts from nothing on every call has the fewest that
             can tell it from the others, by itself.
         budget: seconds for everything. When they run short there are fewer rounds, and what has not been prepared is
-            left out with that as its reason; what has begun is not cut off, and six rounds are always made. By default
+            left out with that as its reason; what has begun is not cut off, and verdicts get the rounds they need. By default
             60 for ``all``, and no limit for approaches chosen by name.
         width: stop as soon as every interval is this narrow; 0.05 is from 0.98 to 1.03.
         progress: show a bar where tqdm is installed.
@@ -220,7 +220,7 @@ def _least_ns(entrants: Sequence[_Entrant]) -> int:
     """What measuring those that are prepared takes at least; a cold one's rounds have the baseline beside it."""
     ready = [each for each in entrants if each.runner]
     cold = sum(each.runner.cold for each in ready if each.runner)
-    return MIN_ROUNDS * (sum(each.turn_ns for each in ready) + cold * entrants[0].turn_ns)
+    return least_rounds(len(ready)) * (sum(each.turn_ns for each in ready) + cold * entrants[0].turn_ns)
 
 
 def _measure(
