@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Self, get_args, get_type_hints
 
 import torch
 from torch import nn
+from torch.jit._trace import TracerWarning
 
 from kit import executors, hardware
 from kit.equality import as_args, shapes
@@ -272,7 +273,7 @@ class Approach:
             raise KitError(f"{self.name} rewrites the model for its inputs: give prepare some, as kit.compare does.")
         args, start = as_args(inputs), clock()
         with warnings.catch_warnings():  # torch's compilers and exporters use parts of torch that are deprecated
-            for category in (DeprecationWarning, FutureWarning, torch.jit.TracerWarning):
+            for category in (DeprecationWarning, FutureWarning, TracerWarning):
                 warnings.simplefilter("ignore", category)
             try:
                 runner = self._made(model, args, machine.cores)

@@ -57,8 +57,8 @@ def compare(
         rounds: interleaved rounds, at least 6. An approach that starts from nothing on every call has the fewest that
             can tell it from the others, by itself.
         budget: seconds for everything. When they run short there are fewer rounds, and what has not been prepared is
-            left out with that as its reason; what has begun is not cut off, and verdicts get the rounds they need. By default
-            60 for ``all``, and no limit for approaches chosen by name.
+            left out with that as its reason; what has begun is not cut off, and verdicts get the rounds they need. By
+            default 60 for ``all``, and no limit for approaches chosen by name.
         width: stop as soon as every interval is this narrow; 0.05 is from 0.98 to 1.03.
         progress: show a bar where tqdm is installed.
 
