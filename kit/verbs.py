@@ -99,15 +99,19 @@ def compare(
                     "is too small. Give more, or leave it out."
                 )
             deaf = deaf_inputs(baseline, inputs)
+        spent = f"left out: the {budget or 0:g} s of this comparison were spent. Name it, or raise budget."
         with progress_bar(len(others), progress, "approaches") as advance:
             for done, each in enumerate(others, start=1):
                 if deadline and spans.clock() + _least_ns(entrants) > deadline:
-                    each.reason = f"left out: the {budget:g} s of this comparison were spent. Name it, or raise budget."
+                    each.reason = spent
                 else:
                     each.enter(stack, model, inputs, expected)
+                # What a cold approach takes is known once it has run: minutes, where each of many regions starts anew.
+                if deadline and each.cold and spans.clock() + _least_ns(entrants) > deadline:
+                    each.reason, each.runner = spent, None
                 advance(done)
         # A cold approach takes seconds a call: it has the fewest rounds that mean anything, against the baseline only.
-        cold = [each for each in others if each.runner and each.runner.cold]
+        cold = [each for each in others if each.cold]
         warm = [each for each in entrants if each.runner and each not in cold]
         few = least_rounds(len(warm) + len(cold) - 1)
         alone = _yardsticks(stack, warm, model, inputs)
@@ -196,6 +200,11 @@ class _Entrant:
         )
 
     @property
+    def cold(self) -> bool:
+        """Whether it starts anew on every call."""
+        return self.runner is not None and self.runner.cold
+
+    @property
     def lane_threads(self) -> int | None:
         """Intra-op threads of each of its lanes, where the kit sets them."""
         if self.runner is None:
@@ -219,7 +228,7 @@ def _yardsticks(stack: ExitStack, warm: list[_Entrant], model: nn.Module, inputs
 def _least_ns(entrants: Sequence[_Entrant]) -> int:
     """What measuring those that are prepared takes at least; a cold one's rounds have the baseline beside it."""
     ready = [each for each in entrants if each.runner]
-    cold = sum(each.runner.cold for each in ready if each.runner)
+    cold = sum(each.cold for each in ready)
     return least_rounds(len(ready)) * (sum(each.turn_ns for each in ready) + cold * entrants[0].turn_ns)
 
 
