@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from bench import peers, traces
+from bench.peers import Bare
 from kit.approaches import parse
 from kit.comparison import Ratio
 from kit.executors import Executor, Sequential, Task
@@ -32,18 +33,6 @@ from kit.workloads import workload
 ROUNDS = 100
 TASKS = 4  # of an empty region
 OUT = Path("build/bench.json")
-
-
-@dataclass(frozen=True)
-class Bare:
-    """Plain code, called as a runner is."""
-
-    call: Callable[..., Any]
-    intra_op_threads: int
-    cold: bool = False
-
-    def __call__(self, *args: Any) -> Any:
-        return self.call(*args)
 
 
 @dataclass(frozen=True)

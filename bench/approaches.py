@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
+from bench.peers import Bare
 from kit.approaches import parse
 from kit.equality import compare_outputs
 from kit.executors import use
@@ -34,18 +33,6 @@ OURS = (
     "merged + channels_last + compiled(freezing=True)",
     "folded + merged + channels_last + compiled + threads",
 )
-
-
-@dataclass(frozen=True)
-class Bare:
-    """Plain code, called as a runner is."""
-
-    call: Callable[..., Any]
-    intra_op_threads: int
-    cold: bool = False
-
-    def __call__(self, *args: Any) -> Any:
-        return self.call(*args)
 
 
 def row(name: str, ours: Runs, by_hand: Runs, inputs: tuple[Any, ...]) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench.__main__ import Bare
+from bench.peers import Bare
 from kit.measure import measure, speed_up
 from kit.models import inception3d_block
 from kit.models.continual import shallow_two_stream_3d, stepper

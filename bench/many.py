@@ -23,7 +23,7 @@ import numpy as np
 import psutil
 import torch
 
-from bench.__main__ import Bare
+from bench.peers import Bare
 from kit.hardware import detect
 from kit.labs.opencv_dnn import bound_per_second, named_share
 from kit.measure import measure, speed_up

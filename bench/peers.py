@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import multiprocessing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
@@ -12,6 +13,18 @@ from torch import Tensor, nn
 from torch import multiprocessing as torch_multiprocessing
 
 SPAWN = multiprocessing.get_context("spawn")
+
+
+@dataclass(frozen=True)
+class Bare:
+    """Plain code, called as a runner is."""
+
+    call: Callable[..., Any]
+    intra_op_threads: int
+    cold: bool = False
+
+    def __call__(self, *args: Any) -> Any:
+        return self.call(*args)
 
 
 class Peer:

@@ -26,6 +26,7 @@ from kit.executors.cuda_streams import unavailable_because as cuda_streams_unava
 from kit.executors.cuda_streams_threads import CudaStreamsThreads
 from kit.executors.devices import Devices
 from kit.executors.devices import unavailable_because as devices_unavailable
+from kit.executors.modes import intra_op_threads
 from kit.executors.processes import Processes
 from kit.executors.processes_cold import ProcessesCold
 from kit.executors.threads import Threads
@@ -326,12 +327,8 @@ def _rewrite_branches(transform: Transform, model: nn.Module, args: tuple[Any, .
 
 def _settle(runner: Runner, transform: Transform, args: tuple[Any, ...]) -> None:
     """Let branch after branch change for the last time, with the intra-op threads that it will have."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(getattr(runner.executor, "intra_op_threads", runner.intra_op_threads))
-    try:
+    with intra_op_threads(getattr(runner.executor, "intra_op_threads", runner.intra_op_threads)):
         runner.model = transform.settled(runner.model, args)
-    finally:
-        torch.set_num_threads(before)
 
 
 def available(machine: hardware.Hardware | None = None) -> dict[str, str | None]:

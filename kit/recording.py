@@ -16,7 +16,7 @@ from kit import capture, spans
 from kit.capture import span_events, synchronize
 from kit.equality import as_args
 from kit.errors import KitError, TaskError
-from kit.executors import Task
+from kit.executors import Task, modes
 from kit.executors.processes_cold import ProcessesCold
 from kit.trace import Trace, load_trace, save_trace
 
@@ -45,15 +45,10 @@ def record_call(
         TraceError: a kernel starts before its launch.
     """
     args = as_args(inputs)
-    threads_before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(intra_op_threads)
-        with torch.inference_mode():
-            if warm:
-                call(*args)
-            return Trace.build(span_events(_record(call, args, warm=warm, operators=operators)))
-    finally:
-        torch.set_num_threads(threads_before)
+    with modes.intra_op_threads(intra_op_threads), torch.inference_mode():
+        if warm:
+            call(*args)
+        return Trace.build(span_events(_record(call, args, warm=warm, operators=operators)))
 
 
 def record_fresh(record: Callable[[], Trace], timeout: float = 600.0) -> Trace:

@@ -5,8 +5,8 @@ Not ``compare.py``: importing a submodule of that name would put it in the place
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,6 +20,7 @@ from kit.comparison import Comparison, Ratio, Row, Timing
 from kit.equality import Equality, as_args, compare_outputs, deaf_inputs, shapes
 from kit.errors import KitError, MeasureError, ShapeError
 from kit.executors import Sequential
+from kit.executors.modes import intra_op_threads
 from kit.hardware import detect
 from kit.measure import TURN_NS, UNSTEADY, judged, least_rounds, measure
 from kit.progress import progress_bar
@@ -171,7 +172,7 @@ class _Entrant:
     def check(self, expected: Any, inputs: Any) -> None:
         """Compare its output; the last call, warm where it can be, tells how long a turn takes."""
         assert self.runner
-        with _at_its_threads(self.runner):
+        with intra_op_threads(self.runner.intra_op_threads):  # compiled code takes no others
             for _ in range(1 if self.runner.cold else 2):
                 start = spans.clock()
                 found = self.runner(*as_args(inputs))
@@ -295,21 +296,10 @@ def _record_here(model: nn.Module, inputs: Any, approach: str, first: bool, oper
     with parse(approach).prepare(model, inputs) as runner:
         warm = not (first or runner.cold)
         if warm:
-            with torch.inference_mode(), _at_its_threads(runner):
+            with torch.inference_mode(), intra_op_threads(runner.intra_op_threads):
                 _first_call(runner, model, inputs)
         trace = record_call(runner, inputs, intra_op_threads=runner.intra_op_threads, warm=warm, operators=operators)
     return stack({approach: trace})
-
-
-@contextmanager
-def _at_its_threads(runner: Runner) -> Iterator[None]:
-    """Call a runner with the intra-op threads that it was prepared for: compiled code takes no others."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(runner.intra_op_threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _first_call(runner: Runner, model: nn.Module, inputs: Any) -> Any:

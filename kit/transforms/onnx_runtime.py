@@ -39,7 +39,7 @@ class OnnxRuntime(Transform):
 
         if not all(isinstance(x, Tensor) and x.device.type == "cpu" and x.dtype != torch.bfloat16 for x in args):
             raise KitError(f"onnxruntime takes tensors on the CPU of a type that numpy has, got {shapes(args)}.")
-        program = _exported(model, args)
+        graph = exported(model, args)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.threads or detect().cores
         options.inter_op_num_threads = self.inter_op or detect().cores
@@ -47,7 +47,6 @@ class OnnxRuntime(Transform):
         options.log_severity_level = 3
         # Its threads wait in a busy loop, which after a call would take the cores of whoever runs next.
         options.add_session_config_entry("session.force_spinning_stop", "1")
-        graph = program.model_proto.SerializeToString()
         return _Session(onnxruntime.InferenceSession(graph, options, ["CPUExecutionProvider"]), model(*args))
 
     @classmethod
@@ -58,13 +57,16 @@ class OnnxRuntime(Transform):
         return None
 
 
-def _exported(model: nn.Module, args: tuple[Any, ...]) -> Any:
+def exported(model: nn.Module, args: tuple[Any, ...], dynamic_shapes: Any = None) -> bytes:
+    """A model as an ONNX file, for inputs of these shapes; ``dynamic_shapes`` as in :func:`torch.export.export`."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)  # it logs that torchvision is not there
     try:
-        return torch.onnx.export(model, args, dynamo=True, verbose=False)
+        program: Any = torch.onnx.export(model, args, dynamo=True, verbose=False, dynamic_shapes=dynamic_shapes)
     finally:
         logging.disable(before)
+    graph: bytes = program.model_proto.SerializeToString()
+    return graph
 
 
 class _Session(nn.Module):

@@ -7,7 +7,6 @@ DNN module, and a classifier exported to ONNX. The intra-op threads that an appr
 from __future__ import annotations
 
 import importlib.util
-import logging
 import threading
 import time
 import warnings
@@ -28,6 +27,7 @@ from kit.executors.processes_cold import ProcessesCold
 from kit.models import trained_two_stream
 from kit.regions import Branches, Concat
 from kit.spans import span
+from kit.transforms import onnx_runtime
 from kit.workloads.many import Many, Way, match_opencv_threads, pool_cold
 
 SIDE = 224  # pixels a side of what the network sees
@@ -101,17 +101,9 @@ def exported(batch: int | None = None) -> bytes:
         command = "pip install -c constraints.txt -e .[onnx]"
         raise UnavailableError(f"{' and '.join(missing)} not installed: run `{command}`.")
     shapes = None if batch else ({0: torch.export.Dim("batch")},)
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)  # it logs that torchvision is not there
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # deprecations inside torch's exporter
-            example = (torch.randn(batch or 2, 3, SIDE, SIDE),)
-            program: Any = torch.onnx.export(classifier(), example, dynamo=True, verbose=False, dynamic_shapes=shapes)
-    finally:
-        logging.disable(before)
-    graph: bytes = program.model_proto.SerializeToString()
-    return graph
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecations inside torch's exporter
+        return onnx_runtime.exported(classifier(), (torch.randn(batch or 2, 3, SIDE, SIDE),), shapes)
 
 
 def preprocess(images: tuple[Tensor, ...]) -> NDArray[np.float32]:
