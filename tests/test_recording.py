@@ -240,9 +240,19 @@ class NeedsItsProcess(nn.Module):
         return x + 1
 
 
+class Pause(nn.Module):
+    """Long enough for the other worker to take the other branch: else one may do both, which is chance."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        time.sleep(0.05)
+        return x
+
+
 @pytest.mark.parametrize("approach", ["threads(workers=2)", "processes(workers=2)"])
 def test_a_recording_in_a_fresh_process_is_like_one_made_here(approach: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, inputs = two_stream(width=8), (FRAME, FLOW)
+    for stream in model.streams.branches.values():
+        stream.append(Pause())
     here = kit.record(model, inputs, approach)
     monkeypatch.setattr("kit.verbs.on_gpu", lambda *values: True)
     fresh = kit.record(model, inputs, approach)
