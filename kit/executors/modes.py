@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -38,9 +38,8 @@ class Modes(NamedTuple):
 
     def run(self, task: Task | Callable[[], Any]) -> Any:
         """Call with these modes in the calling thread."""
-        with ExitStack() as stack:
-            stack.enter_context(torch.inference_mode(self.inference))
-            stack.enter_context(torch.set_grad_enabled(self.grad))
+        with torch.inference_mode(self.inference), torch.set_grad_enabled(self.grad):
+            call: Task | Callable[[], Any] = task
             for device, dtype in self.autocast:
-                stack.enter_context(torch.autocast(device, dtype=dtype))
-            return task()
+                call = torch.autocast(device, dtype=dtype)(call)
+            return call()

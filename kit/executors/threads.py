@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextvars
 import sys
 import threading
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from queue import SimpleQueue
 from typing import Any
 
 import torch
@@ -36,46 +37,102 @@ class Threads(Executor):
 
     workers: int  # threads in the pool, >= 1
     intra_op_threads: int = 1  # OpenMP threads of each worker, >= 1: every Python thread owns an OpenMP pool
-    _pool: ThreadPoolExecutor = field(init=False, repr=False)
+    _threads: list[threading.Thread] = field(init=False, repr=False, default_factory=list)
+    _waiting: SimpleQueue[Callable[[], None] | None] = field(init=False, repr=False, default_factory=SimpleQueue)
     _took: dict[tuple[str, int], int] = field(init=False, repr=False, default_factory=dict)  # ns, of the last call
-
-    def __post_init__(self) -> None:
-        self._pool = ThreadPoolExecutor(self.workers, "worker", initializer=self._start_worker)
 
     def run(self, tasks: Sequence[Task]) -> list[Any]:
         # A region inside a branch: all lanes may be taken by its parents, so waiting for one could wait forever.
-        if getattr(_inside, "pool", None) is self._pool:
+        if not tasks or getattr(_inside, "executor", None) is self:
             return [task() for task in tasks]
-        modes = Modes.here()
-        futures: dict[int, Future[Any]] = {}
+        if not self._threads:
+            self._start()
+        fork = _Fork(tasks)
+        try:
+            for i in self._longest_first(tasks):
+                self._waiting.put(partial(contextvars.copy_context().run, fork.run, i))
+            fork.over.acquire()
+        except BaseException:  # KeyboardInterrupt: what has not begun never will, and what runs is waited for
+            fork.cancel()
+            raise
         if len(self._took) > MOST_REMEMBERED:
             self._took.clear()
-        # What is not known yet counts as longest, and sorting is stable.
-        order = sorted(range(len(tasks)), key=lambda i: -self._took.get(_key(tasks[i]), sys.maxsize))
-        try:
-            with uninterrupted():  # else a thread could start, or a task begin, that nobody waits for
-                for i in order:
-                    futures[i] = self._pool.submit(contextvars.copy_context().run, self._timed, modes, tasks[i])
-            wait(futures.values())
-        except BaseException:  # KeyboardInterrupt: what has not begun never will, and what runs is waited for
-            for future in futures.values():
-                future.cancel()
-            wait(futures.values())
-            raise
-        return [futures[i].result() for i in range(len(tasks))]
+        self._took.update(zip(map(_key, tasks), fork.took, strict=True))
+        return fork.outcome()
 
     def close(self) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        for _ in self._threads:
+            self._waiting.put(None)
+        for thread in self._threads:
+            thread.join()
+        self._threads.clear()
 
-    def _timed(self, modes: Modes, task: Task) -> Any:
-        start = clock()
-        result = modes.run(task)
-        self._took[_key(task)] = clock() - start
-        return result
+    def _start(self) -> None:
+        with uninterrupted():  # else a thread could start that nobody ends
+            for number in range(self.workers):
+                self._threads.append(threading.Thread(target=self._work, name=f"worker_{number}", daemon=True))
+                self._threads[-1].start()
 
-    def _start_worker(self) -> None:
-        _inside.pool = self._pool
+    def _work(self) -> None:
+        _inside.executor = self
         torch.set_num_threads(self.intra_op_threads)
+        while (task := self._waiting.get()) is not None:
+            task()
+            del task  # else what it was given would live until the next one comes
+
+    def _longest_first(self, tasks: Sequence[Task]) -> list[int]:
+        """What is not known yet counts as longest, and sorting is stable."""
+        return sorted(range(len(tasks)), key=lambda i: -self._took.get(_key(tasks[i]), sys.maxsize))
+
+
+class _Fork:
+    """The tasks of one call, which workers begin and end, and the lock that opens for the caller when all is over.
+
+    A future for each, and a wait for them, would do the same. They cost ten times as much, and most of that while a
+    worker that has just woken up waits for the GIL.
+    """
+
+    def __init__(self, tasks: Sequence[Task]) -> None:
+        self._tasks, self._modes = tasks, Modes.here()
+        self._results: list[Any] = [None] * len(tasks)
+        self._errors: dict[int, BaseException] = {}
+        self._left, self._running, self._cancelled = len(tasks), 0, False
+        self._lock = threading.Lock()
+        self.took = [0] * len(tasks)  # ns
+        self.over = threading.Lock()
+        self.over.acquire()
+
+    def run(self, index: int) -> None:
+        """In a worker."""
+        with self._lock:
+            if self._cancelled:
+                return
+            self._running += 1
+        start = clock()
+        try:
+            self._results[index] = self._modes.run(self._tasks[index])
+        except BaseException as error:  # the caller's to see, whatever it is
+            self._errors[index] = error
+        self.took[index] = clock() - start
+        with self._lock:
+            self._left -= 1
+            self._running -= 1
+            if not self._running and (self._cancelled or not self._left):
+                self.over.release()
+
+    def cancel(self) -> None:
+        """Let no task begin any more, and wait for those that run."""
+        with self._lock:
+            self._cancelled = True
+            running = self._running
+        if running:
+            self.over.acquire()
+
+    def outcome(self) -> list[Any]:
+        """The results in order, or the first task's error."""
+        if self._errors:
+            raise self._errors.pop(min(self._errors))
+        return self._results
 
 
 def _key(task: Task) -> tuple[str, int]:
