@@ -59,7 +59,9 @@ def table(runners: Sequence[Repeated], rounds: int, seed: int) -> list[Row]:
     """The first is the baseline."""
     timings = measure({str(i): runner for i, runner in enumerate(runners)}, matrix(), rounds=rounds, seed=seed)
     base = timings["0"]
-    rows = [Row(name, None, timing, None, SAME, name == "0", base) for name, timing in timings.items()]
+    rows = [
+        Row(name, timing=timing, equality=SAME, baseline=name == "0", against=base) for name, timing in timings.items()
+    ]
     return judged(rows)[1:]
 
 
@@ -101,7 +103,7 @@ def agreement(repeats: int = 10) -> list[dict[str, Any]]:
     On a loaded machine only the fastest turns of both say anything: others are as long as whoever took the core.
     """
     rows = []
-    for size, times in ((96, 2), (96, 10), (96, 50), (192, 40), (384, 20), (512, 40)):
+    for size, times in ((96, 3), (96, 10), (96, 50), (192, 40), (384, 20), (512, 70)):
         work, x = Repeated(times, size), matrix(size)
         timer = Timer("work(x)", globals={"work": work, "x": x}, num_threads=1)
         ours, theirs = [], []
