@@ -53,15 +53,10 @@ class Runner:
         self.intra_op_threads = intra_op_threads  # of the calling thread while this runner has its turn
         self.cold = cold  # every call starts from nothing, so that no call can warm the next
         self.prepare_s = 0.0  # seconds that rewriting took: copying, exporting, compiling
-        self.failure: Exception | None = None  # what a call raised last
 
     def __call__(self, *args: Any) -> Any:
-        try:
-            with executors.use(self.executor):
-                return self.model(*args)
-        except Exception as error:
-            self.failure = error
-            raise
+        with executors.use(self.executor):
+            return self.model(*args)
 
     def close(self) -> None:
         """Let go of the executor's threads or processes."""

@@ -59,15 +59,13 @@ def _compare(options: argparse.Namespace) -> int:
         raise KitError(f"cannot write {options.json}: it is a folder, or its folder does not exist.")
     traces = _folder(options.traces) if options.traces else None
     work = workloads.workload(options.workload, options.clip, options.device, options.items)
-    common = {"rounds": options.rounds, "seed": options.seed, "progress": sys.stderr.isatty()}
+    common = {"rounds": options.rounds, "budget": options.budget, "seed": options.seed, "progress": sys.stderr.isatty()}
     comparison: Comparison
     recorded: Callable[[str], Trace]
     if isinstance(work, workloads.Many):
-        if options.explain or options.budget:
-            raise KitError(f"{work.name} is many requests: --explain and --budget are for the branches of one.")
         comparison, recorded = work.compare(options.approaches, **common), work.record
     else:
-        comparison = compare(work.model, work.inputs, options.approaches, budget=options.budget, **common)
+        comparison = compare(work.model, work.inputs, options.approaches, **common)
         recorded = partial(record, work.model, work.inputs)
     print(comparison)
     found: dict[str, Any] = comparison.to_dict()

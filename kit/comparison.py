@@ -142,6 +142,7 @@ class Comparison:
     caveats: tuple[str, ...] = ()  # what a reader must know before believing the table
     solo: Mapping[int, Timing] = field(default_factory=dict)  # intra-op threads -> branches one by one, same rounds
     cores: int = 1  # that this process could use
+    gain: Ratio | None = None  # what they did together in these rounds over one of them, on work that shares nothing
 
     def __getitem__(self, name: str) -> Row:
         for row in self.rows:
@@ -176,6 +177,8 @@ class Comparison:
             "rounds": self.rounds,
             "inputs": self.inputs,
             "caveats": list(self.caveats),
+            "cores": self.cores,
+            "cores_gain": self.gain and self.gain._asdict(),
             "approaches": [row.to_dict() for row in self.rows],
         }
 
@@ -189,10 +192,13 @@ class Comparison:
     @property
     def caption(self) -> str:
         """How to read the table."""
-        return (
-            f"{self.rounds} interleaved rounds on {self.inputs}. Speed-up: the median of the rounds' own ratios, "
-            "not the ratio of the medians; above 1 is faster. All rows' intervals hold together in 95% of tables."
+        text = (
+            f"{self.rounds} interleaved rounds on {self.inputs}. Speed-up: the median of the rounds' own ratios, not "
         )
+        text += "the ratio of the medians; above 1 is faster. All rows' intervals hold together in 95% of tables."
+        if self.gain is None:
+            return text
+        return f"{text} Meanwhile the {self.cores} cores did {self.gain} what one does, on work that shares nothing."
 
     def __repr__(self) -> str:  # no times: a notebook's stored output must not change from run to run
         return f"Comparison({', '.join(row.name for row in self.rows)}; {self.rounds} rounds)"

@@ -57,6 +57,7 @@ def measure(
     runners: Mapping[str, Runs],
     inputs: Any,
     *,
+    beside: Mapping[str, Runs] = {},
     rounds: int = 10,
     budget: float | None = None,
     width: float | None = None,
@@ -75,6 +76,7 @@ def measure(
     Args:
         runners: name -> runner, prepared. The first is the baseline.
         inputs: a tensor, or a tuple of arguments.
+        beside: yardsticks under other names, with a turn in every round too; no ``width`` is asked of them.
         rounds: at least 6, the least that can give a 95% interval; where ``budget`` or ``width`` is given, the most.
         budget: seconds after which no further round begins, warming up included, once there are 6.
         width: enough rounds when the 95% interval of every ratio is this narrow, as a share: 0.05 is from 0.98 to 1.03.
@@ -93,18 +95,19 @@ def measure(
         raise MeasureError("there is nothing to measure: none of the approaches can run here.")
     args = as_args(inputs)
     order = random.Random(seed)
-    turns: dict[str, list[_Turn]] = {name: [] for name in runners}
+    everyone = {**runners, **beside}
+    turns: dict[str, list[_Turn]] = {name: [] for name in everyone}
     threads_before, begin = torch.get_num_threads(), clock()
     try:
         with torch.inference_mode():
-            calls = {name: _calls_per_turn(runner, args, clock) for name, runner in runners.items()}
+            calls = {name: _calls_per_turn(runner, args, clock) for name, runner in everyone.items()}
             warm = clock()
             for done in range(1, rounds + 1):
-                turn_order = list(runners)
+                turn_order = list(everyone)
                 order.shuffle(turn_order)
                 for name in turn_order:
                     lanes = turns[name][-1].lanes if turns[name] else frozenset()
-                    turns[name].append(_turn(runners[name], args, calls[name], lanes, clock))
+                    turns[name].append(_turn(everyone[name], args, calls[name], lanes, clock))
                 progress(done)
                 spent = (clock() - begin) / 1e9
                 least = spent + (MIN_ROUNDS - 1) * (clock() - warm) / 1e9
@@ -115,7 +118,7 @@ def measure(
                     )
                 if done >= MIN_ROUNDS and (
                     (budget is not None and spent * (done + 1) / done > budget)
-                    or (width is not None and _widest(turns.values()) <= width)
+                    or (width is not None and _widest([turns[name] for name in runners]) <= width)
                 ):
                     break
     finally:

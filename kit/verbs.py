@@ -5,25 +5,22 @@ Not ``compare.py``: importing a submodule of that name would put it in the place
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
-from kit import neighbours, spans
 from kit.approaches import CATALOGUE, Approach, Runner, parse, split_names
-from kit.comparison import Comparison, Ratio, Row, Timing
-from kit.equality import Equality, as_args, compare_outputs, deaf_inputs, shapes
-from kit.errors import KitError, MeasureError, ShapeError
-from kit.executors import Sequential
+from kit.comparison import Comparison
+from kit.contest import Entrant, contest
+from kit.equality import as_args, deaf_inputs, shapes
+from kit.errors import KitError, ShapeError, UnavailableError
 from kit.executors.modes import intra_op_threads
 from kit.hardware import detect
-from kit.measure import TURN_NS, UNSTEADY, judged, least_rounds, measure
-from kit.progress import progress_bar
 from kit.recording import on_gpu, record_call, record_fresh
 from kit.trace import Trace, stack
 
@@ -82,190 +79,44 @@ def compare(
         chosen.insert(0, parse(BASELINE))
     chosen.sort(key=lambda each: each.kind != BASELINE)  # stable: the first sequential leads
     _check_eval(model)
-    deadline = None if budget is None else spans.clock() + int(budget * 1e9)
-    lead, *others = entrants = [_Entrant(each) for each in chosen]
+    comparison = contest(
+        [
+            Entrant(
+                each.name, partial(_ready, each, model, inputs, each is chosen[0]), each.kind == BASELINE, each.rewrites
+            )
+            for each in chosen
+        ],
+        inputs,
+        shapes(inputs),
+        rounds=rounds,
+        budget=budget,
+        width=width,
+        seed=seed,
+        progress=progress,
+        alone=lambda threads: parse(f"{BASELINE}(threads={threads})").prepare(model, inputs),
+        remarks=lambda lead: [
+            f"the output hardly changes when input {i + 1} of {len(as_args(inputs))} does: that outputs are the same "
+            "says nothing about the branch that it goes through."
+            for i in deaf_inputs(lead, inputs)
+        ],
+    )
+    remarks = [
+        f"{each.name}: {said}" for each in chosen if comparison[each.name].timing for said in each.remarks(inputs)
+    ]
+    return replace(comparison, caveats=(*comparison.caveats, *remarks))
+
+
+def _ready(approach: Approach, model: nn.Module, inputs: Any, leads: bool) -> Runner:
+    """Its runner; that of the baseline has been called, so that it is known to take these inputs."""
+    if reason := approach.unavailable_because(detect()):
+        raise UnavailableError(reason)
     with ExitStack() as stack:
-        baseline = lead.runner = stack.enter_context(lead.approach.prepare(model, inputs))
-        with torch.inference_mode():
-            expected = _first_call(baseline, model, inputs)
-            lead.check(expected, inputs)
-            if not (lead.equality and lead.equality.equal):
-                raise MeasureError(
-                    f"{type(model).__name__} gives another output on every call, so nothing can be said of equality: "
-                    "take the random numbers out of its forward, or seed them there."
-                )
-            if budget is not None and lead.turn_ns > budget * 1e9:
-                raise MeasureError(
-                    f"one turn of {lead.approach.name} takes {lead.turn_ns / 1e9:.2g} s here: a budget of {budget:g} s "
-                    "is too small. Give more, or leave it out."
-                )
-            deaf = deaf_inputs(baseline, inputs)
-        spent = f"left out: the {budget or 0:g} s of this comparison were spent. Name it, or raise budget."
-        with progress_bar(len(others), progress, "approaches") as advance:
-            for done, each in enumerate(others, start=1):
-                if deadline and spans.clock() + _least_ns(entrants) > deadline:
-                    each.reason = spent
-                else:
-                    each.enter(stack, model, inputs, expected)
-                # What a cold approach takes is known once it has run: minutes, where each of many regions starts anew.
-                if deadline and each.cold and spans.clock() + _least_ns(entrants) > deadline:
-                    each.reason, each.runner = spent, None
-                advance(done)
-        # A cold approach takes seconds a call: it has the fewest rounds that mean anything, against the baseline only.
-        cold = [each for each in others if each.cold]
-        warm = [each for each in entrants if each.runner and each not in cold]
-        few = least_rounds(len(warm) + len(cold) - 1)
-        alone = _yardsticks(stack, warm, model, inputs)
-        if deadline:
-            round_ns = sum(each.turn_ns for each in warm) + len(alone) * lead.turn_ns
-            spare = deadline - spans.clock() - _least_ns(entrants)
-            rounds = min(rounds, few + max(0, spare // round_ns))
-        usage = neighbours.Usage.now()
-        with progress_bar(rounds + few * len(cold), progress) as advance:
-            solo = _measure(warm, alone, inputs, rounds, width, seed, advance)
-            for each in cold:
-                _measure([lead, each], {}, inputs, few, None, seed, advance)
-        busy = neighbours.caveats(usage, neighbours.Usage.now())
-    caveats = [
-        f"the output hardly changes when input {i + 1} of {len(as_args(inputs))} does: that outputs are the same says "
-        "nothing about the branch that it goes through."
-        for i in deaf
-    ]
-    caveats += [
-        f"{each.approach.name}: {said}" for each in entrants if each.timing for said in each.approach.remarks(inputs)
-    ]
-    caveats += [
-        f"the rounds of {each.approach.name} scatter by {each.timing.scatter:.1f} times: something else was using the "
-        "cores. Close it and measure again before believing a ratio."
-        for each in entrants
-        if each.timing and each.timing.scatter > UNSTEADY
-    ]
-    rows = judged([each.row(each is lead) for each in entrants])
-    assert lead.timing
-    rounds = len(lead.timing.samples_ns)  # fewer where the budget or the width says so
-    return Comparison(tuple(rows), rounds, shapes(inputs), (*caveats, *busy), solo, detect().cores)
-
-
-@dataclass(eq=False)
-class _Entrant:
-    """An approach on its way to a row of the table."""
-
-    approach: Approach
-    runner: Runner | None = None
-    reason: str | None = None  # why it has no runner, or no more
-    equality: Equality | None = None
-    timing: Timing | None = None
-    against: Timing | None = None  # the baseline's turns in the same rounds
-    turn_ns: int = 0  # about how long its turn in a round takes
-
-    def enter(self, stack: ExitStack, model: nn.Module, inputs: Any, expected: Any) -> None:
-        """Prepare and check it; whatever it raises is its reason for not taking part."""
-        try:
-            self.reason = self.approach.unavailable_because(detect())
-            if self.reason is None:
-                self.runner = stack.enter_context(self.approach.prepare(model, inputs))
-                with torch.inference_mode():
-                    self.check(expected, inputs)
-        except Exception as error:
-            self.fail(error)
-
-    def check(self, expected: Any, inputs: Any) -> None:
-        """Compare its output; the last call, warm where it can be, tells how long a turn takes."""
-        assert self.runner
-        with intra_op_threads(self.runner.intra_op_threads):  # compiled code takes no others
-            for _ in range(1 if self.runner.cold else 2):
-                start = spans.clock()
-                found = self.runner(*as_args(inputs))
-                call_ns = spans.clock() - start
-        self.turn_ns = call_ns if self.runner.cold else call_ns + max(call_ns, TURN_NS)
-        self.equality = compare_outputs(expected, found)
-
-    def fail(self, error: Exception) -> None:
-        """Take it out of the comparison; its row says why."""
-        self.reason = str(error) if isinstance(error, KitError) else f"{type(error).__name__}: {error}"
-        self.runner = None
-
-    def row(self, baseline: bool) -> Row:
-        """What there is to say of it."""
-        return Row(
-            self.approach.name,
-            self.reason,
-            self.timing,
-            Ratio(1, 1, 1) if baseline else None,
-            self.equality,
-            baseline,
-            self.runner.prepare_s if self.runner else 0.0,
-            self.against,
-            self.lane_threads,
-            rewritten=self.approach.rewrites,
-        )
-
-    @property
-    def cold(self) -> bool:
-        """Whether it starts anew on every call."""
-        return self.runner is not None and self.runner.cold
-
-    @property
-    def lane_threads(self) -> int | None:
-        """Intra-op threads of each of its lanes, where the kit sets them."""
-        if self.runner is None:
-            return None
-        if isinstance(self.runner.executor, Sequential):
-            return self.runner.intra_op_threads
-        threads: int | None = getattr(self.runner.executor, "intra_op_threads", None)
-        return threads
-
-
-def _yardsticks(stack: ExitStack, warm: list[_Entrant], model: nn.Module, inputs: Any) -> dict[int, Runner]:
-    """What a speed-up is explained by: the branches one by one at the lanes' thread counts, in the same rounds."""
-    here = {each.lane_threads for each in warm if each.approach.kind == BASELINE}
-    wanted = {1, *(each.lane_threads for each in warm)} - here if len(warm) > 1 else set()
-    return {
-        threads: stack.enter_context(parse(f"{BASELINE}(threads={threads})").prepare(model, inputs))
-        for threads in sorted(filter(None, wanted))
-    }
-
-
-def _least_ns(entrants: Sequence[_Entrant]) -> int:
-    """What measuring those that are prepared takes at least; a cold one's rounds have the baseline beside it."""
-    ready = [each for each in entrants if each.runner]
-    cold = sum(each.cold for each in ready)
-    return least_rounds(len(ready)) * (sum(each.turn_ns for each in ready) + cold * entrants[0].turn_ns)
-
-
-def _measure(
-    entrants: list[_Entrant],
-    alone: dict[int, Runner],
-    inputs: Any,
-    rounds: int,
-    width: float | None,
-    seed: int,
-    advance: Callable[[int], None],
-) -> dict[int, Timing]:
-    """Measure these against the first of them; where one of the others raises, once more without it.
-
-    Returns the timings of the plain sequential ones by their intra-op threads, those of ``alone`` among them.
-    """
-    lead = entrants[0]
-    yardsticks = {f"alone on {threads}": runner for threads, runner in alone.items()}
-    while True:
-        runners = {each.approach.name: each.runner for each in entrants if each.runner}
-        try:
-            timings = measure(runners | yardsticks, inputs, rounds=rounds, width=width, seed=seed, progress=advance)
-            break
-        except Exception as error:
-            culprits = [each for each in entrants[1:] if each.runner and each.runner.failure]
-            if not culprits:
-                raise
-            culprits[0].fail(error)
-    solo = {threads: timings[f"alone on {threads}"] for threads in alone}
-    for each in entrants:
-        if each.runner:
-            each.against, timing = timings[lead.approach.name], timings[each.approach.name]
-            each.timing = each.timing or timing  # the baseline keeps those of the rounds with all
-            if each.approach.kind == BASELINE:
-                solo[each.runner.intra_op_threads] = timing
-    return solo
+        runner = stack.enter_context(approach.prepare(model, inputs))
+        if leads:
+            with torch.inference_mode():
+                _first_call(runner, model, inputs)
+        stack.pop_all()
+    return runner
 
 
 def record(

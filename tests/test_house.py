@@ -38,6 +38,7 @@ FLOORS = {
     "measure": 5,
     "recording": 5,
     "recognition": 5,
+    "contest": 5.5,  # what both comparisons are: of approaches, and of ways through many items
     "serving": 6,
     "verbs": 6,
     "explanation": 6,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,14 +14,12 @@ from torch import Tensor
 
 from kit import approaches
 from kit.approaches import Runner, split_names
-from kit.comparison import Comparison, Ratio, Row
-from kit.equality import compare_outputs
-from kit.errors import KitError, UnavailableError, UnknownNameError
+from kit.comparison import Comparison
+from kit.contest import Entrant, contest
+from kit.errors import KitError, UnknownNameError
 from kit.executors import Executor, Task
 from kit.executors.processes import Processes
 from kit.hardware import detect
-from kit.measure import UNSTEADY, Runs, judged, least_rounds, measure
-from kit.progress import progress_bar
 from kit.recording import record_call
 from kit.regions import Branches
 from kit.spans import span
@@ -77,70 +75,55 @@ class Many:
             UnknownNameError: no such way, or none of its options.
             UnavailableError: the machine cannot do this.
         """
+        return self._parse(name)()
+
+    def _parse(self, name: str) -> Callable[[], Any]:
+        """How to prepare a way."""
         kind, _, options = name.strip().removesuffix(")").partition("(")
         if kind in self.ways:
             way = self.ways[kind]
-            return way(detect().cores, **_options(kind, options, way))
+            return partial(way, detect().cores, **_options(kind, options, way))
         known = list(approaches.CATALOGUE) if self.model else []
         if kind not in known or self.model is None:
             raise UnknownNameError(f"way through {self.name}", kind, [*self.ways, *known])
-        return approaches.parse(name).prepare(self.model, self.inputs)
+        return partial(approaches.parse(name).prepare, self.model, self.inputs)
 
-    def compare(self, names: str | Sequence[str], *, rounds: int = 10, seed: int = 0, progress: bool = True) -> Rates:
+    def compare(
+        self,
+        names: str | Sequence[str],
+        *,
+        rounds: int = 10,
+        budget: float | None = None,
+        width: float | None = None,
+        seed: int = 0,
+        progress: bool = True,
+    ) -> Rates:
         """Measure ways side by side on the same items, as :func:`kit.compare` measures approaches.
 
         The first ``sequential`` leads, with its options; it is added where there is none. A way that this machine
-        cannot do keeps its row.
+        cannot do, or that raises, keeps its row.
 
-        Raises: as :meth:`prepare` and :func:`kit.measure.measure`; TaskError where an item raised.
+        Raises:
+            UnknownNameError: no such way, or none of its options.
+            KitError: an item raised in the baseline.
+            MeasureError: fewer than 6 rounds, or a budget too small for one of the baseline.
         """
         chosen = list(dict.fromkeys(split_names(names) if isinstance(names, str) else names))
         if not any(map(_is_baseline, chosen)):
             chosen.insert(0, BASELINE)
         chosen.sort(key=lambda name: not _is_baseline(name))  # stable: the first sequential leads
-        leader = chosen[0]
-        reasons: dict[str, str] = {}
-        runners: dict[str, Runs] = {}
-        with ExitStack() as open_runners:
-            for name in chosen:
-                try:
-                    runners[name] = open_runners.enter_context(self.prepare(name))
-                except UnavailableError as error:
-                    reasons[name] = str(error)
-            with torch.inference_mode():
-                expected = runners[leader](*self.inputs)
-                equalities = {name: compare_outputs(expected, runner(*self.inputs)) for name, runner in runners.items()}
-            warm = {name: runner for name, runner in runners.items() if not runner.cold}
-            cold = [name for name in runners if name not in warm]
-            few = least_rounds(len(runners) - 1)
-            with progress_bar(rounds + few * len(cold), progress) as advance:
-                timings = measure(warm, self.inputs, rounds=rounds, seed=seed, progress=advance)
-                against = dict.fromkeys(warm, timings[leader])
-                for name in cold:  # seconds a call: by itself, in the fewest rounds that mean anything
-                    pair = {leader: runners[leader], name: runners[name]}
-                    both = measure(pair, self.inputs, rounds=few, seed=seed, progress=advance)
-                    timings[name], against[name] = both[name], both[leader]
-        rows = judged(
-            [
-                Row(
-                    name,
-                    reasons.get(name),
-                    timings.get(name),
-                    Ratio(1, 1, 1) if name == leader else None,
-                    equalities.get(name),
-                    name == leader,
-                    against=against.get(name),
-                )
-                for name in chosen
-            ]
+        comparison = contest(
+            [Entrant(name, self._parse(name), _is_baseline(name)) for name in chosen],
+            self.inputs,
+            f"{self.items} {self.unit} of {self.about}",
+            rounds=rounds,
+            budget=budget,
+            width=width,
+            seed=seed,
+            progress=progress,
+            alone=(lambda threads: self.prepare(f"{BASELINE}(threads={threads})")) if self.model else None,
         )
-        caveats = [
-            f"the rounds of {name} scatter by {timing.scatter:.1f} times: something else was using the cores."
-            for name, timing in timings.items()
-            if timing.scatter > UNSTEADY
-        ]
-        inputs = f"{self.items} {self.unit} of {self.about}"
-        return Rates(tuple(rows), rounds, inputs, tuple(caveats), items=self.items, unit=self.unit)
+        return Rates(**vars(comparison), items=self.items, unit=self.unit)
 
     def record(self, name: str, *, first: bool = False) -> Trace:
         """One call of a way as a trace of spans; ``first`` records the very first one, start-up included."""
