@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -136,6 +136,8 @@ class Row:
 class Comparison:
     """Approaches measured on the same inputs in interleaved rounds, the baseline first."""
 
+    latency: ClassVar[bool] = True  # whether it tells how long one request takes, rather than how many are done
+
     rows: tuple[Row, ...]
     rounds: int
     inputs: str  # their shapes, dtypes and devices
@@ -154,6 +156,10 @@ class Comparison:
     def traces(self) -> dict[str, Trace]:
         """Approach -> the spans of its most typical measured round."""
         return {row.name: row.timing.trace for row in self.rows if row.timing is not None}
+
+    def told(self, row: Row) -> str:
+        """How fast a measured row is, in words."""
+        return f"{milliseconds(row.timing.median_ms)} a call" if row.timing else "-"
 
     def table(self) -> list[tuple[str, ...]]:
         """The header, then a row per approach, as text."""

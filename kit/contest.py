@@ -180,7 +180,7 @@ def contest(
     cores, gain = detect().cores, None
     if CORES in beside:
         gain = Ratio(*(cores * each for each in speed_up(beside.pop(CORE), beside.pop(CORES))))
-        if gain.high < WHOLE * cores:
+        if gain.high < WHOLE * cores and not busy:
             caveats.append(
                 f"on work that shares nothing, the {cores} cores together did {gain} what one of them does: they are "
                 "threads of fewer real cores, or the machine's host lends them out. No approach can gain more here."
@@ -239,8 +239,8 @@ def _measure(
             culprits[0].fail(error)
     beside = {name: timings[name] for name in yardsticks}
     for each in ready:
-        each.against, timing = timings[ready[0].name], timings[each.name]
-        each.timing = each.timing or timing  # the baseline keeps those of the rounds with all
+        if each.timing is None:  # the baseline keeps those of the rounds with all
+            each.against, each.timing = timings[ready[0].name], timings[each.name]
         if each.plain:
-            beside[str(each.intra_op_threads)] = timing
+            beside[str(each.intra_op_threads)] = timings[each.name]
     return beside

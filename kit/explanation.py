@@ -333,12 +333,13 @@ def _advice(comparison: Comparison, best: Row, case: _Case | None) -> list[Advic
     baseline, alone = comparison.rows[0], comparison.solo.get(1)
     if baseline.timing is None or best.timing is None:
         return []
-    took, usual = (milliseconds(row.timing.median_ms) for row in (best, baseline) if row.timing)
-    text = f"For one request at a time use {best.name}: {took} a call against {usual}, {best.ratio}."
+    verb = "keep" if best is baseline else "use"
+    verb = f"For one request at a time {verb}" if comparison.latency else verb.capitalize()
+    text = f"{verb} {best.name}: {comparison.told(best)} against {comparison.told(baseline)}, {best.ratio}."
     if best is baseline:
-        text = f"For one request at a time keep {best.name}, {took} a call: nothing compared here was found faster."
+        text = f"{verb} {best.name}, {comparison.told(best)}: nothing compared here was found faster."
     sentences = [_point(text, best, "call")]
-    if alone is not None:
+    if alone is not None and comparison.latency:
         most, one = 1000 * comparison.cores / alone.median_ms, 1000 / best.timing.median_ms
         way = "requests side by side, each on one thread and one branch after the other" if most > one else best.name
         text = f"For many requests use {way}: a call takes {milliseconds(alone.median_ms)} of one core, so at most "

@@ -3,12 +3,13 @@
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from kit.neighbours import Usage, caveats, queued_ns
+from kit.neighbours import OwnWork, Usage, caveats, queued_ns
 
 linux = pytest.mark.skipif(not Path("/proc/stat").exists(), reason="the system has no such counters")
 
@@ -63,3 +64,11 @@ def test_waiting_for_a_core_is_counted_by_thread() -> None:
     assert 0 <= first <= second
     assert queued_ns([]) is None
     assert queued_ns([here, (2**22 + 1, 1)]) is None
+
+
+def test_own_work_runs_on_so_many_threads_and_leaves_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    together = threading.Barrier(3)
+    monkeypatch.setattr("kit.neighbours._hash", lambda _: together.wait(20))
+    with OwnWork(3) as work:
+        work("whatever a model is given")  # one after the other, none would ever get past the barrier
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("own work")]

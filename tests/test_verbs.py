@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import kit
 from kit import approaches
+from kit.comparison import Ratio
 from kit.errors import KitError, MeasureError, ShapeError, TaskError, UnknownNameError
 from kit.executors.processes_cold import ProcessesCold
 from kit.hardware import detect
@@ -146,6 +147,26 @@ def test_a_cold_approach_has_few_rounds_by_itself_and_the_others_keep_theirs(mon
     assert cold.timing is not None
     assert cold.timing.calls == 1
     assert {"spawn", "imports", "load", "send", "start", "join"} <= set(cold.timing.trace.names)
+    for row in comparison.rows:  # each against the baseline's turns in its own rounds
+        assert row.against is not None
+        assert row.timing is not None
+        assert len(row.against.samples_ns) == len(row.timing.samples_ns)
+
+
+@pytest.mark.skipif(detect().cores == 1, reason="there is one core")
+@pytest.mark.parametrize(("share", "busy"), [(0.9, False), (0.6, False), (0.6, True)])
+def test_cores_that_are_not_all_there_are_a_caveat_unless_others_have_them(
+    monkeypatch: pytest.MonkeyPatch, share: float, busy: bool
+) -> None:
+    monkeypatch.setattr("kit.contest.speed_up", lambda one, together: Ratio(share, share - 0.1, share + 0.1))
+    monkeypatch.setattr("kit.neighbours.caveats", lambda before, after: ["others"] * busy)
+    make, sizes = MODELS["toy"]
+    comparison = compare(make(), random_inputs(1, sizes), ["sequential", "threads"])
+    assert comparison.gain is not None
+    assert comparison.gain.estimate == share * detect().cores
+    assert any("shares nothing" in caveat for caveat in comparison.caveats) == (share == 0.6 and not busy)
+    assert f"did {comparison.gain} what one does" in str(comparison)
+    assert comparison.to_dict()["cores_gain"] == comparison.gain._asdict()
 
 
 def test_rounds_end_with_the_width_and_not_before_a_budget_could_pay() -> None:

@@ -7,14 +7,14 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from kit import approaches
 from kit.approaches import Runner, split_names
-from kit.comparison import Comparison
+from kit.comparison import Comparison, Row
 from kit.contest import Entrant, contest
 from kit.errors import KitError, UnknownNameError
 from kit.executors import Executor, Task
@@ -33,8 +33,13 @@ Way = Callable[..., Any]  # (cores, **options) -> a runner; its keywords are the
 class Rates(Comparison):
     """A comparison told in items a second: how fast many are done says nothing about how long one takes."""
 
+    latency: ClassVar[bool] = False
+
     items: int  # in a call
     unit: str  # what they are, as in "images"
+
+    def told(self, row: Row) -> str:
+        return f"{self.per_second(row.name):,.4g} {self.unit}/s"
 
     def per_second(self, name: str) -> float:
         """Items a second of one way, from the median of its rounds; NaN where it could not run."""

@@ -12,7 +12,9 @@ import torch
 from kit import load_trace, spans, workloads
 from kit.cli import main
 from kit.equality import compare_outputs
-from kit.errors import ClipError, KitError, TaskError, UnavailableError, UnknownNameError
+from kit.errors import ClipError, KitError, MeasureError, TaskError, UnavailableError, UnknownNameError
+from kit.explanation import explain
+from kit.hardware import detect
 from kit.measure import MIN_ROUNDS
 from kit.models import trained_two_stream
 from kit.workloads import Many, feeding, live, opencv_dnn, workload
@@ -144,12 +146,33 @@ def test_a_way_that_cannot_run_keeps_its_row() -> None:
     def broken(cores: int) -> None:
         raise UnavailableError("there is no such thing here.")
 
+    def torn(cores: int) -> None:
+        raise RuntimeError("a tear")
+
     work = live.make(3)
-    work = Many("x", (), 3, "frames", "", {**work.ways, "broken": broken})
-    rates = work.compare("broken", rounds=MIN_ROUNDS, progress=False)
-    assert rates["broken"].verdict == "not available"
+    work = Many("x", (), 3, "frames", "", {**work.ways, "broken": broken, "torn": torn})
+    rates = work.compare("broken, torn, pipeline", rounds=MIN_ROUNDS, progress=False)
+    assert rates["broken"].verdict == rates["torn"].verdict == "not available"
     assert rates["broken"].reason == "there is no such thing here."
+    assert rates["torn"].reason == "RuntimeError: a tear"
+    assert rates["pipeline"].timing
     assert "frames/s" in str(rates)
+
+
+def test_a_budget_that_is_too_small_is_refused(images: Many) -> None:
+    with pytest.raises(MeasureError, match="budget"):
+        images.compare("batch", budget=1e-6, progress=False)
+
+
+def test_many_items_are_explained_in_items_a_second(images: Many) -> None:
+    rates = images.compare("threads(threads=1), batch", rounds=MIN_ROUNDS, progress=False)
+    for row in rates.rows:
+        explanation = explain(rates, row.name)
+        assert "images/s" in explanation.advice[0].text
+        assert not any("one request at a time" in each.text for each in explanation.advice)
+    factors = explain(rates, "threads(threads=1)").factors
+    assert factors is not None
+    assert factors["lanes"] == min(images.items, detect().cores)
 
 
 @pytest.mark.parametrize(
