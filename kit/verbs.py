@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from kit.approaches import CATALOGUE, Approach, Runner, parse, split_names
+from kit.approaches import Approach, parse, split_names
+from kit.catalogue import CATALOGUE, Runner
 from kit.comparison import Comparison
 from kit.contest import Entrant, contest
 from kit.equality import as_args, deaf_inputs, shapes

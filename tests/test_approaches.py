@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from kit import approaches, hardware
+from kit import approaches, catalogue, hardware
 from kit.approaches import CATALOGUE, available, parse, split_names
 from kit.errors import KitError, MeasureError, UnavailableError, UnknownNameError
 from kit.executors import Sequential
@@ -122,7 +122,7 @@ def test_sequential_gives_its_operators_all_cores_or_as_many_as_asked(name: str,
     [(8, {}, 3, 2), (2, {}, 2, 1), (1, {}, 1, 1), (8, {"workers": 16}, 16, 1), (8, {"workers": 2, "threads": 3}, 2, 3)],
 )
 def test_threads_share_the_cores(cores: int, options: dict[str, int], workers: int, share: int) -> None:
-    with approaches.threads(MODEL, cores, **options) as runner:
+    with catalogue.threads(MODEL, cores, **options) as runner:
         assert isinstance(runner.executor, Threads)
         assert (runner.executor.workers, runner.executor.intra_op_threads) == (workers, share)
         assert runner.intra_op_threads == cores  # the caller's, for what is outside of regions
@@ -133,7 +133,7 @@ def test_threads_share_the_cores(cores: int, options: dict[str, int], workers: i
     [(8, {}, 3, 2), (2, {}, 2, 1), (1, {}, 1, 1), (8, {"workers": 16}, 16, 1), (8, {"workers": 2, "threads": 3}, 2, 3)],
 )
 def test_processes_share_the_cores(cores: int, options: dict[str, int], workers: int, share: int) -> None:
-    with approaches.processes(MODEL, cores, **options, timeout=7) as runner:
+    with catalogue.processes(MODEL, cores, **options, timeout=7) as runner:
         assert isinstance(runner.executor, Processes)
         assert (runner.executor.workers, runner.executor.intra_op_threads) == (workers, share)
         assert (runner.executor.timeout, runner.intra_op_threads, runner.cold) == (7, cores, False)
@@ -157,7 +157,7 @@ def test_processes_need_a_system_that_passes_descriptors(monkeypatch: pytest.Mon
 
 
 def test_the_widest_region_decides_how_many_threads() -> None:
-    with approaches.threads(nn.Sequential(inception_block(3), two_stream()), 8) as runner:
+    with catalogue.threads(nn.Sequential(inception_block(3), two_stream()), 8) as runner:
         assert isinstance(runner.executor, Threads)
         assert runner.executor.workers == 4
 
@@ -170,7 +170,7 @@ def test_a_model_without_regions_has_nothing_for_threads() -> None:
 
 
 def test_what_this_machine_cannot_do_is_refused_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = approaches._Entry(approaches.sequential, lambda machine: "it needs a GPU.")
+    entry = catalogue.Entry(catalogue.sequential, lambda machine: "it needs a GPU.")
     monkeypatch.setitem(CATALOGUE, "streams", entry)
     with pytest.raises(UnavailableError, match=r"streams cannot run here: it needs a GPU\."):
         parse("streams").prepare(MODEL)

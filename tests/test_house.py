@@ -34,6 +34,7 @@ FLOORS = {
     "models": 4,
     "transforms": 4,
     "comparison": 4,
+    "catalogue": 4.5,
     "approaches": 5,
     "measure": 5,
     "recording": 5,

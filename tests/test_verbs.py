@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import kit
-from kit import approaches
+from kit import approaches, catalogue
 from kit.comparison import Ratio
 from kit.errors import KitError, MeasureError, ShapeError, TaskError, UnknownNameError
 from kit.executors.processes_cold import ProcessesCold
@@ -262,8 +262,8 @@ def test_a_model_with_another_output_on_every_call_is_refused() -> None:
 
 
 def test_what_cannot_run_here_has_a_row_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = approaches._Entry(approaches.sequential, lambda machine: "it needs a GPU.")
-    monkeypatch.setitem(approaches.CATALOGUE, "streams", entry)
+    entry = catalogue.Entry(catalogue.sequential, lambda machine: "it needs a GPU.")
+    monkeypatch.setitem(catalogue.CATALOGUE, "streams", entry)
     comparison = compare(Region(a=lambda x: x), X, ["sequential", "streams"])
     assert comparison["streams"].verdict == "not available"
     assert comparison["streams"].reason == "it needs a GPU."
@@ -327,7 +327,7 @@ def test_a_compiled_model_is_compared_and_recorded_whatever_threads_the_caller_h
 
 
 def test_all_is_every_approach_of_the_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
-    light = {name: approaches.CATALOGUE[name] for name in ("sequential", "threads", "folded", "merged")}
+    light = {name: catalogue.CATALOGUE[name] for name in ("sequential", "threads", "folded", "merged")}
     monkeypatch.setattr("kit.verbs.CATALOGUE", light)
     for given in ("all", "threads(workers=1), all"):
         comparison = kit.compare(inception_block(8), torch.randn(1, 8, 9, 9), given, rounds=6, progress=False)

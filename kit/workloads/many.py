@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from kit import approaches
-from kit.approaches import Runner, split_names
+from kit.approaches import read_options, split_names
+from kit.catalogue import CATALOGUE, Runner
 from kit.comparison import Comparison, Row
 from kit.contest import Entrant, contest
-from kit.errors import KitError, UnknownNameError
+from kit.errors import UnknownNameError
 from kit.executors import Executor, Task
 from kit.executors.processes import Processes
 from kit.hardware import detect
@@ -87,10 +88,11 @@ class Many:
         kind, _, options = name.strip().removesuffix(")").partition("(")
         if kind in self.ways:
             way = self.ways[kind]
-            return partial(way, detect().cores, **_options(kind, options, way))
-        known = list(approaches.CATALOGUE) if self.model else []
-        if kind not in known or self.model is None:
-            raise UnknownNameError(f"way through {self.name}", kind, [*self.ways, *known])
+            parameters = inspect.signature(way).parameters.values()
+            known = {each.name: int for each in parameters if each.kind is each.KEYWORD_ONLY}
+            return partial(way, detect().cores, **read_options(kind, options, known, least=0))
+        if kind not in CATALOGUE or self.model is None:
+            raise UnknownNameError(f"way through {self.name}", kind, [*self.ways, *(CATALOGUE if self.model else [])])
         return partial(approaches.parse(name).prepare, self.model, self.inputs)
 
     def compare(
@@ -145,19 +147,6 @@ class Many:
 
 def _is_baseline(name: str) -> bool:
     return name.partition("(")[0].strip() == BASELINE
-
-
-def _options(kind: str, text: str, way: Way) -> dict[str, int]:
-    known = [name for name, each in inspect.signature(way).parameters.items() if each.kind is each.KEYWORD_ONLY]
-    options: dict[str, int] = {}
-    for part in filter(None, text.split(",")):
-        option, _, value = (side.strip() for side in part.partition("="))
-        if option not in known:
-            raise UnknownNameError(f"option of {kind}", option, known)
-        if not value.isdecimal():
-            raise KitError(f"{kind}({option}={value}): {option} must be a whole number.")
-        options[option] = int(value)
-    return options
 
 
 def match_opencv_threads() -> None:
