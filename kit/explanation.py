@@ -1,15 +1,4 @@
-"""Why an approach is as fast as it is: its speed-up as a product of factors, bounds, and what to do with that.
-
-With s the time of a task in the baseline, c its time in the approach, C what a lane was busy with tasks, P the number
-of lanes, and T the time of a call, every round has exactly ::
-
-    T_base / T = (T_base / sum s) * P * (sum s / sum c) * (mean C / max C) * (max C / T)
-
-where max C is the busiest lane of each region, summed over the regions of a call. Factors are averaged over the rounds
-as logarithms, so that their product stays exact: it is the geometric mean of the rounds' ratios.
-
-Source: load balance and communication efficiency are those of the POP project's metrics (https://pop-coe.eu).
-"""
+"""Why an approach is as fast as it is: its speed-up as a product of factors, bounds, and what to do with that."""
 
 from __future__ import annotations
 
@@ -20,15 +9,13 @@ from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from kit.comparison import Comparison, Ratio, Row, Timing, milliseconds
+from kit.comparison import Comparison, Ratio, Row, milliseconds
 from kit.errors import MeasureError
-from kit.measure import MIN_ROUNDS, median_interval
+from kit.factors import FACTORS, Bounds, Case, explicable, regions_ms
 from kit.snippets import snippet
 from kit.trace import Trace
 
-FACTORS = ("baseline's overhead", "lanes", "no inflation", "load balance", "no overhead")
 LOSSES = {  # factor -> what its being below 1 is called, and what it means
     "lost intra-op parallelism": (
         "lost intra-op parallelism",
@@ -42,18 +29,6 @@ LOSSES = {  # factor -> what its being below 1 is called, and what it means
     ),
     "no overhead": ("overhead", "mostly {overhead} outside the branches, which counts for less in larger batches"),
 }
-
-
-class Bounds(NamedTuple):
-    """What no schedule of these branches on these lanes can beat: from their fastest times, alone, at one thread."""
-
-    work_ms: float  # T1 of all regions
-    span_ms: float  # the longest branch of each region, summed
-    serial_ms: float  # outside regions, in the baseline
-    least_ms: float  # serial + for each region the larger of span / threads and work / (lanes * threads)
-    speed_up: float  # over the baseline, at that least time
-    share: float  # least / measured: 1 is as fast as can be
-    amdahl: float  # the speed-up over the baseline that its serial part leaves at most to these lanes
 
 
 class Prediction(NamedTuple):
@@ -158,7 +133,7 @@ def explain(comparison: Comparison, approach: str | None = None) -> Explanation:
     baseline, *others = comparison.rows
     right = [row for row in others if row.verdict in ("faster", "slower", "no difference found")]
     row = comparison[approach] if approach is not None else max(right, key=_estimate, default=baseline)
-    cases = {each.name: _Case(comparison, each) for each in comparison.rows if _explicable(each)}
+    cases = {each.name: Case(comparison, each) for each in comparison.rows if explicable(each)}
     case = cases.get(row.name)
     notes = []
     if row.timing is None:
@@ -172,6 +147,12 @@ def explain(comparison: Comparison, approach: str | None = None) -> Explanation:
         notes.append("not separated: how much of the inflation is lost intra-op parallelism, how much contention.")
     if case is not None and not case.on_cpu:
         notes.append("not separated: on a GPU a task is a launch, so that its run and its overhead are one. No bound.")
+    gain, cores = comparison.gain, comparison.cores
+    if case is not None and case.lanes > 1 and gain is not None and gain.high < 0.9 * cores:
+        notes.append(
+            f"the {cores} cores together did {gain} what one does, on work that shares nothing: as much contention as "
+            f"x {gain.estimate / cores:.2f} would be theirs, not the branches'."
+        )
     predict = None
     if case is not None:
 
@@ -200,135 +181,14 @@ def explain(comparison: Comparison, approach: str | None = None) -> Explanation:
     )
 
 
-# The arithmetic -------------------------------------------------------------------------------------------------------
-
-
-def _explicable(row: Row) -> bool:
-    """Whether its tasks are known in every round. What only rewrites the model has no tasks of its own."""
-    if row.rewritten and row.timing is not None and {turn.lanes for turn in row.timing.turns if turn} == {1}:
-        return False
-    return all(timing is not None and timing.turns and None not in timing.turns for timing in (row.against, row.timing))
-
-
 def _estimate(row: Row) -> float:
     return row.ratio.estimate if row.ratio else 0.0
-
-
-def _of(timing: Timing, name: str) -> NDArray[np.float64]:
-    """A number of each round's turn, NaN where it is not known."""
-    return np.array([math.nan if (value := getattr(turn, name)) is None else value for turn in timing.turns], float)
-
-
-def _mean(ratios: NDArray[np.float64]) -> float:
-    """Geometric mean."""
-    return float(np.exp(np.log(ratios).mean()))
-
-
-def _differs(rounds: NDArray[np.float64]) -> bool:
-    """Whether the interval of these sorted values' median excludes 0."""
-    if len(rounds) < MIN_ROUNDS:
-        return False
-    low, high = median_interval(len(rounds))
-    return bool(rounds[low] > 0 or rounds[high] < 0)
-
-
-class _Case:
-    """A row whose tasks are known in every round, beside its baseline and its branches alone in the same rounds."""
-
-    def __init__(self, comparison: Comparison, row: Row) -> None:
-        assert row.timing is not None and row.against is not None  # noqa: PT018 - of explicable rows only
-        self.row, self.own, self.base = row, row.timing, row.against
-        self.on_cpu = "cuda" not in comparison.inputs
-        same_rounds = row.against is comparison.rows[0].timing
-        # Of a rewritten model nothing is known alone: the branches that were run one by one are the original's.
-        self.solo = comparison.solo.get(row.lane_threads or 0) if same_rounds and not row.rewritten else None
-        self.lanes = int(_of(self.own, "lanes").max())
-        self.typical = int(np.argmin(np.abs(self.own.samples_ns - np.median(self.own.samples_ns))))
-
-    def factors(self) -> dict[str, float]:
-        own, base, busiest = _of(self.own, "work"), _of(self.base, "work"), _of(self.own, "busiest")
-        rounds = (self.base.samples_ns / base, base / own, own / self.lanes / busiest, busiest / self.own.samples_ns)
-        first, *rest = map(_mean, rounds)
-        return dict(zip(FACTORS, (first, float(self.lanes), *rest), strict=True))
-
-    def inflation(self) -> dict[str, float] | None:
-        if self.solo is None:
-            return None
-        own, base, solo = (_of(timing, "work") for timing in (self.own, self.base, self.solo))
-        return {"lost intra-op parallelism": _mean(base / solo), "contention": _mean(solo / own)}
-
-    def waiting_ms(self) -> dict[str, float]:
-        """What branches side by side spend more than alone: medians over the rounds that are not nothing."""
-        if self.solo is None:
-            return {}
-        work, cpu, queued = (_of(self.own, name) - _of(self.solo, name) for name in ("work", "cpu", "queued"))
-        off = work - cpu
-        core = np.clip(queued, np.minimum(0, off), np.maximum(0, off))  # a thread can wait outside tasks too
-        kinds = {
-            "CPU time (memory, caches)": cpu,
-            "waiting for a core": core,
-            "waiting for the GIL or a lock": off - core,
-        }
-        found = {kind: np.sort(rounds[~np.isnan(rounds)]) / 1e6 for kind, rounds in kinds.items()}
-        return {kind: float(np.median(rounds)) for kind, rounds in found.items() if _differs(rounds)}
-
-    def parts_ms(self) -> dict[str, float]:
-        inside = float(_of(self.own, "regions")[self.typical]) / 1e6
-        return {"regions": inside, "serial rest": float(self.own.samples_ns[self.typical]) / 1e6 - inside}
-
-    def overhead_ms(self) -> dict[str, float]:
-        turn = self.own.turns[self.typical]
-        inside = {} if turn is None else {kind: ns / 1e6 for kind, ns in turn.overhead.items()}
-        return inside | {"serial rest": self.parts_ms()["serial rest"]}
-
-    def predict(self, lanes: int, merged: Sequence[Collection[str]] = ()) -> float:
-        """Milliseconds of a call with branches taken in order by whichever lane is free."""
-        total = float(np.median(self.own.samples_ns - _of(self.own, "busiest"))) / 1e6
-        for region in _regions_ms(self.solo or self.own, np.median):
-            groups: dict[str, float] = {}
-            for name, ms in region.items():
-                group = next(("+".join(names) for names in merged if name in names), name)
-                groups[group] = groups.get(group, 0) + ms
-            ends = [0.0] * lanes
-            for ms in groups.values():
-                ends[ends.index(min(ends))] += ms
-            total += max(ends)
-        return total
-
-    def bounds(self, comparison: Comparison) -> Bounds | None:
-        """None on a GPU, of a rewritten model, or where branches at one thread or the lanes' threads are not known."""
-        alone, threads = comparison.solo.get(1), self.row.lane_threads
-        if alone is None or threads is None or not self.on_cpu or self.row.rewritten:
-            return None
-        regions = [list(region.values()) for region in _regions_ms(alone, min)]  # possible is what was once reached
-        outside = self.base.samples_ns - _of(self.base, "regions")
-        serial, share = float(outside.min()) / 1e6, float(np.median(outside / self.base.samples_ns))
-        at_once = min(self.lanes * threads, comparison.cores)
-        return Bounds(
-            work_ms=sum(map(sum, regions)),
-            span_ms=sum(map(max, regions)),
-            serial_ms=serial,
-            least_ms=(least := serial + sum(max(max(each) / threads, sum(each) / at_once) for each in regions)),
-            speed_up=self.base.median_ms / least,
-            share=least / self.own.median_ms,
-            amdahl=1 / (share + (1 - share) / self.lanes),
-        )
-
-
-def _regions_ms(timing: Timing, middle: Callable[[Any], Any]) -> list[dict[str, float]]:
-    """Of each region its branches' times over the rounds, in milliseconds."""
-    turns = [turn.tasks for turn in timing.turns if turn is not None]
-    found: dict[int, dict[str, float]] = {}
-    for region, name in turns[0]:
-        times = [tasks.get((region, name), 0.0) for tasks in turns]
-        found.setdefault(region, {})[name] = float(middle(times)) / 1e6
-    return list(found.values())
 
 
 # Advice ---------------------------------------------------------------------------------------------------------------
 
 
-def _advice(comparison: Comparison, best: Row, case: _Case | None) -> list[Advice]:
+def _advice(comparison: Comparison, best: Row, case: Case | None) -> list[Advice]:
     """For latency, for throughput, and what would change the answer."""
     baseline, alone = comparison.rows[0], comparison.solo.get(1)
     if baseline.timing is None or best.timing is None:
@@ -350,12 +210,12 @@ def _advice(comparison: Comparison, best: Row, case: _Case | None) -> list[Advic
     return sentences
 
 
-def _what_would_change(baseline: str, case: _Case) -> Advice:
+def _what_would_change(baseline: str, case: Case) -> Advice:
     """The factor that costs most, what it means, and what more lanes would do."""
     factors = case.factors()
     split = case.inflation() or {"no inflation": factors["no inflation"]}
     name, value = min(((n, v) for n, v in (factors | split).items() if n in {*split, *FACTORS[3:]}), key=lambda x: x[1])
-    regions = _regions_ms(case.own, np.median)
+    regions = regions_ms(case.own, np.median)
     longest = max((ms, branch) for region in regions for branch, ms in region.items())[1]
     noun, meaning = LOSSES[name]
     waiting, overhead = (_largest(parts) for parts in (case.waiting_ms(), case.overhead_ms()))

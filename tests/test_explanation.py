@@ -19,7 +19,8 @@ from kit import spans
 from kit.comparison import Comparison, Ratio, Row, Timing
 from kit.equality import Equality
 from kit.errors import MeasureError
-from kit.explanation import FACTORS, Explanation, explain
+from kit.explanation import Explanation, explain
+from kit.factors import FACTORS
 from kit.hardware import detect
 from kit.measure import judged, measure
 from kit.models import inception_block
@@ -105,6 +106,12 @@ def test_each_factor_of_an_example_by_hand() -> None:
     assert found.parts_ms == pytest.approx({"regions": 8.5, "serial rest": 0.5})
     assert {kind: ms for kind, ms in found.overhead_ms.items() if ms} == {"dispatch": 1, "serial rest": 0.5}
     assert found.verdict == "slower"
+
+
+@pytest.mark.parametrize(("gain", "said"), [(Ratio(1.2, 1.1, 1.3), True), (Ratio(1.9, 1.8, 2.0), False), (None, False)])
+def test_cores_that_are_not_whole_are_named_beside_contention(gain: Ratio | None, said: bool) -> None:
+    notes = explain(replace(example(), gain=gain)).notes
+    assert any("as much contention as x 0.60" in note for note in notes) == said
 
 
 def test_bounds_of_an_example_by_hand() -> None:

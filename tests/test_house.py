@@ -40,6 +40,7 @@ FLOORS = {
     "recording": 5,
     "recognition": 5,
     "contest": 5.5,  # what both comparisons are: of approaches, and of ways through many items
+    "factors": 5.5,
     "serving": 6,
     "verbs": 6,
     "explanation": 6,
