@@ -39,13 +39,13 @@ def is_stub(function: Callable[..., Any]) -> bool:
 def check(judge: Callable[[Any], str | Check | None]) -> Callable[[Any], Check]:
     """Make a check of a function that looks at an answer and returns a hint, or None when it is right.
 
-    An answer of None or ``...`` has not been attempted, and the judge may say so too (a function that is still a stub).
+    An answer of None, ``...`` or a function that is still a stub has not been attempted; the judge may say so too.
     An exception that the answer raises becomes the hint.
     """
 
     @wraps(judge)
     def checked(answer: Any) -> Check:
-        if answer is None or answer is ...:
+        if answer is None or answer is ... or is_stub(answer):
             return NOT_ATTEMPTED
         try:
             verdict = judge(answer)

@@ -20,7 +20,7 @@ from kit.executors import Task
 from kit.executors.channel import dump
 from kit.executors.echo import echo
 from kit.executors.processes import Processes
-from kit.labs.checks import NOT_ATTEMPTED, Check, check, is_stub
+from kit.labs.checks import Check, check
 from kit.trace import Trace
 
 # Name and what it is, in the order in which they happen to a process.
@@ -135,8 +135,6 @@ class Guarded(nn.Module):
 @check
 def check_break_even(calls: Callable[[float, float, float], float | None]) -> str | Check | None:
     """``calls(start_up, sequential, parallel)``: from how many calls on warm workers have paid for their start."""
-    if is_stub(calls):
-        return NOT_ATTEMPTED
     if not isinstance(calls(1000.0, 10.0, 5.0), int | float):
         return f"it gives {calls(1000.0, 10.0, 5.0)!r} and not a number: is there a return?"
     if calls(1000.0, 10.0, 5.0) != 200:
