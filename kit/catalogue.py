@@ -20,6 +20,8 @@ from kit.executors.devices import Devices
 from kit.executors.devices import unavailable_because as devices_unavailable
 from kit.executors.processes import Processes
 from kit.executors.processes_cold import ProcessesCold
+from kit.executors.ranks import Ranks
+from kit.executors.ranks import unavailable_because as ranks_unavailable
 from kit.executors.threads import Threads
 from kit.regions import some_regions
 from kit.transforms import Transform
@@ -78,6 +80,14 @@ def processes(
     """A persistent process per branch, at most one per core, pinned to its share of them; tensors in shared memory."""
     workers = workers or min(_widest(model), cores)
     return Runner(model, Processes(workers, threads or max(1, cores // workers), timeout), cores)
+
+
+def ranks(
+    model: nn.Module, cores: int, *, workers: int | None = None, threads: int | None = None, timeout: int = 60
+) -> Runner:
+    """A rank of torch.distributed per branch, at most one per core; results are gathered by gloo."""
+    workers = workers or min(_widest(model), cores)
+    return Runner(model, Ranks(workers, threads or max(1, cores // workers), timeout), cores)
 
 
 def processes_cold(model: nn.Module, cores: int, *, timeout: int = 120) -> Runner:
@@ -155,6 +165,7 @@ CATALOGUE: dict[str, Entry] = {  # what takes long to prepare comes last: a comp
     "graphed": _rewriting(Graphed),
     "graphed_streams": _rewriting(GraphedStreams),
     "processes": Entry(processes, _needs_descriptors, sends=True),
+    "ranks": Entry(ranks, lambda machine: ranks_unavailable(machine) or _needs_descriptors(machine), sends=True),
     "onnxruntime": _rewriting(OnnxRuntime),
     "compiled": _rewriting(Compiled),
     "processes_cold": Entry(processes_cold, sends=True),

@@ -1,0 +1,91 @@
+"""Ranks: who does what, how results come together, and how a group ends and begins again."""
+
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import pytest
+import torch
+from torch import Tensor, distributed, nn
+
+from kit import spans
+from kit.approaches import parse
+from kit.equality import compare_outputs
+from kit.errors import TaskError, UnavailableError, WorkerError
+from kit.executors import Task
+from kit.executors.ranks import Ranks
+from kit.models import inception_block
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+pytestmark = pytest.mark.skipif(not distributed.is_gloo_available(), reason="this PyTorch has no gloo")
+
+
+@pytest.fixture(scope="module")
+def ranks() -> Iterator[Ranks]:
+    with Ranks(2) as executor:
+        yield executor
+
+
+def rank(_: Any = None) -> int:
+    return distributed.get_rank()
+
+
+def test_every_rank_has_its_share_and_results_are_in_order(ranks: Ranks) -> None:
+    assert ranks.run([Task(f"t{i}", rank) for i in range(5)]) == [0, 1, 0, 1, 0]
+    assert ranks.run([Task("alone", rank)]) == [0]
+    assert ranks.run([]) == []
+
+
+def test_a_group_lives_between_calls_and_a_model_is_sent_once(ranks: Ranks) -> None:
+    model, x = nn.Linear(8, 8).eval(), torch.randn(2, 8)
+    tasks = [Task("a", model, (x,)), Task("b", model, (2 * x,))]
+    with torch.inference_mode():
+        for _ in range(2):
+            with spans.collect() as log:
+                found = ranks.run(tasks)
+            for y, task in zip(found, tasks, strict=True):
+                assert compare_outputs(model(*task.args), y).equal
+    names = [(each.name, each.category) for each in log.spans]
+    assert not {"join the group", "load"} & {name for name, _ in names}
+    assert sorted(name for name, category in names if category == "task") == ["a", "b"]
+    assert names.count(("gather", "transfer")) == 2
+
+
+def test_an_error_is_the_tasks_own_and_the_next_call_works(ranks: Ranks) -> None:
+    def fail(x: Tensor) -> Tensor:
+        raise ZeroDivisionError("on purpose")
+
+    x = torch.ones(1)
+    with pytest.raises(TaskError, match="branch 'second' raised ZeroDivisionError: on purpose") as caught:
+        ranks.run([Task("first", torch.neg, (x,)), Task("second", fail, (x,))])
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+    assert ranks.run([Task("t", rank)] * 2) == [0, 1]
+
+
+def test_a_group_that_lost_a_rank_is_made_anew() -> None:
+    with Ranks(2, timeout=30) as executor:
+        first = executor.run([Task("t", os.getpid)] * 2)
+        with pytest.raises(WorkerError, match="was killed by SIGKILL"):
+            executor.run([Task("wait", rank), Task("die", os.kill, (first[1], signal.SIGKILL))])
+        again = executor.run([Task("t", os.getpid)] * 2)
+        assert not set(first) & set(again)
+        folder = Path(executor._folder.name)
+    assert not folder.exists()
+    assert not {child.pid for child in multiprocessing.active_children()} & set(again)
+
+
+def test_the_approach_gives_sequentials_output() -> None:
+    model, x = inception_block(3).eval(), torch.randn(1, 3, 12, 12)
+    with parse("ranks(workers=2)").prepare(model, x) as runner, torch.inference_mode():
+        assert compare_outputs(model(x), runner(x)).equal
+
+
+def test_without_gloo_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "is_gloo_available", lambda: False)
+    with pytest.raises(UnavailableError, match=r"ranks cannot run here: .*gloo"):
+        parse("ranks").prepare(inception_block(3))
