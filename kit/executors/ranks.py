@@ -38,10 +38,12 @@ class Ranks(Executor):
 
     def __post_init__(self) -> None:
         self._processes = Processes(self.workers, self.intra_op_threads, self.timeout)
-        self._folder = tempfile.TemporaryDirectory(prefix="kit-ranks-")
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     def run(self, tasks: Sequence[Task]) -> list[Any]:
         """As :meth:`kit.executors.processes.Processes.run`."""
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="kit-ranks-")  # where ranks find each other
         log, store = spans.current(), str(Path(self._folder.name) / str(self._groups))
         inputs = [[task.args for task in tasks[rank :: self.workers]] for rank in range(self.workers)]
         shares = [
@@ -65,7 +67,8 @@ class Ranks(Executor):
 
     def close(self) -> None:
         self._processes.close()
-        self._folder.cleanup()
+        if self._folder is not None:
+            self._folder.cleanup()
 
     def _loaded(self, tasks: Sequence[Task]) -> list[_Share]:
         """What each rank does, the same objects for the same tasks, so that a model is sent once."""

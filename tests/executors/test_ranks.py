@@ -74,6 +74,7 @@ def test_a_group_that_lost_a_rank_is_made_anew() -> None:
             executor.run([Task("wait", rank), Task("die", os.kill, (first[1], signal.SIGKILL))])
         again = executor.run([Task("t", os.getpid)] * 2)
         assert not set(first) & set(again)
+        assert executor._folder is not None
         folder = Path(executor._folder.name)
     assert not folder.exists()
     assert not {child.pid for child in multiprocessing.active_children()} & set(again)
