@@ -69,7 +69,7 @@ bench: $(VENV)/test.stamp  ## measure the kit against plain code; writes build/b
 	$(BIN)/python -m bench.timeline
 
 soak: $(VENV)/test.stamp  ## hundreds of starts and calls of worker processes, which must leave nothing; minutes
-	KIT_SOAK=1 $(BIN)/pytest -rP tests/executors
+	KIT_SOAK=1 $(BIN)/pytest -rP tests/executors tests/transforms
 
 clean:  ## remove the environment and everything that was built
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
