@@ -235,6 +235,21 @@ def test_what_needs_regions_says_how_to_make_them(approach: str) -> None:
         parse(approach).prepare(lively(nn.Sequential(unit(2, 3, 4))), torch.randn(1, 3, 8, 8))
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning", "ignore:The input to trace is already a Script")
+def test_forked_runners_live_by_themselves_and_leave_torchscript_to_others() -> None:
+    unit_of_all, x = torch.jit._state._python_cu, torch.randn(1, 8, 4, 4)
+    scripted = Branches({"a": torch.jit.script(unit(2, 8, 3)), "b": unit(2, 8, 3)}, Concat(1))
+    models = [lively(two_heads()), scripted.eval()]
+    runners = [parse("scripted_fork").prepare(model, x) for model in models]
+    assert torch.jit._state._python_cu is unit_of_all
+    assert torch.jit.script(two_heads().branches["a"])(x).shape == x.shape
+    with torch.inference_mode():
+        runners[0].close()
+        assert compare_outputs(models[1](x), runners.pop()(x)).equal
+        gc.collect()
+        assert compare_outputs(models[0](x), runners[0](x)).equal
+
+
 def resources() -> tuple[int, int, int, int]:
     """Threads, open descriptors, and bytes of memory: of this process, and on a GPU."""
     gc.collect()
