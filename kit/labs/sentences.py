@@ -21,9 +21,12 @@ def describe(comparison: Comparison) -> str:
         elif row.baseline:
             lines.append(f"- **{row.name}**: {milliseconds(row.timing.median_ms)} a call, the baseline.")
         else:
-            took, share = milliseconds(row.timing.median_ms), overlap_share(row.timing.trace)
+            trace = row.timing.trace
+            said = f"overlapped for {overlap_share(trace):.0%} of the time that any of them ran."
+            if "task" not in trace.categories:
+                said = "write no spans, so how far they overlapped is not known."
             lines.append(
-                f"- **{row.name}**: {took}, {row.ratio} the speed of {comparison.rows[0].name}: **{row.verdict}**. "
-                f"Its branches overlapped for {share:.0%} of the time that any of them ran."
+                f"- **{row.name}**: {milliseconds(row.timing.median_ms)}, {row.ratio} the speed of "
+                f"{comparison.rows[0].name}: **{row.verdict}**. Its branches {said}"
             )
     return "\n".join(lines)

@@ -33,7 +33,7 @@ class ChannelsLast(Transform):
             raise KitError(f"{type(model).__name__} has no convolution, so no memory format to choose: leave it out.")
         for tensor in weights:
             tensor.data = channels_last(tensor.data)
-        return _ChannelsLastIn(model)
+        return _ChannelsLastIn(model).eval()  # a new module would be in training mode, which exporters warn of
 
 
 class _ChannelsLastIn(nn.Module):

@@ -23,7 +23,8 @@ class Compiled(Transform):
 
     By itself it compiles the whole model. Before an executor it compiles each branch of the outermost regions, and what
     is outside of them runs as it is. Helps where much time goes into small operators between convolutions. Does not
-    help where one large kernel after another does the work, or where the seconds of compiling never come back.
+    help where one large kernel after another does the work, or where the seconds of compiling never come back. Torch
+    keeps what it generates, and its guards, for as long as the process lives: 0.7 MB a preparation of a small region.
 
     Source: `torch.compile <https://docs.pytorch.org/docs/stable/generated/torch.compile.html>`_.
     """

@@ -42,7 +42,7 @@ class Merged(Transform):
                 f"no region of {type(model).__name__} has two branches that begin with a 1x1 convolution of the same "
                 "input, so there is nothing to merge: write such branches as nn.Sequential, or leave merged out."
             )
-        return model
+        return model.eval()  # the new modules in it too
 
 
 class _Head(NamedTuple):

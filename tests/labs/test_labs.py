@@ -187,11 +187,14 @@ def test_tasks_and_their_overlap() -> None:
 
 def test_describe_names_every_approach_with_its_numbers() -> None:
     model = kit.Branches({"a": nn.Identity(), "b": nn.Identity()}, kit.Mean())
-    comparison = kit.compare(model, torch.rand(3), ["sequential", "threads"], rounds=6, progress=False)
-    first, second = labs.describe(comparison).splitlines()
+    names = ["sequential", "threads", "scripted_fork"]
+    comparison = kit.compare(model, torch.rand(3), names, rounds=6, progress=False)
+    first, second, third = labs.describe(comparison).splitlines()
     assert first.startswith("- **sequential**: ")
     assert first.endswith("the baseline.")
     assert f"{comparison['threads'].ratio} the speed of sequential: **{comparison['threads'].verdict}**" in second
+    assert "% of the time that any of them ran." in second
+    assert third.endswith("Its branches write no spans, so how far they overlapped is not known.")
 
 
 def test_the_switch_for_tests(monkeypatch: pytest.MonkeyPatch) -> None:
