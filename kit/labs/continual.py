@@ -149,10 +149,14 @@ def influence_figure(found: NDArray[np.int8]) -> go.Figure:
     figure.update_layout(
         **LOOK,
         height=140 + 24 * len(found),
-        xaxis={"title": "input frame", **axis},
-        yaxis={"title": "step", "range": [len(found) - 0.3, -0.7], **axis},
+        xaxis={"title": _title("input frame"), **axis},
+        yaxis={"title": _title("step"), "range": [len(found) - 0.3, -0.7], **axis},
     )
     return figure
+
+
+def _title(text: str) -> dict[str, Any]:
+    return {"text": text, "font": {"size": 13}}
 
 
 class Explorer(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
@@ -245,7 +249,7 @@ def ratios_chart(found: Mapping[str, Against]) -> go.Figure:
         **LOOK,
         height=420,
         colorway=OKABE_ITO,
-        yaxis={"type": "log", "tickvals": [2**i for i in range(9)], "title": "a window's by a step's", **GRID},
+        yaxis={"type": "log", "tickvals": [2**i for i in range(9)], "title": _title("a window's by a step's"), **GRID},
     )
     return figure
 
