@@ -249,6 +249,7 @@ def ratios_chart(found: Mapping[str, Against]) -> go.Figure:
         **LOOK,
         height=420,
         colorway=OKABE_ITO,
+        xaxis=GRID,
         yaxis={"type": "log", "tickvals": [2**i for i in range(9)], "title": _title("a window's by a step's"), **GRID},
     )
     return figure

@@ -87,9 +87,11 @@ def heat_map(comparison: Comparison, workers: Sequence[int], threads: Sequence[i
         **TEXT,
         height=120 + 75 * len(workers),
         margin={"l": 20, "r": 20, "t": 20, "b": 50},
-        xaxis={"type": "category", "title": {"text": "intra-op threads of each worker", "font": {"size": 13}}},
-        yaxis={"type": "category", "title": {"text": "workers", "font": {"size": 13}}},
+        xaxis={"title": {"text": "intra-op threads of each worker", "font": {"size": 13}}},
+        yaxis={"title": {"text": "workers", "font": {"size": 13}}},
     )
+    figure.update_xaxes(type="category", showgrid=False)
+    figure.update_yaxes(type="category", showgrid=False)
     return figure
 
 
