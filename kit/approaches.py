@@ -129,6 +129,8 @@ class Approach:
                 runner = self._made(model, args, machine.cores)
             except KitError:
                 raise
+            except KeyboardInterrupt:  # a compiler's frames, dozens of them, would take a notebook seconds to print
+                raise KeyboardInterrupt(f"while {self.name} was being prepared") from None
             except Exception as error:  # of a compiler or an exporter
                 said = " ".join(str(error).split())[:400]
                 name = type(model).__name__

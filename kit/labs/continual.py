@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import html
-from collections import OrderedDict
+import re
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,62 +15,30 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from kit.approaches import parse
-from kit.comparison import Comparison, Row
-from kit.equality import compare_outputs, shapes
+from kit.comparison import milliseconds
+from kit.equality import compare_outputs
 from kit.errors import KitError
 from kit.labs.checks import NOT_ATTEMPTED, Check, check, is_stub
-from kit.measure import measure, speed_up
 from kit.models import describe
 from kit.models.continual import stepper
 from kit.models.init import keep_signal
 from kit.trace import Trace, by_name
+from kit.views.figures import GRID, TEXT
 from kit.views.palette import NEUTRAL, OKABE_ITO
-from kit.workloads.continual import Bound, OneStep
+from kit.workloads.continual import Against, OneStep
 
+LOOK = {**TEXT, "margin": {"l": 20, "r": 20, "t": 20, "b": 20}, "legend": {"orientation": "h", "y": 1.1}}
+KINDS = {  # of what ran -> in its name; the first that fits
+    "convolutions": r"^aten::.*conv",
+    "pooling": r"^aten::.*pool",
+    "moving data": r"^aten::.*(cat|copy|clone|contiguous|index|pad|roll|stack|to$|zero|fill)",
+    "other operators": "^aten::",
+    "outside operators (Python)": "",
+}
 Step = Callable[[Tensor], Tensor | None]  # one frame in, an output or nothing out; it remembers by itself
 
 
-# The library's containers ---------------------------------------------------------------------------------------------
-
-
-def containers(channels: int = 4) -> dict[str, nn.Module]:
-    """Every container of *continual-inference*, around small convolutions ``(N, channels, T, H, W)``; in eval mode."""
-    import continual as co
-
-    def conv(i: int, o: int, kernel: int, **options: Any) -> nn.Module:
-        return co.Conv3d(i, o, kernel, padding=kernel // 2, **options)  # type: ignore[no-any-return]
-
-    c = channels
-    squeeze = [
-        ("pool", co.AdaptiveAvgPool3d((1, 1, 1), kernel_size=5)),
-        ("down", conv(c, 2, 1)),
-        ("relu", nn.ReLU()),
-        ("up", conv(2, c, 1)),
-        ("sigmoid", nn.Sigmoid()),
-    ]
-    inverted = [conv(c, 2 * c, 1), nn.BatchNorm3d(2 * c), nn.ReLU6(), conv(2 * c, 2 * c, 3, groups=2 * c)]
-    inverted += [nn.ReLU6(), conv(2 * c, c, 1), nn.BatchNorm3d(c)]
-    found = {
-        "Sequential": co.Sequential(conv(c, c, 3), nn.ReLU(), co.Conv3d(c, c, (2, 1, 1))),
-        "Broadcast, Parallel, Reduce": co.Sequential(
-            co.Broadcast(2), co.Parallel(conv(c, c, 3), co.Delay(1)), co.Reduce("sum")
-        ),
-        "ParallelDispatch": co.Sequential(
-            co.Broadcast(2),
-            co.ParallelDispatch([1, 0, 0]),
-            co.Parallel(co.Add(1), conv(c, c, 3), co.Identity()),
-            co.Reduce("max"),
-        ),
-        "BroadcastReduce": co.BroadcastReduce(conv(c, 2, 1), conv(c, 2, 3), reduce="concat"),
-        "Residual": co.Residual(conv(c, c, 3)),
-        "Residual, shrunk": co.Residual(co.Conv3d(c, c, 3, padding=(0, 1, 1)), residual_shrink=True),
-        "Conditional": co.Conditional(lambda module, x: not module.training, conv(c, c, 3), co.Delay(1)),
-        "Delay": co.Delay(2),
-        "inverted residual": co.Residual(co.Sequential(*inverted)),
-        "squeeze-and-excitation": co.Residual(co.Sequential(OrderedDict(squeeze)), reduce="mul"),
-    }
-    return {name: keep_signal(module, 0).eval() for name, module in found.items()}
+# Steps ----------------------------------------------------------------------------------------------------------------
 
 
 def by_library(module: Any) -> Step:
@@ -128,17 +95,15 @@ class Diagram:
 def _box(module: Any) -> str:
     name, children = type(module).__name__, list(module.children())
     delay = f" <i>delay {module.delay}</i>" if getattr(module, "delay", 0) else ""
-    border = f"border:1px solid {NEUTRAL};border-radius:4px;padding:3px 6px;margin:2px"
+    style = f"border:1px solid {NEUTRAL};border-radius:4px;padding:3px 6px;margin:2px;display:inline-block"
     if not children:
         kernel = getattr(module, "kernel_size", "")
         size = "x".join(map(str, kernel)) if isinstance(kernel, tuple) else ""
-        return f"<div style='{border}'>{html.escape(name)} {size}{delay}</div>"
+        return f"<div style='{style}'>{html.escape(name)} {size}{delay}</div>"
     parallel = name in ("Parallel", "BroadcastReduce", "Conditional")
-    flow = "column" if parallel else "row"
+    inside = f"display:flex;{'flex-direction:column' if parallel else 'align-items:center'}"
     inner = ("" if parallel else "&rarr;").join(map(_box, children))
-    inside = f"display:flex;flex-direction:{flow};align-items:{'stretch' if parallel else 'center'}"
-    title = f"<b>{html.escape(name)}</b>{delay}"
-    return f"<div style='{border};display:inline-block'>{title}<div style='{inside}'>{inner}</div></div>"
+    return f"<div style='{style}'><b>{html.escape(name)}</b>{delay}<div style='{inside}'>{inner}</div></div>"
 
 
 def influence(make: Callable[[], Step], clip: Tensor) -> NDArray[np.int8]:
@@ -180,18 +145,18 @@ def influence_figure(found: NDArray[np.int8]) -> go.Figure:
     figure.add_scatter(x=frames, y=outputs, mode="markers", marker=square, name="has reached this step's output")
     cross = {"symbol": "x-thin-open", "size": 10, "color": OKABE_ITO[5]}
     figure.add_scatter(x=silent, y=silent, mode="markers", marker=cross, name="comes, and no output is due")
-    ticks = {"dtick": 1, "gridcolor": "rgba(138,143,152,0.3)", "zeroline": False}
+    axis = {"dtick": 1, **GRID, "zeroline": False}
     figure.update_layout(
+        **LOOK,
         height=140 + 24 * len(found),
-        font={"size": 13, "color": NEUTRAL},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        margin={"l": 20, "r": 20, "t": 20, "b": 20},
-        legend={"orientation": "h", "y": 1.1},
-        xaxis={"title": "input frame", **ticks},
-        yaxis={"title": "step", "autorange": "reversed", **ticks},
+        xaxis={"title": _title("input frame"), **axis},
+        yaxis={"title": _title("step"), "range": [len(found) - 0.3, -0.7], **axis},
     )
     return figure
+
+
+def _title(text: str) -> dict[str, Any]:
+    return {"text": text, "font": {"size": 13}}
 
 
 class Explorer(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
@@ -244,63 +209,50 @@ class Explorer(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
 # Where a step's time goes ---------------------------------------------------------------------------------------------
 
 
-class LibraryStep(nn.Module):
-    """A step of one of the library's modules as a plain call: ``(N, C, H, W) -> (N, C', H', W')``."""
-
-    def __init__(self, module: Any) -> None:
-        super().__init__()
-        self.module = module
-        self.eval()
-
-    def forward(self, frame: Tensor) -> Tensor:
-        out: Tensor = self.module.forward_step(frame)
-        return out
+def ms_by_kind(trace: Trace) -> dict[str, float]:
+    """Milliseconds of a recorded call by the kind of what ran; they add up to the call."""
+    found = dict.fromkeys(KINDS, 0.0)
+    for row in by_name(trace):
+        found[next(kind for kind, names in KINDS.items() if re.search(names, row.name))] += row.self_ns / 1e6
+    return found
 
 
-def step_times(model: nn.Module, library: Any, clip: Tensor, *, rounds: int) -> Comparison:
-    """One prediction by a window, by the library's step and by the kit's, all as they are, on one thread.
-
-    Args:
-        model: over clips; ``library`` is the same in the library's containers, at the start of a clip.
-        clip: ``(N, C, T, H, W)``, the window.
-    """
-    own = OneStep(stepper(model), clip)
-    with torch.inference_mode():
-        expected = model(clip)[:, :, clip.shape[2] - 1 - library.delay]
-        library.clean_state()
-        for t in range(clip.shape[2]):
-            last = library.forward_step(clip[:, :, t])
-        outputs = {"window": expected, "library": last, "kit": own(*own.frames)[0]}
-    calls = {
-        "window": Bound(model, [clip]),
-        "library": Bound(library.forward_step, own.frames),
-        "kit": Bound(own, own.frames),
-    }
-    with ExitStack() as stack:
-        prepared = {
-            name: stack.enter_context(parse("sequential(threads=1)").prepare(call)) for name, call in calls.items()
-        }
-        timings = measure(prepared, (), rounds=rounds)
-    rows = [
-        Row(
-            name,
-            timing=timing,
-            ratio=speed_up(timings["window"], timing),
-            equality=compare_outputs(expected, outputs[name]),
-            baseline=name == "window",
-        )
-        for name, timing in timings.items()
-    ]
-    return Comparison(tuple(rows), rounds, shapes(clip))
+def kinds_table(columns: Mapping[str, Mapping[str, float]]) -> str:
+    """A row for each kind of work and a column for each of these, in milliseconds, and their sums, as Markdown."""
+    lines = ["| ms | " + " | ".join(columns) + " |", "|---|" + "---:|" * len(columns)]
+    for kind in KINDS:
+        lines.append(f"| {kind} | " + " | ".join(f"{column[kind]:.2f}" for column in columns.values()) + " |")
+    sums = " | ".join(f"**{sum(column.values()):.2f}**" for column in columns.values())
+    return "\n".join([*lines, f"| **whole call** | {sums} |"])
 
 
-def operator_table(traces: Mapping[str, Trace], top: int = 6) -> str:
-    """The operators that took most of each recorded call by themselves, as Markdown, with their milliseconds."""
-    lines = ["| step | operator | calls | ms by itself |", "|---|---|---:|---:|"]
-    for name, trace in traces.items():
-        rows = [row for row in by_name(trace) if row.name.startswith("aten::")]
-        lines += [f"| {name} | `{row.name}` | {row.events} | {row.self_ns / 1e6:.2f} |" for row in rows[:top]]
+def against_table(found: Mapping[str, Against]) -> str:
+    """What a prediction costs by a window and by a step, a row for each of these, as Markdown."""
+    lines = ["| | window | step | counted | measured | realised | same output? |", "|---|---:|---:|---:|---:|---:|---|"]
+    for name, each in found.items():
+        took = f"{milliseconds(each.window_ms)} | {milliseconds(each.step_ms)}"
+        ratios = f"{each.counted:.1f}x | {each.measured} | {each.realised:.0%}"
+        lines.append(f"| {name} | {took} | {ratios} | {each.equality} |")
     return "\n".join(lines)
+
+
+def ratios_chart(found: Mapping[str, Against]) -> go.Figure:
+    """The counted and the measured ratio, window by step, of each of these; the measured one with its interval."""
+    ratios = [each.measured for each in found.values()]
+    bars = {"array": [r.high - r.estimate for r in ratios], "arrayminus": [r.estimate - r.low for r in ratios]}
+    figure, x = go.Figure(), list(found)
+    counted = [each.counted for each in found.values()]
+    figure.add_scatter(x=x, y=counted, mode="markers", marker_symbol="diamond", name="counted: MACs")
+    figure.add_scatter(x=x, y=[r.estimate for r in ratios], error_y=bars, mode="markers", name="measured: time [95%]")
+    figure.update_traces(marker_size=10)
+    figure.update_layout(
+        **LOOK,
+        height=420,
+        colorway=OKABE_ITO,
+        xaxis=GRID,
+        yaxis={"type": "log", "tickvals": [2**i for i in range(9)], "title": _title("a window's by a step's"), **GRID},
+    )
+    return figure
 
 
 # Exercises ------------------------------------------------------------------------------------------------------------
@@ -313,13 +265,12 @@ def check_reach(reach: Callable[[Sequence[tuple[int, int]]], tuple[int, int] | N
         return NOT_ATTEMPTED
     if not isinstance(reach([(3, 0)]), tuple):
         return f"it gives {reach([(3, 0)])!r}: return a tuple (receptive field, delay)."
-    if reach([(3, 0)]) != (3, 2):
-        return "one kernel of 3 sees 3 frames, and must wait for 2 before it has them."
-    if reach([(3, 0), (3, 0)]) != (5, 4):
-        return "a second kernel of 3 sees three outputs of the first, which overlap: 5 frames, not 6."
-    if reach([(3, 1), (5, 1)]) != (7, 4):
-        return "padding stands for frames before the first, so each padded frame is one less to wait for."
-    return None
+    cases = [
+        ([(3, 0)], (3, 2), "one kernel of 3 sees 3 frames, and must wait for 2 before it has them."),
+        ([(3, 0)] * 2, (5, 4), "a second kernel of 3 sees three outputs of the first, which overlap: 5 frames, not 6."),
+        ([(3, 1), (5, 1)], (7, 4), "padding stands for frames before the first: each is one less to wait for."),
+    ]
+    return next((hint for given, want, hint in cases if reach(given) != want), None)
 
 
 @check
@@ -336,8 +287,8 @@ def check_partial_sums(partial: Callable[[nn.Conv3d, Tensor], Tensor | None]) ->
         return f"it gives {type(got).__name__}: return a tensor."
     if got.shape != want.shape:
         return f"the result is {tuple(got.shape)} and should be {tuple(want.shape)}: (N, kernel in time, O, H, W)."
-    if torch.allclose(got.flip(1), want, atol=1e-5) and not torch.allclose(got, want, atol=1e-5):
+    if torch.allclose(got, want, atol=1e-5):
+        return None
+    if torch.allclose(got.flip(1), want, atol=1e-5):
         return "the right sums in the wrong order: part k belongs to conv.weight[:, :, k]."
-    if not torch.allclose(got, want, atol=1e-5):
-        return "the sums differ: part k is the 2-D convolution of the frame with conv.weight[:, :, k]."
-    return None
+    return "the sums differ: part k is the 2-D convolution of the frame with conv.weight[:, :, k]."

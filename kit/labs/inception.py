@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ from kit.approaches import parse
 from kit.comparison import Comparison, Row, milliseconds
 from kit.labs.checks import NOT_ATTEMPTED, Check, check, is_stub
 from kit.labs.speed import size
-from kit.measure import speed_up
+from kit.labs.threads import versus
 from kit.models import describe, inception_v3
 from kit.regions import regions
 from kit.spans import clock
@@ -88,14 +87,6 @@ def work_and_span_ms(trace: Trace) -> tuple[float, float]:
     return events[0].duration_ns / 1e6, spans[0] / 1e6
 
 
-def against(comparison: Comparison, name: str, other: str) -> Row:
-    """The row of an approach with another one, instead of the first, as the baseline of its ratio and verdict."""
-    row, lead = comparison[name], comparison[other]
-    if row.timing is None or lead.timing is None:
-        return replace(row, ratio=None)
-    return replace(row, ratio=speed_up(lead.timing, row.timing), baseline=False)
-
-
 def one_at_a_time(name: str) -> bool:
     """Whether an approach leaves the branches one after the other, so that only its rewriting can make it faster."""
     last = parse(name).steps[-1]
@@ -135,7 +126,7 @@ def settled(side: Comparison, ways: Comparison) -> str:
         ways: ``sequential`` first, and other approaches on the same model.
     """
     threads = side["threads(threads=1)"]
-    alone = against(side, "threads(threads=1)", "sequential(threads=1)")
+    alone = versus(side, "threads(threads=1)", "sequential(threads=1)")
     meaning = {
         "faster": "one after the other did waste time"
         if alone.verdict == "faster"
@@ -165,7 +156,7 @@ def settled(side: Comparison, ways: Comparison) -> str:
         lines.append(f"- The peer, ONNX Runtime, did not take part: {peer.reason}")
     else:
         other = best.name if best else ways.rows[0].name
-        row = against(ways, PEER, other)
+        row = versus(ways, PEER, other)
         lines.append(f"- The peer, ONNX Runtime, against {other}: **{row.verdict}** ({row.ratio}).")
     return "\n".join(lines)
 

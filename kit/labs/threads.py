@@ -18,7 +18,8 @@ from kit.executors import Task
 from kit.executors.threads import Threads
 from kit.labs.checks import NOT_ATTEMPTED, Check, check, is_stub
 from kit.measure import speed_up
-from kit.views.palette import NEUTRAL, OKABE_ITO
+from kit.views.figures import TEXT
+from kit.views.palette import OKABE_ITO
 
 
 def counts(cores: int) -> list[int]:
@@ -48,12 +49,12 @@ def versus(comparison: Comparison, name: str, other: str) -> Row:
     """The row of one approach as if another had been the baseline.
 
     Args:
-        name: an approach that was measured, and not the baseline itself.
+        name: an approach, the baseline itself too.
         other: the one to compare it with; its rounds are the same.
     """
     row, baseline = comparison[name], comparison[other]
     if row.timing is None or baseline.timing is None:
-        return row
+        return replace(row, ratio=None)
     return replace(row, ratio=speed_up(baseline.timing, row.timing), baseline=False)
 
 
@@ -83,14 +84,14 @@ def heat_map(comparison: Comparison, workers: Sequence[int], threads: Sequence[i
         )
     )
     figure.update_layout(
-        font={"size": 13, "color": NEUTRAL},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
+        **TEXT,
         height=120 + 75 * len(workers),
         margin={"l": 20, "r": 20, "t": 20, "b": 50},
-        xaxis={"type": "category", "title": {"text": "intra-op threads of each worker"}},
-        yaxis={"type": "category", "title": {"text": "workers"}},
+        xaxis={"title": {"text": "intra-op threads of each worker", "font": {"size": 13}}},
+        yaxis={"title": {"text": "workers", "font": {"size": 13}}},
     )
+    figure.update_xaxes(type="category", showgrid=False)
+    figure.update_yaxes(type="category", showgrid=False)
     return figure
 
 

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
-from kit.views.palette import NEUTRAL
+from kit.views.figures import TEXT
 
 _WHEEL = ((255, 0, 0), (255, 255, 0), (0, 255, 0), (0, 255, 255), (0, 0, 255), (255, 0, 255))  # corners
 _STEPS = (15, 6, 4, 11, 13, 6)  # from each corner to the next, as far apart as the eye tells them
@@ -41,11 +41,7 @@ def clip_figure(frames: NDArray[np.uint8], flow: NDArray[np.float32], picks: int
     figure.add_trace(_image(flow_wheel()), 1, picks + 1)
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False)
-    font = {"size": 13, "color": NEUTRAL}
-    clear = "rgba(0,0,0,0)"
-    figure.update_layout(
-        font=font, paper_bgcolor=clear, plot_bgcolor=clear, height=400, margin={"l": 10, "r": 40, "t": 30, "b": 10}
-    )
+    figure.update_layout(**TEXT, height=400, margin={"l": 10, "r": 40, "t": 30, "b": 10})
     return figure
 
 

@@ -319,7 +319,7 @@ class View {
     });
     const sizes = new ResizeObserver(() => this.resize());
     sizes.observe(this.root);
-    const themes = new MutationObserver(() => this.resize());
+    const themes = new MutationObserver(() => requestAnimationFrame(() => this.resize())); // Jupyter hides the page for it
     themes.observe(document.body, { attributeFilter: ["data-jp-theme-light", "data-jp-theme-name", "class"] });
     this.undo.push(() => sizes.disconnect(), () => themes.disconnect());
   }
@@ -419,7 +419,8 @@ class View {
   // ---- geometry ----
 
   resize() {
-    if (!this.root.isConnected) return; // Jupyter renders first and attaches later; the size observer calls again
+    // Not attached yet, or hidden: the size observer calls again.
+    if (!this.root.clientWidth) return;
     this.restyle();
     const width = Math.max(320, this.root.clientWidth);
     const { height } = this.layout;

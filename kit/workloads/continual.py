@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +12,12 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from kit import clips
+from kit import clips, neighbours
 from kit.approaches import parse
-from kit.comparison import Ratio
-from kit.equality import Equality, as_args, compare_outputs
+from kit.comparison import Comparison, Ratio, Row, Timing
+from kit.equality import Equality, as_args, compare_outputs, shapes
 from kit.errors import ClipError, KitError
-from kit.measure import measure, speed_up
+from kit.measure import judged, measure, speed_up
 from kit.models import describe
 from kit.models.continual import Stepper, shallow_two_stream_3d, stepper
 from kit.regions import Branches, Concat
@@ -27,6 +27,7 @@ from kit.transforms.folded import Folded
 from kit.transforms.merged import Merged
 
 Model = TypeVar("Model", bound=nn.Module)
+Side = tuple[nn.Module, Sequence[Any]]  # a module and its inputs
 SIDE = 64  # pixels of the square frames
 
 
@@ -146,31 +147,31 @@ class Bound(nn.Module):
     def __init__(self, call: Callable[..., Any], inputs: Sequence[Any]) -> None:
         super().__init__()
         self.call, self.inputs = call, inputs
+        self.eval()
 
     def forward(self) -> Any:
         return self.call(*self.inputs)
 
 
-def against_window(
-    model: nn.Module,
-    clip: Any,
-    *,
-    transforms: Sequence[Transform] = (Folded(), Merged()),
-    last: bool = True,
-    approach: str = "sequential",
-    rounds: int = 10,
-    seed: int = 0,
-) -> Against:
-    """Measure a prediction by a whole window and by a step, in interleaved rounds, each with the same advantages.
+def measure_sides(sides: Mapping[str, Side], approach: str, *, rounds: int, seed: int = 0) -> dict[str, Timing]:
+    """Measure modules side by side in interleaved rounds, each on inputs of its own."""
+    with ExitStack() as stack:
+        runners = {name: stack.enter_context(parse(approach).prepare(Bound(*side), ())) for name, side in sides.items()}
+        return measure(runners, (), rounds=rounds, seed=seed)
+
+
+def window_and_step(
+    model: nn.Module, clip: Any, *, transforms: Sequence[Transform] = (Folded(), Merged()), last: bool = True
+) -> dict[str, Side]:
+    """A network over a whole window, and its step on the last frame, each with the same advantages.
 
     Args:
         model: over clips, in eval mode.
         clip: ``(N, C, T, H, W)``, or a tuple of them: the window, whose last frame is the step's.
         transforms: of the model, before both.
         last: channels last, for both.
-        approach: what runs the regions of both.
 
-    Raises: as :func:`kit.models.continual.stepper`, :class:`OneStep` and :func:`kit.measure.measure`.
+    Raises: as :func:`kit.models.continual.stepper` and :class:`OneStep`.
     """
     streams = as_args(clip)
     with torch.no_grad():
@@ -180,13 +181,26 @@ def against_window(
     if last:
         model, net, streams = _last(model), _last(net), tuple(channels_last(x) for x in streams)
     step = OneStep(net, streams if isinstance(clip, tuple) else streams[0])
+    return {"window": (model, streams), "step": (step, step.frames)}
+
+
+def against_window(
+    model: nn.Module, clip: Any, *, approach: str = "sequential", rounds: int = 10, seed: int = 0, **advantages: Any
+) -> Against:
+    """Measure a prediction by a whole window and by a step, as :func:`window_and_step` makes them.
+
+    Args:
+        approach: what runs the regions of both.
+        advantages: ``transforms`` and ``last``.
+
+    Raises: as :func:`window_and_step` and :func:`kit.measure.measure`.
+    """
+    sides = window_and_step(model, clip, **advantages)
+    (window, streams), (step, frames) = sides.values()
+    reach = stepper(model).reach
     with torch.inference_mode():
-        whole, out = model(*streams), step(*step.frames)[0]
-    output = (streams[0].shape[2] - 1 - net.delay) // net.reach.stride
-    sides = {"window": (model, streams), "step": (step, step.frames)}
-    with ExitStack() as stack:
-        runners = {name: stack.enter_context(parse(approach).prepare(Bound(*side), ())) for name, side in sides.items()}
-        timings = measure(runners, (), rounds=rounds, seed=seed)
+        whole, out = window(*streams), step(*frames)[0]
+    timings = measure_sides(sides, approach, rounds=rounds, seed=seed)
     macs = {name: describe(*side).whole.macs for name, side in sides.items()}
     return Against(
         timings["window"].median_ms,
@@ -194,7 +208,7 @@ def against_window(
         speed_up(timings["window"], timings["step"]),
         macs["window"],
         macs["step"],
-        compare_outputs(whole[:, :, output], out),
+        compare_outputs(whole[:, :, (streams[0].shape[2] - 1 - reach.delay) // reach.stride], out),
     )
 
 
@@ -204,6 +218,37 @@ def _last(model: Model) -> Model:
     for parameter in model.parameters():
         parameter.data = channels_last(parameter.data)
     return model
+
+
+def step_times(model: nn.Module, library: Any, clip: Tensor, *, rounds: int) -> Comparison:
+    """One prediction by a window, by the library's step and by the kit's, all as they are, on one thread.
+
+    Args:
+        model: over clips; ``library`` is the same in the library's containers, at the start of a clip.
+        clip: ``(N, C, T, H, W)``, the window.
+    """
+    own, last = OneStep(stepper(model), clip), clip[:, :, -1]
+    with torch.no_grad():  # what the library remembers can then be described as well
+        expected = model(clip)[:, :, clip.shape[2] - 1 - library.delay]
+        library.clean_state()
+        stepped = [library.forward_step(clip[:, :, t]) for t in range(clip.shape[2])]
+        outputs = {"window": expected, "library": stepped[-1], "kit": own(*own.frames)[0]}
+    sides = {"window": (model, [clip]), "library": (Bound(library.forward_step, [last]), []), "kit": (own, own.frames)}
+    before = neighbours.Usage.now()
+    timings = measure_sides(sides, "sequential(threads=1)", rounds=rounds)
+    rows = [
+        Row(
+            name,
+            timing=timing,
+            ratio=Ratio(1, 1, 1),
+            equality=compare_outputs(expected, outputs[name]),
+            baseline=name == "window",
+            against=timings["window"],
+        )
+        for name, timing in timings.items()
+    ]
+    busy = neighbours.caveats(before, neighbours.Usage.now())
+    return Comparison(tuple(judged(rows)), rounds, shapes(clip), tuple(busy))
 
 
 def of_library(model: nn.Module) -> Any:

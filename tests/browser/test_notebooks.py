@@ -45,6 +45,15 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         yield served
 
 
+def written(path: Path, source: str) -> None:
+    """A notebook of one cell."""
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(source)],
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
+    )
+    nbformat.write(notebook, path)
+
+
 def open_and_run(chromium: Any, lab: Lab, path: str) -> Any:
     """The page of a notebook of which every cell has run without an error."""
     page = chromium.new_page(viewport={"width": 1280, "height": 900})
@@ -71,7 +80,8 @@ def show(page: Any, timeline: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    "name", ["00_start_here", "01_two_stream", "02_processes", "03_threads_and_cores", "04_inception"]
+    "name",
+    ["00_start_here", "01_two_stream", "02_processes", "03_threads_and_cores", "04_inception", "09_continual"],
 )
 def test_runs_to_its_end_and_draws_every_lane(chromium: Any, lab: Lab, name: str, screenshots: Path) -> None:
     page = open_and_run(chromium, lab, f"notebooks/{name}.ipynb")
@@ -121,6 +131,17 @@ def test_wheel_zooms_drag_pans_and_f_fits(chromium: Any, lab: Lab, screenshots: 
     page.close()
 
 
+def test_a_key_on_a_slider_changes_what_the_explorer_says(chromium: Any, lab: Lab) -> None:
+    written(lab.folder / "explorer.ipynb", "from kit import labs\nlabs.continual.Explorer()")
+    page = open_and_run(chromium, lab, "explorer.ipynb")
+    said = page.wait_for_selector("text=Receptive field 3, delay 2", timeout=30_000)
+    page.focus(".widget-slider [role=slider]")  # the kernel
+    page.keyboard.press("ArrowRight")
+    page.wait_for_selector("text=Receptive field 4, delay 3", timeout=30_000)
+    assert not said.is_visible()
+    page.close()
+
+
 MANY = """\
 import kit
 from kit.trace import Event, Lane, Trace
@@ -132,11 +153,7 @@ kit.timeline(Trace.build([*busy, *late]))"""
 def test_a_saved_notebook_draws_its_copy_when_kernel_and_server_are_gone(
     chromium: Any, tmp_path: Path, screenshots: Path
 ) -> None:
-    notebook = nbformat.v4.new_notebook(
-        cells=[nbformat.v4.new_code_cell(MANY)],
-        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
-    )
-    nbformat.write(notebook, tmp_path / "many.ipynb")
+    written(tmp_path / "many.ipynb", MANY)
     with start_lab(tmp_path) as lab:
         page = open_and_run(chromium, lab, "many.ipynb")
         page.wait_for_selector(".kit-timeline[data-events='30001']", timeout=30_000)  # all of them, from the kernel

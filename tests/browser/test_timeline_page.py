@@ -415,6 +415,20 @@ def test_a_change_of_theme_repaints(page):
     assert page.evaluate(corner) == [17, 17, 17, 255]
 
 
+def test_a_page_hidden_while_its_theme_changes_keeps_its_width(page):
+    before = lanes(page)[0]["width"]
+    page.evaluate(
+        """async () => {
+            document.body.style.display = "none";
+            document.body.dataset.jpThemeLight = "false";
+            await Promise.resolve(); // observers of attributes have been called
+            document.body.style.display = "";
+        }"""
+    )
+    settle(page)
+    assert lanes(page)[0]["width"] == before
+
+
 def test_it_follows_the_width_of_its_cell(page):
     before = lanes(page)[0]["width"]
     page.set_viewport_size({"width": 700, "height": 700})

@@ -6,26 +6,39 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from kit.comparison import Ratio
+from kit.equality import Equality
 from kit.labs import continual as lab
 from kit.models import inception3d_block
+from kit.trace import wall_ns
 from kit.verbs import record
-from kit.workloads.continual import of_library
+from kit.workloads.continual import Against
 
-pytest.importorskip("continual")
+co = pytest.importorskip("continual")
 
 
 def clip(channels: int = 4, frames: int = 9) -> Tensor:
     return torch.randn(1, channels, frames, 7, 7, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("name", lab.containers())
-def test_containers_step_as_they_run_on_clips(name: str) -> None:
-    module = lab.containers()[name]
-    frames = clip(frames=5) if name == "squeeze-and-excitation" else clip()
-    line = lab.frame_by_frame(module, lab.by_library(module), frames)
+def conv(kernel: int = 3, padding: int = 1) -> co.Conv3d:
+    return co.Conv3d(4, 4, kernel, padding=(padding, 1, 1)).eval()
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        co.Sequential(conv(), nn.ReLU(), conv(padding=0)),
+        co.BroadcastReduce(conv(), co.Delay(1), reduce="concat"),
+        co.Residual(conv(padding=0), residual_shrink=True),
+    ],
+    ids=["chain", "branches", "residual"],
+)
+def test_containers_step_as_they_run_on_clips_and_are_drawn(module: co.CoModule) -> None:
+    line = lab.frame_by_frame(module, lab.by_library(module), clip())
     pattern, _, verdict = line.partition(" ")
     assert verdict.startswith("yes")
-    assert pattern == "·" * module.delay + "█" * (frames.shape[2] - module.delay)
+    assert pattern == "·" * module.delay + "█" * (9 - module.delay)
     drawing = lab.Diagram(module)._repr_html_()
     assert all(type(part).__name__ in drawing for part in module.modules())
 
@@ -64,16 +77,26 @@ def test_the_explorer_follows_its_controls() -> None:
     assert "pads 4 frames before the first" in explorer.answer.value
 
 
-def test_times_of_steps_and_their_operators() -> None:
-    model, frames = inception3d_block(4, (4, 4, 6, 2, 4, 4)), clip()
-    library = of_library(model)
-    found = lab.step_times(model, library, frames, rounds=6)
-    assert [row.name for row in found.rows] == ["window", "library", "kit"]
-    assert all(row.equality.equal for row in found.rows)
-    trace = record(lab.LibraryStep(library), frames[:, :, -1])
-    table = lab.operator_table({"library": trace}, top=3)
-    assert len(table.splitlines()) == 5
-    assert "`aten::" in table
+def test_every_millisecond_of_a_call_is_of_some_kind() -> None:
+    trace = record(inception3d_block(4, (4, 4, 6, 2, 4, 4)), clip(), "sequential(threads=1)")
+    found = lab.ms_by_kind(trace)
+    assert sum(found.values()) == pytest.approx(wall_ns(trace) / 1e6)
+    assert min(found["convolutions"], found["pooling"], found["outside operators (Python)"]) > 0
+    head, _rule, *rows, whole = lab.kinds_table({"step": found, "twice": {k: 2 * v for k, v in found.items()}}).split(
+        "\n"
+    )
+    assert head == "| ms | step | twice |"
+    assert [row.split(" | ")[0].removeprefix("| ") for row in rows] == list(lab.KINDS)
+    assert whole.endswith(f"| **{2 * sum(found.values()):.2f}** |")
+
+
+def test_both_ratios_are_drawn_and_told() -> None:
+    against = Against(20.0, 2.0, Ratio(10.0, 8.0, 11.0), 160, 10, Equality(True, 0.0))
+    counted, measured = lab.ratios_chart({"16 frames": against}).data
+    assert (counted.y, measured.y) == ((16.0,), (10.0,))
+    assert (measured.error_y.array, measured.error_y.arrayminus) == ((1.0,), (2.0,))
+    told = lab.against_table({"16 frames": against}).splitlines()[-1]
+    assert told == "| 16 frames | 20 ms | 2 ms | 16.0x | 10.00x [8.00, 11.00] | 62% | yes, identical |"
 
 
 def test_check_reach() -> None:

@@ -14,7 +14,6 @@ from kit.equality import Equality
 from kit.labs.checks import Check
 from kit.labs.inception import (
     affordable,
-    against,
     check_balanced,
     check_parallelism,
     fastest,
@@ -24,6 +23,7 @@ from kit.labs.inception import (
     ways_table,
     work_and_span_ms,
 )
+from kit.labs.threads import versus
 from kit.measure import speed_up
 from kit.models import describe, inception_v3
 from kit.trace import Event, Lane, Trace
@@ -89,12 +89,12 @@ def compared(*, equal: bool = True, prepare_s: float = 0.0, **ms: float) -> Comp
 
 def test_another_baseline_gives_another_ratio_and_verdict() -> None:
     comparison = compared(sequential=8, threads=4, merged=2)
-    row = against(comparison, "threads", "merged")
+    row = versus(comparison, "threads", "merged")
     assert row.ratio is not None
     assert (row.ratio.estimate, row.verdict) == (0.5, "slower")
-    assert against(comparison, "sequential", "merged").verdict == "slower"  # no longer the baseline
-    assert against(comparison, "merged", "merged").verdict == "no difference found"
-    assert against(comparison, "onnxruntime", "merged").verdict == "not available"
+    assert versus(comparison, "sequential", "merged").verdict == "slower"  # no longer the baseline
+    assert versus(comparison, "merged", "merged").verdict == "no difference found"
+    assert versus(comparison, "onnxruntime", "merged").verdict == "not available"
 
 
 def test_the_fastest_is_one_that_was_found_faster() -> None:

@@ -9,11 +9,11 @@ from torch import nn
 from kit import clips
 from kit.equality import compare_outputs, deaf_inputs
 from kit.errors import ClipError, KitError
-from kit.models import inception3d_block
+from kit.models import describe, inception3d_block
 from kit.models.continual import shallow_two_stream_3d, stepper
 from kit.verbs import compare
 from kit.workloads import workload
-from kit.workloads.continual import OneStep, against_window, live_clip, of_library
+from kit.workloads.continual import Bound, OneStep, against_window, live_clip, of_library, step_times
 
 SMALL = (4, 4, 6, 2, 4, 4)
 
@@ -82,3 +82,13 @@ def test_in_containers_of_the_library() -> None:
         assert compare_outputs(model(clip), library(clip)).equal
         assert compare_outputs(library.forward_steps(clip), net.over(clip)[0]).equal
     assert (library.delay, library.receptive_field) == (net.delay, net.reach.receptive_field)
+
+
+def test_steps_of_library_and_kit_beside_a_window() -> None:
+    model, clip = inception3d_block(8, SMALL), torch.randn(1, 8, 6, 7, 7)
+    library = of_library(model)
+    found = step_times(model, library, clip, rounds=7)
+    assert [(row.name, row.baseline) for row in found.rows] == [("window", True), ("library", False), ("kit", False)]
+    assert all(row.equality.equal for row in found.rows)
+    macs = [describe(*each).whole.macs for each in ((Bound(library.forward_step, [clip[:, :, -1]]), ()), (model, clip))]
+    assert macs[1] / 6 < macs[0] < macs[1]  # the zeros that it pads with
