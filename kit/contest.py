@@ -171,12 +171,12 @@ def contest(
             for each in cold:
                 _measure([lead, each], {}, args, few, None, seed, advance)
         busy = neighbours.caveats(usage, neighbours.Usage.now())
-    caveats += [
-        f"the rounds of {each.name} scatter by {each.timing.scatter:.1f} times: something else was using the cores. "
-        "Close it and measure again before believing a ratio."
-        for each in entrants
-        if each.timing and each.timing.scatter > UNSTEADY
-    ]
+    unsteady = {each.name: each.timing.scatter for each in entrants if each.timing and each.timing.scatter > UNSTEADY}
+    if unsteady:
+        caveats.append(
+            f"rounds scatter, those of {', '.join(f'{name} by {by:.1f} times' for name, by in unsteady.items())}: "
+            "something else was using the cores. Close it and measure again before believing a ratio."
+        )
     cores, gain = detect().cores, None
     if CORES in beside:
         gain = Ratio(*(cores * each for each in speed_up(beside.pop(CORE), beside.pop(CORES))))

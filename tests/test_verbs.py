@@ -472,4 +472,4 @@ def test_record_refuses_as_compare_does() -> None:
 def test_rounds_that_scatter_are_a_caveat(monkeypatch: pytest.MonkeyPatch, unsteady: float, caveats: int) -> None:
     monkeypatch.setattr("kit.contest.UNSTEADY", unsteady)  # every scatter is at least 1
     comparison = kit.compare(Region(a=lambda x: x, b=lambda x: x), X, "sequential", rounds=6, progress=False)
-    assert sum("rounds of sequential scatter by" in caveat for caveat in comparison.caveats) == caveats
+    assert sum("rounds scatter, those of sequential by" in caveat for caveat in comparison.caveats) == caveats

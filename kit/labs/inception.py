@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from kit.approaches import parse
 from kit.comparison import Comparison, Row, milliseconds
-from kit.labs.checks import NOT_ATTEMPTED, Check, check, is_stub
+from kit.labs.checks import Check, check
 from kit.labs.speed import size
 from kit.labs.threads import versus
 from kit.models import describe, inception_v3
@@ -164,8 +164,6 @@ def settled(side: Comparison, ways: Comparison) -> str:
 @check
 def check_parallelism(parallelism: Callable[[float, list[list[float]]], Any]) -> str | Check | None:
     """``parallelism(between, regions)``: work by span, of the work between regions and of each region's branches."""
-    if is_stub(parallelism):
-        return NOT_ATTEMPTED
     found = parallelism(2.0, [[3.0, 5.0]])
     if not isinstance(found, int | float):
         return f"it gives {found!r} and not a number: is there a return?"

@@ -16,7 +16,7 @@ import torch
 from kit.comparison import Comparison, Row, Verdict, times
 from kit.executors import Task
 from kit.executors.threads import Threads
-from kit.labs.checks import NOT_ATTEMPTED, Check, check, is_stub
+from kit.labs.checks import Check, check
 from kit.measure import speed_up
 from kit.views.figures import TEXT
 from kit.views.palette import OKABE_ITO
@@ -129,8 +129,6 @@ def of_the_lock(gained: Collection[str], locked: bool) -> str:
 @check
 def check_share(share: Callable[[int, int], Any]) -> str | Check | None:
     """``share(cores, workers)``: the intra-op threads of each worker, so that all of them fit the cores."""
-    if is_stub(share):
-        return NOT_ATTEMPTED
     if not isinstance(share(8, 2), int | float):
         return f"it gives {share(8, 2)!r} and not a number: is there a return?"
     cases = [
@@ -145,8 +143,6 @@ def check_share(share: Callable[[int, int], Any]) -> str | Check | None:
 @check
 def check_pool(make: Callable[[int, int], Any]) -> str | Check | None:
     """``make(workers, cores)``: a ThreadPoolExecutor whose threads share the cores; its caller keeps what it has."""
-    if is_stub(make):
-        return NOT_ATTEMPTED
     before = torch.get_num_threads()
     torch.set_num_threads(6)  # what a thread has that nobody tells otherwise
     try:

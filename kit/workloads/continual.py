@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from kit import clips, neighbours
 from kit.approaches import parse
@@ -60,34 +61,22 @@ class OneStep(nn.Module):
                 frames = tuple(x[:, :, t] for x in streams)
                 _, state = net(frames[0] if self.single else frames, state)
         self.step = net.step
-        self.remembered = nn.ParameterList(nn.Parameter(x, requires_grad=False) for x in _tensors(state.layers))
-        self.shape = _without_tensors(state.layers)
+        leaves, self.shape = tree_flatten(state.layers)
+        self.remembered = nn.ParameterList(nn.Parameter(x, requires_grad=False) for x in _tensors(leaves))
+        self.others = [None if isinstance(x, Tensor) else x for x in leaves]
         self.frames = tuple(x[:, :, -1] for x in streams)
         self.eval()
 
     def forward(self, *frames: Tensor) -> tuple[Tensor, ...]:
         own = tuple(x.unsqueeze(2) for x in frames)
-        out, after = self.step(own[0] if self.single else own, _filled(self.shape, iter(self.remembered)))
-        return out.squeeze(2), *_tensors(after)
+        tensors = iter(self.remembered)
+        before = tree_unflatten([next(tensors) if x is None else x for x in self.others], self.shape)
+        out, after = self.step(own[0] if self.single else own, before)
+        return out.squeeze(2), *_tensors(tree_leaves(after))
 
 
-def _tensors(state: Any) -> Iterator[Tensor]:
-    for each in state if isinstance(state, tuple) else ():
-        yield from [each] if isinstance(each, Tensor) else _tensors(each)
-
-
-def _without_tensors(state: Any) -> Any:
-    """The same nested tuples, with None for each tensor."""
-    if isinstance(state, tuple):
-        return tuple(map(_without_tensors, state))
-    return None if isinstance(state, Tensor) else state
-
-
-def _filled(shape: Any, tensors: Iterator[Tensor]) -> Any:
-    """Tensors put back where they were taken out."""
-    if isinstance(shape, tuple):
-        return tuple(_filled(each, tensors) for each in shape)
-    return next(tensors) if shape is None else shape
+def _tensors(leaves: Sequence[Any]) -> list[Tensor]:
+    return [x for x in leaves if isinstance(x, Tensor)]
 
 
 def live_clip(path: Path | None = None, frames: int = 16) -> tuple[Tensor, Tensor]:

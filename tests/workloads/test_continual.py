@@ -76,12 +76,18 @@ def test_the_same_macs_are_counted_for_streams() -> None:
 
 def test_in_containers_of_the_library() -> None:
     model = inception3d_block(8, SMALL)
-    clip = torch.randn(1, 8, 6, 7, 7)
+    clip = torch.rand(1, 8, 6, 7, 7)  # of negative frames the library's max pool takes its padding, 0, at the start
     library, net = of_library(model), stepper(model)
     with torch.no_grad():
         assert compare_outputs(model(clip), library(clip)).equal
         assert compare_outputs(library.forward_steps(clip), net.over(clip)[0]).equal
     assert (library.delay, library.receptive_field) == (net.delay, net.reach.receptive_field)
+
+
+def test_a_max_pool_of_negative_frames_is_torchs_from_the_first_one_on() -> None:
+    pool, clip = nn.MaxPool3d(3, 1, 1), -1 - torch.rand(1, 2, 6, 4, 4)
+    outputs = stepper(pool).over(clip)[0]
+    assert compare_outputs(pool(clip)[:, :, : outputs.shape[2]], outputs).equal
 
 
 def test_steps_of_library_and_kit_beside_a_window() -> None:
