@@ -22,12 +22,12 @@ CAUSES: dict[str, tuple[str, ...]] = {
 }
 MEANING = {
     "compute": "some process preprocesses or infers",
-    "model load": "none computes, and some process unpickles or reads the network",
-    "imports": "none does any of that, and some process imports PyTorch or OpenCV",
-    "spawn": "... and some process starts its interpreter",
-    "queue": "... and an image or a result travels",
-    "ending": "... and the caller waits for the processes to end",
-    "not named": "none of these",
+    "model load": "none of the above; some process unpickles or reads the network",
+    "imports": "none of the above; some process imports PyTorch or OpenCV",
+    "spawn": "none of the above; some process starts its interpreter",
+    "queue": "none of the above; an image or a result travels",
+    "ending": "none of the above; the caller waits for the processes to end",
+    "not named": "nothing that has a name",
 }
 
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from kit.comparison import Ratio
 from kit.models import trained_two_stream
-from kit.views.grid import best, grid_html
+from kit.views.grid import alike, best, grid_html
 from kit.views.live import Live
 from kit.workloads import live
 
@@ -57,10 +58,13 @@ def test_a_source_that_fails_says_so_and_the_button_comes_back() -> None:
     assert not threads()
 
 
-def test_the_grid_marks_the_best_cell() -> None:
-    cells = {(1, 1): 10.0, (1, 2): 12.5, (2, 1): 20.0, (2, 2): 15.0}
+def test_the_grid_marks_the_best_cell_and_what_cannot_be_told_from_it() -> None:
+    rates = {(1, 1): 10.0, (1, 2): 12.5, (2, 1): 20.0, (2, 2): 19.0}
+    cells = {place: (rate, Ratio(rate / 10, rate / 10 - 0.1, rate / 10 + 0.1)) for place, rate in rates.items()}
     assert best(cells) == (2, 1)
+    assert alike(cells) == [(2, 1), (2, 2)]
     table = grid_html(cells, "images")
     assert table.count("&#9733; 20.0") == 1
+    assert table.count("~ 19.0") == 1
     assert table.count("scope='row'") == 2
     assert "2 OpenCV threads each" in table
