@@ -22,7 +22,7 @@ def published_spawn(files: Sequence[Path]) -> str:
     """Run the published snippet, in which ``fn(image, rank)`` is spawned; the last line of what comes of it."""
     spawn: Any = multiprocessing.spawn  # type: ignore[attr-defined]  # has no types
     with starting():
-        context = spawn(published, (Pictures(files),), 2, join=False)
+        context = spawn(published, (Pictures(files),), join=False)  # one: others would be ended with a warning
     try:
         while not context.join():
             pass
