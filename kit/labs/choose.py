@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from kit.comparison import milliseconds
-from kit.explanation import Explanation
+from kit.explanation import LOSSES, Explanation
 from kit.labs.checks import NOT_ATTEMPTED, Check, check, is_stub
 
 
@@ -16,7 +16,7 @@ def decision_table(found: Mapping[str, Explanation]) -> str:
     lines = [head, "|---|---|---:|---|---|---:|"]
     for name, each in found.items():
         lost = [(value, factor) for factor, value in each.steps() if factor not in ("lanes", "baseline's overhead")]
-        least = f"{min(lost)[1]} x {min(lost)[0]:.2f}" if lost else "not known"
+        least = f"{LOSSES[min(lost)[1]][0]} x {min(lost)[0]:.2f}" if lost else "not known"
         best = milliseconds(each.bounds.least_ms) if each.bounds else "not known"
         lines.append(f"| {name} | {each.approach} | {each.ratio} | {each.verdict} | {least} | {best} |")
     return "\n".join(lines)
