@@ -8,9 +8,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import multiprocessing
 
+from kit.executors.modes import intra_op_threads
 from kit.executors.processes import starting
 from kit.labs.checks import NOT_ATTEMPTED, Check, check, is_stub
 from kit.pipeline import Figures
@@ -48,14 +48,9 @@ def crossing(sizes: Sequence[float], one: Sequence[float], other: Sequence[float
 
 def figures(video: Many, way: str) -> Figures:
     """What the stages of a pipeline workload took, in a second call, at the way's own number of threads."""
-    before = torch.get_num_threads()
-    with video.prepare(way) as runner:
-        torch.set_num_threads(runner.intra_op_threads)
-        try:
-            runner()
-            runner()
-        finally:
-            torch.set_num_threads(before)
+    with video.prepare(way) as runner, intra_op_threads(runner.intra_op_threads):
+        runner()
+        runner()
         found: Figures = runner.figures
     return found
 

@@ -29,8 +29,7 @@ def best(cells: Cells) -> Place:
 
 def alike(cells: Cells) -> list[Place]:
     """The best place, and those whose intervals reach that of the best: a few rounds cannot tell which is first."""
-    least = cells[best(cells)][1].low
-    return [place for place, (_rate, ratio) in cells.items() if ratio.high >= least]
+    return [place for place, (_rate, ratio) in cells.items() if ratio.high >= cells[best(cells)][1].low]
 
 
 def grid_html(cells: Cells, unit: str) -> str:
@@ -49,8 +48,7 @@ def grid_html(cells: Cells, unit: str) -> str:
             style = f"padding:6px 12px;text-align:right;box-shadow:{frame};background:{bar}"
             rows += f"<td style='{style}'>{mark}{cells[w, t][0]:,.1f}</td>"
         rows += "</tr>"
-    legend = f"{unit} a second; &#9733; the most, ~ cannot be told from it. Bars: share of the most."
-    caption = f"<caption style='color:{NEUTRAL};text-align:left;white-space:nowrap'>{legend}</caption>"
+    caption = f"<caption style='color:{NEUTRAL}'>{unit} a second; &#9733; the most, ~ cannot be told from it.</caption>"
     return f"<table style='font-size:13px'>{caption}<tr><td></td>{head}</tr>{rows}</table>"
 
 
