@@ -76,7 +76,6 @@ TIMELINES = {  # at least so many
     "02_processes": 3,
     "03_threads_and_cores": 3,
     "04_inception": 3,
-    "07_opencv_dnn": 3,
     "08_feeding_the_model": 3,
     "11_choose": 1,
 }
