@@ -191,7 +191,7 @@ class _Worker:
     def end(self, *, at_once: bool = False) -> None:
         """Close the pipe, at which an idle worker ends by itself; ``at_once`` does not wait for a busy one."""
         self.channel.close()
-        if at_once:
+        if at_once or not self._loaded:  # nor is one waited for that still imports: it has been given nothing yet
             self.process.kill()
         self.process.join(5)
         if self.process.is_alive():

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from kit.comparison import milliseconds
 from kit.equality import compare_outputs
 from kit.errors import KitError
-from kit.labs.checks import Check, check
+from kit.labs.checks import check
 from kit.models import describe
 from kit.models.continual import stepper
 from kit.models.init import keep_signal
@@ -259,7 +259,7 @@ def ratios_chart(found: Mapping[str, Against]) -> go.Figure:
 
 
 @check
-def check_reach(reach: Callable[[Sequence[tuple[int, int]]], tuple[int, int] | None]) -> str | Check | None:
+def check_reach(reach: Callable[[Sequence[tuple[int, int]]], tuple[int, int] | None]) -> str | None:
     """``reach([(kernel, padding), ...])``: receptive field and delay of convolutions in a row, strides of 1."""
     if not isinstance(reach([(3, 0)]), tuple):
         return f"it gives {reach([(3, 0)])!r}: return a tuple (receptive field, delay)."
@@ -272,7 +272,7 @@ def check_reach(reach: Callable[[Sequence[tuple[int, int]]], tuple[int, int] | N
 
 
 @check
-def check_partial_sums(partial: Callable[[nn.Conv3d, Tensor], Tensor | None]) -> str | Check | None:
+def check_partial_sums(partial: Callable[[nn.Conv3d, Tensor], Tensor | None]) -> str | None:
     """``partial(conv, frame)``: what one frame adds to each of the outputs it takes part in, ``(N, kt, O, H', W')``."""
     conv = keep_signal(nn.Conv3d(3, 4, 3, padding=(0, 1, 1), bias=False), 0).eval()
     frame = torch.randn(2, 3, 5, 5, generator=torch.Generator().manual_seed(1))

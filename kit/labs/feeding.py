@@ -8,11 +8,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import multiprocessing
 
+from kit.executors.modes import intra_op_threads
 from kit.executors.processes import starting
-from kit.labs.checks import NOT_ATTEMPTED, Check, check, is_stub
+from kit.labs.checks import check
 from kit.pipeline import Figures
 from kit.workloads import Many
 from kit.workloads.feeding import Pictures, published
@@ -22,7 +22,7 @@ def published_spawn(files: Sequence[Path]) -> str:
     """Run the published snippet, in which ``fn(image, rank)`` is spawned; the last line of what comes of it."""
     spawn: Any = multiprocessing.spawn  # type: ignore[attr-defined]  # has no types
     with starting():
-        context = spawn(published, (Pictures(files),), 2, join=False)
+        context = spawn(published, (Pictures(files),), join=False)  # one: others would be ended with a warning
     try:
         while not context.join():
             pass
@@ -48,14 +48,9 @@ def crossing(sizes: Sequence[float], one: Sequence[float], other: Sequence[float
 
 def figures(video: Many, way: str) -> Figures:
     """What the stages of a pipeline workload took, in a second call, at the way's own number of threads."""
-    before = torch.get_num_threads()
-    with video.prepare(way) as runner:
-        torch.set_num_threads(runner.intra_op_threads)
-        try:
-            runner()
-            runner()
-        finally:
-            torch.set_num_threads(before)
+    with video.prepare(way) as runner, intra_op_threads(runner.intra_op_threads):
+        runner()
+        runner()
         found: Figures = runner.figures
     return found
 
@@ -89,10 +84,8 @@ def latency_table(runs: Mapping[str, Figures]) -> str:
 
 
 @check
-def check_worker(worker: Callable[[int, list[int], int], list[int] | None]) -> str | Check | None:
+def check_worker(worker: Callable[[int, list[int], int], list[int] | None]) -> str | None:
     """``worker(rank, images, workers)``: the share of one of the processes that ``spawn`` starts."""
-    if is_stub(worker):
-        return NOT_ATTEMPTED
     images = list(range(10, 20))
     shares = [worker(rank, images, 3) for rank in range(3)]
     if not all(isinstance(share, list) for share in shares):
@@ -108,10 +101,8 @@ def check_worker(worker: Callable[[int, list[int], int], list[int] | None]) -> s
 
 
 @check
-def check_throughput(bound: Callable[[Sequence[float], int], float | None]) -> str | Check | None:
+def check_throughput(bound: Callable[[Sequence[float], int], float | None]) -> str | None:
     """``bound(stages_ms, cores)``: the most frames a second of a pipeline with these stages."""
-    if is_stub(bound):
-        return NOT_ATTEMPTED
     if not isinstance(bound([5.0, 10.0], 4), int | float):
         return f"it gives {bound([5.0, 10.0], 4)!r} and not a number: is there a return?"
     for stages, cores, want, hint in (

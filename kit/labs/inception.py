@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from kit.approaches import parse
 from kit.comparison import Comparison, Row, milliseconds
-from kit.labs.checks import Check, check
+from kit.labs.checks import check
 from kit.labs.speed import size
 from kit.labs.threads import versus
 from kit.models import describe, inception_v3
@@ -162,7 +162,7 @@ def settled(side: Comparison, ways: Comparison) -> str:
 
 
 @check
-def check_parallelism(parallelism: Callable[[float, list[list[float]]], Any]) -> str | Check | None:
+def check_parallelism(parallelism: Callable[[float, list[list[float]]], Any]) -> str | None:
     """``parallelism(between, regions)``: work by span, of the work between regions and of each region's branches."""
     found = parallelism(2.0, [[3.0, 5.0]])
     if not isinstance(found, int | float):

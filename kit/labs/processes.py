@@ -20,7 +20,7 @@ from kit.executors import Task
 from kit.executors.channel import dump
 from kit.executors.echo import echo
 from kit.executors.processes import Processes
-from kit.labs.checks import Check, check
+from kit.labs.checks import check
 from kit.trace import Trace
 
 # Name and what it is, in the order in which they happen to a process.
@@ -133,7 +133,7 @@ class Guarded(nn.Module):
 
 
 @check
-def check_break_even(calls: Callable[[float, float, float], float | None]) -> str | Check | None:
+def check_break_even(calls: Callable[[float, float, float], float | None]) -> str | None:
     """``calls(start_up, sequential, parallel)``: from how many calls on warm workers have paid for their start."""
     if not isinstance(calls(1000.0, 10.0, 5.0), int | float):
         return f"it gives {calls(1000.0, 10.0, 5.0)!r} and not a number: is there a return?"

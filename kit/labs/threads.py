@@ -16,7 +16,7 @@ import torch
 from kit.comparison import Comparison, Row, Verdict, times
 from kit.executors import Task
 from kit.executors.threads import Threads
-from kit.labs.checks import Check, check
+from kit.labs.checks import check
 from kit.measure import speed_up
 from kit.views.figures import TEXT
 from kit.views.palette import OKABE_ITO
@@ -127,7 +127,7 @@ def of_the_lock(gained: Collection[str], locked: bool) -> str:
 
 
 @check
-def check_share(share: Callable[[int, int], Any]) -> str | Check | None:
+def check_share(share: Callable[[int, int], Any]) -> str | None:
     """``share(cores, workers)``: the intra-op threads of each worker, so that all of them fit the cores."""
     if not isinstance(share(8, 2), int | float):
         return f"it gives {share(8, 2)!r} and not a number: is there a return?"
@@ -141,7 +141,7 @@ def check_share(share: Callable[[int, int], Any]) -> str | Check | None:
 
 
 @check
-def check_pool(make: Callable[[int, int], Any]) -> str | Check | None:
+def check_pool(make: Callable[[int, int], Any]) -> str | None:
     """``make(workers, cores)``: a ThreadPoolExecutor whose threads share the cores; its caller keeps what it has."""
     before = torch.get_num_threads()
     torch.set_num_threads(6)  # what a thread has that nobody tells otherwise

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from kit.labs.checks import Check, check
+from kit.labs.checks import check
 from kit.regions import regions
 from kit.trace import Trace
 
@@ -20,7 +20,7 @@ def task_ms(trace: Trace) -> dict[str, float]:
 
 
 @check
-def check_bound(bound: Callable[[float, float, int], float | None]) -> str | Check | None:
+def check_bound(bound: Callable[[float, float, int], float | None]) -> str | None:
     """``bound(spatial, temporal, cores)``: the least time in which both streams can be done."""
     if not isinstance(bound(3.0, 5.0, 2), int | float):
         return f"it gives {bound(3.0, 5.0, 2)!r} and not a number: is there a return?"

@@ -6,41 +6,49 @@ from collections.abc import Callable, Mapping, Sequence
 
 import ipywidgets as widgets
 
-from kit.measure import MIN_ROUNDS
+from kit.comparison import Ratio
+from kit.measure import least_rounds
 from kit.views.palette import NEUTRAL, OKABE_ITO
 from kit.workloads import Many
 
-Cells = Mapping[tuple[int, int], float]  # (workers, threads) -> items a second
+Place = tuple[int, int]  # workers, threads of each
+Cells = Mapping[Place, tuple[float, Ratio]]  # items a second, and how many times as fast as a loop
 
 
-def measured(work: Many, way: str, workers: Sequence[int], threads: Sequence[int], rounds: int = MIN_ROUNDS) -> Cells:
-    """Items a second of ``way`` for every number of workers and of threads each, in the same interleaved rounds."""
+def measured(work: Many, way: str, workers: Sequence[int], threads: Sequence[int]) -> Cells:
+    """``way`` for every number of workers and of threads each, in the same interleaved rounds."""
     names = {(w, t): f"{way}(workers={w},threads={t})" for w in workers for t in threads}
-    rates = work.compare(list(names.values()), rounds=rounds, progress=False)
-    return {place: rates.per_second(name) for place, name in names.items()}
+    rates = work.compare(list(names.values()), rounds=least_rounds(len(names)), progress=False)
+    return {place: (rates.per_second(name), rates[name].ratio or Ratio(1, 1, 1)) for place, name in names.items()}
 
 
-def best(cells: Cells) -> tuple[int, int]:
+def best(cells: Cells) -> Place:
     """The place of the highest rate; of equal ones the first."""
-    return max(cells, key=lambda place: cells[place])
+    return max(cells, key=lambda place: cells[place][0])
+
+
+def alike(cells: Cells) -> list[Place]:
+    """The best place, and those whose intervals reach that of the best: a few rounds cannot tell which is first."""
+    return [place for place, (_rate, ratio) in cells.items() if ratio.high >= cells[best(cells)][1].low]
 
 
 def grid_html(cells: Cells, unit: str) -> str:
     """The grid as an HTML table: a row for each number of workers; the best in a frame, with a star."""
     workers, threads = (list(dict.fromkeys(side)) for side in zip(*cells, strict=True))
-    top = cells[best(cells)]
-    head = "".join(f"<th scope='col'>{t} OpenCV thread{'s' * (t > 1)} each</th>" for t in threads)
+    top, near = best(cells), alike(cells)
+    head = "".join(f"<th scope='col' style='padding:6px'>{t} OpenCV thread{'s' * (t > 1)} each</th>" for t in threads)
     rows = ""
     for w in workers:
         rows += f"<tr><th scope='row'>{w} worker{'s' * (w > 1)}</th>"
         for t in threads:
-            star, frame = ("&#9733; ", OKABE_ITO[5]) if (w, t) == best(cells) else ("", "transparent")
-            length = f"{cells[w, t] / top:.0%}"
+            mark = "&#9733; " if (w, t) == top else "~ " if (w, t) in near else ""
+            frame = f"inset 0 0 0 2px {OKABE_ITO[5]}" if (w, t) == top else "none"
+            length = f"{cells[w, t][0] / cells[top][0]:.0%}"
             bar = f"linear-gradient(to right, {OKABE_ITO[0]}55 {length}, transparent {length})"
-            style = f"padding:6px 12px;text-align:right;border:2px solid {frame};background:{bar}"
-            rows += f"<td style='{style}'>{star}{cells[w, t]:,.1f}</td>"
+            style = f"padding:6px 12px;text-align:right;box-shadow:{frame};background:{bar}"
+            rows += f"<td style='{style}'>{mark}{cells[w, t][0]:,.1f}</td>"
         rows += "</tr>"
-    caption = f"<caption style='color:{NEUTRAL}'>{unit} a second; &#9733; the most. Bars: share of the most.</caption>"
+    caption = f"<caption style='color:{NEUTRAL}'>{unit} a second; &#9733; the most, ~ cannot be told from it.</caption>"
     return f"<table style='font-size:13px'>{caption}<tr><td></td>{head}</tr>{rows}</table>"
 
 

@@ -36,8 +36,8 @@ class Live(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self._thread: threading.Thread | None = None
         self._shown = 0.0
         wide = {"width": "320px", "height": "240px"}
-        self._frame = widgets.Image(format="jpeg", layout=wide)
-        self._flow = widgets.Image(format="jpeg", layout=wide)
+        nothing = _jpeg(np.full((240, 320, 3), 128, np.uint8))  # an image without data is a broken one
+        self._frame, self._flow = (widgets.Image(value=nothing, format="jpeg", layout=wide) for _ in range(2))
         self._text = widgets.HTML("<i>not started</i>")
         self._button = widgets.ToggleButton(description="Start", tooltip="start or stop the pipeline")
         self._button.observe(self._pressed, "value")

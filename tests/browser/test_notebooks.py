@@ -79,15 +79,24 @@ def show(page: Any, timeline: Any) -> Any:
     raise AssertionError(f"the page never came to rest with the timeline in view: {after}")
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["00_start_here", "01_two_stream", "02_processes", "03_threads_and_cores", "04_inception", "09_continual"],
-)
+TIMELINES = {  # at least so many
+    "00_start_here": 3,
+    "01_two_stream": 3,
+    "02_processes": 3,
+    "03_threads_and_cores": 3,
+    "04_inception": 3,
+    "08_feeding_the_model": 3,
+    "09_continual": 1,
+    "11_choose": 1,
+}
+
+
+@pytest.mark.parametrize("name", TIMELINES)
 def test_runs_to_its_end_and_draws_every_lane(chromium: Any, lab: Lab, name: str, screenshots: Path) -> None:
     page = open_and_run(chromium, lab, f"notebooks/{name}.ipynb")
     page.wait_for_selector(".kit-timeline .stage canvas", timeout=30_000)
     timelines = page.query_selector_all(".kit-timeline")
-    assert len(timelines) >= 3
+    assert len(timelines) >= TIMELINES[name]
     for i, timeline in enumerate(timelines):
         canvas = show(page, timeline)
         page.screenshot(path=screenshots / f"{name}-{i}.png")
@@ -140,6 +149,45 @@ def test_a_key_on_a_slider_changes_what_the_explorer_says(chromium: Any, lab: La
     page.wait_for_selector("text=Receptive field 4, delay 3", timeout=30_000)
     assert not said.is_visible()
     page.close()
+
+
+LIVE = """\
+from kit.models import trained_two_stream
+from kit.views.live import Live
+from kit.workloads import live
+Live(lambda: live.pipeline(trained_two_stream(), live=True), lambda: live.paced(live.frames(live.CLIP), 10))"""
+GRID = """\
+from kit.views.grid import Grid
+from kit.workloads import opencv_dnn
+Grid(lambda items: opencv_dnn.sleep_control(items, 0.001), ways=["threads"])"""
+
+
+def test_the_live_view_plays_and_stops_and_the_grid_measures_again(
+    chromium: Any, tmp_path: Path, screenshots: Path
+) -> None:
+    cells = [nbformat.v4.new_code_cell(source) for source in (GRID, LIVE)]
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), tmp_path / "react.ipynb")
+    with start_lab(tmp_path) as lab:
+        page = open_and_run(chromium, lab, "react.ipynb")
+        start = page.get_by_role("button", name="Start", exact=True)
+        start.wait_for(timeout=30_000)
+        picture = page.locator("img.widget-image").first
+        empty = picture.get_attribute("src")
+        start.click()
+        changed = "old => document.querySelector('img.widget-image').src !== old"
+        page.wait_for_function(changed, arg=empty, timeout=30_000)
+        page.screenshot(path=screenshots / "live.png")
+        page.get_by_role("button", name="Stop", exact=True).click()
+        start.wait_for(timeout=10_000)
+        table = page.locator("table", has_text="workers").first
+        before = table.inner_text()
+        page.locator("select", has_text="16").select_option("8")
+        again = (
+            "old => [...document.querySelectorAll('table')].some(t => t.innerText.includes('★') && t.innerText !== old)"
+        )
+        page.wait_for_function(again, arg=before, timeout=60_000)
+        page.close()
 
 
 MANY = """\

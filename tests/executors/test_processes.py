@@ -495,6 +495,16 @@ def fail() -> None:
     raise ZeroDivisionError("on purpose")
 
 
+def test_closing_does_not_wait_for_a_worker_that_still_imports(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool, killed = Processes(1), []
+    process = pool._worker(0).process
+    kill = process.kill
+    monkeypatch.setattr(process, "kill", lambda: killed.append(kill()))
+    pool.close()
+    assert killed == [None]
+    assert process not in multiprocessing.active_children()
+
+
 def test_an_error_names_the_branch_and_brings_the_workers_traceback(pool: Processes) -> None:
     pids = run(pool, os.getpid, os.getpid)
     with pytest.raises(TaskError, match=r"branch 'task 1' raised ZeroDivisionError: on purpose") as caught:

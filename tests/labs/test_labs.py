@@ -1,6 +1,7 @@
 """Exercise checks: not attempted yet, a hint that depends on what came out, or passed; and never an exception."""
 
 import math
+import re
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -109,6 +110,8 @@ def test_the_decision_table_has_a_row_for_each_workload() -> None:
     lines = decision_table({"tiny": kit.explain(comparison)}).splitlines()
     assert len(lines) == 3
     assert lines[2].startswith("| tiny | threads | ")
+    assert re.search(r"(parallelism|contention|inflation|imbalance|overhead) x \d", lines[2])  # in the words of why
+    assert " no " not in lines[2].replace("no difference found", "")
     assert len({line.count("|") for line in lines}) == 1
 
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from kit.comparison import Ratio
 from kit.models import trained_two_stream
-from kit.views.grid import best, grid_html
+from kit.views.grid import alike, best, grid_html
 from kit.views.live import Live
 from kit.workloads import live
 
@@ -27,8 +28,10 @@ def threads() -> list[str]:
 
 def test_play_shows_the_frame_its_motion_and_what_is_seen() -> None:
     view = Live(lambda: live.pipeline(trained_two_stream()), lambda: live.frames(live.CLIP, 12))
+    empty = view._frame.value
     figures = view.play()
     assert figures.done == 12
+    assert empty not in (view._frame.value, view._flow.value)
     assert view._frame.value[:2] == view._flow.value[:2] == b"\xff\xd8"  # JPEG
     assert "frames/s" in view._text.value
     assert not threads()
@@ -38,10 +41,10 @@ def test_the_button_starts_and_stops() -> None:
     view = Live(line, endless)
     view._button.value = True
     assert view._button.description == "Stop"
-    deadline = time.monotonic() + 20
-    while not view._frame.value and time.monotonic() < deadline:
+    deadline, empty = time.monotonic() + 20, view._frame.value
+    while view._frame.value == empty and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert view._frame.value
+    assert view._frame.value != empty
     view._button.value = False
     assert view._button.description == "Start"
     assert not threads()
@@ -57,10 +60,13 @@ def test_a_source_that_fails_says_so_and_the_button_comes_back() -> None:
     assert not threads()
 
 
-def test_the_grid_marks_the_best_cell() -> None:
-    cells = {(1, 1): 10.0, (1, 2): 12.5, (2, 1): 20.0, (2, 2): 15.0}
+def test_the_grid_marks_the_best_cell_and_what_cannot_be_told_from_it() -> None:
+    rates = {(1, 1): 10.0, (1, 2): 12.5, (2, 1): 20.0, (2, 2): 19.0}
+    cells = {place: (rate, Ratio(rate / 10, rate / 10 - 0.1, rate / 10 + 0.1)) for place, rate in rates.items()}
     assert best(cells) == (2, 1)
+    assert alike(cells) == [(2, 1), (2, 2)]
     table = grid_html(cells, "images")
     assert table.count("&#9733; 20.0") == 1
+    assert table.count("~ 19.0") == 1
     assert table.count("scope='row'") == 2
     assert "2 OpenCV threads each" in table
