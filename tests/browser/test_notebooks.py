@@ -45,10 +45,10 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         yield served
 
 
-def written(path: Path, source: str) -> None:
-    """A notebook of one cell."""
+def written(path: Path, *sources: str) -> None:
+    """A notebook of these cells."""
     notebook = nbformat.v4.new_notebook(
-        cells=[nbformat.v4.new_code_cell(source)],
+        cells=[nbformat.v4.new_code_cell(source) for source in sources],
         metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
     )
     nbformat.write(notebook, path)
@@ -165,9 +165,7 @@ Grid(lambda items: opencv_dnn.sleep_control(items, 0.001), ways=["threads"])"""
 def test_the_live_view_plays_and_stops_and_the_grid_measures_again(
     chromium: Any, tmp_path: Path, screenshots: Path
 ) -> None:
-    cells = [nbformat.v4.new_code_cell(source) for source in (GRID, LIVE)]
-    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), tmp_path / "react.ipynb")
+    written(tmp_path / "react.ipynb", GRID, LIVE)
     with start_lab(tmp_path) as lab:
         page = open_and_run(chromium, lab, "react.ipynb")
         start = page.get_by_role("button", name="Start", exact=True)
