@@ -42,7 +42,7 @@ lint: $(VENV)/test.stamp  ## ruff (notebooks too) and mypy
 	$(BIN)/mypy --strict kit
 
 unit: $(VENV)/test.stamp  ## the tests that need no browser
-	$(BIN)/pytest --ignore=tests/browser tests
+	$(BIN)/pytest --numprocesses=2 --dist=worksteal --ignore=tests/browser tests
 
 nbval: $(VENV)/test.stamp  ## run every notebook, short version
 ifneq ($(NOTEBOOKS),)
