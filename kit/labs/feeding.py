@@ -6,33 +6,21 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
-
-from torch import multiprocessing
 
 from kit.executors.modes import intra_op_threads
-from kit.executors.processes import starting
 from kit.labs.checks import check
 from kit.pipeline import Figures
 from kit.workloads import Many
-from kit.workloads.feeding import Pictures, published
+from kit.workloads.feeding import Pictures, published, spawning
 
 
 def published_spawn(files: Sequence[Path]) -> str:
     """Run the published snippet, in which ``fn(image, rank)`` is spawned; the last line of what comes of it."""
-    spawn: Any = multiprocessing.spawn  # type: ignore[attr-defined]  # has no types
-    with starting():
-        context = spawn(published, (Pictures(files),), join=False)  # one: others would be ended with a warning
     try:
-        while not context.join():
-            pass
+        with spawning(published, (Pictures(files),), 1):  # one: others would be ended with a warning
+            return "It ran without an error."
     except Exception as error:
         return str(error).strip().splitlines()[-1]
-    finally:
-        for process in context.processes:
-            process.kill()
-            process.join()
-    return "It ran without an error."
 
 
 def crossing(sizes: Sequence[float], one: Sequence[float], other: Sequence[float]) -> float | None:

@@ -6,11 +6,11 @@ import atexit
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -178,7 +178,7 @@ def remove_pictures() -> None:
 # Ways ----------------------------------------------------------------------------------------------------------------
 
 
-class Loop:
+class Loop(AbstractContextManager["Loop"]):
     """A runner of one call that gives a :class:`Batch`."""
 
     def __init__(self, call: Callable[..., Batch], close: Callable[[], None], *, cold: bool = False) -> None:
@@ -187,9 +187,6 @@ class Loop:
 
     def __call__(self, *args: Any) -> Batch:
         return self.call()
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
@@ -217,7 +214,7 @@ def _mp_pool(pictures: Pictures, cores: int, *, workers: int | None = None) -> L
     """``torch.multiprocessing.Pool``, kept open: tensors come back through shared memory, a file each."""
     n = workers or cores
     with starting():
-        pool = multiprocessing.get_context("spawn").Pool(n, _one_thread)
+        pool = multiprocessing.get_context("spawn").Pool(n, torch.set_num_threads, (1,))
 
     def call() -> Batch:
         return collate(pool.map(pictures.__getitem__, range(len(pictures))))
@@ -227,10 +224,6 @@ def _mp_pool(pictures: Pictures, cores: int, *, workers: int | None = None) -> L
         pool.join()
 
     return Loop(call, close)
-
-
-def _one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 def _mp_spawn(pictures: Pictures, cores: int, *, workers: int | None = None) -> Loop:
@@ -250,11 +243,8 @@ def spawned(share: Callable[..., None], workers: int, pictures: Pictures) -> lis
         WorkerError: a worker died.
     """
     queue: Any = multiprocessing.get_context("spawn").SimpleQueue()
-    with starting():
-        spawn: Any = multiprocessing.spawn  # type: ignore[attr-defined]  # has no types
-        context = spawn(share, (queue, pictures, workers), workers, join=False)
     found: dict[int, Any] = {}
-    try:
+    with spawning(share, (queue, pictures, workers), workers) as context:
         while len(found) < len(pictures):
             if queue.empty():
                 if context.join(0.01) and queue.empty():
@@ -262,13 +252,27 @@ def spawned(share: Callable[..., None], workers: int, pictures: Pictures) -> lis
                 continue
             position, item = queue.get()
             found[position] = torch.from_numpy(item) if isinstance(item, np.ndarray) else item
+    return [found[i] for i in range(len(pictures))]
+
+
+@contextmanager
+def spawning(function: Callable[..., None], args: tuple[Any, ...], workers: int) -> Iterator[Any]:
+    """``torch.multiprocessing.spawn`` without waiting; the end waits for the processes, or after an error kills them.
+
+    Raises:
+        ProcessRaisedException: a worker raised.
+    """
+    spawn: Any = multiprocessing.spawn  # type: ignore[attr-defined]  # has no types
+    with starting():
+        context = spawn(function, args, workers, join=False)
+    try:
+        yield context
         while not context.join():
             pass
     finally:
         for process in context.processes:
             process.kill()
             process.join()
-    return [found[i] for i in range(len(pictures))]
 
 
 def share(rank: int, queue: Any, pictures: Pictures, workers: int) -> None:
@@ -315,19 +319,17 @@ def _loader(
     def call() -> Batch:
         with starting() if workers else nullcontext():
             batches = iter(loader)
-        found: list[Batch] = []
-        done = False
-        try:
-            while True:
-                with span("next batch", "wait"):
-                    batch = next(batches, None)
-                if batch is None:
-                    break
-                found.append(batch)
-            done = True
-        finally:
-            if workers and not (done and persistent):
-                _end(loader, batches)
+
+        def next_batch() -> Batch | None:
+            with span("next batch", "wait"):
+                return next(batches, None)
+
+        with ExitStack() as stack:
+            if workers:
+                stack.callback(_end, loader, batches)
+            found = list(iter(next_batch, None))
+            if persistent:
+                stack.pop_all()  # all went well: the workers stay
         unread = tuple(item for batch in found for item in batch.unread)
         return Batch(torch.cat([batch.images for batch in found]), unread)
 
