@@ -41,12 +41,12 @@ class Recognition:
         return asdict(self) | {half: [guess._asdict() for guess in getattr(self, half)] for half in HALVES}
 
     def __str__(self) -> str:
-        guesses = [
+        lines = [
             f"{half:8} " + ", ".join(f"{guess.name} {guess.probability:.0%}" for guess in getattr(self, half)[:3])
             for half in HALVES
         ]
         stages = ", ".join(f"{stage} {ms:.1f} ms" for stage, ms in self.stages_ms.items())
-        return "\n".join([self.source, *guesses, f"{'took':8} {stages}"])
+        return "\n".join([self.source, *lines, f"{'took':8} {stages}"])
 
 
 def recognise(source: clips.Clip | str | Path, model: TwoStream | None = None) -> Recognition:
