@@ -37,11 +37,8 @@ def affordable(limit_s: float = 1.0) -> tuple[str, nn.Module, Tensor]:
             whole(image)
         if clock() - start < limit_s * 1e9:
             return "Inception v3", whole, image
-    return (
-        "an Inception v3 with a quarter of its channels, on 139x139 pixels",
-        inception_v3(width=0.25),
-        torch.rand(1, 3, 139, 139),
-    )
+    narrow = "an Inception v3 with a quarter of its channels, on 139x139 pixels"
+    return narrow, inception_v3(width=0.25), torch.rand(1, 3, 139, 139)
 
 
 def _nested(trace: Trace) -> tuple[list[Event], list[list[int]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -69,16 +70,7 @@ def branch_of(trace: Trace) -> Int64:
 
 def parts_of(trace: Trace, event: Int64, start_ns: Int64, duration_ns: Int64) -> Trace:
     """A trace of parts of these events (indices) or of blocks that they stand for, with times of their own."""
-    return Trace(
-        start_ns=start_ns,
-        duration_ns=duration_ns,
-        lane=trace.lane[event],
-        name=trace.name[event],
-        category=trace.category[event],
-        lanes=trace.lanes,
-        names=trace.names,
-        categories=trace.categories,
-    )
+    return replace(trace.take(event), start_ns=start_ns, duration_ns=duration_ns, marks=None)
 
 
 def usual_colours(trace: Trace) -> str:

@@ -107,13 +107,12 @@ class Timeline(anywidget.AnyWidget):
 
     @traitlets.observe("selection", "lanes")
     def _measure(self, _change: object) -> None:
+        asked = [self.selection, list(self.lanes)]
         if self.selection is None:
             self.set_trait("measured", {})
-        elif self.measured.get("asked") != [self.selection, self.lanes]:
+        elif self.measured.get("asked") != asked:
             found = measure(self.trace, self.selection, self.lanes)
-            self.set_trait(
-                "measured", {"asked": [self.selection, list(self.lanes)], "window": self.selection, "groups": found}
-            )
+            self.set_trait("measured", {"asked": asked, "window": self.selection, "groups": found})
 
     def _answer(self, _widget: object, content: Any, _buffers: object) -> None:
         if isinstance(content, dict) and content.get("ask") == "columns" and len(self.trace) <= WHOLE:

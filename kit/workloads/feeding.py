@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -159,19 +158,17 @@ def write_pictures(folder: Path, n: int, size: tuple[int, int] = (240, 320)) -> 
 @cache
 def _files(n: int, size: tuple[int, int]) -> tuple[Path, ...]:
     """Files that are there until this process ends, or until they are removed."""
-    folder = Path(tempfile.mkdtemp(prefix="kit-pictures-"))
-    _folders.append(folder)
-    return tuple(write_pictures(folder, n, size))
+    folder = tempfile.TemporaryDirectory(prefix="kit-pictures-", ignore_cleanup_errors=True)
+    return tuple(write_pictures(Path(_folders.enter_context(folder)), n, size))
 
 
-_folders: list[Path] = []
+_folders = ExitStack()
 
 
 @atexit.register
 def remove_pictures() -> None:
     """Remove the files of every workload made so far. A kernel that is killed does not do it by itself."""
-    while _folders:
-        shutil.rmtree(_folders.pop(), ignore_errors=True)
+    _folders.close()
     _files.cache_clear()
 
 
@@ -212,9 +209,8 @@ def make(items: int = 32, work: str = "opencv", size: tuple[int, int] = (240, 32
 
 def _mp_pool(pictures: Pictures, cores: int, *, workers: int | None = None) -> Loop:
     """``torch.multiprocessing.Pool``, kept open: tensors come back through shared memory, a file each."""
-    n = workers or cores
     with starting():
-        pool = multiprocessing.get_context("spawn").Pool(n, torch.set_num_threads, (1,))
+        pool = multiprocessing.get_context("spawn").Pool(workers or cores, torch.set_num_threads, (1,))
 
     def call() -> Batch:
         return collate(pool.map(pictures.__getitem__, range(len(pictures))))
