@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kit.trace.columns import Int64, Trace
+from kit.trace.metrics import wall_ns
 from kit.views.palette import Palette
 
 
@@ -26,10 +27,9 @@ def groups(trace: Trace) -> list[Group]:
     found = []
     for name in dict.fromkeys(lane.group for lane in trace.lanes):
         members = [i for i, lane in enumerate(trace.lanes) if lane.group == name]
-        inside = np.isin(trace.lane, members)
-        start = int(trace.start_ns[inside].min()) if inside.any() else first
-        end = int(trace.end_ns[inside].max()) if inside.any() else first
-        found.append(Group(name, start - first, end - start))
+        inside = trace.select(lanes=members)
+        start = int(inside.start_ns.min()) - first if len(inside) else 0
+        found.append(Group(name, start, wall_ns(inside)))
     return found
 
 

@@ -67,13 +67,12 @@ class Palette:
 
     def look(self, category: str, name: str, branch: int = -1) -> Look:
         """The look of one kind of event; ``branch`` is the position of the branch that it runs in, or -1."""
-        if category == "task":
-            branch = self.branches.index(name)
-            return self._category_look(category) if self.by == "category" else branch_look(branch)
         if category in _OWN:
             return _OWN[category]
         if self.by == "category":
             return self._category_look(category)
+        if category == "task":
+            return branch_look(self.branches.index(name))
         if self.by == "branch":
             return Look(NEUTRAL if branch < 0 else branch_look(branch).colour)
         hue = zlib.crc32(name.encode("utf-8", "replace")) % len(OKABE_ITO)  # the same in every run, as hash() is not

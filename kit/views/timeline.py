@@ -22,7 +22,7 @@ from kit.errors import KitError, TraceError
 from kit.trace.columns import Int32, Int64, Trace, stack
 from kit.trace.lanes import Level, depths, every_event, thin
 from kit.trace.links import links
-from kit.trace.metrics import busy_ns, lane_concurrency, time_at_least
+from kit.trace.metrics import busy_ns, lane_concurrency, time_at_least, wall_ns
 from kit.views.facts import branch_of, branches, groups, human, palette, parts_of, table, usual_colours
 from kit.views.page import standalone
 from kit.views.palette import MODES, Look
@@ -203,7 +203,7 @@ def columns(trace: Trace, row: Int32, level: Level, arrows: Int64) -> dict[str, 
     palettes = [palette(trace, mode) for mode in MODES]
     kinds, kind = _kinds(trace, level.event)
     start = int(trace.start_ns.min()) if len(trace) else 0
-    wall = int(trace.end_ns.max()) - start if len(trace) else 0
+    wall = wall_ns(trace)
     looks, places = _numbered(
         each.look(category, name, branch) for name, category, branch in kinds for each in palettes
     )

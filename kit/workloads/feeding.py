@@ -212,23 +212,16 @@ def _mp_pool(pictures: Pictures, cores: int, *, workers: int | None = None) -> L
     with starting():
         pool = multiprocessing.get_context("spawn").Pool(workers or cores, torch.set_num_threads, (1,))
 
-    def call() -> Batch:
-        return collate(pool.map(pictures.__getitem__, range(len(pictures))))
-
     def close() -> None:
         pool.terminate()
         pool.join()
 
-    return Loop(call, close)
+    return Loop(lambda: collate(pool.map(pictures.__getitem__, range(len(pictures)))), close)
 
 
 def _mp_spawn(pictures: Pictures, cores: int, *, workers: int | None = None) -> Loop:
     """``torch.multiprocessing.spawn`` as it must be called: the rank comes first. New processes for every call."""
-
-    def call() -> Batch:
-        return collate(spawned(share, workers or cores, pictures))
-
-    return Loop(call, lambda: None, cold=True)
+    return Loop(lambda: collate(spawned(share, workers or cores, pictures)), lambda: None, cold=True)
 
 
 def spawned(share: Callable[..., None], workers: int, pictures: Pictures) -> list[Tensor | Unread]:
@@ -242,12 +235,11 @@ def spawned(share: Callable[..., None], workers: int, pictures: Pictures) -> lis
     found: dict[int, Any] = {}
     with spawning(share, (queue, pictures, workers), workers) as context:
         while len(found) < len(pictures):
-            if queue.empty():
-                if context.join(0.01) and queue.empty():
-                    raise WorkerError("the processes ended before all files were read.")
-                continue
-            position, item = queue.get()
-            found[position] = torch.from_numpy(item) if isinstance(item, np.ndarray) else item
+            if not queue.empty():
+                position, item = queue.get()
+                found[position] = torch.from_numpy(item) if isinstance(item, np.ndarray) else item
+            elif context.join(0.01) and queue.empty():
+                raise WorkerError("the processes ended before all files were read.")
     return [found[i] for i in range(len(pictures))]
 
 
