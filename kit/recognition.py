@@ -41,12 +41,12 @@ class Recognition:
         return asdict(self) | {half: [guess._asdict() for guess in getattr(self, half)] for half in HALVES}
 
     def __str__(self) -> str:
-        guesses = [
+        lines = [
             f"{half:8} " + ", ".join(f"{guess.name} {guess.probability:.0%}" for guess in getattr(self, half)[:3])
             for half in HALVES
         ]
         stages = ", ".join(f"{stage} {ms:.1f} ms" for stage, ms in self.stages_ms.items())
-        return "\n".join([self.source, *guesses, f"{'took':8} {stages}"])
+        return "\n".join([self.source, *lines, f"{'took':8} {stages}"])
 
 
 def recognise(source: clips.Clip | str | Path, model: TwoStream | None = None) -> Recognition:
@@ -80,8 +80,7 @@ def recognise(source: clips.Clip | str | Path, model: TwoStream | None = None) -
         outputs = [timed("spatial", lambda: streams["spatial"](frame))]
         outputs.append(timed("temporal", lambda: streams["temporal"](flow)))
         scores = timed("fusion", lambda: network.streams.merge(outputs))
-    told = {half: _sorted(names, odds[0]) for (half, names), odds in zip(HALVES.items(), halves(scores), strict=True)}
-    return Recognition(clip.source, told["texture"], told["motion"], stages)
+    return Recognition(clip.source, **guesses(scores), stages_ms=stages)
 
 
 def halves(scores: Tensor) -> tuple[Tensor, Tensor]:
@@ -90,6 +89,10 @@ def halves(scores: Tensor) -> tuple[Tensor, Tensor]:
     return odds.sum(2), odds.sum(1)
 
 
-def _sorted(names: tuple[str, ...], odds: Tensor) -> tuple[Guess, ...]:
-    guesses = (Guess(name, float(p)) for name, p in zip(names, odds, strict=True))
-    return tuple(sorted(guesses, key=lambda guess: -guess.probability))
+def guesses(scores: Tensor) -> dict[str, tuple[Guess, ...]]:
+    """Scores ``(1, textures * motions)`` as guesses of ``texture`` and of ``motion``, the likeliest first."""
+    found = {}
+    for (half, names), odds in zip(HALVES.items(), halves(scores), strict=True):
+        every = map(Guess, names, odds[0].tolist())
+        found[half] = tuple(sorted(every, key=lambda guess: -guess.probability))
+    return found

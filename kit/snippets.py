@@ -71,6 +71,5 @@ def snippet(approach: str, lanes: int, threads: int) -> str | None:
         lanes: workers.
         threads: intra-op threads of each.
     """
-    kind = re.match(r"\w*", approach)
-    text = _KINDS.get(kind.group() if kind else "")
+    text = _KINDS.get(re.split(r"\W", approach)[0])
     return text and text.replace("{workers}", str(lanes)).replace("{threads}", str(threads))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Literal
@@ -22,9 +23,6 @@ class Check:
     def _repr_html_(self) -> str:
         sign = {"not attempted yet": "&#9711;", "hint": "&#10140;", "passed": "&#10004;"}[self.state]
         return f"<p>{sign} <b>{self.state}</b> {html.escape(self.message)}</p>"
-
-
-NOT_ATTEMPTED = Check("not attempted yet")
 
 
 def is_stub(function: Callable[..., Any]) -> bool:
@@ -46,7 +44,7 @@ def check(judge: Callable[[Any], str | Check | None]) -> Callable[[Any], Check]:
     @wraps(judge)
     def checked(answer: Any) -> Check:
         if answer is None or answer is ... or is_stub(answer):
-            return NOT_ATTEMPTED
+            return Check("not attempted yet")
         try:
             verdict = judge(answer)
         except Exception as error:
@@ -56,3 +54,12 @@ def check(judge: Callable[[Any], str | Check | None]) -> Callable[[Any], Check]:
         return Check("hint", verdict) if verdict else Check("passed")
 
     return checked
+
+
+def first_wrong(answer: Callable[..., Any], cases: Sequence[tuple[tuple[Any, ...], float, str]]) -> str | None:
+    """The hint of the first case ``(arguments, number wanted, hint)`` in which an answer gives another number."""
+    found = answer(*cases[0][0])
+    if not isinstance(found, int | float):
+        return f"it gives {found!r} and not a number: is there a return?"
+    wrong = (hint for given, want, hint in cases if not math.isclose(answer(*given) or 0, want, rel_tol=1e-6))
+    return next(wrong, None)

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 
 from kit.comparison import milliseconds
 from kit.explanation import LOSSES, Explanation
-from kit.labs.checks import check
+from kit.labs.checks import check, first_wrong
+from kit.labs.markdown import table
 
 
 def decision_table(found: Mapping[str, Explanation]) -> str:
     """What was found for each workload, as a Markdown table: the approach, its verdict, and what costs it most."""
-    head = "| workload | best of the others | speed-up | verdict | what costs it most | at best |"
-    lines = [head, "|---|---|---:|---|---|---:|"]
+    head = ("workload", "best of the others", "speed-up", "verdict", "what costs it most", "at best")
+    rows = []
     for name, each in found.items():
         lost = [(value, factor) for factor, value in each.steps() if factor not in ("lanes", "baseline's overhead")]
         least = f"{LOSSES[min(lost)[1]][0]} x {min(lost)[0]:.2f}" if lost else "not known"
         best = milliseconds(each.bounds.least_ms) if each.bounds else "not known"
-        lines.append(f"| {name} | {each.approach} | {each.ratio} | {each.verdict} | {least} | {best} |")
-    return "\n".join(lines)
+        rows.append((name, each.approach, each.ratio, each.verdict, least, best))
+    return table(head, "llrllr", rows)
 
 
 @check
@@ -38,14 +38,10 @@ def check_costliest(costliest: Callable[[Mapping[str, float]], str | None]) -> s
 @check
 def check_makespan(makespan: Callable[[Sequence[float], int], float | None]) -> str | None:
     """``makespan(branches, lanes)``: when the last of these branches ends, each taken in order by a free lane."""
-    if not isinstance(makespan([1.0, 2.0], 1), int | float):
-        return f"it gives {makespan([1.0, 2.0], 1)!r} and not a number: is there a return?"
-    if makespan([1.0, 2.0], 1) != 3:
-        return "on one lane branches run one after the other: 1 ms and 2 ms end after 3 ms."
-    if makespan([4.0, 1.0, 1.0], 2) != 4:
-        return "while one lane has the 4 ms, the other does both others: the call ends after 4 ms."
-    if not math.isclose(makespan([1.0, 1.0, 4.0], 2) or 0, 5):
-        return (
-            "in this order the 4 ms begin only after 1 ms: the call ends after 5 ms. Give each to the lane free first."
-        )
-    return None
+    late = "in this order the 4 ms begin only after 1 ms: the call ends after 5 ms. Give each to the lane free first."
+    cases = [
+        (([1.0, 2.0], 1), 3, "on one lane branches run one after the other: 1 ms and 2 ms end after 3 ms."),
+        (([4.0, 1.0, 1.0], 2), 4, "while one lane has the 4 ms, the other does both others: the call ends after 4 ms."),
+        (([1.0, 1.0, 4.0], 2), 5, late),
+    ]
+    return first_wrong(makespan, cases)

@@ -19,6 +19,7 @@ from kit.comparison import milliseconds
 from kit.equality import compare_outputs
 from kit.errors import KitError
 from kit.labs.checks import check
+from kit.labs.markdown import table
 from kit.models import describe
 from kit.models.continual import stepper
 from kit.models.init import keep_signal
@@ -44,11 +45,7 @@ Step = Callable[[Tensor], Tensor | None]  # one frame in, an output or nothing o
 def by_library(module: Any) -> Step:
     """The step of one of the library's modules, from the start of a clip."""
     module.clean_state()
-
-    def step(frame: Tensor) -> Tensor | None:
-        out: Tensor | None = module.forward_step(frame)
-        return out
-
+    step: Step = module.forward_step
     return step
 
 
@@ -165,14 +162,10 @@ class Explorer(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
     CHANNELS, SIDE, FRAMES = 4, 6, 16
 
     def __init__(self) -> None:
-        def slider(name: str, low: int, high: int, value: int) -> widgets.IntSlider:
-            return widgets.IntSlider(value, low, high, description=name, continuous_update=False)
-
-        self.controls = (
-            slider("kernel", 1, 7, 3),
-            slider("stride", 1, 4, 1),
-            slider("padding", 0, 6, 0),
-            slider("dilation", 1, 3, 1),
+        ranges = {"kernel": (3, 1, 7), "stride": (1, 1, 4), "padding": (0, 0, 6), "dilation": (1, 1, 3)}
+        self.controls = tuple(
+            widgets.IntSlider(*value_and_range, description=name, continuous_update=False)
+            for name, value_and_range in ranges.items()
         )
         self.answer = widgets.HTML()
         super().__init__([*self.controls, self.answer])
@@ -219,21 +212,18 @@ def ms_by_kind(trace: Trace) -> dict[str, float]:
 
 def kinds_table(columns: Mapping[str, Mapping[str, float]]) -> str:
     """A row for each kind of work and a column for each of these, in milliseconds, and their sums, as Markdown."""
-    lines = ["| ms | " + " | ".join(columns) + " |", "|---|" + "---:|" * len(columns)]
-    for kind in KINDS:
-        lines.append(f"| {kind} | " + " | ".join(f"{column[kind]:.2f}" for column in columns.values()) + " |")
-    sums = " | ".join(f"**{sum(column.values()):.2f}**" for column in columns.values())
-    return "\n".join([*lines, f"| **whole call** | {sums} |"])
+    rows = [(kind, *(f"{column[kind]:.2f}" for column in columns.values())) for kind in KINDS]
+    sums = (f"**{sum(column.values()):.2f}**" for column in columns.values())
+    return table(("ms", *columns), f"l{'r' * len(columns)}", [*rows, ("**whole call**", *sums)])
 
 
 def against_table(found: Mapping[str, Against]) -> str:
     """What a prediction costs by a window and by a step, a row for each of these, as Markdown."""
-    lines = ["| | window | step | counted | measured | realised | same output? |", "|---|---:|---:|---:|---:|---:|---|"]
+    rows = []
     for name, each in found.items():
-        took = f"{milliseconds(each.window_ms)} | {milliseconds(each.step_ms)}"
-        ratios = f"{each.counted:.1f}x | {each.measured} | {each.realised:.0%}"
-        lines.append(f"| {name} | {took} | {ratios} | {each.equality} |")
-    return "\n".join(lines)
+        took = milliseconds(each.window_ms), milliseconds(each.step_ms)
+        rows.append((name, *took, f"{each.counted:.1f}x", each.measured, f"{each.realised:.0%}", each.equality))
+    return table(("", "window", "step", "counted", "measured", "realised", "same output?"), "lrrrrrl", rows)
 
 
 def ratios_chart(found: Mapping[str, Against]) -> go.Figure:

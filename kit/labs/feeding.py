@@ -6,33 +6,22 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
-
-from torch import multiprocessing
 
 from kit.executors.modes import intra_op_threads
-from kit.executors.processes import starting
-from kit.labs.checks import check
+from kit.labs.checks import check, first_wrong
+from kit.labs.markdown import table
 from kit.pipeline import Figures
 from kit.workloads import Many
-from kit.workloads.feeding import Pictures, published
+from kit.workloads.feeding import Pictures, published, spawning
 
 
 def published_spawn(files: Sequence[Path]) -> str:
     """Run the published snippet, in which ``fn(image, rank)`` is spawned; the last line of what comes of it."""
-    spawn: Any = multiprocessing.spawn  # type: ignore[attr-defined]  # has no types
-    with starting():
-        context = spawn(published, (Pictures(files),), join=False)  # one: others would be ended with a warning
     try:
-        while not context.join():
-            pass
+        with spawning(published, (Pictures(files),), 1):  # one: others would be ended with a warning
+            return "It ran without an error."
     except Exception as error:
         return str(error).strip().splitlines()[-1]
-    finally:
-        for process in context.processes:
-            process.kill()
-            process.join()
-    return "It ran without an error."
 
 
 def crossing(sizes: Sequence[float], one: Sequence[float], other: Sequence[float]) -> float | None:
@@ -57,11 +46,11 @@ def figures(video: Many, way: str) -> Figures:
 
 def stages_table(figures: Figures, cores: int) -> str:
     """What each stage took and which one limits the pipeline, in Markdown."""
-    lines = ["| stage | ms a frame | alone it could do |", "|---|---:|---:|"]
+    rows = []
     for stage in figures.stages:
         mark = " (the slowest)" if stage is figures.bottleneck else ""
-        lines.append(f"| {stage.name}{mark} | {stage.ms:.2f} | {1000 / max(stage.ms, 1e-6):,.0f}/s |")
-    return "\n".join(lines) + f"\n\n{why(figures, cores)}"
+        rows.append((stage.name + mark, f"{stage.ms:.2f}", f"{1000 / max(stage.ms, 1e-6):,.0f}/s"))
+    return table(("stage", "ms a frame", "alone it could do"), "lrr", rows) + f"\n\n{why(figures, cores)}"
 
 
 def why(figures: Figures, cores: int) -> str:
@@ -76,11 +65,11 @@ def why(figures: Figures, cores: int) -> str:
 
 def latency_table(runs: Mapping[str, Figures]) -> str:
     """From read to delivered, in Markdown: how long one frame takes. Frames a second are in another table."""
-    lines = ["| way | half of the frames within | 95% within | 99% within | dropped |", "|---|---:|---:|---:|---:|"]
+    rows = []
     for name, figures in runs.items():
-        cells = " | ".join(f"{figures.latency_ms(percent):.1f} ms" for percent in (50, 95, 99))
-        lines.append(f"| {name} | {cells} | {figures.dropped} of {figures.read} |")
-    return "\n".join(lines)
+        cells = (f"{figures.latency_ms(percent):.1f} ms" for percent in (50, 95, 99))
+        rows.append((name, *cells, f"{figures.dropped} of {figures.read}"))
+    return table(("way", "half of the frames within", "95% within", "99% within", "dropped"), "lrrrr", rows)
 
 
 @check
@@ -103,13 +92,13 @@ def check_worker(worker: Callable[[int, list[int], int], list[int] | None]) -> s
 @check
 def check_throughput(bound: Callable[[Sequence[float], int], float | None]) -> str | None:
     """``bound(stages_ms, cores)``: the most frames a second of a pipeline with these stages."""
-    if not isinstance(bound([5.0, 10.0], 4), int | float):
-        return f"it gives {bound([5.0, 10.0], 4)!r} and not a number: is there a return?"
-    for stages, cores, want, hint in (
-        ([5.0, 10.0], 4, 100, "with cores enough the slowest stage sets the pace: 10 ms a frame are 100 frames/s."),
-        ([10.0, 10.0, 10.0], 1, 100 / 3, "one core does 30 ms of work for each frame: 33.3 frames/s."),
-        ([4.0, 4.0, 4.0, 4.0], 2, 125, "16 ms of work on two cores are 8 ms a frame, though no stage takes that long."),
-    ):
-        if not math.isclose(bound(stages, cores) or 0, want, rel_tol=1e-6):
-            return hint
-    return None
+    cases = [
+        (([5.0, 10.0], 4), 100, "with cores enough the slowest stage sets the pace: 10 ms a frame are 100 frames/s."),
+        (([10.0, 10.0, 10.0], 1), 100 / 3, "one core does 30 ms of work for each frame: 33.3 frames/s."),
+        (
+            ([4.0, 4.0, 4.0, 4.0], 2),
+            125,
+            "16 ms of work on two cores are 8 ms a frame, though no stage takes that long.",
+        ),
+    ]
+    return first_wrong(bound, cases)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from kit.labs.checks import check
+from kit.labs.markdown import table
 from kit.trace import Trace, busy_ns, wall_ns
 from kit.trace.columns import concatenate
 
@@ -49,19 +50,18 @@ def named_share(trace: Trace) -> float:
 def causes_table(trace: Trace) -> str:
     """Where the wall time of a recorded call went, in Markdown."""
     whole = wall_ns(trace) / 1e6
-    lines = ["| cause | time | share | what happens at that moment |", "|---|---:|---:|---|"]
-    for cause, ms in causes_ms(trace).items():
-        lines.append(f"| {cause} | {ms:,.1f} ms | {ms / whole:.1%} | {MEANING[cause]} |")
-    return "\n".join(lines)
+    found = causes_ms(trace).items()
+    rows = [(cause, f"{ms:,.1f} ms", f"{ms / whole:.1%}", MEANING[cause]) for cause, ms in found]
+    return table(("cause", "time", "share", "what happens at that moment"), "lrrl", rows)
 
 
 def part_ms(trace: Trace) -> dict[str, float]:
     """Median milliseconds of the parts of an image's work: preprocess, forward."""
     parts = trace.select(categories=["part"])
-    times: dict[str, list[float]] = {}
-    for event in parts.events():
-        times.setdefault(event.name, []).append(event.duration_ns / 1e6)
-    return {name: float(np.median(values)) for name, values in times.items()}
+    return {
+        parts.names[name]: float(np.median(parts.duration_ns[parts.name == name])) / 1e6
+        for name in np.unique(parts.name)
+    }
 
 
 def bound_per_second(task_ms: Sequence[float], cores: int) -> float:

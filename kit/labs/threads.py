@@ -16,7 +16,7 @@ import torch
 from kit.comparison import Comparison, Row, Verdict, times
 from kit.executors import Task
 from kit.executors.threads import Threads
-from kit.labs.checks import check
+from kit.labs.checks import check, first_wrong
 from kit.measure import speed_up
 from kit.views.figures import TEXT
 from kit.views.palette import OKABE_ITO
@@ -129,15 +129,13 @@ def of_the_lock(gained: Collection[str], locked: bool) -> str:
 @check
 def check_share(share: Callable[[int, int], Any]) -> str | None:
     """``share(cores, workers)``: the intra-op threads of each worker, so that all of them fit the cores."""
-    if not isinstance(share(8, 2), int | float):
-        return f"it gives {share(8, 2)!r} and not a number: is there a return?"
     cases = [
         ((8, 2), 4, "8 cores for 2 workers are 4 threads each."),
         ((1, 1), 1, "one worker on one core has one thread."),
         ((8, 3), 2, "8 cores for 3 workers: 3 threads each would be 9, one too many, and there are no parts of one."),
         ((2, 4), 1, "4 workers on 2 cores are too many already, but a worker cannot have less than one thread."),
     ]
-    return next((hint for given, want, hint in cases if share(*given) != want), None)
+    return first_wrong(share, cases)
 
 
 @check

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from kit.labs.checks import check
+from kit.labs.checks import check, first_wrong
 from kit.regions import regions
 from kit.trace import Trace
 
@@ -22,17 +22,14 @@ def task_ms(trace: Trace) -> dict[str, float]:
 @check
 def check_bound(bound: Callable[[float, float, int], float | None]) -> str | None:
     """``bound(spatial, temporal, cores)``: the least time in which both streams can be done."""
-    if not isinstance(bound(3.0, 5.0, 2), int | float):
-        return f"it gives {bound(3.0, 5.0, 2)!r} and not a number: is there a return?"
-    if bound(3.25, 5.5, 1) != 8.75:
-        return "on one core nothing runs at the same time: 3.25 ms and 5.5 ms of work take 8.75 ms."
-    if bound(1.0, 9.0, 2) != 9:
-        return "however many cores, the call is not done before its longest stream: 1 ms and 9 ms take at least 9 ms."
-    if bound(4.0, 4.0, 2) != 4:
-        return "two streams of 4 ms on two cores can be done in 4 ms."
-    if bound(3.0, 5.0, 64) != 5:
-        return "more cores than streams change nothing."
-    return None
+    least = "however many cores, the call is not done before its longest stream: 1 ms and 9 ms take at least 9 ms."
+    cases = [
+        ((3.25, 5.5, 1), 8.75, "on one core nothing runs at the same time: 3.25 ms and 5.5 ms of work take 8.75 ms."),
+        ((1.0, 9.0, 2), 9, least),
+        ((4.0, 4.0, 2), 4, "two streams of 4 ms on two cores can be done in 4 ms."),
+        ((3.0, 5.0, 64), 5, "more cores than streams change nothing."),
+    ]
+    return first_wrong(bound, cases)
 
 
 class ThreeHeads(nn.Module):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
 from kit.trace.columns import Int64, Trace
+from kit.trace.metrics import wall_ns
 from kit.views.palette import Palette
 
 
@@ -25,10 +27,9 @@ def groups(trace: Trace) -> list[Group]:
     found = []
     for name in dict.fromkeys(lane.group for lane in trace.lanes):
         members = [i for i, lane in enumerate(trace.lanes) if lane.group == name]
-        inside = np.isin(trace.lane, members)
-        start = int(trace.start_ns[inside].min()) if inside.any() else first
-        end = int(trace.end_ns[inside].max()) if inside.any() else first
-        found.append(Group(name, start - first, end - start))
+        inside = trace.select(lanes=members)
+        start = int(inside.start_ns.min()) - first if len(inside) else 0
+        found.append(Group(name, start, wall_ns(inside)))
     return found
 
 
@@ -69,16 +70,7 @@ def branch_of(trace: Trace) -> Int64:
 
 def parts_of(trace: Trace, event: Int64, start_ns: Int64, duration_ns: Int64) -> Trace:
     """A trace of parts of these events (indices) or of blocks that they stand for, with times of their own."""
-    return Trace(
-        start_ns=start_ns,
-        duration_ns=duration_ns,
-        lane=trace.lane[event],
-        name=trace.name[event],
-        category=trace.category[event],
-        lanes=trace.lanes,
-        names=trace.names,
-        categories=trace.categories,
-    )
+    return replace(trace.take(event), start_ns=start_ns, duration_ns=duration_ns, marks=None)
 
 
 def usual_colours(trace: Trace) -> str:

@@ -41,7 +41,6 @@ def comparison_chart(comparison: Comparison) -> go.Figure:
             mode="markers",
             marker={"color": colour, "opacity": 0.5, "size": 7},
             hovertemplate="a round: %{x:.3f}x<extra></extra>",
-            showlegend=False,
         )
         figure.add_scatter(
             x=[row.ratio.estimate],
@@ -59,7 +58,6 @@ def comparison_chart(comparison: Comparison) -> go.Figure:
             text=[f"{times(row.ratio.estimate)}x, {row.verdict}"],
             textposition="top center",
             hovertemplate=f"{row.ratio}<extra>{row.name}</extra>",
-            showlegend=False,
         )
         if (bounds := explain(comparison, row.name).bounds) is not None:
             figure.add_scatter(
@@ -68,7 +66,6 @@ def comparison_chart(comparison: Comparison) -> go.Figure:
                 mode="markers",
                 marker={"color": OKABE_ITO[4], "symbol": "line-ns-open", "size": 28, "line": {"width": 3}},
                 hovertemplate=f"bound {bounds.speed_up:.2f}x, {bounds.share:.0%} reached<extra>{row.name}</extra>",
-                showlegend=False,
             )
     figure.add_vline(x=1, line={"color": NEUTRAL, "dash": "dash"})
     # Plotly wants the logarithm for an annotation on a logarithmic axis, but not for a line.
@@ -77,6 +74,7 @@ def comparison_chart(comparison: Comparison) -> go.Figure:
     figure.update_layout(
         **TEXT,
         height=110 + 70 * len(comparison.rows),
+        showlegend=False,
         margin={"l": 20, "r": 20, "t": 30, "b": 50},
         xaxis={
             "type": "log",

@@ -10,13 +10,13 @@ from typing import Any
 
 import ipywidgets as widgets
 import numpy as np
-from numpy.typing import NDArray
 
 from kit.pipeline import Figures, Pipeline
-from kit.views.pictures import flow_picture
+from kit.views.pictures import flow_picture, jpeg
 from kit.workloads.live import Sight
 
 SHOWN_S = 1 / 15  # between pictures: a browser needs no more, and each costs an encoding
+QUALITY = 95  # of the pictures
 REACH = 8.0  # pixels per frame in full colour
 
 
@@ -36,7 +36,7 @@ class Live(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self._thread: threading.Thread | None = None
         self._shown = 0.0
         wide = {"width": "320px", "height": "240px"}
-        nothing = _jpeg(np.full((240, 320, 3), 128, np.uint8))  # an image without data is a broken one
+        nothing = jpeg(np.full((240, 320, 3), 128, np.uint8), QUALITY)  # an image without data is a broken one
         self._frame, self._flow = (widgets.Image(value=nothing, format="jpeg", layout=wide) for _ in range(2))
         self._text = widgets.HTML("<i>not started</i>")
         self._button = widgets.ToggleButton(description="Start", tooltip="start or stop the pipeline")
@@ -79,8 +79,8 @@ class Live(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
             return
         self._shown = now
         figures = self._line.figures
-        self._frame.value = _jpeg(sight.frame)
-        self._flow.value = _jpeg(flow_picture(sight.flow, REACH))
+        self._frame.value = jpeg(sight.frame, QUALITY)
+        self._flow.value = jpeg(flow_picture(sight.flow, REACH), QUALITY)
         seen = [f"{guess.name} {guess.probability:.0%}" for guess in (sight.texture, sight.motion) if guess]
         self._text.value = (
             f"<b>{html.escape(', '.join(seen))}</b><br>{figures.per_second:.0f} frames/s, {figures.dropped} of "
@@ -89,11 +89,3 @@ class Live(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
 
     def __repr__(self) -> str:
         return "Live()"
-
-
-def _jpeg(picture: NDArray[np.uint8]) -> bytes:
-    import cv2
-
-    _done, data = cv2.imencode(".jpg", picture[..., ::-1])
-    encoded: bytes = data.tobytes()
-    return encoded

@@ -26,15 +26,6 @@ HATCHES = (
     "M0 0L8 8M0 8L8 0",
 )
 
-_OWN = {  # the kit's own spans that are not branches: (colour, strength, hatch)
-    "call": (NEUTRAL, 0.55, ""),
-    "region": (NEUTRAL, 0.3, ""),
-    "merge": (NEUTRAL, 0.8, HATCHES[4]),
-    "startup": (OKABE_ITO[5], 0.5, HATCHES[5]),
-    "wait": (NEUTRAL, 0.15, ""),
-    "transfer": (OKABE_ITO[4], 0.5, HATCHES[2]),
-}
-_OPERATOR_STRENGTH = 0.4  # everything that a profiler reports: pale, so that branches stand out
 MODES = ("branch", "name", "category")  # what the colours can stand for
 
 
@@ -42,8 +33,22 @@ class Look(NamedTuple):
     """How the events of one kind are drawn."""
 
     colour: str  # "#rrggbb"
-    strength: float  # 1.0 is the colour itself, 0.0 the page
-    hatch: str  # path data of one tile, or ""
+    strength: float = 0.4  # 1.0 is the colour itself, 0.0 the page; operators are pale, so that branches stand out
+    hatch: str = ""  # path data of one tile
+
+
+_OWN = {  # the kit's own spans that are not branches
+    "call": Look(NEUTRAL, 0.55),
+    "region": Look(NEUTRAL, 0.3),
+    "merge": Look(NEUTRAL, 0.8, HATCHES[4]),
+    "startup": Look(OKABE_ITO[5], 0.5, HATCHES[5]),
+    "wait": Look(NEUTRAL, 0.15),
+    "transfer": Look(OKABE_ITO[4], 0.5, HATCHES[2]),
+}
+_OPERATORS = {  # mode -> what the legend says of everything that a profiler reports
+    "branch": ("operators (paler, as their branch)", Look(NEUTRAL)),
+    "name": ("operators (a tint per name)", Look(OKABE_ITO[0])),
+}
 
 
 def branch_look(position: int) -> Look:
@@ -62,32 +67,26 @@ class Palette:
 
     def look(self, category: str, name: str, branch: int = -1) -> Look:
         """The look of one kind of event; ``branch`` is the position of the branch that it runs in, or -1."""
-        if category == "task":
-            branch = self.branches.index(name)
-            return self._category_look(category) if self.by == "category" else branch_look(branch)
         if category in _OWN:
-            return Look(*_OWN[category])
+            return _OWN[category]
         if self.by == "category":
             return self._category_look(category)
+        if category == "task":
+            return branch_look(self.branches.index(name))
         if self.by == "branch":
-            colour = NEUTRAL if branch < 0 else branch_look(branch).colour
-            return Look(colour, _OPERATOR_STRENGTH, "")
+            return Look(NEUTRAL if branch < 0 else branch_look(branch).colour)
         hue = zlib.crc32(name.encode("utf-8", "replace")) % len(OKABE_ITO)  # the same in every run, as hash() is not
-        return Look(OKABE_ITO[hue], _OPERATOR_STRENGTH, "")
+        return Look(OKABE_ITO[hue])
 
     def legend(self) -> list[tuple[str, Look]]:
         """What the colours mean: a line per branch or category, then one per other kind that occurs."""
-        own = [(category, Look(*_OWN[category])) for category in _OWN if category in self.categories]
+        own = [(category, look) for category, look in _OWN.items() if category in self.categories]
         others = [category for category in sorted(self.categories) if category not in _OWN]
         if self.by == "category":
             return [(category or "no category", self._category_look(category)) for category in others] + own
         lines = [(name, branch_look(position)) for position, name in enumerate(self.branches)] + own
         if set(others) - {"task"}:
-            outside, tint = Look(NEUTRAL, _OPERATOR_STRENGTH, ""), Look(OKABE_ITO[0], _OPERATOR_STRENGTH, "")
-            by_branch = self.by == "branch"
-            lines.append(
-                ("operators (paler, as their branch)", outside) if by_branch else ("operators (a tint per name)", tint)
-            )
+            lines.append(_OPERATORS[self.by])
         return lines
 
     def _category_look(self, category: str) -> Look:

@@ -72,7 +72,12 @@ def flow_wheel(size: int = 160) -> NDArray[np.uint8]:
 
 def _image(pixels: NDArray[np.uint8]) -> Any:
     """An image as JPEG inside the figure: a saved notebook holds it, and its numbers would be fifty times as long."""
+    return go.Image(source="data:image/jpeg;base64," + base64.b64encode(jpeg(pixels, 88)).decode(), hoverinfo="skip")
+
+
+def jpeg(pixels: NDArray[np.uint8], quality: int) -> bytes:
+    """A picture ``(H, W, 3)`` in RGB as a file; quality is 0 to 100."""
     import cv2
 
-    _done, jpeg = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
-    return go.Image(source="data:image/jpeg;base64," + base64.b64encode(jpeg.tobytes()).decode(), hoverinfo="skip")
+    _done, data = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return bytes(data)

@@ -11,6 +11,7 @@ import numpy as np
 
 from kit.trace.columns import Int32, Trace
 from kit.trace.lanes import Level, depths, thin
+from kit.trace.metrics import wall_ns
 from kit.views.facts import branch_of, groups, human, palette, parts_of, usual_colours
 from kit.views.palette import HATCHES, TILE, Look, ink, mix
 
@@ -96,8 +97,7 @@ def _plan(trace: Trace, row: Int32, width: int) -> _Plan:
         y += max(count * bar, 16) + _GAP
     longest = max(len(lane.label) for lane in trace.lanes)
     left = min(220.0, longest * _CHAR + 24)
-    wall = max(1, int(trace.end_ns.max() - trace.start_ns.min()))
-    return _Plan(left, width - 12.0, bar, tops, rows.tolist(), headers, y + 4, wall)
+    return _Plan(left, width - 12.0, bar, tops, rows.tolist(), headers, y + 4, max(1, wall_ns(trace)))
 
 
 def _legend(trace: Trace) -> Iterator[str]:

@@ -22,7 +22,7 @@ from kit.errors import KitError, TraceError
 from kit.trace.columns import Int32, Int64, Trace, stack
 from kit.trace.lanes import Level, depths, every_event, thin
 from kit.trace.links import links
-from kit.trace.metrics import busy_ns, lane_concurrency, time_at_least
+from kit.trace.metrics import busy_ns, lane_concurrency, time_at_least, wall_ns
 from kit.views.facts import branch_of, branches, groups, human, palette, parts_of, table, usual_colours
 from kit.views.page import standalone
 from kit.views.palette import MODES, Look
@@ -107,13 +107,12 @@ class Timeline(anywidget.AnyWidget):
 
     @traitlets.observe("selection", "lanes")
     def _measure(self, _change: object) -> None:
+        asked = [self.selection, list(self.lanes)]
         if self.selection is None:
             self.set_trait("measured", {})
-        elif self.measured.get("asked") != [self.selection, self.lanes]:
+        elif self.measured.get("asked") != asked:
             found = measure(self.trace, self.selection, self.lanes)
-            self.set_trait(
-                "measured", {"asked": [self.selection, list(self.lanes)], "window": self.selection, "groups": found}
-            )
+            self.set_trait("measured", {"asked": asked, "window": self.selection, "groups": found})
 
     def _answer(self, _widget: object, content: Any, _buffers: object) -> None:
         if isinstance(content, dict) and content.get("ask") == "columns" and len(self.trace) <= WHOLE:
@@ -204,7 +203,7 @@ def columns(trace: Trace, row: Int32, level: Level, arrows: Int64) -> dict[str, 
     palettes = [palette(trace, mode) for mode in MODES]
     kinds, kind = _kinds(trace, level.event)
     start = int(trace.start_ns.min()) if len(trace) else 0
-    wall = int(trace.end_ns.max()) - start if len(trace) else 0
+    wall = wall_ns(trace)
     looks, places = _numbered(
         each.look(category, name, branch) for name, category, branch in kinds for each in palettes
     )

@@ -11,16 +11,7 @@ import torch
 from torch import nn
 
 from kit.errors import KitError, UnavailableError, UnknownNameError
-from kit.workloads import (
-    continual,
-    feeding,
-    inception,
-    inception_block,
-    live,
-    opencv_dnn,
-    two_stream,
-    two_stream_i3d,
-)
+from kit.workloads import continual, feeding, live, networks, opencv_dnn
 from kit.workloads.many import Many
 
 
@@ -36,11 +27,11 @@ class Workload:
 __all__ = ["MANY", "NAMES", "Many", "Workload", "workload"]
 _MAKERS: dict[str, Callable[[Path | None], tuple[nn.Module, tuple[Any, ...]]]] = {
     "continual": continual.make,
-    "googlenet": inception.make_googlenet,
-    "inception-block": inception_block.make,
-    "inception-v3": inception.make_v3,
-    "two-stream": two_stream.make,
-    "two-stream-i3d": two_stream_i3d.make,
+    "googlenet": networks.googlenet,
+    "inception-block": networks.inception_block,
+    "inception-v3": networks.inception_v3,
+    "two-stream": networks.two_stream,
+    "two-stream-i3d": networks.two_stream_i3d,
 }
 NAMES = tuple(_MAKERS)
 _MAKERS_OF_MANY: dict[str, Callable[..., Many]] = {

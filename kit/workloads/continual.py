@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
-from kit import clips, neighbours
+from kit import neighbours
 from kit.approaches import parse
 from kit.comparison import Comparison, Ratio, Row, Timing
 from kit.equality import Equality, as_args, compare_outputs, shapes
@@ -26,6 +26,7 @@ from kit.transforms import Transform
 from kit.transforms.channels_last import channels_last
 from kit.transforms.folded import Folded
 from kit.transforms.merged import Merged
+from kit.workloads.networks import video, with_flow
 
 Model = TypeVar("Model", bound=nn.Module)
 Side = tuple[nn.Module, Sequence[Any]]  # a module and its inputs
@@ -79,19 +80,16 @@ def _tensors(leaves: Sequence[Any]) -> list[Tensor]:
     return [x for x in leaves if isinstance(x, Tensor)]
 
 
-def live_clip(path: Path | None = None, frames: int = 16) -> tuple[Tensor, Tensor]:
+def live_clip(path: Path | None = None, frames: int = 16) -> tuple[Tensor, ...]:
     """RGB ``(1, 3, frames, 64, 64)`` and the flow of each ``(1, 2, frames, 64, 64)``, of a video or a scene.
 
     Raises:
         ClipError: the file cannot be read or has no more frames than these.
     """
-    clip = clips.load(path, max_frames=frames + 1) if path else clips.generate(frames=frames + 1)
+    clip = video(path, frames + 1)
     if len(clip) <= frames:
         raise ClipError(f"{clip}: {frames} frames and their flow need {frames + 1}. Pass a longer one.")
-    pairs = [clips.Clip(clip.frames[t : t + 2], clip.fps, clip.source) for t in range(frames)]
-    inputs = [clips.two_stream_inputs(pair, size=SIDE, length=1) for pair in pairs]
-    rgb, flow = (torch.stack([torch.from_numpy(x) for x in stream], 2) for stream in zip(*inputs, strict=True))
-    return rgb, flow
+    return with_flow(clip, SIDE)
 
 
 def make(clip: Path | None) -> tuple[nn.Module, tuple[Any, ...]]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import atexit
-import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -159,26 +158,24 @@ def write_pictures(folder: Path, n: int, size: tuple[int, int] = (240, 320)) -> 
 @cache
 def _files(n: int, size: tuple[int, int]) -> tuple[Path, ...]:
     """Files that are there until this process ends, or until they are removed."""
-    folder = Path(tempfile.mkdtemp(prefix="kit-pictures-"))
-    _folders.append(folder)
-    return tuple(write_pictures(folder, n, size))
+    folder = tempfile.TemporaryDirectory(prefix="kit-pictures-", ignore_cleanup_errors=True)
+    return tuple(write_pictures(Path(_folders.enter_context(folder)), n, size))
 
 
-_folders: list[Path] = []
+_folders = ExitStack()
 
 
 @atexit.register
 def remove_pictures() -> None:
     """Remove the files of every workload made so far. A kernel that is killed does not do it by itself."""
-    while _folders:
-        shutil.rmtree(_folders.pop(), ignore_errors=True)
+    _folders.close()
     _files.cache_clear()
 
 
 # Ways ----------------------------------------------------------------------------------------------------------------
 
 
-class Loop:
+class Loop(AbstractContextManager["Loop"]):
     """A runner of one call that gives a :class:`Batch`."""
 
     def __init__(self, call: Callable[..., Batch], close: Callable[[], None], *, cold: bool = False) -> None:
@@ -187,9 +184,6 @@ class Loop:
 
     def __call__(self, *args: Any) -> Batch:
         return self.call()
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
@@ -215,31 +209,19 @@ def make(items: int = 32, work: str = "opencv", size: tuple[int, int] = (240, 32
 
 def _mp_pool(pictures: Pictures, cores: int, *, workers: int | None = None) -> Loop:
     """``torch.multiprocessing.Pool``, kept open: tensors come back through shared memory, a file each."""
-    n = workers or cores
     with starting():
-        pool = multiprocessing.get_context("spawn").Pool(n, _one_thread)
-
-    def call() -> Batch:
-        return collate(pool.map(pictures.__getitem__, range(len(pictures))))
+        pool = multiprocessing.get_context("spawn").Pool(workers or cores, torch.set_num_threads, (1,))
 
     def close() -> None:
         pool.terminate()
         pool.join()
 
-    return Loop(call, close)
-
-
-def _one_thread() -> None:
-    torch.set_num_threads(1)
+    return Loop(lambda: collate(pool.map(pictures.__getitem__, range(len(pictures)))), close)
 
 
 def _mp_spawn(pictures: Pictures, cores: int, *, workers: int | None = None) -> Loop:
     """``torch.multiprocessing.spawn`` as it must be called: the rank comes first. New processes for every call."""
-
-    def call() -> Batch:
-        return collate(spawned(share, workers or cores, pictures))
-
-    return Loop(call, lambda: None, cold=True)
+    return Loop(lambda: collate(spawned(share, workers or cores, pictures)), lambda: None, cold=True)
 
 
 def spawned(share: Callable[..., None], workers: int, pictures: Pictures) -> list[Tensor | Unread]:
@@ -250,25 +232,35 @@ def spawned(share: Callable[..., None], workers: int, pictures: Pictures) -> lis
         WorkerError: a worker died.
     """
     queue: Any = multiprocessing.get_context("spawn").SimpleQueue()
-    with starting():
-        spawn: Any = multiprocessing.spawn  # type: ignore[attr-defined]  # has no types
-        context = spawn(share, (queue, pictures, workers), workers, join=False)
     found: dict[int, Any] = {}
-    try:
+    with spawning(share, (queue, pictures, workers), workers) as context:
         while len(found) < len(pictures):
-            if queue.empty():
-                if context.join(0.01) and queue.empty():
-                    raise WorkerError("the processes ended before all files were read.")
-                continue
-            position, item = queue.get()
-            found[position] = torch.from_numpy(item) if isinstance(item, np.ndarray) else item
+            if not queue.empty():
+                position, item = queue.get()
+                found[position] = torch.from_numpy(item) if isinstance(item, np.ndarray) else item
+            elif context.join(0.01) and queue.empty():
+                raise WorkerError("the processes ended before all files were read.")
+    return [found[i] for i in range(len(pictures))]
+
+
+@contextmanager
+def spawning(function: Callable[..., None], args: tuple[Any, ...], workers: int) -> Iterator[Any]:
+    """``torch.multiprocessing.spawn`` without waiting; the end waits for the processes, or after an error kills them.
+
+    Raises:
+        ProcessRaisedException: a worker raised.
+    """
+    spawn: Any = multiprocessing.spawn  # type: ignore[attr-defined]  # has no types
+    with starting():
+        context = spawn(function, args, workers, join=False)
+    try:
+        yield context
         while not context.join():
             pass
     finally:
         for process in context.processes:
             process.kill()
             process.join()
-    return [found[i] for i in range(len(pictures))]
 
 
 def share(rank: int, queue: Any, pictures: Pictures, workers: int) -> None:
@@ -315,19 +307,17 @@ def _loader(
     def call() -> Batch:
         with starting() if workers else nullcontext():
             batches = iter(loader)
-        found: list[Batch] = []
-        done = False
-        try:
-            while True:
-                with span("next batch", "wait"):
-                    batch = next(batches, None)
-                if batch is None:
-                    break
-                found.append(batch)
-            done = True
-        finally:
-            if workers and not (done and persistent):
-                _end(loader, batches)
+
+        def next_batch() -> Batch | None:
+            with span("next batch", "wait"):
+                return next(batches, None)
+
+        with ExitStack() as stack:
+            if workers:
+                stack.callback(_end, loader, batches)
+            found = list(iter(next_batch, None))
+            if persistent:
+                stack.pop_all()  # all went well: the workers stay
         unread = tuple(item for batch in found for item in batch.unread)
         return Batch(torch.cat([batch.images for batch in found]), unread)
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +20,7 @@ from kit.clips.clip import fit, opencv
 from kit.errors import UnavailableError
 from kit.models.two_stream import TRAINED_SIZE, TwoStream, trained_two_stream
 from kit.pipeline import Figures, Pipeline, Stage
-from kit.recognition import HALVES, LENGTH, Guess, halves
+from kit.recognition import LENGTH, Guess, guesses
 from kit.scenes import Float32, UInt8
 from kit.workloads.many import Many, Way, match_opencv_threads
 
@@ -57,51 +59,38 @@ class Flow:
         return Sight(frame, field, clips.rgb_input(small), clips.flow_stack(np.stack(self.fields))[None])
 
 
-class Network:
+def score(network: TwoStream, sight: Sight) -> Sight:
     """Both streams and their fusion."""
-
-    def __init__(self, network: TwoStream) -> None:
-        self.network = network
-
-    def __call__(self, sight: Sight) -> Sight:
-        with torch.inference_mode():
-            return sight._replace(scores=self.network(torch.from_numpy(sight.rgb), torch.from_numpy(sight.stack)))
+    with torch.inference_mode():
+        return sight._replace(scores=network(torch.from_numpy(sight.rgb), torch.from_numpy(sight.stack)))
 
 
 def label(sight: Sight) -> Sight:
     """The likeliest texture and motion."""
     assert sight.scores is not None
-    guesses = []
-    for names, odds in zip(HALVES.values(), halves(sight.scores), strict=True):
-        best = int(odds[0].argmax())
-        guesses.append(Guess(names[best], float(odds[0, best])))
-    return sight._replace(texture=guesses[0], motion=guesses[1])
+    texture, motion = (likeliest[0] for likeliest in guesses(sight.scores).values())
+    return sight._replace(texture=texture, motion=motion)
 
 
 def pipeline(model: TwoStream, *, capacity: int = 2, live: bool = False) -> Pipeline:
     """Decode -> flow -> two-stream -> label, a thread each."""
-    stages = [Stage("flow", Flow()), Stage("two-stream", Network(model)), Stage("label", label)]
+    stages = [Stage("flow", Flow()), Stage("two-stream", partial(score, model)), Stage("label", label)]
     return Pipeline(stages, source="decode", capacity=capacity, live=live)
 
 
 def frames(path: str | Path, most: int | None = None) -> Iterator[UInt8]:
     """The frames ``(H, W, 3)`` of a file or folder, one in memory at a time. Raises ClipError as it is read."""
-    pieces = clips.stream(path, 1)
-    try:
+    with closing(clips.stream(path, 1)) as pieces:  # type: ignore[type-var]  # a generator: it lets go of the file
         yield from (piece.frames[0] for piece in islice(pieces, most))
-    finally:
-        pieces.close()  # type: ignore[attr-defined]  # a generator: it lets go of the file
 
 
 def paced(source: Iterator[UInt8], fps: float) -> Iterator[UInt8]:
     """A clip as a camera would give it: each frame at its time."""
     start = time.monotonic()
-    try:
+    with closing(source):  # type: ignore[type-var]  # a generator: it lets go of the file
         for i, frame in enumerate(source):
             time.sleep(max(0.0, start + i / fps - time.monotonic()))
             yield frame
-    finally:
-        source.close()  # type: ignore[attr-defined]  # a generator: it lets go of the file
 
 
 def camera(index: int = 0, *, instead: str | Path | None = None) -> Iterator[UInt8]:
@@ -142,7 +131,7 @@ def _captured(capture: Any, index: int) -> Iterator[UInt8]:
         capture.release()
 
 
-class FromFile:
+class FromFile(AbstractContextManager["FromFile"]):
     """A whole clip through the stages, as a runner; its output is the scores of all frames, ``(T, 45)``."""
 
     cold = False
@@ -161,14 +150,8 @@ class FromFile:
         self.figures = getattr(line, self.way)(frames(self.path, self.items), lambda sight: scores.append(sight.scores))
         return torch.cat(scores)
 
-    def close(self) -> None:
-        """It owns nothing between calls."""
-
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, *exc_info: object) -> None:
-        self.close()
+        """It owns nothing between calls."""
 
 
 def make(items: int | None = None, clip: Path = CLIP) -> Many:

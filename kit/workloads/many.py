@@ -48,12 +48,9 @@ class Rates(Comparison):
         return self.items / timing.median_ms * 1000 if timing else float("nan")
 
     def table(self) -> list[tuple[str, ...]]:
-        head, *lines = super().table()
         rates = [f"{self.per_second(row.name):,.4g}" if row.timing else "-" for row in self.rows]
-        return [
-            (head[0], f"{self.unit}/s", *head[2:]),
-            *((line[0], rate, *line[2:]) for line, rate in zip(lines, rates, strict=True)),
-        ]
+        lines = zip(super().table(), [f"{self.unit}/s", *rates], strict=True)
+        return [(line[0], rate, *line[2:]) for line, rate in lines]
 
     def to_dict(self) -> dict[str, Any]:
         plain = super().to_dict()

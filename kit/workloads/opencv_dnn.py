@@ -10,6 +10,7 @@ import importlib.util
 import threading
 import time
 import warnings
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from typing import Any
@@ -43,22 +44,18 @@ def make(items: int = 8) -> Many:
     graph = exported()
     model = each(OpenCV(graph), items)
 
-    def batch(cores: int, *, threads: int | None = None) -> Runner:
-        return Runner(OpenCV(graph), executors.Sequential(), threads or cores)
-
-    def onnxruntime(cores: int, *, threads: int | None = None) -> Runner:
-        return Runner(each(OnnxRuntime(graph, threads or cores), items), executors.Sequential(), threads or cores)
-
-    def in_torch(cores: int, *, threads: int | None = None) -> Runner:
-        return Runner(each(Torch(), items), executors.Sequential(), threads or cores)
-
     ways: dict[str, Way] = {
         "pool_cold": partial(pool_cold, model),
-        "batch": batch,
-        "onnxruntime": onnxruntime,
-        "torch": in_torch,
+        "batch": partial(_in_turn, lambda threads: OpenCV(graph)),
+        "onnxruntime": partial(_in_turn, lambda threads: each(OnnxRuntime(graph, threads), items)),
+        "torch": partial(_in_turn, lambda threads: each(Torch(), items)),
     }
     return Many("opencv-dnn", pictures(items), items, "images", f"{WIDTH}x{HEIGHT}, BGR", ways, model)
+
+
+def _in_turn(network: Callable[[int], nn.Module], cores: int, *, threads: int | None = None) -> Runner:
+    """A network that is made for a number of threads, in the calling thread."""
+    return Runner(network(threads or cores), executors.Sequential(), threads or cores)
 
 
 def sleep_control(naps: int, seconds: float, network: nn.Module | None = None) -> Many:
