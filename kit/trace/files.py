@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kit.errors import TraceError
-from kit.trace.columns import KINDS, Float64, Int32, Int64, Lane, Marks, Trace, in_order
+from kit.trace.columns import KINDS, Float64, Int32, Int64, Lane, Marks, Numbers, Trace, in_order
 from kit.trace.numbers import LAST, NO_TIME, decimals, ids_of, nanoseconds
-from kit.trace.places import NOWHERE, Kind, Numbers, Place, lanes_of
+from kit.trace.places import NOWHERE, Kind, Place, lanes_of
 from kit.trace.reading import MAX_EXPANDED, About, Batch, Damaged, batches, decode
 
 _COMPLETE, _BEGIN, _END, _MARK = 0, 1, 2, 3  # the marks are in the order of KINDS
@@ -234,8 +234,8 @@ def _trace(path: Path, reader: _Reader, rows: _Rows, partial: bool, notes: list[
     complete = complete.of(in_order(complete.start, complete.duration))
     marks = rows.of(rows.phase >= _MARK)
     marks = marks.of(np.argsort(marks.start, kind="stable"))
-    names, name = _distinct([kind.name or "" for kind in kinds])
-    categories, category = _distinct([kind.cat or "" for kind in kinds])
+    names, categories = Numbers(), Numbers()
+    name, category = names.of(kind.name or "" for kind in kinds), categories.of(kind.cat or "" for kind in kinds)
     lanes, lane = lanes_of(kinds, np.union1d(complete.kind, marks.kind).tolist(), reader.places)
     about = reader.about
     anchor = (about.clockAnchor.trace_ns, about.clockAnchor.wall_ns) if about.clockAnchor else None
@@ -250,8 +250,8 @@ def _trace(path: Path, reader: _Reader, rows: _Rows, partial: bool, notes: list[
         name=name[complete.kind],
         category=category[complete.kind],
         lanes=lanes,
-        names=names,
-        categories=categories,
+        names=tuple(names),
+        categories=tuple(categories),
         correlation=complete.correlation if np.any(complete.correlation != -1) else None,
         external=complete.external if np.any(complete.external != -1) else None,
         marks=points if len(marks.start) else None,
@@ -259,13 +259,6 @@ def _trace(path: Path, reader: _Reader, rows: _Rows, partial: bool, notes: list[
         anchor=anchor,
         notes=tuple(notes),
     )
-
-
-def _distinct(values: list[str]) -> tuple[tuple[str, ...], Int32]:
-    """The different values in order of first appearance, and the place of each one there."""
-    numbers = Numbers()
-    places = np.array([numbers[value] for value in values], np.int32)
-    return tuple(numbers), places
 
 
 def _paired(rows: _Rows, kinds: list[Kind], notes: list[str]) -> _Rows:

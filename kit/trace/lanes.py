@@ -26,13 +26,17 @@ def pack(trace: Trace) -> Packing:
     """Nest the events of each lane by start and duration; one that overlaps without nesting opens a sub-lane."""
     sublane = np.zeros(len(trace), np.int32)
     depth = np.zeros(len(trace), np.int32)
-    order = ordered_by(trace.lane, trace)
-    bounds = np.searchsorted(trace.lane[order], np.arange(len(trace.lanes) + 1))
-    for first, last in pairwise(bounds.tolist()):
-        events = order[first:last]
+    for events in by_lane(trace):
         if len(events):
             sublane[events], depth[events] = _pack_lane(trace.start_ns[events], trace.end_ns[events])
     return Packing(sublane, depth)
+
+
+def by_lane(trace: Trace) -> list[Int64]:
+    """The events of each lane, by start, of equal starts the longest first."""
+    order = ordered_by(trace.lane, trace)
+    bounds = np.searchsorted(trace.lane[order], np.arange(len(trace.lanes) + 1))
+    return np.split(order, bounds)[1:-1]  # what is before the first lane, and after the last, is nothing
 
 
 def ordered_by(key: NDArray[np.integer[Any]], trace: Trace) -> Int64:

@@ -5,13 +5,12 @@ Everything is vectorised: no metric takes longer than sorting the events.
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
 from kit.trace.columns import Int64, Trace
-from kit.trace.lanes import ordered_by, parents
+from kit.trace.lanes import by_lane, parents
 from kit.trace.places import GPU
 
 
@@ -88,10 +87,7 @@ def time_at_least(steps: Steps, level: int) -> int:
 
 def busy_intervals(trace: Trace) -> list[Int64]:
     """Per lane, when it is busy: disjoint intervals in order, shape ``(k, 2)`` of start and end."""
-    order = ordered_by(trace.lane, trace)
-    bounds = np.searchsorted(trace.lane[order], np.arange(len(trace.lanes) + 1)).tolist()
-    rows = [order[first:last] for first, last in pairwise(bounds)]
-    return [_union(trace.start_ns[row], trace.end_ns[row]) for row in rows]
+    return [_union(trace.start_ns[events], trace.end_ns[events]) for events in by_lane(trace)]
 
 
 def utilisation(trace: Trace) -> list[float]:
@@ -164,21 +160,12 @@ def launch_delays(trace: Trace) -> Delays:
 
     Of several that carry one id, the first launch counts; GPU work whose launch was not recorded is left out.
     """
-    nothing = np.zeros(0, np.int64)
-    if trace.correlation is None:
-        return Delays(nothing, nothing, nothing)
-    ours = np.isin(trace.category, [i for i, name in enumerate(trace.categories) if name in GPU])
-    api = [
-        i for i, name in enumerate(trace.categories) if name in ("cuda_runtime", "cuda_driver", "privateuse1_runtime")
-    ]
-    launches = np.flatnonzero(np.isin(trace.category, api) & (trace.correlation > 0))
-    ids, first = np.unique(trace.correlation[launches], return_index=True)
-    work = np.flatnonzero(ours & (trace.correlation > 0))
-    if not len(ids) or not len(work):
-        return Delays(nothing, nothing, nothing)
-    place = np.minimum(np.searchsorted(ids, trace.correlation[work]), len(ids) - 1)
-    found = ids[place] == trace.correlation[work]
-    launch, start = launches[first[place[found]]], work[found]
+    tie = trace.ids("correlation")
+    launches = np.flatnonzero(trace.of_category("cuda_runtime", "cuda_driver", "privateuse1_runtime") & (tie > 0))
+    ids, first = np.unique(tie[launches], return_index=True)
+    work = np.flatnonzero(trace.of_category(*GPU))
+    start = work[np.isin(tie[work], ids)]
+    launch = launches[first[np.searchsorted(ids, tie[start])]]
     return Delays(launch, start, trace.start_ns[start] - trace.start_ns[launch])
 
 
