@@ -62,15 +62,16 @@ class Reply(NamedTuple):
         spans = [Span(*values) for values in self.spans]
         return [*spans, spans[-1]._replace(name="send", category="transfer", start_ns=self.sent_ns, end_ns=clock())]
 
-    def raise_error(self, task: str) -> None:
-        """Raise what the task raised, with the worker's traceback, if it did.
+    def outcome(self, task: str) -> Any:
+        """The result of the task of this name.
 
         Raises:
-            TaskError: from the task's own exception.
+            TaskError: it raised; from its own exception, with the worker's traceback.
         """
         if self.error is not None:
             self.error.__cause__ = RemoteTraceback(self.traceback)
             raise TaskError(task, self.error) from self.error
+        return self.result
 
 
 class RemoteTraceback(Exception):
