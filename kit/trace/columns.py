@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +65,8 @@ class Marks(NamedTuple):
 
 
 Key = int | float | str
+_COLUMNS = ("start_ns", "duration_ns", "lane", "name", "category")
+_IDS = ("correlation", "external")  # columns that few traces have
 KINDS = ("s", "t", "f", "i", "C")  # flow start, step and end, instant, counter
 
 
@@ -119,8 +121,8 @@ class Trace:
         """Where each event ends, shape ``(n,)``."""
         return self.start_ns + self.duration_ns
 
-    def ids(self, column: Literal["correlation", "external"]) -> Int64:
-        """Of each event, shape ``(n,)``; -1 where it has none."""
+    def ids(self, column: str) -> Int64:
+        """The "correlation" or "external" id of each event, shape ``(n,)``; -1 where it has none."""
         ids: Int64 | None = getattr(self, column)
         return np.full(len(self), -1) if ids is None else ids
 
@@ -164,8 +166,7 @@ class Trace:
 
     def take(self, events: Int64) -> Trace:
         """These events (indices), in this order."""
-        columns = ("start_ns", "duration_ns", "lane", "name", "category", "correlation", "external")
-        present = {column: getattr(self, column) for column in columns}
+        present = {column: getattr(self, column) for column in (*_COLUMNS, *_IDS)}
         return replace(self, **{name: column[events] for name, column in present.items() if column is not None})
 
     def shifted(self, by_ns: int) -> Trace:
@@ -194,11 +195,10 @@ def stack(traces: Mapping[str, Trace]) -> Trace:
     parts = []
     lead = max(map(_lead_ns, traces.values()), default=0)
     for group, trace in traces.items():
-        used = set(np.unique(trace.lane).tolist())
         lanes = tuple(lane._replace(group=group) for lane in trace.lanes)
         start = int(trace.start_ns.min()) if len(trace) else 0
         shifted = trace.shifted(lead - _lead_ns(trace) - start)
-        parts.append(_with_lanes(replace(shifted, lanes=lanes), [i for i in range(len(lanes)) if i in used]))
+        parts.append(_with_lanes(replace(shifted, lanes=lanes), np.unique(trace.lane).tolist()))
     trace = concatenate(parts)
     # By label within a group, numbers by their size: which worker came first is chance.
     keys = [(list(traces).index(lane.group), natural(lane.label)) for lane in trace.lanes]
@@ -218,7 +218,7 @@ def concatenate(traces: Sequence[Trace]) -> Trace:
     """
     lanes, names, categories = Numbers(), Numbers(), Numbers()
     keys: list[Key] = []
-    parts: list[Trace] = []
+    parts = [Trace.build([])]  # whose columns have the right types, where there is no other
     for trace in traces:
         lane, name, category = lanes.of(trace.lanes), names.of(trace.names), categories.of(trace.categories)
         marks = trace.marks
@@ -232,17 +232,15 @@ def concatenate(traces: Sequence[Trace]) -> Trace:
         keys += trace.keys
         columns = (lane[trace.lane], name[trace.name], category[trace.category])
         parts.append(replace(trace, lane=columns[0], name=columns[1], category=columns[2], marks=marks))
+    joined: dict[str, Any] = {column: np.concatenate([getattr(each, column) for each in parts]) for column in _COLUMNS}
+    for column in _IDS:
+        if any(getattr(part, column) is not None for part in parts):
+            joined[column] = np.concatenate([part.ids(column) for part in parts])
     whole = Trace(
-        start_ns=_joined([part.start_ns for part in parts], np.int64),
-        duration_ns=_joined([part.duration_ns for part in parts], np.int64),
-        lane=_joined([part.lane for part in parts], np.int32),
-        name=_joined([part.name for part in parts], np.int32),
-        category=_joined([part.category for part in parts], np.int32),
+        **joined,
         lanes=tuple(lanes),
         names=tuple(names),
         categories=tuple(categories),
-        correlation=_joined_ids(parts, "correlation"),
-        external=_joined_ids(parts, "external"),
         marks=_joined_marks([part.marks for part in parts if part.marks is not None]),
         keys=tuple(keys),
         notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
@@ -275,16 +273,6 @@ def _with_lanes(trace: Trace, order: Sequence[int]) -> Trace:
 def _places(known: Sequence[str], wanted: Iterable[str]) -> list[int]:
     wanted = set(wanted)
     return [i for i, name in enumerate(known) if name in wanted]
-
-
-def _joined(columns: Sequence[NDArray[Any]], kind: type[np.generic]) -> NDArray[Any]:
-    return np.concatenate([np.zeros(0, kind), *columns])
-
-
-def _joined_ids(parts: Sequence[Trace], column: Literal["correlation", "external"]) -> Int64 | None:
-    if all(getattr(part, column) is None for part in parts):
-        return None
-    return _joined([part.ids(column) for part in parts], np.int64)
 
 
 def _joined_marks(parts: Sequence[Marks]) -> Marks | None:

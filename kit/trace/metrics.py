@@ -183,15 +183,12 @@ def breakdown(trace: Trace) -> dict[str, int]:
     """
     rank = [-1 if name in _FRAMES else _PART.get(name, 4) for name in trace.categories]
     part = np.array(rank, np.int64)[trace.category]
-    parts, covered = {}, np.zeros((0, 2), np.int64)
-    before = 0
+    parts, before = {}, 0
     for place, name in enumerate(PARTS[:-1]):
-        inside = part == place
-        busy = _union(trace.start_ns[inside], trace.end_ns[inside])
-        both = np.concatenate([covered, busy])
-        covered = _union(both[:, 0], both[:, 1])
-        parts[name] = _length(covered) - before
-        before += parts[name]
+        inside = (part >= 0) & (part <= place)  # of this part, or of one that counts before it
+        covered = _length(_union(trace.start_ns[inside], trace.end_ns[inside]))
+        parts[name] = covered - before
+        before = covered
     return {**parts, "idle": wall_ns(trace) - before}
 
 
