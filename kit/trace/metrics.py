@@ -120,12 +120,10 @@ def self_ns(trace: Trace) -> Int64:
 
 def by_name(trace: Trace) -> list[NameRow]:
     """Number, total and self time of each name and category, the largest self time first."""
-    if not len(trace):
-        return []
     key = trace.category.astype(np.int64) * len(trace.names) + trace.name
     count = np.bincount(key)
     kinds = np.flatnonzero(count)
-    total, own = (_sums(key, column)[kinds].tolist() for column in (trace.duration_ns, self_ns(trace)))
+    total, own = (_sums(key, column, len(count))[kinds].tolist() for column in (trace.duration_ns, self_ns(trace)))
     rows = [
         NameRow(trace.names[kind % len(trace.names)], trace.categories[kind // len(trace.names)], n, all_ns, self_ns)
         for kind, n, all_ns, self_ns in zip(kinds.tolist(), count[kinds].tolist(), total, own, strict=True)
@@ -242,8 +240,8 @@ def _length(intervals: Int64) -> int:
     return int((intervals[:, 1] - intervals[:, 0]).sum())
 
 
-def _sums(key: Int64, values: Int64) -> Int64:
+def _sums(key: Int64, values: Int64, size: int) -> Int64:
     """The values added up by key, exactly."""
-    totals = np.zeros(int(key.max()) + 1, np.int64)
+    totals = np.zeros(size, np.int64)
     np.add.at(totals, key, values)
     return totals
