@@ -14,10 +14,10 @@ import platform
 import re
 import shutil
 import sysconfig
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 GIB = 2**30
 
@@ -203,18 +203,11 @@ def _check_gpu(hardware: Hardware) -> Check:
 # Reading the machine ------------------------------------------------------------------------------------------------
 
 
-class _Cgroup(NamedTuple):
-    """One level of the hierarchy that this process is in."""
+def _limits(root: Path, controller: str, files_v1: Sequence[str], files_v2: Sequence[str]) -> Iterator[list[int]]:
+    """The numbers in these files of this process's cgroup, and of every one above it: the lowest limit holds.
 
-    folder: Path  # where its limits lie
-    version: int  # 1 or 2, whose files have different names
-
-
-def _cgroups(root: Path, controller: str) -> Iterator[_Cgroup]:
-    """This process's cgroup and every one above it: each may set a limit, and the lowest one holds.
-
-    In a container the path may be the host's, of which only the last part is mounted: folders that are not there are
-    left to the reader of the limit, who skips them.
+    Files without a number ("max", or "-1") set no limit. In a container the path may be the host's, of which only the
+    last part is mounted: folders that are not there set none either.
     """
     for line in _read(root / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
@@ -223,32 +216,23 @@ def _cgroups(root: Path, controller: str) -> Iterator[_Cgroup]:
         mount = root / "sys/fs/cgroup" / (controller if controllers else "")
         folder = Path(path.lstrip("/"))
         for level in (folder, *folder.parents):
-            yield _Cgroup(mount / level, version=1 if controllers else 2)
+            texts = [_read(mount / level / name) for name in (files_v1 if controllers else files_v2)]
+            words = " ".join(texts).split()
+            if words and all(word.isdigit() for word in words):
+                yield [int(word) for word in words]
 
 
 def _cgroup_cores(root: Path) -> float | None:
-    limits = []
-    for folder, version in _cgroups(root, "cpu"):
-        if version == 2:
-            words = _read(folder / "cpu.max").split()
-        else:
-            words = [_read(folder / "cpu.cfs_quota_us").strip(), _read(folder / "cpu.cfs_period_us").strip()]
-        # "max 100000" and "-1" mean no limit.
-        if len(words) == 2 and all(word.isdigit() for word in words):
-            limits.append(int(words[0]) / int(words[1]))
-    return min(limits, default=None)
+    found = _limits(root, "cpu", ("cpu.cfs_quota_us", "cpu.cfs_period_us"), ("cpu.max",))
+    return min((limit[0] / limit[1] for limit in found if len(limit) == 2), default=None)
 
 
 def _memory(root: Path) -> int | None:
-    limits = []
+    limits = [limit[0] for limit in _limits(root, "memory", ("memory.limit_in_bytes",), ("memory.max",))]
     if total := re.search(r"^MemTotal:\s+(\d+) kB", _read(root / "proc/meminfo"), re.MULTILINE):
         limits.append(int(total[1]) * 1024)
     elif hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    for folder, version in _cgroups(root, "memory"):
-        text = _read(folder / ("memory.max" if version == 2 else "memory.limit_in_bytes")).strip()
-        if text.isdigit():
-            limits.append(int(text))
     return min(limits, default=None)
 
 

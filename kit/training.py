@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from kit import clips
+from kit.executors.modes import intra_op_threads
 from kit.models import TwoStream
 from kit.models.two_stream import TRAINED_SIZE, TRAINED_WEIGHTS, untrained
 from kit.models.weights import save_weights
@@ -167,9 +168,7 @@ def train(recipe: Recipe, weights: Path = TRAINED_WEIGHTS, *, progress: bool = F
     Raises:
         UnavailableError: OpenCV, scikit-image or safetensors is not installed.
     """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)  # a thread for each stream: no time lost between them, and sums in one order
-    try:
+    with intra_op_threads(1):  # a thread for each stream: no time lost between them, and sums in one order
         seen = examples(recipe.clips, recipe.seed, workers=recipe.workers, progress=progress)
         held_out = examples(recipe.held_out, workers=recipe.workers, progress=progress)
         model = untrained(recipe.seed)
@@ -180,8 +179,6 @@ def train(recipe: Recipe, weights: Path = TRAINED_WEIGHTS, *, progress: bool = F
             curve = {name: fit.result() for name, fit in fits.items()}
         model.eval()
         result = evaluate(model, held_out)
-    finally:
-        torch.set_num_threads(before)
     libraries = ("torch", "numpy", "cv2", "skimage")
     about = {
         "date": datetime.now(UTC).date().isoformat(),

@@ -64,19 +64,16 @@ def flow_stack(flow: Float32, start: int = 0, length: int = 10, clip: float = 20
         raise ClipError(
             f"start={start}, length={length}, clip={clip} give no stack: pass start >= 0, the others above 0."
         )
-    if start + length > len(flow):
-        raise _too_short(
-            f"a stack of {length} flow fields" + f" from frame {start} on" * (start > 0),
-            start + length + 1,
-            len(flow) + 1,
-        )
+    what = f"a stack of {length} flow fields" + f" from frame {start} on" * (start > 0)
+    _check_length(what, start + length + 1, len(flow) + 1)
     fields = flow[start : start + length]  # (L, H, W, 2)
     stack = fields.transpose(0, 3, 1, 2).reshape(2 * length, *flow.shape[1:3])
     return np.ascontiguousarray(np.clip(stack / np.float32(clip), -1, 1), np.float32)
 
 
-def _too_short(what: str, needs: int, has: int) -> ClipError:
-    return ClipError(f"{what} needs {needs} frames, has {has}: choose a longer clip or a smaller length.")
+def _check_length(what: str, needs: int, has: int) -> None:
+    if has < needs:
+        raise ClipError(f"{what} needs {needs} frames, has {has}: choose a longer clip or a smaller length.")
 
 
 def two_stream_inputs(
@@ -98,8 +95,7 @@ def middle(clip: Clip, size: int, length: int) -> UInt8:
         raise ClipError(
             f"size={size}, length={length} give no input: pass a size of {SMALLEST} or more and a length above 0."
         )
-    if len(clip) < length + 1:
-        raise _too_short(f"{clip}: a stack of {length} flow fields", length + 1, len(clip))
+    _check_length(f"{clip}: a stack of {length} flow fields", length + 1, len(clip))
     start = (len(clip) - length - 1) // 2
     return np.stack([fit(frame, size, size) for frame in clip.frames[start : start + length + 1]])
 

@@ -90,12 +90,7 @@ def longest_path_first(nodes: Sequence[Node], streams: int) -> list[Step]:
     return [Step(i, stream) for i, stream in place.items()]
 
 
-POLICIES: dict[str, Policy] = {
-    "one_per_branch": one_per_branch,
-    "wavefront": wavefront,
-    "longest_path_first": longest_path_first,
-    "single": single,
-}
+POLICIES: dict[str, Policy] = {each.__name__: each for each in (one_per_branch, wavefront, longest_path_first, single)}
 
 
 def policy(name: str, streams: int) -> Policy:

@@ -32,6 +32,7 @@ from kit.executors.culprit import culprit
 from kit.spans import clock
 
 _ALIGNMENT = 64  # bytes: a cache line, and more than any dtype needs
+_copy = ctypes.memmove  # by this thread alone: OpenMP's threads would wait for cores that workers use
 _GROW, _KEEP = b"grow", b"keep"
 
 
@@ -249,11 +250,6 @@ def _fault(thing: Any) -> Exception | None:
     except Exception as error:
         return error
     return None
-
-
-def _copy(target: int, source: int, size: int) -> None:
-    """Copy bytes between addresses, by this thread alone: OpenMP's threads would wait for cores that workers use."""
-    ctypes.memmove(target, source, size)
 
 
 def _anonymous_file(size: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -73,7 +73,7 @@ class CudaStreams(Executor):
                 place[branch] = stream
                 crosses(values[branch], stream)
                 with torch.cuda.stream(stream):
-                    values[branch] = (Task(tasks[branch].name, _Chain(stages), values[branch])(),)
+                    values[branch] = (Task(tasks[branch].name, _chain(*stages), values[branch])(),)
         finally:
             join(caller, used.values())
         results = [value for (value,) in values]
@@ -100,17 +100,9 @@ class _Plan(NamedTuple):
     turns: list[tuple[int, int, list[Callable[..., Any]]]]  # branch, stream, the stages to launch there
 
 
-class _Chain:
+def _chain(first: Callable[..., Any], *others: Callable[..., Any]) -> Callable[..., Any]:
     """Stages one after the other, each on what the one before gave."""
-
-    def __init__(self, stages: Sequence[Callable[..., Any]]) -> None:
-        self.stages = stages
-
-    def __call__(self, *args: Any) -> Any:
-        value = self.stages[0](*args)
-        for stage in self.stages[1:]:
-            value = stage(value)
-        return value
+    return lambda *args: reduce(lambda value, stage: stage(value), others, first(*args))
 
 
 class SideStreams:

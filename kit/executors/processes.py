@@ -69,10 +69,8 @@ class Processes(Executor):
                         self._workers[i] = None
                         worker.end(at_once=True)
                 raise
-        for task, reply in zip(tasks, replies, strict=True):
-            if reply is not None:  # None: not begun, since a task before it failed
-                reply.raise_error(task.name)
-        return [reply.result for reply in replies if reply is not None]
+        # None: not begun, since another task failed.
+        return [reply.outcome(task.name) for task, reply in zip(tasks, replies, strict=True) if reply is not None]
 
     def close(self) -> None:
         with self._lock:

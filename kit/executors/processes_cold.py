@@ -71,9 +71,7 @@ class ProcessesCold(Executor):
                 process.close()
             for results in queues:
                 results.close()
-        for task, reply in zip(tasks, replies, strict=True):
-            reply.raise_error(task.name)
-        return [reply.result for reply in replies]
+        return [reply.outcome(task.name) for task, reply in zip(tasks, replies, strict=True)]
 
 
 def _payload(task: Task, operators: bool) -> bytes:

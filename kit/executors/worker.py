@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
@@ -53,24 +53,28 @@ class Reply(NamedTuple):
             return cls(result, None, "", spans, clock())
         return cls(None, _portable(error), "".join(traceback.format_exception(error)), spans, clock())
 
-    def without_result(self, error: TransferError) -> Reply:
-        """The same where the result cannot travel, which is then the task's own failure."""
-        return self._replace(result=None, error=error, traceback="".join(traceback.format_exception(error)))
+    def packed(self, pack: Callable[[Reply], bytes]) -> bytes:
+        """Where the result cannot travel, that is the task's own failure."""
+        try:
+            return pack(self)
+        except TransferError as error:
+            return pack(self._replace(result=None, error=error, traceback="".join(traceback.format_exception(error))))
 
     def arrived(self) -> list[Span]:
         """The spans, and that of sending the reply, which ends now: on the parent's side, where it has arrived."""
         spans = [Span(*values) for values in self.spans]
         return [*spans, spans[-1]._replace(name="send", category="transfer", start_ns=self.sent_ns, end_ns=clock())]
 
-    def raise_error(self, task: str) -> None:
-        """Raise what the task raised, with the worker's traceback, if it did.
+    def outcome(self, task: str) -> Any:
+        """The result of the task of this name.
 
         Raises:
-            TaskError: from the task's own exception.
+            TaskError: it raised; from its own exception, with the worker's traceback.
         """
         if self.error is not None:
             self.error.__cause__ = RemoteTraceback(self.traceback)
             raise TaskError(task, self.error) from self.error
+        return self.result
 
 
 class RemoteTraceback(Exception):
@@ -107,10 +111,7 @@ def serve(connection: Connection, position: int, threads: int, cores: Sequence[i
                     calls = {**({} if request.forget else calls), request.key: request.call}
                     log.write("load", "startup", channel.arrived_ns)
                 reply = run_request(log, request, calls[request.key])
-                try:
-                    body = channel.pack(reply)
-                except TransferError as error:
-                    body = channel.pack(reply.without_result(error))
+                body = reply.packed(channel.pack)
                 del request, reply  # the inputs are lent, and go back unless the model keeps them
                 channel.post(body)
         except (EOFError, OSError):
@@ -130,10 +131,7 @@ def run_once(queue: Any, payload: bytes, position: int, started_ns: int) -> None
             reply = run_request(log, request, request.call)
         except TransferError as error:
             reply = Reply.make(log, error=error)
-        try:
-            queue.put(dump(reply))
-        except TransferError as error:
-            queue.put(dump(reply.without_result(error)))
+        queue.put(reply.packed(dump))
 
 
 def run_request(log: SpanLog, request: Request, call: Any) -> Reply:

@@ -7,16 +7,14 @@ from torch.nn import functional
 
 from kit.errors import ShapeError
 from kit.models.inception import Inception
-from kit.models.inception2d import inception_v1, inception_v1_block
+from kit.models.inception2d import V1_BLOCKS, inception_v1, inception_v1_block
 from kit.models.init import keep_signal
 from kit.models.weights import put_weights
 from kit.regions import Branches, Mean
 
-WIDTHS_3A = (64, 96, 128, 16, 32, 32)  # of the first block of Inception v1
-
 
 def inception3d_block(
-    in_channels: int = 192, widths: tuple[int, int, int, int, int, int] = WIDTHS_3A, *, seed: int = 0
+    in_channels: int = 192, widths: tuple[int, int, int, int, int, int] = V1_BLOCKS["3a"], *, seed: int = 0
 ) -> Branches:
     """The 3-D Inception module: 1x1x1; 1x1x1 -> 3x3x3; 1x1x1 -> 3x3x3; 3x3x3 max pool -> 1x1x1.
 

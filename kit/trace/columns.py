@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,18 @@ from numpy.typing import NDArray
 Int64 = NDArray[np.int64]
 Int32 = NDArray[np.int32]
 Float64 = NDArray[np.float64]
-T = TypeVar("T")
+
+
+class Numbers(dict[Any, int]):
+    """Numbers values in the order in which they first come."""
+
+    def __missing__(self, value: Any) -> int:
+        self[value] = number = len(self)
+        return number
+
+    def of(self, values: Iterable[Any]) -> Int32:
+        """The number of each."""
+        return np.array([self[value] for value in values], np.int32)
 
 
 class Lane(NamedTuple):
@@ -54,6 +65,8 @@ class Marks(NamedTuple):
 
 
 Key = int | float | str
+_COLUMNS = ("start_ns", "duration_ns", "lane", "name", "category")
+_IDS = ("correlation", "external")  # columns that few traces have
 KINDS = ("s", "t", "f", "i", "C")  # flow start, step and end, instant, counter
 
 
@@ -83,16 +96,14 @@ class Trace:
     def build(cls, events: Iterable[Event]) -> Trace:
         """Columns from rows, sorted by start; lanes and names are numbered in order of first appearance."""
         rows = sorted(events, key=lambda event: (event.start_ns, -event.duration_ns))
-        lanes: dict[Lane, int] = {}
-        names: dict[str, int] = {}
-        categories: dict[str, int] = {}
+        lanes, names, categories = Numbers(), Numbers(), Numbers()
         tied = any(row.correlation != -1 for row in rows)
         return cls(
             start_ns=np.array([row.start_ns for row in rows], np.int64),
             duration_ns=np.array([row.duration_ns for row in rows], np.int64),
-            lane=np.array([lanes.setdefault(row.lane, len(lanes)) for row in rows], np.int32),
-            name=np.array([names.setdefault(row.name, len(names)) for row in rows], np.int32),
-            category=np.array([categories.setdefault(row.category, len(categories)) for row in rows], np.int32),
+            lane=lanes.of(row.lane for row in rows),
+            name=names.of(row.name for row in rows),
+            category=categories.of(row.category for row in rows),
             lanes=tuple(lanes),
             names=tuple(names),
             categories=tuple(categories),
@@ -101,8 +112,7 @@ class Trace:
 
     def events(self) -> Iterable[Event]:
         """The rows again, in column order."""
-        ties = np.full(len(self), -1) if self.correlation is None else self.correlation
-        columns = (self.name, self.category, self.start_ns, self.duration_ns, self.lane, ties)
+        columns = (self.name, self.category, self.start_ns, self.duration_ns, self.lane, self.ids("correlation"))
         for name, category, start, duration, lane, tie in zip(*(column.tolist() for column in columns), strict=True):
             yield Event(self.names[name], self.categories[category], start, duration, self.lanes[lane], tie)
 
@@ -110,6 +120,15 @@ class Trace:
     def end_ns(self) -> Int64:
         """Where each event ends, shape ``(n,)``."""
         return self.start_ns + self.duration_ns
+
+    def ids(self, column: str) -> Int64:
+        """The "correlation" or "external" id of each event, shape ``(n,)``; -1 where it has none."""
+        ids: Int64 | None = getattr(self, column)
+        return np.full(len(self), -1) if ids is None else ids
+
+    def of_category(self, *categories: str) -> NDArray[np.bool_]:
+        """Which events are of any of these, shape ``(n,)``."""
+        return np.isin(self.category, _places(self.categories, categories))
 
     def select(
         self,
@@ -135,7 +154,7 @@ class Trace:
             keep &= np.isin(self.lane, lanes)
             shown &= True if marks is None else np.isin(marks.lane, lanes)
         if categories is not None:
-            keep &= np.isin(self.category, _places(self.categories, categories))
+            keep &= self.of_category(*categories)
         if names is not None:
             keep &= np.isin(self.name, _places(self.names, names))
         if window is not None:
@@ -147,8 +166,7 @@ class Trace:
 
     def take(self, events: Int64) -> Trace:
         """These events (indices), in this order."""
-        columns = ("start_ns", "duration_ns", "lane", "name", "category", "correlation", "external")
-        present = {column: getattr(self, column) for column in columns}
+        present = {column: getattr(self, column) for column in (*_COLUMNS, *_IDS)}
         return replace(self, **{name: column[events] for name, column in present.items() if column is not None})
 
     def shifted(self, by_ns: int) -> Trace:
@@ -177,11 +195,10 @@ def stack(traces: Mapping[str, Trace]) -> Trace:
     parts = []
     lead = max(map(_lead_ns, traces.values()), default=0)
     for group, trace in traces.items():
-        used = set(np.unique(trace.lane).tolist())
         lanes = tuple(lane._replace(group=group) for lane in trace.lanes)
         start = int(trace.start_ns.min()) if len(trace) else 0
         shifted = trace.shifted(lead - _lead_ns(trace) - start)
-        parts.append(_with_lanes(replace(shifted, lanes=lanes), [i for i in range(len(lanes)) if i in used]))
+        parts.append(_with_lanes(replace(shifted, lanes=lanes), np.unique(trace.lane).tolist()))
     trace = concatenate(parts)
     # By label within a group, numbers by their size: which worker came first is chance.
     keys = [(list(traces).index(lane.group), natural(lane.label)) for lane in trace.lanes]
@@ -190,9 +207,7 @@ def stack(traces: Mapping[str, Trace]) -> Trace:
 
 def _lead_ns(trace: Trace) -> int:
     """From the start of a trace to its first fork."""
-    if "region" not in trace.categories:
-        return 0
-    forks = trace.start_ns[trace.category == trace.categories.index("region")]
+    forks = trace.start_ns[trace.of_category("region")]
     return int(forks.min() - trace.start_ns.min()) if len(forks) else 0
 
 
@@ -201,15 +216,11 @@ def concatenate(traces: Sequence[Trace]) -> Trace:
 
     The keys of flows stay apart: an id means nothing in another trace.
     """
-    lanes: dict[Lane, int] = {}
-    names: dict[str, int] = {}
-    categories: dict[str, int] = {}
+    lanes, names, categories = Numbers(), Numbers(), Numbers()
     keys: list[Key] = []
-    parts: list[Trace] = []
+    parts = [Trace.build([])]  # whose columns have the right types, where there is no other
     for trace in traces:
-        lane = _numbered(trace.lanes, lanes)
-        name = _numbered(trace.names, names)
-        category = _numbered(trace.categories, categories)
+        lane, name, category = lanes.of(trace.lanes), names.of(trace.names), categories.of(trace.categories)
         marks = trace.marks
         if marks is not None:
             marks = marks._replace(
@@ -221,17 +232,15 @@ def concatenate(traces: Sequence[Trace]) -> Trace:
         keys += trace.keys
         columns = (lane[trace.lane], name[trace.name], category[trace.category])
         parts.append(replace(trace, lane=columns[0], name=columns[1], category=columns[2], marks=marks))
+    joined: dict[str, Any] = {column: np.concatenate([getattr(each, column) for each in parts]) for column in _COLUMNS}
+    for column in _IDS:
+        if any(getattr(part, column) is not None for part in parts):
+            joined[column] = np.concatenate([part.ids(column) for part in parts])
     whole = Trace(
-        start_ns=_joined([part.start_ns for part in parts], np.int64),
-        duration_ns=_joined([part.duration_ns for part in parts], np.int64),
-        lane=_joined([part.lane for part in parts], np.int32),
-        name=_joined([part.name for part in parts], np.int32),
-        category=_joined([part.category for part in parts], np.int32),
+        **joined,
         lanes=tuple(lanes),
         names=tuple(names),
         categories=tuple(categories),
-        correlation=_joined_ids(parts, "correlation"),
-        external=_joined_ids(parts, "external"),
         marks=_joined_marks([part.marks for part in parts if part.marks is not None]),
         keys=tuple(keys),
         notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
@@ -264,22 +273,6 @@ def _with_lanes(trace: Trace, order: Sequence[int]) -> Trace:
 def _places(known: Sequence[str], wanted: Iterable[str]) -> list[int]:
     wanted = set(wanted)
     return [i for i, name in enumerate(known) if name in wanted]
-
-
-def _numbered(values: Iterable[T], numbers: dict[T, int]) -> Int32:
-    return np.array([numbers.setdefault(value, len(numbers)) for value in values], np.int32)
-
-
-def _joined(columns: Sequence[NDArray[Any]], kind: type[np.generic]) -> NDArray[Any]:
-    return np.concatenate([np.zeros(0, kind), *columns])
-
-
-def _joined_ids(parts: Sequence[Trace], column: str) -> Int64 | None:
-    found = [getattr(part, column) for part in parts]
-    if all(ids is None for ids in found):
-        return None
-    whole = [np.full(len(part), -1) if ids is None else ids for part, ids in zip(parts, found, strict=True)]
-    return _joined(whole, np.int64)
 
 
 def _joined_marks(parts: Sequence[Marks]) -> Marks | None:

@@ -13,17 +13,17 @@ from decimal import Decimal
 from itertools import islice
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from kit.errors import TraceError
-from kit.trace.columns import KINDS, Float64, Int32, Int64, Lane, Marks, Trace, in_order
+from kit.trace.columns import KINDS, Float64, Int32, Int64, Lane, Marks, Numbers, Trace, in_order
 from kit.trace.numbers import LAST, NO_TIME, decimals, ids_of, nanoseconds
-from kit.trace.places import NOWHERE, Kind, Numbers, Place, lanes_of
-from kit.trace.reading import MAX_EXPANDED, About, Batch, Damaged, Row, batches, decode
+from kit.trace.places import NOWHERE, Kind, Place, lanes_of
+from kit.trace.reading import MAX_EXPANDED, About, Batch, Damaged, batches, decode
 
 _COMPLETE, _BEGIN, _END, _MARK = 0, 1, 2, 3  # the marks are in the order of KINDS
 _PHASES = {"X": _COMPLETE, "B": _BEGIN, "E": _END, **{phase: _MARK + i for i, phase in enumerate(KINDS)}, "I": 6}
@@ -33,7 +33,6 @@ _RARE = 100  # metadata, and what is not kept
 
 _KIND = attrgetter("ph", "pid", "tid", "name", "cat")
 _CORRELATION, _EXTERNAL = attrgetter("args.correlation"), attrgetter("args.external")
-T = TypeVar("T")
 
 
 class _Exact(msgspec.Struct):
@@ -84,7 +83,7 @@ class _Reader:
     parts: list[_Rows] = field(default_factory=list)
     others: Counter[str] = field(default_factory=Counter)
     about: About = field(default_factory=lambda: About([]))
-    phases: Int32 = field(default_factory=lambda: np.zeros(0, np.int32))  # of each kind
+    phases: Int32 = field(default_factory=lambda: np.zeros(0, np.int32))  # of each kind that a batch had
 
     def add(self, batch: Batch) -> None:
         if batch.about is not None:
@@ -94,9 +93,8 @@ class _Reader:
         rows, n = batch.rows, len(batch.rows)
         if not n:
             return
-        known = len(self.kinds)
         kind = np.fromiter(map(self.kinds.__getitem__, map(_KIND, rows)), np.int32, n)
-        phases = [_PHASES.get(ph, _RARE) for ph, *_ in islice(self.kinds, known, None)]
+        phases = [_PHASES.get(ph, _RARE) for ph, *_ in islice(self.kinds, len(self.phases), None)]
         self.phases = np.append(self.phases, np.array(phases, np.int32))
         start, duration = nanoseconds(rows, "ts"), nanoseconds(rows, "dur")
         if start is None or duration is None:  # past what a double holds: once more, in decimals
@@ -107,30 +105,21 @@ class _Reader:
         part = _Rows(kind, phase, start, duration, *ids, np.full(n, -1, np.int32), np.full(n, np.nan))
         for i in np.flatnonzero((phase >= _MARK) & (phase < _COUNTER)).tolist():
             row = rows[i]
-            if phase[i] == _INSTANT:
-                self._instant(part, i, row)
-            else:
+            if phase[i] != _INSTANT:
                 part.key[i] = self.keys[0 if row.id is None else row.id]
+            elif row.s == "g":
+                part.kind[i] = self.kinds[Kind("i", *NOWHERE, row.name, row.cat)]
         kept = phase < _COUNTER
         self.parts.append(part if kept.all() else part.of(kept))
         if not kept.all():
             self._rare(self._again(batch, _Rare), start)
 
-    def _again(self, batch: Batch, kind: type[T]) -> list[T]:
+    def _again(self, batch: Batch, kind: Any) -> list[Any]:
         """A second look at the rows of a batch."""
-        if batch.about is None:
-            return cast(list[T], decode(batch.text, list[kind]))  # type: ignore[valid-type]
-        return cast(list[T], decode(batch.text, msgspec.defstruct("End", [("traceEvents", list[kind])])).traceEvents)  # type: ignore[valid-type]
-
-    def _number(self, kind: Kind) -> int:
-        number = self.kinds[kind]
-        if number == len(self.phases):
-            self.phases = np.append(self.phases, np.int32(_PHASES[kind.ph]))
-        return number
-
-    def _instant(self, part: _Rows, i: int, row: Row) -> None:
-        if row.s == "g":
-            part.kind[i] = self._number(Kind("i", *NOWHERE, row.name, row.cat))
+        rows: Any = list[kind]
+        end = decode(batch.text, rows if batch.about is None else msgspec.defstruct("End", [("traceEvents", rows)]))
+        found: list[Any] = end if batch.about is None else end.traceEvents
+        return found
 
     def _rare(self, rows: list[_Rare], start: Int64) -> None:
         """Metadata and counters, and the count of what is neither."""
@@ -165,7 +154,7 @@ class _Reader:
     def _count(self, row: _Rare, args: dict[str, Any], start: int) -> None:
         for series, value in args.items():
             if isinstance(value, int | float) and abs(value) < 1e308:
-                kind = self._number(Kind("C", row.pid, None, row.name, ""))
+                kind = self.kinds[Kind("C", row.pid, None, row.name, "")]
                 columns = (kind, _COUNTER, start, 0, -1, -1, self.keys[series], value)
                 types = (column.dtype for column in _no_rows())
                 cells: list[Any] = [np.array([cell], t) for cell, t in zip(columns, types, strict=True)]
@@ -189,15 +178,19 @@ def load_trace(path: str | Path, *, partial: bool = False, max_bytes: int = MAX_
     Raises:
         TraceError: the file is missing, damaged, no Chrome trace JSON, or holds no complete event.
     """
-    path = Path(path)
+    try:
+        return _load(Path(path), partial, max_bytes)
+    except OverflowError as error:
+        raise TraceError(f"{path} holds a time beyond the year 2116: the file is damaged.") from error
+
+
+def _load(path: Path, partial: bool, max_bytes: int) -> Trace:
     reader, broken = _Reader(), ""
     try:
         for batch in batches(path, max_bytes):
             reader.add(batch)
     except Damaged as error:
         broken = str(error)
-    except OverflowError as error:
-        raise _too_late(path) from error
     rows = _Rows.joined(reader.parts)
     reader.parts.clear()
     if broken:
@@ -206,14 +199,7 @@ def load_trace(path: str | Path, *, partial: bool = False, max_bytes: int = MAX_
         if not partial or not count:
             raise TraceError(said + ("; load_trace(path, partial=True) loads them." if count else "."))
         broken = said + "."
-    try:
-        return _trace(path, reader, rows, partial, [broken] if broken else [])
-    except OverflowError as error:
-        raise _too_late(path) from error
-
-
-def _too_late(path: Path) -> TraceError:
-    return TraceError(f"{path} holds a time beyond the year 2116: the file is damaged.")
+    return _trace(path, reader, rows, partial, [broken] if broken else [])
 
 
 def _trace(path: Path, reader: _Reader, rows: _Rows, partial: bool, notes: list[str]) -> Trace:
@@ -248,8 +234,8 @@ def _trace(path: Path, reader: _Reader, rows: _Rows, partial: bool, notes: list[
     complete = complete.of(in_order(complete.start, complete.duration))
     marks = rows.of(rows.phase >= _MARK)
     marks = marks.of(np.argsort(marks.start, kind="stable"))
-    names, name = _distinct([kind.name or "" for kind in kinds])
-    categories, category = _distinct([kind.cat or "" for kind in kinds])
+    names, categories = Numbers(), Numbers()
+    name, category = names.of(kind.name or "" for kind in kinds), categories.of(kind.cat or "" for kind in kinds)
     lanes, lane = lanes_of(kinds, np.union1d(complete.kind, marks.kind).tolist(), reader.places)
     about = reader.about
     anchor = (about.clockAnchor.trace_ns, about.clockAnchor.wall_ns) if about.clockAnchor else None
@@ -264,8 +250,8 @@ def _trace(path: Path, reader: _Reader, rows: _Rows, partial: bool, notes: list[
         name=name[complete.kind],
         category=category[complete.kind],
         lanes=lanes,
-        names=names,
-        categories=categories,
+        names=tuple(names),
+        categories=tuple(categories),
         correlation=complete.correlation if np.any(complete.correlation != -1) else None,
         external=complete.external if np.any(complete.external != -1) else None,
         marks=points if len(marks.start) else None,
@@ -275,18 +261,9 @@ def _trace(path: Path, reader: _Reader, rows: _Rows, partial: bool, notes: list[
     )
 
 
-def _distinct(values: list[str]) -> tuple[tuple[str, ...], Int32]:
-    """The different values in order of first appearance, and the place of each one there."""
-    numbers = Numbers()
-    places = np.array([numbers[value] for value in values], np.int32)
-    return tuple(numbers), places
-
-
 def _paired(rows: _Rows, kinds: list[Kind], notes: list[str]) -> _Rows:
     """The complete events: those of the file, and its pairs of B and E."""
     complete = rows.of(rows.phase == _COMPLETE)
-    if len(complete.start) == len(rows.start):
-        return complete
     at = np.flatnonzero((rows.phase == _BEGIN) | (rows.phase == _END))
     if not len(at):
         return complete
@@ -294,7 +271,7 @@ def _paired(rows: _Rows, kinds: list[Kind], notes: list[str]) -> _Rows:
     first = int(rows.start.min())
     last = max(int(rows.start.max()), int((complete.start + complete.duration).max(initial=NO_TIME)))
     open_at: dict[tuple[Any, Any], list[int]] = {}
-    events, starts, ends, lonely = [], [], [], 0
+    pairs, lonely = [], 0  # of a pair: the row that it is told by, where it starts, where it ends
     for i, phase, kind in zip(at.tolist(), rows.phase[at].tolist(), rows.kind[at].tolist(), strict=True):
         stack = open_at.setdefault((kinds[kind].pid, kinds[kind].tid), [])
         if phase == _BEGIN:
@@ -302,18 +279,14 @@ def _paired(rows: _Rows, kinds: list[Kind], notes: list[str]) -> _Rows:
             continue
         lonely += not stack
         event = stack.pop() if stack else i
-        events.append(event)
-        starts.append(int(rows.start[event]) if event != i else first)
-        ends.append(int(rows.start[i]))
+        pairs.append((event, first if event == i else rows.start[event], rows.start[i]))
     unended = [i for stack in open_at.values() for i in stack]
     if unended:
         notes.append(f"{len(unended):,} events begin (ph B) and never end: they last until the trace's end.")
     if lonely:
         notes.append(f"{lonely:,} events end (ph E) and never begin: they last since the trace's start.")
-    begun = np.array([*starts, *rows.start[unended].tolist()], np.int64)
-    ended = np.array([*ends, *[last] * len(unended)], np.int64)
-    pairs = rows.of(np.array([*events, *unended], np.int64))._replace(start=begun, duration=ended - begun)
-    return _Rows.joined([complete, pairs])
+    row, begun, ended = np.array([*pairs, *((i, rows.start[i], last) for i in unended)], np.int64).T
+    return _Rows.joined([complete, rows.of(row)._replace(start=begun, duration=ended - begun)])
 
 
 def _no_rows() -> _Rows:

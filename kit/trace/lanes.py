@@ -26,13 +26,17 @@ def pack(trace: Trace) -> Packing:
     """Nest the events of each lane by start and duration; one that overlaps without nesting opens a sub-lane."""
     sublane = np.zeros(len(trace), np.int32)
     depth = np.zeros(len(trace), np.int32)
-    order = ordered_by(trace.lane, trace)
-    bounds = np.searchsorted(trace.lane[order], np.arange(len(trace.lanes) + 1))
-    for first, last in pairwise(bounds.tolist()):
-        events = order[first:last]
+    for events in by_lane(trace):
         if len(events):
             sublane[events], depth[events] = _pack_lane(trace.start_ns[events], trace.end_ns[events])
     return Packing(sublane, depth)
+
+
+def by_lane(trace: Trace) -> list[Int64]:
+    """The events of each lane, by start, of equal starts the longest first."""
+    order = ordered_by(trace.lane, trace)
+    bounds = np.searchsorted(trace.lane[order], np.arange(len(trace.lanes) + 1))
+    return np.split(order, bounds)[1:-1]  # what is before the first lane, and after the last, is nothing
 
 
 def ordered_by(key: NDArray[np.integer[Any]], trace: Trace) -> Int64:
@@ -49,10 +53,8 @@ def depths(trace: Trace) -> Int32:
 
     No two events of one lane and row overlap, and an event is always below the one of its sub-lane that holds it.
     """
-    if not len(trace):
-        return np.zeros(0, np.int32)
     sublane, depth = pack(trace)
-    heights = np.zeros((len(trace.lanes), int(sublane.max()) + 1), np.int32)
+    heights = np.zeros((len(trace.lanes), int(sublane.max(initial=0)) + 1), np.int32)
     np.maximum.at(heights, (trace.lane, sublane), depth + 1)
     above = np.cumsum(heights, axis=1, dtype=np.int32) - heights
     rows: Int32 = above[trace.lane, sublane] + depth
@@ -62,14 +64,12 @@ def depths(trace: Trace) -> Int32:
 def parents(trace: Trace) -> Int64:
     """The event right around each event in its own sub-lane, shape ``(n,)``; -1 where there is none."""
     parent = np.full(len(trace), -1, np.int64)
-    if not len(trace):
-        return parent
     sublane, depth = pack(trace)
-    tree = trace.lane.astype(np.int64) * (int(sublane.max()) + 1) + sublane
+    tree = trace.lane.astype(np.int64) * (int(sublane.max(initial=0)) + 1) + sublane
     order = ordered_by(tree, trace)
     # It is the last one before that is one level up.
     n, level = len(trace), depth[order].astype(np.int64)
-    by_level = np.argsort(level.astype(np.int16) if level.max() < 2**15 else level, kind="stable")
+    by_level = np.argsort(level.astype(np.int16) if level.max(initial=0) < 2**15 else level, kind="stable")
     place = level[by_level] * n + by_level
     inner = by_level[np.count_nonzero(level == 0) :]
     outer = by_level[np.searchsorted(place, (level[inner] - 1) * n + inner) - 1]
@@ -168,9 +168,7 @@ def _pack_overlapping(start: Int64, end: Int64) -> tuple[Int32, Int32]:
     depth = np.zeros(len(start), np.int32)
     open_ends: list[list[int]] = []  # per sub-lane, the ends of the events that are still open
     for i, (begins, ends) in enumerate(zip(start.tolist(), end.tolist(), strict=True)):
-        place = 0
-        while place < len(open_ends) and not _nests_in(open_ends[place], begins, ends):
-            place += 1
+        place = next((i for i, stack in enumerate(open_ends) if _nests_in(stack, begins, ends)), len(open_ends))
         if place == len(open_ends):
             open_ends.append([])
         stack = open_ends[place]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from kit.trace.columns import KINDS, Int64, Marks, Trace
-from kit.trace.lanes import ordered_by, parents
+from kit.trace.lanes import by_lane, parents
 from kit.trace.metrics import launch_delays
 
 
@@ -37,12 +37,11 @@ def _flows(trace: Trace, marks: Marks) -> Int64:
 def _around(trace: Trace, marks: Marks) -> Int64:
     """The innermost event around each mark on its lane, or -1."""
     parent, end = np.append(parents(trace), -1), np.append(trace.end_ns, np.iinfo(np.int64).max)
-    order = ordered_by(trace.lane, trace)
-    bounds = np.searchsorted(trace.lane[order], np.arange(len(trace.lanes) + 1))
+    lanes = by_lane(trace)
     event = np.full(len(marks.time_ns), -1, np.int64)
     for lane in np.unique(marks.lane[marks.lane >= 0]).tolist():
         here = np.flatnonzero(marks.lane == lane)
-        events = order[bounds[lane] : bounds[lane + 1]]
+        events = lanes[lane]
         last = np.searchsorted(trace.start_ns[events], marks.time_ns[here], side="right") - 1
         event[here] = np.where(last >= 0, np.append(events, -1)[last], -1)
     while np.any(over := end[event] < marks.time_ns):  # ended before: the one around it may not have

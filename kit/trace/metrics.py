@@ -5,13 +5,12 @@ Everything is vectorised: no metric takes longer than sorting the events.
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
 from kit.trace.columns import Int64, Trace
-from kit.trace.lanes import ordered_by, parents
+from kit.trace.lanes import by_lane, parents
 from kit.trace.places import GPU
 
 
@@ -88,10 +87,7 @@ def time_at_least(steps: Steps, level: int) -> int:
 
 def busy_intervals(trace: Trace) -> list[Int64]:
     """Per lane, when it is busy: disjoint intervals in order, shape ``(k, 2)`` of start and end."""
-    order = ordered_by(trace.lane, trace)
-    bounds = np.searchsorted(trace.lane[order], np.arange(len(trace.lanes) + 1)).tolist()
-    rows = [order[first:last] for first, last in pairwise(bounds)]
-    return [_union(trace.start_ns[row], trace.end_ns[row]) for row in rows]
+    return [_union(trace.start_ns[events], trace.end_ns[events]) for events in by_lane(trace)]
 
 
 def utilisation(trace: Trace) -> list[float]:
@@ -124,12 +120,10 @@ def self_ns(trace: Trace) -> Int64:
 
 def by_name(trace: Trace) -> list[NameRow]:
     """Number, total and self time of each name and category, the largest self time first."""
-    if not len(trace):
-        return []
     key = trace.category.astype(np.int64) * len(trace.names) + trace.name
     count = np.bincount(key)
     kinds = np.flatnonzero(count)
-    total, own = (_sums(key, column)[kinds].tolist() for column in (trace.duration_ns, self_ns(trace)))
+    total, own = (_sums(key, column, len(count))[kinds].tolist() for column in (trace.duration_ns, self_ns(trace)))
     rows = [
         NameRow(trace.names[kind % len(trace.names)], trace.categories[kind // len(trace.names)], n, all_ns, self_ns)
         for kind, n, all_ns, self_ns in zip(kinds.tolist(), count[kinds].tolist(), total, own, strict=True)
@@ -164,21 +158,12 @@ def launch_delays(trace: Trace) -> Delays:
 
     Of several that carry one id, the first launch counts; GPU work whose launch was not recorded is left out.
     """
-    nothing = np.zeros(0, np.int64)
-    if trace.correlation is None:
-        return Delays(nothing, nothing, nothing)
-    ours = np.isin(trace.category, [i for i, name in enumerate(trace.categories) if name in GPU])
-    api = [
-        i for i, name in enumerate(trace.categories) if name in ("cuda_runtime", "cuda_driver", "privateuse1_runtime")
-    ]
-    launches = np.flatnonzero(np.isin(trace.category, api) & (trace.correlation > 0))
-    ids, first = np.unique(trace.correlation[launches], return_index=True)
-    work = np.flatnonzero(ours & (trace.correlation > 0))
-    if not len(ids) or not len(work):
-        return Delays(nothing, nothing, nothing)
-    place = np.minimum(np.searchsorted(ids, trace.correlation[work]), len(ids) - 1)
-    found = ids[place] == trace.correlation[work]
-    launch, start = launches[first[place[found]]], work[found]
+    tie = trace.ids("correlation")
+    launches = np.flatnonzero(trace.of_category("cuda_runtime", "cuda_driver", "privateuse1_runtime") & (tie > 0))
+    ids, first = np.unique(tie[launches], return_index=True)
+    work = np.flatnonzero(trace.of_category(*GPU))
+    start = work[np.isin(tie[work], ids)]
+    launch = launches[first[np.searchsorted(ids, tie[start])]]
     return Delays(launch, start, trace.start_ns[start] - trace.start_ns[launch])
 
 
@@ -196,15 +181,12 @@ def breakdown(trace: Trace) -> dict[str, int]:
     """
     rank = [-1 if name in _FRAMES else _PART.get(name, 4) for name in trace.categories]
     part = np.array(rank, np.int64)[trace.category]
-    parts, covered = {}, np.zeros((0, 2), np.int64)
-    before = 0
+    parts, before = {}, 0
     for place, name in enumerate(PARTS[:-1]):
-        inside = part == place
-        busy = _union(trace.start_ns[inside], trace.end_ns[inside])
-        both = np.concatenate([covered, busy])
-        covered = _union(both[:, 0], both[:, 1])
-        parts[name] = _length(covered) - before
-        before += parts[name]
+        inside = (part >= 0) & (part <= place)  # of this part, or of one that counts before it
+        covered = _length(_union(trace.start_ns[inside], trace.end_ns[inside]))
+        parts[name] = covered - before
+        before = covered
     return {**parts, "idle": wall_ns(trace) - before}
 
 
@@ -258,8 +240,8 @@ def _length(intervals: Int64) -> int:
     return int((intervals[:, 1] - intervals[:, 0]).sum())
 
 
-def _sums(key: Int64, values: Int64) -> Int64:
+def _sums(key: Int64, values: Int64, size: int) -> Int64:
     """The values added up by key, exactly."""
-    totals = np.zeros(int(key.max()) + 1, np.int64)
+    totals = np.zeros(size, np.int64)
     np.add.at(totals, key, values)
     return totals

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kit.trace.columns import Int32, Lane, natural
+from kit.trace.columns import Int32, Lane, Numbers, natural
 
 GPU = ("kernel", "gpu_memcpy", "gpu_memset")  # categories of what runs on a GPU
 NOWHERE = ("", None)  # the pid and tid of what is of all processes
@@ -19,14 +19,6 @@ class Place(NamedTuple):
     labels: str = ""
     order: int = 0
     lane: Lane | None = None  # the kit's own field: the lane that a tid was written for
-
-
-class Numbers(dict[Any, int]):
-    """Numbers values in the order in which they first come."""
-
-    def __missing__(self, value: Any) -> int:
-        self[value] = number = len(self)
-        return number
 
 
 class Kind(NamedTuple):

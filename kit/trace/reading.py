@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import re
 import zlib
+from bisect import bisect_left
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
@@ -215,15 +216,16 @@ def _readable(buffer: bytes) -> Batch:
         depth += (kind in b"[{") - (kind in b"]}")
         if depth == 0 and kind in b"]}":
             ends.append(token.end())
-    low, high = 0, len(ends) - 1  # where so many rows can be read, fewer can
-    while low < high:
-        middle = (low + high + 1) // 2
+
+    def breaks(end: int) -> bool:
         try:
-            decode(b"[" + buffer[: ends[middle]] + b"]", list[Row])
-            low = middle
+            decode(b"[" + buffer[:end] + b"]", list[Row])
         except (ValueError, RecursionError):
-            high = middle - 1
-    text = b"[" + buffer[: ends[low]] + b"]"
+            return True
+        return False
+
+    last = bisect_left(ends, True, key=breaks) - 1  # where so many rows can be read, fewer can
+    text = b"[" + buffer[: ends[last]] + b"]"
     return Batch(decode(text, list[Row]), text, None)
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from kit.errors import TraceError
 from kit.trace.columns import KINDS, Int32, Lane, Trace
@@ -97,11 +96,10 @@ def _metadata(lane: Lane, index: int, part: int, place: Place) -> Iterator[dict[
 def _events(
     trace: Trace, sublane: Int32, places: dict[tuple[int, int], Place], base: int, rows: slice
 ) -> Iterator[dict[str, Any]]:
-    nothing = np.full(len(trace), -1)
     columns = (trace.name, trace.category, trace.start_ns - base, trace.duration_ns, trace.lane, sublane)
-    columns += tuple(nothing if ids is None else ids for ids in (trace.correlation, trace.external))
+    ids = (trace.ids("correlation"), trace.ids("external"))
     for name, category, start, duration, lane, part, correlation, external in zip(
-        *(column[rows].tolist() for column in columns), strict=True
+        *(column[rows].tolist() for column in (*columns, *ids)), strict=True
     ):
         pid, tid = places[lane, part]
         row = {"ph": "X", "name": trace.names[name], "cat": trace.categories[category], "pid": pid, "tid": tid}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Iterator
+from itertools import chain, islice
 from pathlib import Path
 
 from kit.errors import TraceError
@@ -33,19 +34,17 @@ def synthesise(events: int, path: str | Path) -> None:
                 b'{"schemaVersion": 1, "displayTimeUnit": "ms", "deviceProperties": [{"id": 0, "name": "GPU"}],\n'
             )
             file.write(b'"baseTimeNanoseconds": %d, "traceEvents": [\n' % _BASE)
-            rows, batch = _rows(events), [*_metadata()]
-            for row in rows:
-                batch.append(row)
-                if len(batch) >= _BATCH:
-                    file.write((",\n".join(batch) + ",\n").encode())
-                    batch.clear()
-            file.write((",\n".join([*batch, _last(events)]) + "\n]}\n").encode())
+            rows, before = chain(_metadata(), _rows(events)), ""
+            while batch := list(islice(rows, _BATCH)):
+                file.write((before + ",\n".join(batch)).encode())
+                before = ",\n"
+            file.write(b"\n]}\n")
     except OSError as error:
         raise TraceError(f"cannot write {path}: {error.strerror or error}.") from error
 
 
 def _rows(events: int) -> Iterator[str]:
-    """All rows but the last event: calls of four operators inside each other, the innermost launching a kernel."""
+    """Calls of four operators inside each other, the innermost launching a kernel; then the recording as a whole."""
     for i in range(events - 1):
         call, level = divmod(i, 6)
         thread, stream = call % _THREADS, 7 + call % _STREAMS
@@ -61,13 +60,8 @@ def _rows(events: int) -> Iterator[str]:
             args = f'"External id": {i - 1}, "device": 0, "stream": {stream}, "correlation": {call + 1}'
             begin = (call // _STREAMS) * 30_000 + 20_000 + (stream - 7) * 3_001
             yield _event("kernel", _KERNELS[call % 3], 0, stream, begin, 21_417, args)
-
-
-def _last(events: int) -> str:
-    """The recording itself, as Kineto writes it."""
-    return _event(
-        "Trace", "PyTorch Profiler (0)", "Spans", "PyTorch Profiler", 0, events * 2_000 + 90_000, '"Op count": 0'
-    )
+    length = events * 2_000 + 90_000  # of the recording itself, as Kineto writes it
+    yield _event("Trace", "PyTorch Profiler (0)", "Spans", "PyTorch Profiler", 0, length, '"Op count": 0')
 
 
 def _event(category: str, name: str, pid: int | str, tid: int | str, start: int, length: int, args: str) -> str:
