@@ -122,7 +122,8 @@ TOGETHER = [
 ]
 ENOUGH = {  # for what takes seconds: to compile each of many kernels, or to start a process for each branch
     "onnxruntime": ["inception", "nested", "volumes"],
-    "processes": ["inception", "nested"],
+    "processes": ["nested"],
+    "ranks": ["nested"],
     "compiled": ["nested"],
     "processes_cold": ["nested"],
 }
