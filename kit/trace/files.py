@@ -221,8 +221,10 @@ def _trace(path: Path, reader: _Reader, rows: _Rows, partial: bool, notes: list[
     if abs(base) > LAST:
         raise OverflowError
     lengths = np.where(rows.phase == _COMPLETE, rows.duration, 0)
-    if len(rows.start) and max(-float(rows.start.min()), (rows.start.astype(float) + lengths).max()) + abs(base) > LAST:
-        raise OverflowError
+    if len(rows.start):
+        start = rows.start + float(base)
+        if max(-start.min(), (start + lengths).max()) > LAST:
+            raise OverflowError
     complete = _paired(rows, kinds, notes)
     if not len(complete.start):
         raise TraceError(

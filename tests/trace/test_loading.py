@@ -339,6 +339,14 @@ plausible = st.fixed_dictionaries(
 )
 
 
+def test_times_far_apart_are_saved_and_read_again(tmp_path: Path) -> None:
+    """Their distance is as large as a time may be, and the file's base as far below."""
+    rows = [{"ph": "X", "ts": ts, "dur": 0} for ts in (0, -2305843009213695.0)]
+    trace = load_trace(write(tmp_path, json.dumps(rows)))
+    save_trace(trace, tmp_path / "again.json")
+    np.testing.assert_array_equal(load_trace(tmp_path / "again.json").start_ns, trace.start_ns)
+
+
 @given(st.lists(cells | plausible, max_size=8), st.booleans(), st.data())
 @settings(deadline=None, max_examples=300)
 def test_nothing_but_a_trace_error(
