@@ -83,9 +83,7 @@ TIMELINES = {  # at least so many; nbval runs the others too, and 15 minutes are
     "00_start_here": 3,
     "01_two_stream": 3,
     "02_processes": 3,
-    "03_threads_and_cores": 3,
     "04_inception": 3,
-    "08_feeding_the_model": 3,
 }
 
 
