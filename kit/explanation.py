@@ -151,7 +151,7 @@ def explain(comparison: Comparison, approach: str | None = None) -> Explanation:
     if case is not None and case.lanes > 1 and gain is not None and gain.high < 0.9 * cores:
         notes.append(
             f"the {cores} cores together did {gain} what one does, on work that shares nothing: as much contention as "
-            f"x {gain.estimate / cores:.2f} would be theirs, not the branches'."
+            f"x {gain.estimate / cores:.2f} may be theirs, not the branches'."
         )
     predict = None
     if case is not None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from kit.hardware import detect
 from kit.neighbours import OwnWork, Usage, caveats, queued_ns
 
 linux = pytest.mark.skipif(not Path("/proc/stat").exists(), reason="the system has no such counters")
@@ -71,4 +72,5 @@ def test_own_work_runs_on_so_many_threads_and_leaves_none(monkeypatch: pytest.Mo
     monkeypatch.setattr("kit.neighbours._hash", lambda _: together.wait(20))
     with OwnWork(3) as work:
         work("whatever a model is given")  # one after the other, none would ever get past the barrier
+        assert not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) == detect().affinity
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("own work")]
