@@ -183,7 +183,7 @@ def contest(
         if gain.high < WHOLE * cores and not busy:
             caveats.append(
                 f"on work that shares nothing, the {cores} cores together did {gain} what one of them does: they are "
-                "threads of fewer real cores, or the machine's host lends them out. What wants them all gains less here."
+                "threads of fewer real cores, or the machine's host lends them out. What wants all of them gains less."
             )
     rows = judged([each.row(each is lead) for each in entrants])
     assert lead.timing
