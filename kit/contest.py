@@ -149,9 +149,9 @@ def contest(
         spent = f"left out: the {budget or 0:g} s of this comparison were spent. Name it, or raise budget."
         with progress_bar(len(others), progress, "approaches") as advance:
             for done, each in enumerate(others, start=1):
-                if deadline and spans.clock() + _least_ns(entrants) > deadline:
+                if each.reason is None and deadline and spans.clock() + _least_ns(entrants) > deadline:
                     each.reason = spent
-                else:
+                elif each.reason is None:
                     each.enter(stack, args, expected)
                 # What a cold approach takes is known once it has run: minutes, where each of many regions starts anew.
                 if deadline and each.cold and spans.clock() + _least_ns(entrants) > deadline:

@@ -19,7 +19,7 @@ from kit.catalogue import CATALOGUE, Runner
 from kit.comparison import Comparison
 from kit.contest import Entrant, contest
 from kit.equality import as_args, deaf_inputs, shapes
-from kit.errors import KitError, ShapeError, UnavailableError
+from kit.errors import KitError, ShapeError
 from kit.executors.modes import intra_op_threads
 from kit.hardware import detect
 from kit.recording import on_gpu, record_call, record_fresh
@@ -83,7 +83,11 @@ def compare(
     comparison = contest(
         [
             Entrant(
-                each.name, partial(_ready, each, model, inputs, each is chosen[0]), each.kind == BASELINE, each.rewrites
+                each.name,
+                partial(_ready, each, model, inputs, each is chosen[0]),
+                each.kind == BASELINE,
+                each.rewrites,
+                reason=each.unavailable_because(detect()),
             )
             for each in chosen
         ],
@@ -109,8 +113,6 @@ def compare(
 
 def _ready(approach: Approach, model: nn.Module, inputs: Any, leads: bool) -> Runner:
     """Its runner; that of the baseline has been called, so that it is known to take these inputs."""
-    if reason := approach.unavailable_because(detect()):
-        raise UnavailableError(reason)
     with ExitStack() as stack:
         runner = stack.enter_context(approach.prepare(model, inputs))
         if leads:
