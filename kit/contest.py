@@ -163,7 +163,7 @@ def contest(
         few = least_rounds(len(warm) + len(cold) - 1)
         yardsticks = _yardsticks(stack, warm, alone) if len(warm) > 1 else {}
         if deadline:
-            round_ns = sum(each.turn_ns for each in warm) + len(yardsticks) * lead.turn_ns
+            round_ns = sum(each.turn_ns for each in warm) + len(yardsticks.keys() - {CORE, CORES}) * lead.turn_ns
             rounds = min(rounds, few + max(0, (deadline - spans.clock() - _least_ns(entrants)) // round_ns))
         usage = neighbours.Usage.now()
         with progress_bar(rounds + few * len(cold), progress) as advance:

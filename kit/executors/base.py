@@ -21,6 +21,11 @@ class Task(NamedTuple):
     call: Callable[..., Any]  # an nn.Module or any callable
     args: tuple[Any, ...] = ()
 
+    @property
+    def key(self) -> tuple[str, int]:
+        """What is the same in every call, as long as the callable lives: branches of several regions share names."""
+        return self.name, id(self.call)
+
     def __call__(self) -> Any:
         """Run here and now, as one span of category ``task``.
 

@@ -34,7 +34,7 @@ class Ranks(Executor):
     intra_op_threads: int = 1  # OpenMP threads of each rank
     timeout: float = 60.0  # seconds that a call may take, start-up included
     _groups: int = field(init=False, repr=False, default=0)  # that have failed; a group that lost a rank is of no use
-    _shares: dict[tuple[int, ...], list[_Share]] = field(init=False, repr=False, default_factory=dict)
+    _shares: dict[tuple[tuple[str, int], ...], list[_Share]] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self._processes = Processes(self.workers, self.intra_op_threads, self.timeout)
@@ -72,7 +72,7 @@ class Ranks(Executor):
 
     def _loaded(self, tasks: Sequence[Task]) -> list[_Share]:
         """What each rank does, the same objects for the same tasks, so that a model is sent once."""
-        key = tuple(id(task.call) for task in tasks)
+        key = tuple(task.key for task in tasks)
         if len(self._shares) > MOST_LOADED:
             self._shares.clear()
         if key not in self._shares:

@@ -57,7 +57,7 @@ class Threads(Executor):
             raise
         if len(self._took) > MOST_REMEMBERED:
             self._took.clear()
-        self._took.update(zip(map(_key, tasks), fork.took, strict=True))
+        self._took.update(zip([task.key for task in tasks], fork.took, strict=True))
         return fork.outcome()
 
     def close(self) -> None:
@@ -82,7 +82,7 @@ class Threads(Executor):
 
     def _longest_first(self, tasks: Sequence[Task]) -> list[int]:
         """What is not known yet counts as longest, and sorting is stable."""
-        return sorted(range(len(tasks)), key=lambda i: -self._took.get(_key(tasks[i]), sys.maxsize))
+        return sorted(range(len(tasks)), key=lambda i: -self._took.get(tasks[i].key, sys.maxsize))
 
 
 class _Fork:
@@ -133,7 +133,3 @@ class _Fork:
         if self._errors:
             raise self._errors.pop(min(self._errors))
         return self._results
-
-
-def _key(task: Task) -> tuple[str, int]:
-    return task.name, id(task.call)  # branches of several regions may share a name

@@ -56,6 +56,13 @@ def test_a_group_lives_between_calls_and_a_model_is_sent_once(ranks: Ranks) -> N
     assert names.count(("gather", "transfer")) == 2
 
 
+def test_the_same_callable_under_another_name_has_that_name(ranks: Ranks) -> None:
+    for name in ("one", "other"):
+        with spans.collect() as log:
+            ranks.run([Task(name, rank)])
+        assert [each.name for each in log.spans if each.category == "task"] == [name]
+
+
 def test_an_error_is_the_tasks_own_and_the_next_call_works(ranks: Ranks) -> None:
     def fail(x: Tensor) -> Tensor:
         raise ZeroDivisionError("on purpose")

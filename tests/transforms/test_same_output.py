@@ -217,8 +217,7 @@ def test_a_pair_gives_the_same_output_or_says_why_not(first: str, second: str) -
     if first != second and (first in GOES_ON or (first == "compiled" and second in EXECUTORS and not sent)):
         if reason := parse(pair).unavailable_because(hardware.detect()):
             pytest.skip(reason)
-        if not sent or first == "channels_last":  # seconds to start, and one rewritten model travels as the others do
-            check(pair, "two heads", 1, torch.float32)
+        check(pair, "two heads", 1, torch.float32)
     else:
         with pytest.raises(KitError, match=rf"^{first} \+ {second}: .*{first if first != second else 'twice'}.*\.$"):
             parse(pair)
