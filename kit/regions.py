@@ -48,7 +48,8 @@ class Branches(nn.Module):
 
     Args:
         branches: name -> module; the order is the order of the merge.
-        merge: called with the list of outputs. A module's parameters become the region's.
+        merge: called with the list of outputs. A module's parameters become the region's. Keep it cheap: where the
+            branches run on workers it runs on one of them, or beside them, on a single core.
 
     Raises:
         KitError: branches that are no dict of modules.
@@ -70,13 +71,12 @@ class Branches(nn.Module):
         if torch.compiler.is_compiling():  # a compiler wants the plain graph; spans and pools would break it
             return self.merge([task.call(*task.args) for task in tasks])
         with span("region", "region"):
-            outputs = (current() or _ONE_BY_ONE).run(tasks)
-            with span("merge", "merge"):
-                return self._merged(outputs)
+            return (current() or _ONE_BY_ONE).fork_join(tasks, self._merged)
 
     def _merged(self, outputs: list[Any]) -> Any:
         try:
-            return self.merge(outputs)
+            with span("merge", "merge"):
+                return self.merge(outputs)
         except RuntimeError as error:
             given = ", ".join(
                 f"{name} {tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__}"

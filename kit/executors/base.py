@@ -50,6 +50,14 @@ class Executor(ABC):
             TaskError: a task raised. Its siblings have ended by then, so nothing still reads the inputs.
         """
 
+    def fork_join(self, tasks: Sequence[Task], merge: Callable[[list[Any]], Any]) -> Any:
+        """Run all tasks, and merge their results: here, or where the executor has a better place for it.
+
+        Raises:
+            TaskError: as :meth:`run`; and whatever ``merge`` raises.
+        """
+        return merge(self.run(tasks))
+
     def close(self) -> None:  # noqa: B027 - most executors own nothing
         """Let go of threads and processes. Closing twice is harmless."""
 

@@ -10,7 +10,7 @@ import threading
 import time
 import types
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
@@ -23,6 +23,7 @@ from kit.errors import TransferError, WorkerError
 from kit.executors.base import Executor, Task, uninterrupted
 from kit.executors.channel import Channel
 from kit.executors.modes import Modes
+from kit.executors.threads import Threads
 from kit.executors.worker import Reply, Request, serve
 
 MOST_LOADED = 100  # callables that a worker keeps: whoever makes a new lambda for every call shall not fill it
@@ -42,11 +43,13 @@ class Processes(Executor):
     workers: int  # processes, >= 1
     intra_op_threads: int = 1  # OpenMP threads of each worker
     timeout: float = 60.0  # seconds that a call may take, start-up included
+    _joiner: Threads = field(init=False, repr=False)
     _workers: list[_Worker | None] = field(init=False, repr=False)
     _closed: bool = field(init=False, repr=False, default=False)
 
     def __post_init__(self) -> None:
         self._workers = [None] * self.workers
+        self._joiner = Threads(1)
         self._lock = threading.Lock()  # a channel carries one conversation at a time
 
     def run(self, tasks: Sequence[Task]) -> list[Any]:
@@ -72,7 +75,15 @@ class Processes(Executor):
         # None: not begun, since another task failed.
         return [reply.outcome(task.name) for task, reply in zip(tasks, replies, strict=True) if reply is not None]
 
+    def fork_join(self, tasks: Sequence[Task], merge: Callable[[list[Any]], Any]) -> Any:
+        return self.join(self.run(tasks), merge)
+
+    def join(self, results: list[Any], merge: Callable[[list[Any]], Any]) -> Any:
+        """Merge in a thread without OpenMP helpers, for the reason of :meth:`Threads.fork_join`."""
+        return self._joiner.fork_join([], lambda none: merge(results))
+
     def close(self) -> None:
+        self._joiner.close()
         with self._lock:
             self._closed = True
             living = [worker for worker in self._workers if worker is not None]

@@ -65,6 +65,9 @@ class Ranks(Executor):
             log.spans += [each for each in own_log.spans if each.category != "task" or each.name not in names]
         return [found[i % self.workers][i // self.workers] for i in range(len(tasks))]
 
+    def fork_join(self, tasks: Sequence[Task], merge: Callable[[list[Any]], Any]) -> Any:
+        return self._processes.join(self.run(tasks), merge)
+
     def close(self) -> None:
         self._processes.close()
         if self._folder is not None:

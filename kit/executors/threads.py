@@ -42,15 +42,24 @@ class Threads(Executor):
     _took: dict[tuple[str, int], int] = field(init=False, repr=False, default_factory=dict)  # ns, of the last call
 
     def run(self, tasks: Sequence[Task]) -> list[Any]:
+        return self.fork_join(tasks, list)
+
+    def fork_join(self, tasks: Sequence[Task], merge: Callable[[list[Any]], Any]) -> Any:
+        """As :meth:`Executor.fork_join`; the worker that ends last merges, with its share of the cores.
+
+        In the calling thread a large merge would wake all of that thread's OpenMP helpers. Those go on spinning for
+        milliseconds after it (`GOMP_SPINCOUNT
+        <https://gcc.gnu.org/onlinedocs/libgomp/GOMP_005fSPINCOUNT.html>`_), on cores that the next region's tasks want.
+        """
         # A region inside a branch: all lanes may be taken by its parents, so waiting for one could wait forever.
-        if not tasks or getattr(_inside, "executor", None) is self:
-            return [task() for task in tasks]
+        if getattr(_inside, "executor", None) is self:
+            return merge([task() for task in tasks])
         if not self._threads:
             self._start()
-        fork = _Fork(tasks)
+        fork = _Fork(tasks, merge)
         try:
-            for i in self._longest_first(tasks):
-                self._waiting.put(partial(contextvars.copy_context().run, fork.run, i))
+            for job in [partial(fork.run, i) for i in self._longest_first(tasks)] or [fork.join]:
+                self._waiting.put(partial(contextvars.copy_context().run, job))
             fork.over.acquire()
         except BaseException:  # KeyboardInterrupt: what has not begun never will, and what runs is waited for
             fork.cancel()
@@ -92,9 +101,10 @@ class _Fork:
     worker that has just woken up waits for the GIL.
     """
 
-    def __init__(self, tasks: Sequence[Task]) -> None:
-        self._tasks, self._modes = tasks, Modes.here()
+    def __init__(self, tasks: Sequence[Task], merge: Callable[[list[Any]], Any]) -> None:
+        self._tasks, self._merge, self._modes = tasks, merge, Modes.here()
         self._results: list[Any] = [None] * len(tasks)
+        self._merged: Any = None
         self._errors: dict[int, BaseException] = {}
         self._left, self._running, self._cancelled = len(tasks), 0, False
         self._lock = threading.Lock()
@@ -103,11 +113,9 @@ class _Fork:
         self.over.acquire()
 
     def run(self, index: int) -> None:
-        """In a worker."""
-        with self._lock:
-            if self._cancelled:
-                return
-            self._running += 1
+        """In a worker: one task, and after the last of all the merge."""
+        if not self._begin():
+            return
         start = clock()
         try:
             self._results[index] = self._modes.run(self._tasks[index])
@@ -116,20 +124,46 @@ class _Fork:
         self.took[index] = clock() - start
         with self._lock:
             self._left -= 1
-            self._running -= 1
-            if not self._running and (self._cancelled or not self._left):
-                self.over.release()
+            last = not self._left
+        if last:
+            self._join()
+        self._end()
+
+    def join(self) -> None:
+        """In a worker, where there are no tasks: the merge."""
+        if self._begin():
+            self._join()
+            self._end()
 
     def cancel(self) -> None:
-        """Let no task begin any more, and wait for those that run."""
+        """Let nothing begin any more, and wait for what runs."""
         with self._lock:
             self._cancelled = True
             running = self._running
         if running:
             self.over.acquire()
 
-    def outcome(self) -> list[Any]:
-        """The results in order, or the first task's error."""
+    def outcome(self) -> Any:
+        """What the merge gave, or the first task's error."""
         if self._errors:
             raise self._errors.pop(min(self._errors))
-        return self._results
+        return self._merged
+
+    def _begin(self) -> bool:
+        with self._lock:
+            self._running += not self._cancelled
+            return not self._cancelled
+
+    def _end(self) -> None:
+        with self._lock:
+            self._running -= 1
+            if not self._running and (self._cancelled or not self._left):
+                self.over.release()
+
+    def _join(self) -> None:
+        if self._errors or self._cancelled:
+            return
+        try:
+            self._merged = self._modes.run(partial(self._merge, self._results))
+        except BaseException as error:
+            self._errors[len(self._tasks)] = error
