@@ -18,12 +18,11 @@ from itertools import count
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import torch
 
 from kit.errors import KitError, TaskError
 from kit.executors import Task
 from kit.executors.base import uninterrupted
-from kit.executors.modes import Modes
+from kit.executors.modes import Modes, own_intra_op_threads
 from kit.executors.processes import Processes
 from kit.spans import clock, span
 
@@ -265,7 +264,7 @@ class Pipeline:
 
     def _guarded(self, modes: Modes, work: Callable[[], None]) -> None:
         """The life of a thread: an error ends all others, and is the caller's."""
-        torch.set_num_threads(1)
+        own_intra_op_threads(1)
         try:
             modes.run(work)
         except _Ended:

@@ -13,6 +13,7 @@ from kit import spans
 from kit.comparison import Ratio
 from kit.equality import as_args
 from kit.errors import MeasureError
+from kit.executors.modes import own_intra_op_threads
 from kit.measure import Runs, measure, speed_up
 
 REQUESTS = 4  # of each caller in a measured call, so that the last one's end does not decide
@@ -32,7 +33,7 @@ class _Callers:
 
     def __init__(self, runner: Runs, callers: int) -> None:
         self.runner, self.callers, self.intra_op_threads = runner, callers, runner.intra_op_threads
-        self.pool = ThreadPoolExecutor(callers, "request", torch.set_num_threads, (runner.intra_op_threads,))
+        self.pool = ThreadPoolExecutor(callers, "request", own_intra_op_threads, (runner.intra_op_threads,))
 
     def __call__(self, *args: Any) -> None:
         def request(_: int) -> None:

@@ -22,6 +22,16 @@ def intra_op_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def own_intra_op_threads(count: int) -> None:
+    """Give the calling thread, a new one, so many intra-op threads for good.
+
+    With its first parallel operator, or when it is first asked, a thread takes over the number that was last set
+    anywhere in the process, even where it has set its own before. So it is asked first.
+    """
+    torch.get_num_threads()
+    torch.set_num_threads(count)
+
+
 class Modes(NamedTuple):
     """Grad, inference and autocast, as one thread has them."""
 

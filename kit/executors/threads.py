@@ -11,13 +11,12 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
-import torch
-
 from kit.executors.base import Executor, Task, uninterrupted
-from kit.executors.modes import Modes
+from kit.executors.modes import Modes, own_intra_op_threads
 from kit.spans import clock
 
 MOST_REMEMBERED = 4096  # tasks; a network's regions are far fewer, an endless stream of new tasks is not
+MERGE = -1  # where the merge comes among the calls of a fork
 
 _inside = threading.local()
 
@@ -42,7 +41,8 @@ class Threads(Executor):
     _took: dict[tuple[str, int], int] = field(init=False, repr=False, default_factory=dict)  # ns, of the last call
 
     def run(self, tasks: Sequence[Task]) -> list[Any]:
-        return self.fork_join(tasks, list)
+        results: list[Any] = self.fork_join(tasks, list)
+        return results
 
     def fork_join(self, tasks: Sequence[Task], merge: Callable[[list[Any]], Any]) -> Any:
         """As :meth:`Executor.fork_join`; the worker that ends last merges, with its share of the cores.
@@ -58,15 +58,15 @@ class Threads(Executor):
             self._start()
         fork = _Fork(tasks, merge)
         try:
-            for job in [partial(fork.run, i) for i in self._longest_first(tasks)] or [fork.join]:
-                self._waiting.put(partial(contextvars.copy_context().run, job))
+            for i in self._longest_first(tasks) or [MERGE]:
+                self._waiting.put(partial(contextvars.copy_context().run, fork.run, i))
             fork.over.acquire()
         except BaseException:  # KeyboardInterrupt: what has not begun never will, and what runs is waited for
             fork.cancel()
             raise
         if len(self._took) > MOST_REMEMBERED:
             self._took.clear()
-        self._took.update(zip([task.key for task in tasks], fork.took, strict=True))
+        self._took.update(zip([task.key for task in tasks], fork.took, strict=False))
         return fork.outcome()
 
     def close(self) -> None:
@@ -84,7 +84,7 @@ class Threads(Executor):
 
     def _work(self) -> None:
         _inside.executor = self
-        torch.set_num_threads(self.intra_op_threads)
+        own_intra_op_threads(self.intra_op_threads)
         while (task := self._waiting.get()) is not None:
             task()
             del task  # else what it was given would live until the next one comes
@@ -102,41 +102,35 @@ class _Fork:
     """
 
     def __init__(self, tasks: Sequence[Task], merge: Callable[[list[Any]], Any]) -> None:
-        self._tasks, self._merge, self._modes = tasks, merge, Modes.here()
-        self._results: list[Any] = [None] * len(tasks)
-        self._merged: Any = None
+        self._calls: list[Task | Callable[[], Any]] = [*tasks, lambda: merge(self._results[:MERGE])]
+        self._modes = Modes.here()
+        self._results: list[Any] = [None] * len(self._calls)
         self._errors: dict[int, BaseException] = {}
-        self._left, self._running, self._cancelled = len(tasks), 0, False
+        self._left, self._running, self._cancelled = max(1, len(tasks)), 0, False
         self._lock = threading.Lock()
-        self.took = [0] * len(tasks)  # ns
+        self.took = [0] * len(self._calls)  # ns
         self.over = threading.Lock()
         self.over.acquire()
 
     def run(self, index: int) -> None:
-        """In a worker: one task, and after the last of all the merge."""
-        if not self._begin():
-            return
-        start = clock()
-        try:
-            self._results[index] = self._modes.run(self._tasks[index])
-        except BaseException as error:  # the caller's to see, whatever it is
-            self._errors[index] = error
-        self.took[index] = clock() - start
+        """In a worker: one call, and after the last task the merge."""
+        with self._lock:
+            if self._cancelled:
+                return
+            self._running += 1
+        self._call(index)
         with self._lock:
             self._left -= 1
-            last = not self._left
-        if last:
-            self._join()
-        self._end()
-
-    def join(self) -> None:
-        """In a worker, where there are no tasks: the merge."""
-        if self._begin():
-            self._join()
-            self._end()
+            merge = index != MERGE and not self._left and not self._errors and not self._cancelled
+        if merge:
+            self._call(MERGE)
+        with self._lock:
+            self._running -= 1
+            if not self._running and (self._cancelled or not self._left):
+                self.over.release()
 
     def cancel(self) -> None:
-        """Let nothing begin any more, and wait for what runs."""
+        """Let no task begin any more, and wait for what runs."""
         with self._lock:
             self._cancelled = True
             running = self._running
@@ -147,23 +141,12 @@ class _Fork:
         """What the merge gave, or the first task's error."""
         if self._errors:
             raise self._errors.pop(min(self._errors))
-        return self._merged
+        return self._results[MERGE]
 
-    def _begin(self) -> bool:
-        with self._lock:
-            self._running += not self._cancelled
-            return not self._cancelled
-
-    def _end(self) -> None:
-        with self._lock:
-            self._running -= 1
-            if not self._running and (self._cancelled or not self._left):
-                self.over.release()
-
-    def _join(self) -> None:
-        if self._errors or self._cancelled:
-            return
+    def _call(self, index: int) -> None:
+        start = clock()
         try:
-            self._merged = self._modes.run(partial(self._merge, self._results))
-        except BaseException as error:
-            self._errors[len(self._tasks)] = error
+            self._results[index] = self._modes.run(self._calls[index])
+        except BaseException as error:  # the caller's to see, whatever it is
+            self._errors[index] = error
+        self.took[index] = clock() - start

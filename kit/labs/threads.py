@@ -13,11 +13,12 @@ import numpy as np
 import plotly.graph_objects as go
 import torch
 
-from kit.comparison import Comparison, Row, Verdict, times
+from kit.comparison import Comparison, Ratio, Row, Verdict, times
 from kit.executors import Task
 from kit.executors.threads import Threads
 from kit.labs.checks import check, first_wrong
-from kit.measure import speed_up
+from kit.measure import measure, speed_up
+from kit.spans import span
 from kit.views.figures import TEXT
 from kit.views.palette import OKABE_ITO
 
@@ -43,6 +44,42 @@ def started(workers: int, threads: int) -> int:
     with Threads(workers, threads) as pool:
         pool.run([Task(f"worker {i}", work) for i in range(workers)])
         return int(process.num_threads() - before)
+
+
+class _AfterAnOperator:
+    """What a network does between two regions: a large operator of the caller, and then tasks on a pool."""
+
+    cold = False
+
+    def __init__(self, pool: Threads, intra_op_threads: int) -> None:
+        self.pool, self.intra_op_threads = pool, intra_op_threads
+
+    def __call__(self, x: torch.Tensor) -> None:
+        torch.relu(x)
+        with span("region", "region"):
+            self.pool.run([Task(f"task {i}", _work, (x,)) for i in range(self.pool.workers)])
+
+
+def _work(x: torch.Tensor) -> None:
+    for _ in range(4):
+        torch.exp(x)
+
+
+def after_an_operator(threads: Sequence[int], workers: int, rounds: int) -> tuple[list[float], Ratio]:
+    """How long a task on each of so many workers takes in all, right after an operator of the calling thread.
+
+    Args:
+        threads: two numbers of intra-op threads for that operator.
+
+    Returns:
+        Milliseconds for each of the numbers, medians of interleaved rounds; and how many times as long it takes after
+        the second, with its 95% interval.
+    """
+    with Threads(workers) as pool:
+        runners = {str(count): _AfterAnOperator(pool, count) for count in threads}
+        timings = measure(runners, torch.ones(2**20), rounds=rounds)
+    regions = [replace(each, samples_ns=np.array([turn.regions for turn in each.turns if turn])) for each in timings.values()]
+    return [each.median_ms for each in regions], speed_up(regions[1], regions[0])
 
 
 def versus(comparison: Comparison, name: str, other: str) -> Row:

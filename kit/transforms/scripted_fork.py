@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, ClassVar, List  # noqa: UP035 - TorchScript reads List
 from unittest.mock import patch
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from kit.executors import Task
+from kit.executors.modes import intra_op_threads
 from kit.regions import Merge, outermost
 from kit.transforms.base import Transform, arguments_of, exchange, rewritable
 
@@ -19,8 +21,8 @@ class ScriptedFork(Transform):
     """Historical: ``torch.jit.fork`` and ``wait``, on TorchScript's own pool of inter-op threads.
 
     For years the documented way to run branches at the same time. TorchScript is deprecated; in eager mode ``fork``
-    runs its function at once, so the branches are traced. Each forked branch may use every intra-op thread, so that
-    threads compete where a pool with its own share would not. No spans: Python does not see the branches run.
+    runs its function at once, so branches and merge are traced; the thread that ends last merges. Each forked branch
+    has one intra-op thread, unless this process has forked before. No spans: Python does not see the branches run.
 
     Source: `Dynamic Parallelism in TorchScript
     <https://docs.pytorch.org/tutorials/advanced/torch-script-parallelism.html>`_.
@@ -31,6 +33,7 @@ class ScriptedFork(Transform):
     def apply(self, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:
         model = rewritable(model)
         found = outermost(model)
+        _start_threads()
         for name, given in arguments_of(model, found, args).items():
             model = exchange(model, name, _ScriptedRegion(found[name].tasks(*given), found[name].merge))
         return model
@@ -45,22 +48,47 @@ class _ScriptedRegion(nn.Module):
         # compiled into a unit of its own goes with the last module that runs it.
         unit = patch.object(state, "_python_cu", torch._C.CompilationUnit())
         with unit, patch.object(types, "concrete_type_store", types.ConcreteTypeStore()):
-            self.fork = torch.jit.script(_Fork([trace(task.call, task.args, check_trace=False) for task in tasks]))
-        self.merge = merge
+            branches = [trace(task.call, task.args, check_trace=False) for task in tasks]
+            outputs = [branch(*task.args) for branch, task in zip(branches, tasks, strict=True)]
+            self.fork = torch.jit.script(_Fork(branches, trace(_Merge(merge), (outputs,), check_trace=False)))
 
     def forward(self, *inputs: Tensor) -> Any:
-        return self.merge(self.fork(list(inputs) if len(inputs) > 1 else list(inputs) * len(self.fork.branches)))
+        return self.fork(list(inputs) if len(inputs) > 1 else list(inputs) * len(self.fork.branches))
+
+
+class _Merge(nn.Module):
+    """Any callable in the form that is traced."""
+
+    def __init__(self, merge: Merge) -> None:
+        super().__init__()
+        self.merge = merge
+
+    def forward(self, outputs: list[Tensor]) -> Any:
+        return self.merge(outputs)
 
 
 class _Fork(nn.Module):
     """TorchScript compiles this class: its loop is unrolled, so that each turn has its own branch."""
 
-    def __init__(self, branches: list[nn.Module]) -> None:
+    def __init__(self, branches: list[nn.Module], merge: nn.Module) -> None:
         super().__init__()
         self.branches = nn.ModuleList(branches)
+        self.merge = merge
 
-    def forward(self, inputs: List[Tensor]) -> List[Tensor]:  # noqa: UP006
+    def forward(self, inputs: List[Tensor]) -> Any:  # noqa: UP006
         futures: List[torch.jit.Future[Tensor]] = []  # noqa: UP006
         for i, branch in enumerate(self.branches):
             futures.append(torch.jit.fork(branch, inputs[i]))  # type: ignore[no-untyped-call]
-        return [torch.jit.wait(future) for future in futures]  # type: ignore[no-untyped-call]
+        return self.merge([torch.jit.wait(future) for future in futures])  # type: ignore[no-untyped-call]
+
+
+@cache
+def _start_threads() -> None:
+    """Start TorchScript's threads with one intra-op thread each, which they keep from their first operator on.
+
+    With helpers of their own there would be more OpenMP threads than cores, and libgomp would let none of this process
+    wait actively any more: whatever is compared beside this would get slower too.
+    """
+    x, count = torch.zeros(2**20), 4 * torch.get_num_interop_threads()  # enough for each thread to come by
+    with intra_op_threads(1):
+        _ScriptedRegion([Task("", nn.ReLU(), (x,))] * count, lambda outputs: outputs[0])(x)

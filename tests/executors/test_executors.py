@@ -51,6 +51,17 @@ def test_an_error_names_the_branch_and_keeps_the_original_with_its_traceback(exe
     assert traceback.extract_tb(cause.__traceback__)[-1].name == "fail"
 
 
+def test_results_are_merged_and_a_merge_that_raises_is_no_tasks_error(executor: Executor) -> None:
+    tasks = [Task("a", abs, (-1,)), Task("b", abs, (-2,))]
+    assert executor.fork_join(tasks, lambda results: sum(results)) == 3
+    assert executor.fork_join([], len) == 0
+    with pytest.raises(ZeroDivisionError, match="on purpose"):
+        executor.fork_join(tasks, lambda results: fail())
+    with pytest.raises(TaskError, match="task 0"):
+        run(executor, fail, fail)
+    assert executor.fork_join(tasks, tuple) == (1, 2), "and it still works"
+
+
 def test_siblings_have_ended_when_an_error_arrives(executor: Executor) -> None:
     running = []
 

@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from kit.executors import Task
+from kit.executors.modes import intra_op_threads
+from kit.executors.processes import Processes
 from kit.executors.threads import Threads
 
 
@@ -45,11 +47,33 @@ def test_each_worker_has_its_share_and_the_caller_keeps_its_own(share: int) -> N
     try:
         barrier = threading.Barrier(2)
         with Threads(2, share) as executor:
+            executor.run([Task("t", barrier.wait, (20,))] * 2)
+            torch.set_num_threads(5)  # as a comparison does; a thread that was never asked before would take it over
             shares = executor.run([Task("t", lambda: (barrier.wait(20), torch.get_num_threads())[1])] * 2)
         assert shares == [share, share]
         assert torch.get_num_threads() == 5
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("make", [lambda: Threads(2, 3), lambda: Processes(1)])
+def test_the_merge_wakes_no_helper_of_the_caller(make) -> None:
+    """It runs where there are as many intra-op threads as workers have, whatever the caller's number."""
+    with make() as executor, torch.inference_mode(), intra_op_threads(5):
+        results, thread, threads, inference = executor.fork_join(
+            [Task("a", abs, (-1,)), Task("b", abs, (-2,))],
+            lambda results: (
+                results,
+                threading.get_ident(),
+                torch.get_num_threads(),
+                torch.is_inference_mode_enabled(),
+            ),
+        )
+        assert torch.get_num_threads() == 5
+    assert results == [1, 2]
+    assert thread != threading.get_ident()
+    assert threads == getattr(executor, "intra_op_threads", 1)
+    assert inference, "the caller's modes hold"
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="signals of one thread are POSIX")
@@ -91,6 +115,9 @@ def test_an_interrupt_waits_for_what_runs_drops_what_waits_and_leaves_no_thread(
         with pytest.raises(KeyboardInterrupt):
             executor.run([Task("a", running), Task("b", ran.append, ("never begun",))])
         assert ran == ["running"]
+        with pytest.raises(KeyboardInterrupt):
+            executor.fork_join([Task("a", running)], lambda results: ran.append("merged"))
+        assert ran.pop() == "running", "nor is anything merged"
         assert executor.run([Task("c", lambda: "still works")]) == ["still works"]
     assert not workers()
     assert ran == ["running"]

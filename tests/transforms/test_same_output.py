@@ -3,6 +3,8 @@
 import functools
 import gc
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -249,6 +251,29 @@ def test_forked_runners_live_by_themselves_and_leave_torchscript_to_others() -> 
         assert compare_outputs(models[1](x), runners.pop()(x)).equal
         gc.collect()
         assert compare_outputs(models[0](x), runners[0](x)).equal
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="asks Linux for this process's threads")
+def test_forks_start_no_helpers_of_their_own() -> None:
+    """More OpenMP threads than cores would slow down whatever else is compared in the same process."""
+    code = """
+import os, time, torch
+from kit import approaches, regions
+conv = lambda: torch.nn.Conv2d(8, 64, 3)
+model = regions.Branches({"a": conv(), "b": conv(), "c": conv()}, regions.Concat(1)).eval()
+x = torch.randn(1, 8, 256, 256)
+torch.set_num_threads(6)
+with torch.inference_mode():
+    model(x)
+    before = len(os.listdir("/proc/self/task"))
+    assert before >= 6, "helpers of the calling thread"
+    with approaches.parse("scripted_fork").prepare(model, x) as runner:
+        for _ in range(3):
+            runner(x)
+    assert len(os.listdir("/proc/self/task")) <= before + torch.get_num_interop_threads()
+time.sleep(0.5)  # torch aborts a process that ends while a fork's threads still let go of their tensors
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def resources() -> tuple[int, int, int, int]:
