@@ -62,9 +62,10 @@ def share(name: str, goal: float, work: Many, baseline: str, way: str) -> dict[s
     assert serial is not None
     assert timing is not None
     tasks: Counter[str] = Counter()
-    for event in serial.trace.events():
-        if event.category == "task":
-            tasks[event.name] += event.duration_ns
+    for turn in serial.turns:
+        assert turn is not None
+        for (_, task), length in turn.tasks.items():  # outermost ones: the branches of a stage's network are its own
+            tasks[task] += length
     longest, ratio = sum(tasks.values()) / max(tasks.values()), speed_up(serial, timing).estimate
     there = gain.estimate if gain else 1.0
     return {
