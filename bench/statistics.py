@@ -28,7 +28,7 @@ from kit import neighbours
 from kit.comparison import Row
 from kit.equality import Equality
 from kit.explanation import Explanation
-from kit.measure import judged, measure
+from kit.measure import ROUNDS, judged, measure
 
 OUT = Path("build/statistics.json")
 SAME = Equality(True, 0.0)
@@ -65,7 +65,7 @@ def table(runners: Sequence[Repeated], rounds: int, seed: int) -> list[Row]:
     return judged(rows)[1:]
 
 
-def false_alarms(tables: int, rows: int = 12, rounds: int = 10) -> dict[str, Any]:
+def false_alarms(tables: int, rows: int = 12, rounds: int = ROUNDS) -> dict[str, Any]:
     found = [table([Repeated(4)] * (rows + 1), rounds, seed) for seed in range(tables)]
     verdicts = [[row.verdict for row in each] for each in found]
     alarms = [any(verdict != "no difference found" for verdict in each) for each in verdicts]

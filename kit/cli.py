@@ -193,7 +193,7 @@ def _parser() -> argparse.ArgumentParser:
         "'threads,threads(workers=4),folded + compiled(freezing=True) + threads' (default sequential,threads); "
         "of many items also others, which a wrong name lists",
     )
-    verb.add_argument("--rounds", type=int, default=10, help="interleaved rounds, at least 6 (default 10)")
+    verb.add_argument("--rounds", type=int, default=12, help="interleaved rounds, at least 6 (default 12)")
     verb.add_argument("--budget", type=float, help="seconds for everything (default 60 for all, else no limit)")
     verb.add_argument("--seed", type=int, default=0, help="of the order of turns (default 0)")
     verb.add_argument("--clip", type=Path, help="a video file, for a workload that takes one")

@@ -120,13 +120,14 @@ def contest(
     alone: Callable[[int], Any] | None,
     remarks: Callable[[Entrant], list[str]] = lambda lead: [],
 ) -> Comparison:
-    """Measure entrants, the first of them as the baseline, as :func:`kit.compare` says.
+    """Measure entrants, the first plain one as the baseline, as :func:`kit.compare` says.
 
     Args:
         about: what the inputs are, for people.
         alone: intra-op threads -> a runner of the branches one after the other, by which speed-ups are explained.
         remarks: what to say of the baseline, once it is ready.
     """
+    entrants = sorted(entrants, key=lambda each: not each.plain)  # stable: the first plain one leads
     lead, *others = entrants
     args = as_args(inputs)
     deadline = None if budget is None else spans.clock() + int(budget * 1e9)

@@ -29,9 +29,10 @@ from kit.neighbours import queued_ns
 from kit.trace import Trace
 from kit.turns import Turn, reduce_turn
 
+ROUNDS = 12  # enough for a verdict on each of the dozen approaches that a machine without a GPU has
 MIN_ROUNDS = 6  # below, even the full range of the ratios is no 95% interval: 1 - 2 / 2**5 = 0.94
 UNSTEADY = 2.0  # a quartile ratio beyond this is no property of the model: something else had the cores
-ERROR, TABLE_ERROR = 0.05, 0.025  # how often equals may be called different: one row; any row of a table of several
+ERROR, TABLE_ERROR = 0.05, 1 / 64  # how often equals may be called different: one row; any row of a table of several
 POWER = 0.9  # how often the smallest difference that is reported would have been found
 STEADY, IN_A_ROW = 0.05, 3  # warm: so many calls in a row no faster, by this share, than the fastest before them
 WARM_CALLS, WARM_NS = 30, 1_000_000_000  # or so many calls, or so long
@@ -58,7 +59,7 @@ def measure(
     inputs: Any,
     *,
     beside: Mapping[str, Runs] = {},
-    rounds: int = 10,
+    rounds: int = ROUNDS,
     budget: float | None = None,
     width: float | None = None,
     seed: int = 0,
@@ -136,8 +137,8 @@ def speed_up(baseline: Timing, other: Timing) -> Ratio:
 def judged(rows: Sequence[Row]) -> list[Row]:
     """Rows with their ratios to the baseline in the same rounds, and with intervals that hold for the table as a whole.
 
-    Holm's step-down procedure on exact sign tests: of m rows the clearest gets an interval at 1 - 2.5%/m (one row alone
-    at 95%); where that finds a difference the next gets one at 1 - 2.5%/(m - 1), and so on; from the first without a
+    Holm's step-down procedure on exact sign tests: of m rows the clearest gets an interval at 1 - 1.6%/m (one row alone
+    at 95%); where that finds a difference the next gets one at 1 - 1.6%/(m - 1), and so on; from the first without a
     difference on, the level stays. So the interval that is shown and the verdict always agree.
 
     Source: Holm, *A Simple Sequentially Rejective Multiple Test Procedure*, Scandinavian Journal of Statistics, 1979.

@@ -14,7 +14,7 @@ from kit.comparison import Ratio
 from kit.equality import as_args
 from kit.errors import MeasureError
 from kit.executors.modes import own_intra_op_threads
-from kit.measure import Runs, measure, speed_up
+from kit.measure import ROUNDS, Runs, measure, speed_up
 
 REQUESTS = 4  # of each caller in a measured call, so that the last one's end does not decide
 
@@ -48,7 +48,7 @@ def throughput(
     inputs: Any,
     *,
     concurrency: int,
-    rounds: int = 10,
+    rounds: int = ROUNDS,
     seed: int = 0,
     clock: Callable[[], int] = spans.clock,
 ) -> dict[str, Throughput]:

@@ -22,6 +22,7 @@ from kit.equality import as_args, deaf_inputs, shapes
 from kit.errors import KitError, ShapeError
 from kit.executors.modes import intra_op_threads
 from kit.hardware import detect
+from kit.measure import ROUNDS
 from kit.recording import on_gpu, record_call, record_fresh
 from kit.trace import Trace, stack
 
@@ -35,7 +36,7 @@ def compare(
     inputs: Any,
     approaches: str | Sequence[str] = ALL,
     *,
-    rounds: int = 10,
+    rounds: int = ROUNDS,
     budget: float | None = None,
     width: float | None = None,
     seed: int = 0,
@@ -78,13 +79,12 @@ def compare(
     chosen = list({each.name: each for each in map(parse, named)}.values())  # 'threads()' is 'threads' again
     if not any(each.kind == BASELINE for each in chosen):
         chosen.insert(0, parse(BASELINE))
-    chosen.sort(key=lambda each: each.kind != BASELINE)  # stable: the first sequential leads
     _check_eval(model)
     comparison = contest(
         [
             Entrant(
                 each.name,
-                partial(_ready, each, model, inputs, each is chosen[0]),
+                partial(_ready, each, model, inputs),
                 each.kind == BASELINE,
                 each.rewrites,
                 reason=each.unavailable_because(detect()),
@@ -111,11 +111,11 @@ def compare(
     return replace(comparison, caveats=(*comparison.caveats, *remarks))
 
 
-def _ready(approach: Approach, model: nn.Module, inputs: Any, leads: bool) -> Runner:
-    """Its runner; that of the baseline has been called, so that it is known to take these inputs."""
+def _ready(approach: Approach, model: nn.Module, inputs: Any) -> Runner:
+    """Its runner; that of a baseline has been called, so that the model is known to take these inputs."""
     with ExitStack() as stack:
         runner = stack.enter_context(approach.prepare(model, inputs))
-        if leads:
+        if approach.kind == BASELINE:
             with torch.inference_mode():
                 _first_call(runner, model, inputs)
         stack.pop_all()

@@ -327,9 +327,9 @@ def verdicts(*ratios: list[float]) -> list[str]:
 
 def test_holm_takes_the_clearest_first() -> None:
     nothing = "no difference found"
-    assert verdicts(NEARLY, EQUAL, EQUAL) == ["faster", nothing, nothing]  # 0.63% < 2.5% / 3
-    assert verdicts(NEARLY, EQUAL, EQUAL, EQUAL) == [nothing] * 4  # 0.63% > 2.5% / 4
-    assert verdicts(CLEAR, NEARLY, EQUAL, EQUAL) == ["faster", "faster", nothing, nothing]  # the clear one makes room
+    assert verdicts(NEARLY, EQUAL) == ["faster", nothing]  # 0.63% < 1.56% / 2
+    assert verdicts(NEARLY, EQUAL, EQUAL) == [nothing] * 3  # 0.63% > 1.56% / 3
+    assert verdicts(CLEAR, NEARLY, EQUAL) == ["faster", "faster", nothing]  # the clear one makes room
     assert verdicts([1 / r for r in CLEAR], CLEAR) == ["slower", "faster"]
 
 
@@ -342,7 +342,7 @@ def test_verdicts_are_holms_on_exact_sign_tests(ratios: list[list[float]]) -> No
         most = max((base_over_own > 1.01).sum(), (base_over_own < 0.99).sum())
         p.append(2 * sum(math.comb(10, k) for k in range(most, 11)) / 1024)
     expected, left = ["no difference found"] * len(p), len(p)
-    error = 0.05 if left == 1 else 0.025
+    error = 0.05 if left == 1 else 1 / 64
     for i in sorted(range(len(p)), key=p.__getitem__):
         if p[i] > error / left:
             break
@@ -355,7 +355,7 @@ def test_a_table_of_equals_hardly_ever_shows_a_difference(scatter: float) -> Non
     draw, nothing = np.random.default_rng(0), ["no difference found"] * 12
     alarms = 0
     for _ in range(300):
-        base, *others = draw.lognormal(0, scatter, (13, 10))  # all rows share the baseline's luck
+        base, *others = draw.lognormal(0, scatter, (13, 12))  # all rows share the baseline's luck
         alarms += verdicts(*(list(base / other) for other in others)) != nothing
     assert alarms / 300 <= 0.02
 
@@ -366,7 +366,7 @@ def test_too_few_rounds_for_so_many_rows_say_so() -> None:
     assert first.verdict == "no difference found"
     assert first.finding == "no difference found: too few rounds for so many rows"
     assert verdicts(CLEAR[:6]) == ["faster"]
-    assert [least_rounds(n) for n in (0, 1, 2, 3, 4, 12)] == [6, 6, 8, 8, 9, 10]
+    assert [least_rounds(n) for n in (0, 1, 2, 3, 4, 12)] == [6, 6, 8, 9, 9, 11]
 
 
 @pytest.mark.parametrize("n", range(1, 13))

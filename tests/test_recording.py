@@ -73,13 +73,17 @@ def test_operators_lie_within_the_branch_on_the_lane_that_ran_it(recorded: tuple
     assert all(within(event, call, SLACK_NS) for event in trace.events())
 
 
-def test_the_caller_waits_merges_and_is_called_caller(recorded: tuple[str, Trace]) -> None:
+def test_the_caller_waits_and_a_worker_merges(recorded: tuple[str, Trace]) -> None:
     way, trace = recorded
     labels = {lane.label for lane in trace.lanes}
     assert "caller" in labels
     assert labels <= ({"caller"} if way == "sequential" else {"caller", "worker 0", "worker 1"})
-    for name in ("call", "region", "merge", "aten::cat"):
-        assert {event.lane.label for event in named(trace, name)} == {"caller"}
+    assert {event.lane.label for name in ("call", "region") for event in named(trace, name)} == {"caller"}
+    (merge,), (cat,) = named(trace, "merge"), named(trace, "aten::cat")
+    assert merge.lane == cat.lane
+    tasks = [event for event in trace.events() if event.category == "task"]
+    assert merge.lane in {task.lane for task in tasks}  # sequential's is the caller
+    assert all(task.start_ns + task.duration_ns <= merge.start_ns for task in tasks)
 
 
 def test_four_branches_on_two_threads() -> None:
@@ -104,10 +108,10 @@ def lane(trace: Trace, label: str) -> list[Event]:
     return sorted(events, key=lambda event: event.start_ns)
 
 
-def check_workers(trace: Trace, steps: list[str]) -> None:
+def check_workers(trace: Trace, steps: list[str], merges: str = "merge 0") -> None:
     """In each worker's lane: these steps, one after the other, within the call; and its operators within its task."""
     (call,) = named(trace, "call")
-    assert {event.lane.label for event in trace.events()} == {"caller", "process 0", "process 1"}
+    assert {event.lane.label for event in trace.events()} == {"caller", merges, "process 0", "process 1"}
     assert len({event.lane.process for event in trace.events()}) == 3
     for i, branch in enumerate(("spatial", "temporal")):
         spans = lane(trace, f"process {i}")
@@ -118,12 +122,13 @@ def check_workers(trace: Trace, steps: list[str]) -> None:
         convolutions = [event for event in named(trace, "aten::convolution") if event.lane == task.lane]
         assert len(convolutions) == 5
         assert all(within(convolution, task, SLACK_NS) for convolution in convolutions)
-    assert {event.lane.label for name in ("aten::cat", "merge", "region") for event in named(trace, name)} == {"caller"}
+    assert {event.lane.label for name in ("aten::cat", "merge") for event in named(trace, name)} == {merges}
+    assert {event.lane.label for event in named(trace, "region")} == {"caller"}
 
 
 def test_a_process_per_call_shows_every_step_of_its_start() -> None:
     trace = kit.record(two_stream(width=8), (FRAME, FLOW), "processes_cold")
-    check_workers(trace, ["spawn", "imports", "load", "task", "send"])
+    check_workers(trace, ["spawn", "imports", "load", "task", "send"], merges="caller")
     assert [span.name for span in lane(trace, "caller")] == [
         *["call", "region", "start", "start", "wait", "wait", "join", "merge"]
     ]

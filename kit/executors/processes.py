@@ -49,7 +49,7 @@ class Processes(Executor):
 
     def __post_init__(self) -> None:
         self._workers = [None] * self.workers
-        self._joiner = Threads(1)
+        self._joiner = Threads(1, name="merge")
         self._lock = threading.Lock()  # a channel carries one conversation at a time
 
     def run(self, tasks: Sequence[Task]) -> list[Any]:

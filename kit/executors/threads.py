@@ -36,13 +36,13 @@ class Threads(Executor):
 
     workers: int  # threads in the pool, >= 1
     intra_op_threads: int = 1  # OpenMP threads of each worker, >= 1: every Python thread owns an OpenMP pool
+    name: str = field(default="worker", repr=False)  # of its threads, with their number, on timelines
     _threads: list[threading.Thread] = field(init=False, repr=False, default_factory=list)
     _waiting: SimpleQueue[Callable[[], None] | None] = field(init=False, repr=False, default_factory=SimpleQueue)
     _took: dict[tuple[str, int], int] = field(init=False, repr=False, default_factory=dict)  # ns, of the last call
 
     def run(self, tasks: Sequence[Task]) -> list[Any]:
-        results: list[Any] = self.fork_join(tasks, list)
-        return results
+        return list(self.fork_join(tasks, list))
 
     def fork_join(self, tasks: Sequence[Task], merge: Callable[[list[Any]], Any]) -> Any:
         """As :meth:`Executor.fork_join`; the worker that ends last merges, with its share of the cores.
@@ -79,7 +79,7 @@ class Threads(Executor):
     def _start(self) -> None:
         with uninterrupted():  # else a thread could start that nobody ends
             for number in range(self.workers):
-                self._threads.append(threading.Thread(target=self._work, name=f"worker_{number}", daemon=True))
+                self._threads.append(threading.Thread(target=self._work, name=f"{self.name}_{number}", daemon=True))
                 self._threads[-1].start()
 
     def _work(self) -> None:

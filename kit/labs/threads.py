@@ -6,19 +6,23 @@ import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 import torch
+from torch import nn
 
+from kit.catalogue import Runner
 from kit.comparison import Comparison, Ratio, Row, Verdict, times
 from kit.executors import Task
 from kit.executors.threads import Threads
 from kit.labs.checks import check, first_wrong
 from kit.measure import measure, speed_up
-from kit.spans import span
+from kit.regions import Branches
 from kit.views.figures import TEXT
 from kit.views.palette import OKABE_ITO
 
@@ -46,25 +50,6 @@ def started(workers: int, threads: int) -> int:
         return int(process.num_threads() - before)
 
 
-class _AfterAnOperator:
-    """What a network does between two regions: a large operator of the caller, and then tasks on a pool."""
-
-    cold = False
-
-    def __init__(self, pool: Threads, intra_op_threads: int) -> None:
-        self.pool, self.intra_op_threads = pool, intra_op_threads
-
-    def __call__(self, x: torch.Tensor) -> None:
-        torch.relu(x)
-        with span("region", "region"):
-            self.pool.run([Task(f"task {i}", _work, (x,)) for i in range(self.pool.workers)])
-
-
-def _work(x: torch.Tensor) -> None:
-    for _ in range(4):
-        torch.exp(x)
-
-
 def after_an_operator(threads: Sequence[int], workers: int, rounds: int) -> tuple[list[float], Ratio]:
     """How long a task on each of so many workers takes in all, right after an operator of the calling thread.
 
@@ -75,10 +60,13 @@ def after_an_operator(threads: Sequence[int], workers: int, rounds: int) -> tupl
         Milliseconds for each of the numbers, medians of interleaved rounds; and how many times as long it takes after
         the second, with its 95% interval.
     """
-    with Threads(workers) as pool:
-        runners = {str(count): _AfterAnOperator(pool, count) for count in threads}
-        timings = measure(runners, torch.ones(2**20), rounds=rounds)
-    regions = [replace(each, samples_ns=np.array([turn.regions for turn in each.turns if turn])) for each in timings.values()]
+    tasks = {f"task {i}": nn.Sequential(*[nn.Tanh()] * 4) for i in range(workers)}
+    model = nn.Sequential(nn.ReLU(), Branches(tasks, merge=itemgetter(0)))
+    with ExitStack() as stack:
+        runners = {str(count): stack.enter_context(Runner(model, Threads(workers), count)) for count in threads}
+        timings = measure(runners, torch.ones(2**20), rounds=rounds).values()
+    inside = [np.array([turn.regions for turn in timing.turns if turn]) for timing in timings]
+    regions = [replace(timing, samples_ns=samples) for timing, samples in zip(timings, inside, strict=True)]
     return [each.median_ms for each in regions], speed_up(regions[1], regions[0])
 
 

@@ -18,7 +18,7 @@ from kit.approaches import parse
 from kit.comparison import Comparison, Ratio, Row, Timing
 from kit.equality import Equality, as_args, compare_outputs, shapes
 from kit.errors import ClipError, KitError
-from kit.measure import judged, measure, speed_up
+from kit.measure import ROUNDS, judged, measure, speed_up
 from kit.models import describe
 from kit.models.continual import Stepper, shallow_two_stream_3d, stepper
 from kit.regions import Branches, Concat
@@ -172,7 +172,7 @@ def window_and_step(
 
 
 def against_window(
-    model: nn.Module, clip: Any, *, approach: str = "sequential", rounds: int = 10, seed: int = 0, **advantages: Any
+    model: nn.Module, clip: Any, *, approach: str = "sequential", rounds: int = ROUNDS, seed: int = 0, **advantages: Any
 ) -> Against:
     """Measure a prediction by a whole window and by a step, as :func:`window_and_step` makes them.
 

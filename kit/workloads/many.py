@@ -21,6 +21,7 @@ from kit.errors import UnknownNameError
 from kit.executors import Executor, Task
 from kit.executors.processes import Processes
 from kit.hardware import detect
+from kit.measure import ROUNDS
 from kit.recording import record_call
 from kit.regions import Branches
 from kit.spans import span
@@ -96,7 +97,7 @@ class Many:
         self,
         names: str | Sequence[str],
         *,
-        rounds: int = 10,
+        rounds: int = ROUNDS,
         budget: float | None = None,
         width: float | None = None,
         seed: int = 0,
@@ -115,7 +116,6 @@ class Many:
         chosen = list(dict.fromkeys(split_names(names) if isinstance(names, str) else names))
         if not any(map(_is_baseline, chosen)):
             chosen.insert(0, BASELINE)
-        chosen.sort(key=lambda name: not _is_baseline(name))  # stable: the first sequential leads
         comparison = contest(
             [Entrant(name, self._parse(name), _is_baseline(name)) for name in chosen],
             self.inputs,

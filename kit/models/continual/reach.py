@@ -37,11 +37,6 @@ class Reach(NamedTuple):
         """Whether frame number ``frame`` of a stream, counted from 0, brings an output."""
         return frame >= self.delay and (frame - self.delay) % self.stride == 0
 
-    def sources(self, output: int) -> range:
-        """The frames that output number ``output`` is made of; padding has numbers below 0."""
-        first = output * self.stride - self.padding
-        return range(first, first + self.receptive_field)
-
 
 def beside(reaches: Sequence[Reach], name: str) -> Reach:
     """The reach of branches on one input, whose outputs number i are merged.
