@@ -33,7 +33,7 @@ def waterfall(explanation: Explanation) -> go.Figure:
             y=[reached[0], *changes, 0],
             measure=["absolute", *["relative"] * len(changes), "total"],
             text=[f"{value:.2f}x" for value in (*reached, reached[-1])],
-            textposition="outside",
+            textposition="none",  # on hover: on the bars some would lie across the bound's line
             decreasing={"marker": {"color": OKABE_ITO[5]}},
             increasing={"marker": {"color": OKABE_ITO[2]}},
             totals={"marker": {"color": NEUTRAL}},
