@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 import socket
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Self, get_type_hints
+from typing import Any, get_type_hints
 
 from torch import nn
 
@@ -35,7 +36,7 @@ from kit.transforms.replicated import Replicated
 from kit.transforms.scripted_fork import ScriptedFork
 
 
-class Runner:
+class Runner(AbstractContextManager["Runner"]):
     """A model made ready to run one way: call it like the model, and close it (or use it as a context manager)."""
 
     def __init__(self, model: nn.Module, executor: Executor, intra_op_threads: int, *, cold: bool = False) -> None:
@@ -52,9 +53,6 @@ class Runner:
     def close(self) -> None:
         """Let go of the executor's threads or processes."""
         self.executor.close()
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()

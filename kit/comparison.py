@@ -200,8 +200,8 @@ class Comparison:
         """How to read the table."""
         text = (
             f"{self.rounds} interleaved rounds on {self.inputs}. Speed-up: the median of the rounds' own ratios, not "
+            "the ratio of the medians; above 1 is faster. All rows' intervals hold together in 95% of tables or more."
         )
-        text += "the ratio of the medians; above 1 is faster. All rows' intervals hold together in at least 95% of tables."
         if self.gain is None:
             return text
         return f"{text} Meanwhile the {self.cores} cores did {self.gain} what one does, on work that shares nothing."

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from functools import partial
 from itertools import count
 from multiprocessing import active_children
@@ -68,7 +69,7 @@ def queued_ns(threads: Iterable[tuple[int, int]]) -> int | None:
         return None
 
 
-class OwnWork:
+class OwnWork(AbstractContextManager["OwnWork"]):
     """A yardstick among runners: a hash on each of so many threads, which shares nothing but the cores.
 
     It touches no memory and holds no lock, so that with every whole core it gets as much more done. It does not where
@@ -84,9 +85,6 @@ class OwnWork:
 
     def __call__(self, *args: Any) -> None:
         list(self._pool.map(_hash, range(self._threads)))
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *exc_info: object) -> None:
         self._pool.shutdown()

@@ -213,8 +213,9 @@ class Pipeline:
                 works.append(partial(self._work, i + 1, _performer(stage, stack)))
             stack.callback(self._join, threads)  # before the processes are closed, which answer to them
             with uninterrupted():  # else a thread could start that nobody waits for
-                for name, work in zip(self.names, works, strict=True):
+                for place, (name, work) in enumerate(zip(self.names, works, strict=True), start=1):
                     args = (self._guarded, modes, work)
+                    name = f"{place} {name}"  # so that lanes come in the order of the stages
                     threads.append(threading.Thread(None, contextvars.copy_context().run, name, args, daemon=True))
                     threads[-1].start()
             try:

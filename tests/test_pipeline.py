@@ -1,6 +1,7 @@
 """A pipeline gives what its stages give one after the other, holds back what is too fast, and leaves nothing behind."""
 
 import os
+import re
 import signal
 import threading
 import time
@@ -55,7 +56,9 @@ class Total:
 
 
 def left_over() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name in ("source", "double", "total", "stage")]
+    return [
+        thread.name for thread in threading.enumerate() if re.match(r"\d (source|double|total|stage)$", thread.name)
+    ]
 
 
 @pytest.mark.parametrize("way", ["run", "in_turn"])
@@ -220,7 +223,7 @@ def test_every_stage_has_a_lane_and_one_intra_op_thread() -> None:
         Pipeline([stage], source="decode").run(range(3), lambda result: None)
     assert counts == [(1, True)] * 3
     assert torch.get_num_threads() == before
-    assert {(each.name, each.thread_name) for each in log.spans} == {("decode", "decode"), ("stage", "stage")}
+    assert {(each.name, each.thread_name) for each in log.spans} == {("decode", "1 decode"), ("stage", "2 stage")}
 
 
 def test_figures_tell_latency_bottleneck_and_bound() -> None:

@@ -23,7 +23,9 @@ def line() -> live.Pipeline:
 
 
 def threads() -> list[str]:
-    return [each.name for each in threading.enumerate() if each.name in ("live view", "decode", "flow", "two-stream")]
+    return [
+        each.name for each in threading.enumerate() if each.name in ("live view", "1 decode", "2 flow", "3 two-stream")
+    ]
 
 
 def test_play_shows_the_frame_its_motion_and_what_is_seen() -> None:
