@@ -102,13 +102,12 @@ class _Fork:
     """
 
     def __init__(self, tasks: Sequence[Task], merge: Callable[[list[Any]], Any]) -> None:
-        self._calls: list[Task | Callable[[], Any]] = [*tasks, lambda: merge(self._results[:MERGE])]
-        self._modes = Modes.here()
-        self._results: list[Any] = [None] * len(self._calls)
+        self._tasks, self._merge, self._modes = tasks, merge, Modes.here()
+        self._results: list[Any] = [None] * (len(tasks) + 1)
         self._errors: dict[int, BaseException] = {}
         self._left, self._running, self._cancelled = max(1, len(tasks)), 0, False
         self._lock = threading.Lock()
-        self.took = [0] * len(self._calls)  # ns
+        self.took = [0] * len(self._results)  # ns
         self.over = threading.Lock()
         self.over.acquire()
 
@@ -146,7 +145,8 @@ class _Fork:
     def _call(self, index: int) -> None:
         start = clock()
         try:
-            self._results[index] = self._modes.run(self._calls[index])
+            call = partial(self._merge, self._results[:MERGE]) if index == MERGE else self._tasks[index]
+            self._results[index] = self._modes.run(call)
         except BaseException as error:  # the caller's to see, whatever it is
             self._errors[index] = error
         self.took[index] = clock() - start

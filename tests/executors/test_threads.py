@@ -1,8 +1,10 @@
 """Threads alone: that they are threads, their share of the cores, and what an interrupt leaves behind."""
 
+import gc
 import signal
 import threading
 import time
+import weakref
 from functools import partial
 
 import pytest
@@ -74,6 +76,19 @@ def test_the_merge_wakes_no_helper_of_the_caller(make) -> None:
     assert thread != threading.get_ident()
     assert threads == getattr(executor, "intra_op_threads", 1)
     assert inference, "the caller's modes hold"
+
+
+def test_what_a_call_made_goes_with_the_last_who_holds_it() -> None:
+    """And not when the garbage collector comes by: a network's activations would pile up until then."""
+    gc.collect()
+    gc.disable()
+    try:
+        with Threads(2) as executor:
+            made = [weakref.ref(each) for each in executor.run([Task("t", torch.ones, (3,))] * 2)]
+            made.append(weakref.ref(executor.fork_join([Task("t", torch.ones, (3,))] * 2, torch.stack)))
+        assert [each() for each in made] == [None] * 3
+    finally:
+        gc.enable()
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="signals of one thread are POSIX")
