@@ -9,9 +9,11 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
@@ -114,8 +116,10 @@ def serve(connection: Connection, position: int, threads: int, cores: Sequence[i
                 body = reply.packed(channel.pack)
                 del request, reply  # the inputs are lent, and go back unless the model keeps them
                 channel.post(body)
-        except (EOFError, OSError):
-            return
+        except (EOFError, OSError):  # nobody waits for anything any more, nor shall anyone for torch's tidying up
+            with suppress(OSError, ValueError):  # nor may there be anybody left to read it
+                sys.stdout.flush()
+            os._exit(0)
 
 
 def run_once(queue: Any, payload: bytes, position: int, started_ns: int) -> None:
@@ -136,18 +140,14 @@ def run_once(queue: Any, payload: bytes, position: int, started_ns: int) -> None
 
 def run_request(log: SpanLog, request: Request, call: Any) -> Reply:
     """Run the request's task under its caller's modes, with torch.profiler where operators are wanted."""
+    from kit import capture
     from kit.executors.modes import Modes
 
     task, modes = Task(request.name, call, request.args), Modes(*request.modes)
     result, failure = None, None
     found: list[Span] = []
     try:
-        if request.operators:
-            from kit import capture
-
-            with capture.operators() as found:
-                result = modes.run(task)
-        else:
+        with capture.operators() if request.operators else nullcontext(found) as found:
             result = modes.run(task)
     except Exception as error:
         failure = error.__cause__ or error  # the task's own exception, below the TaskError
