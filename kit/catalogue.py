@@ -50,6 +50,12 @@ class Runner(AbstractContextManager["Runner"]):
         with executors.use(self.executor):
             return self.model(*args)
 
+    @property
+    def lane_threads(self) -> int | None:
+        """Intra-op threads of each lane, where the kit sets them."""
+        alone = isinstance(self.executor, executors.Sequential)
+        return self.intra_op_threads if alone else getattr(self.executor, "intra_op_threads", None)
+
     def close(self) -> None:
         """Let go of the executor's threads or processes."""
         self.executor.close()

@@ -63,15 +63,16 @@ def _compare(options: argparse.Namespace) -> int:
     comparison: Comparison
     recorded: Callable[[str], Trace]
     if isinstance(work, workloads.Many):
-        comparison, recorded = work.compare(options.approaches, **common), work.record
+        comparison, recorded = work.compare(options.approaches or "all", **common), work.record
     else:
-        comparison = compare(work.model, work.inputs, options.approaches, **common)
+        comparison = compare(work.model, work.inputs, options.approaches or "sequential,threads", **common)
         recorded = partial(record, work.model, work.inputs)
     print(comparison)
     found: dict[str, Any] = comparison.to_dict()
     if options.explain:
         explanations = [explain(comparison, row.name) for row in comparison.rows]
-        print("", *(each for each in explanations if each.approach != each.baseline), sep="\n")
+        measured = [each for each in explanations[1:] if comparison[each.approach].timing]
+        print("", *measured, sep="\n")
         found["explanations"] = [each.to_dict() for each in explanations]
         rewritten = [row.name for row in comparison.rows if row.rewritten and row.timing]
         if rewritten:
@@ -188,10 +189,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     verb.add_argument(
         "--approaches",
-        default="sequential,threads",
         help="names with commas between, or all; options in parentheses, steps joined by +: "
-        "'threads,threads(workers=4),folded + compiled(freezing=True) + threads' (default sequential,threads); "
-        "of many items also others, which a wrong name lists",
+        "'threads,threads(workers=4),folded + compiled(freezing=True) + threads' (default sequential,threads; "
+        "all of many items, which have ways of their own: a wrong name lists them)",
     )
     verb.add_argument("--rounds", type=int, default=12, help="interleaved rounds, at least 6 (default 12)")
     verb.add_argument("--budget", type=float, help="seconds for everything (default 60 for all, else no limit)")

@@ -16,7 +16,6 @@ from kit import neighbours, spans
 from kit.comparison import Comparison, Ratio, Row, Timing
 from kit.equality import Equality, as_args, compare_outputs
 from kit.errors import KitError, MeasureError
-from kit.executors import Sequential
 from kit.executors.modes import intra_op_threads
 from kit.hardware import detect
 from kit.measure import TURN_NS, UNSTEADY, judged, least_rounds, measure, speed_up
@@ -100,10 +99,7 @@ class Entrant:
     @property
     def lane_threads(self) -> int | None:
         """Intra-op threads of each of its lanes, where the kit sets them."""
-        executor = getattr(self.runner, "executor", None)
-        if isinstance(executor, Sequential):
-            return self.intra_op_threads
-        threads: int | None = getattr(executor, "intra_op_threads", None)
+        threads: int | None = getattr(self.runner, "lane_threads", None)
         return threads
 
 
@@ -147,7 +143,7 @@ def contest(
                     "is too small. Give more, or leave it out."
                 )
             caveats = remarks(lead)
-        spent = f"left out: the {budget or 0:g} s of this comparison were spent. Name it, or raise budget."
+        spent = f"left out: the {budget or 0:g} s of this comparison would not do for it. Raise budget."
         with progress_bar(len(others), progress, "approaches") as advance:
             for done, each in enumerate(others, start=1):
                 if each.reason is None and deadline and spans.clock() + _least_ns(entrants) > deadline:

@@ -27,7 +27,7 @@ LOSSES = {  # factor -> what its being below 1 is called, and what it means
         "imbalance",
         "the longest branch, {longest}, keeps the others waiting: split it, or merge the rest",
     ),
-    "no overhead": ("overhead", "mostly {overhead} outside the branches, which counts for less in larger batches"),
+    "no overhead": ("overhead", "mostly {overhead} outside the branches"),
 }
 
 
@@ -107,12 +107,15 @@ class Explanation:
     def __str__(self) -> str:
         lines = [f"{self.approach}: {self.verdict}" + (f", {self.ratio} over {self.baseline}" if self.ratio else "")]
         lines += [f"  {name:28} {by:9} {reached}" for name, by, reached in self.table()]
+        product = math.prod(by for _, by in self.steps())
+        if self.ratio is not None and self.factors and not 0.95 < product / self.ratio.estimate < 1.05:
+            lines.append(f"  the factors are those of the rounds' geometric mean, {product:.2f}x: the rounds scatter")
         parts = {"contention": self.waiting_ms, "overhead": self.overhead_ms, "a call": self.parts_ms}
         lines += [f"  {name}: {_in_words(each)}" for name, each in parts.items() if each]
         if self.bounds is not None:
             work, span, serial, least = map(milliseconds, self.bounds[:4])
             lines.append(f"  at best {least} (work {work}, span {span}, serial {serial}): {self.bounds.share:.0%} of")
-            lines[-1] += f" that speed is reached; Amdahl's limit is {self.bounds.amdahl:.2f}x"
+            lines[-1] += f" that speed is reached; Amdahl's limit is {self.bounds.amdahl:.2f}x over one lane"
         return "\n".join([*lines, *(f"  - {each.text}" for each in self.advice), *(f"  ! {n}" for n in self.notes)])
 
     def _repr_html_(self) -> str:
@@ -202,15 +205,15 @@ def _advice(comparison: Comparison, best: Row, case: Case | None) -> list[Advice
     if alone is not None and comparison.latency:
         most, one = 1000 * comparison.cores / alone.median_ms, 1000 / best.timing.median_ms
         way = "requests side by side, each on one thread and one branch after the other" if most > one else best.name
-        text = f"For many requests use {way}: a call takes {milliseconds(alone.median_ms)} of one core, so at most "
+        text = f"For many requests use {way}: a call takes {milliseconds(alone.median_ms)} of one core, so about "
         text += f"{most:,.3g} a second on {comparison.cores} cores; {best.name}, one by one, gives {one:,.3g}. "
-        sentences.append(_point(text + "Measure it with kit.serving.throughput.", best, "call"))
+        sentences.append(_point(text + "Measure it: from kit import serving; serving.throughput.", best, "call"))
     if case is not None and case.row is not baseline:
-        sentences.append(_what_would_change(baseline.name, case))
+        sentences.append(_what_would_change(comparison, case))
     return sentences
 
 
-def _what_would_change(baseline: str, case: Case) -> Advice:
+def _what_would_change(comparison: Comparison, case: Case) -> Advice:
     """The factor that costs most, what it means, and what more lanes would do."""
     factors = case.factors()
     split = case.inflation() or {"no inflation": factors["no inflation"]}
@@ -220,10 +223,15 @@ def _what_would_change(baseline: str, case: Case) -> Advice:
     noun, meaning = LOSSES[name]
     waiting, overhead = (_largest(parts) for parts in (case.waiting_ms(), case.overhead_ms()))
     text = f"What costs {case.row.name} most is {noun}, x {value:.2f}: "
+    baseline, cores = comparison.rows[0].name, comparison.cores
     text += meaning.format(baseline=baseline, longest=longest, waiting=waiting, overhead=overhead) + "."
+    if case.lanes > cores:  # nor would splitting help then
+        text = f"{text.partition(': split')[0]}. {case.lanes} lanes share {cores} cores, which bring {cores}x at most."
     if (widest := max(map(len, regions))) > case.lanes:
         gain = case.base.median_ms / case.predict(widest)
-        text += f" With a core for each of {widest} branches {gain:.2f}x is predicted."
+        wrong = case.predict(case.lanes) / case.own.median_ms - 1
+        text += f" With a core for each of {widest} branches {gain:.2f}x is predicted; the same arithmetic was "
+        text += f"{wrong:+.0%} off for what was measured."
     return _point(text + " A GPU would need a comparison of its own.", case.row, longest)
 
 

@@ -27,7 +27,7 @@ from kit.executors.processes import Processes
 from kit.spans import clock, span
 
 KEPT = 10_000  # latencies and failures that are remembered: an endless camera must not fill the memory
-PATIENCE_S = 2.0  # that stopping waits for the calls under way
+PATIENCE_S = 1.5  # that stopping waits for the calls under way
 
 
 class Stage(NamedTuple):

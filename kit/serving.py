@@ -40,7 +40,9 @@ class _Callers:
             with torch.inference_mode():  # modes are per thread
                 self.runner(*args)
 
-        list(self.pool.map(request, range(REQUESTS * self.callers)))
+        # One caller is this thread: OpenMP helpers of another one, beside this one's, would be too many for the cores.
+        send = map if self.callers == 1 else self.pool.map
+        list(send(request, range(REQUESTS * self.callers)))
 
 
 def throughput(

@@ -12,7 +12,7 @@ torch.set_num_threads({threads})  # intra-op threads of each operator
 
 @torch.inference_mode()
 def run(branches, merge, inputs):
-    return merge([branch(x) for branch, x in zip(branches, inputs)])
+    return merge([branch(x) for branch, x in zip(branches, inputs, strict=True)])
 """
 
 THREADS = """\
@@ -20,7 +20,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
-pool = ThreadPoolExecutor({workers}, initializer=torch.set_num_threads, initargs=({threads},))
+
+def start():
+    torch.get_num_threads()  # asked first: a new thread takes over the number that was last set anywhere
+    torch.set_num_threads({threads})
+
+
+pool = ThreadPoolExecutor({workers}, initializer=start)
 
 
 def one(branch, x):
@@ -30,7 +36,8 @@ def one(branch, x):
 
 @torch.inference_mode()
 def run(branches, merge, inputs):
-    return merge(list(pool.map(one, branches, inputs)))
+    done = [pool.submit(one, branch, x) for branch, x in zip(branches, inputs, strict=True)]
+    return merge([each.result() for each in done])
 """
 
 PROCESSES = """\
@@ -72,4 +79,5 @@ def snippet(approach: str, lanes: int, threads: int) -> str | None:
         threads: intra-op threads of each.
     """
     text = _KINDS.get(re.split(r"\W", approach)[0])
-    return text and text.replace("{workers}", str(lanes)).replace("{threads}", str(threads))
+    about = f"# {approach}. branches: modules; inputs: one for each, [x] * len(branches) where all get the same.\n"
+    return text and about + text.replace("{workers}", str(lanes)).replace("{threads}", str(threads))

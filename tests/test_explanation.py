@@ -172,7 +172,7 @@ def test_advice_has_numbers_and_evidence() -> None:
     found = explain(example())
     latency, throughput, change = found.advice
     assert latency.text.startswith("For one request at a time keep sequential, 6 ms a call")
-    assert "8.5 ms of one core, so at most 235 a second on 2 cores" in throughput.text
+    assert "8.5 ms of one core, so about 235 a second on 2 cores" in throughput.text
     assert "What costs threads most is imbalance, x 0.67: the longest branch, b," in change.text
     assert (change.approach, change.event, change.start_ns, change.duration_ns) == ("threads", "b", 10, 50)
     assert repr(found) == "Explanation(threads over sequential)"

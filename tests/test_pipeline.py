@@ -1,5 +1,6 @@
 """A pipeline gives what its stages give one after the other, holds back what is too fast, and leaves nothing behind."""
 
+import multiprocessing
 import os
 import re
 import signal
@@ -274,3 +275,17 @@ def test_calls_of_a_stage_never_overlap() -> None:
         return x
 
     assert Pipeline([Stage("stage", alone)]).run(range(50), lambda result: None).done == 50
+
+
+def test_a_process_that_is_busy_holds_up_no_end() -> None:
+    def source() -> Iterator[int]:
+        yield 1
+        time.sleep(1)
+        raise ValueError("the camera is gone")
+
+    start = time.monotonic()
+    with pytest.raises(ValueError, match="the camera is gone"):
+        Pipeline([Stage("stage", time.sleep, process=True)]).run((60 * each for each in source()), lambda result: None)
+    assert time.monotonic() - start < 20
+    assert left_over() == []
+    assert multiprocessing.active_children() == []

@@ -11,7 +11,7 @@ import time
 import types
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
 from typing import Any
@@ -83,15 +83,19 @@ class Processes(Executor):
         return self._joiner.fork_join([], lambda none: merge(results))
 
     def close(self) -> None:
+        self._closed = True
         self._joiner.close()
-        with self._lock:
-            self._closed = True
-            living = [worker for worker in self._workers if worker is not None]
-            self._workers = [None] * self.workers
-            for worker in living:  # all of them first, so that they end at the same time
-                worker.channel.close()
-            for worker in living:
-                worker.end()
+        while not self._lock.acquire(timeout=0.05):  # a call of another thread ends with its workers
+            for worker in [each for each in self._workers if each and each.busy_with is not None]:
+                with suppress(ValueError):  # it has ended meanwhile
+                    worker.process.kill()
+        living = [worker for worker in self._workers if worker is not None]
+        self._workers = [None] * self.workers
+        self._lock.release()
+        for worker in living:  # all of them first, so that they end at the same time
+            worker.channel.close()
+        for worker in living:
+            worker.end()
 
     def _converse(self, tasks: Sequence[Task]) -> list[Reply | None]:
         """Hand out tasks and gather replies until all have ended; after a failure no further task begins."""

@@ -134,7 +134,7 @@ def _captured(capture: Any, index: int) -> Iterator[UInt8]:
 class FromFile(AbstractContextManager["FromFile"]):
     """A whole clip through the stages, as a runner; its output is the scores of all frames, ``(T, 45)``."""
 
-    cold = False
+    cold, lane_threads = False, 1
 
     def __init__(
         self, way: Literal["run", "in_turn"], path: Path, items: int, threads: int = 1, capacity: int = 2

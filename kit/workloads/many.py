@@ -56,6 +56,7 @@ class Rates(Comparison):
     def to_dict(self) -> dict[str, Any]:
         plain = super().to_dict()
         for row in plain["approaches"]:
+            row.pop("latency_ms", None)  # of all items
             row["per_second"] = self.per_second(row["name"]) if row["available"] else None
         return {**plain, "items": self.items, "unit": self.unit}
 
@@ -90,7 +91,7 @@ class Many:
             known = {each.name: int for each in parameters if each.kind is each.KEYWORD_ONLY}
             return partial(way, detect().cores, **read_options(kind, options, known, least=0))
         if kind not in CATALOGUE or self.model is None:
-            raise UnknownNameError(f"way through {self.name}", kind, [*self.ways, *(CATALOGUE if self.model else [])])
+            raise UnknownNameError(f"way through {self.name}", kind, {**self.ways, **(CATALOGUE if self.model else {})})
         return partial(approaches.parse(name).prepare, self.model, self.inputs)
 
     def compare(
@@ -105,7 +106,8 @@ class Many:
     ) -> Rates:
         """Measure ways side by side on the same items, as :func:`kit.compare` measures approaches.
 
-        The first ``sequential`` leads, with its options; it is added where there is none. A way that this machine
+        ``all`` stands for its own ways, and threads and processes where its items are branches. The first
+        ``sequential`` leads, with its options; it is added where there is none. A way that this machine
         cannot do, or that raises, keeps its row.
 
         Raises:
@@ -114,6 +116,8 @@ class Many:
             MeasureError: fewer than 6 rounds, or a budget too small for one of the baseline.
         """
         chosen = list(dict.fromkeys(split_names(names) if isinstance(names, str) else names))
+        if chosen == ["all"]:
+            chosen = [*self.ways, *(("threads", "processes") if self.model else ())]
         if not any(map(_is_baseline, chosen)):
             chosen.insert(0, BASELINE)
         comparison = contest(
