@@ -119,7 +119,7 @@ class Explanation:
         return "\n".join([*lines, *(f"  - {each.text}" for each in self.advice), *(f"  ! {n}" for n in self.notes)])
 
     def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(str(self))}</pre>"
+        return f"<pre style='word-break:normal'>{html.escape(str(self))}</pre>"  # JupyterLab breaks inside words
 
 
 def explain(comparison: Comparison, approach: str | None = None) -> Explanation:
@@ -222,11 +222,11 @@ def _what_would_change(comparison: Comparison, case: Case) -> Advice:
     longest = max((ms, branch) for region in regions for branch, ms in region.items())[1]
     noun, meaning = LOSSES[name]
     waiting, overhead = (_largest(parts) for parts in (case.waiting_ms(), case.overhead_ms()))
-    text = f"What costs {case.row.name} most is {noun}, x {value:.2f}: "
     baseline, cores = comparison.rows[0].name, comparison.cores
-    text += meaning.format(baseline=baseline, longest=longest, waiting=waiting, overhead=overhead) + "."
+    meaning = meaning.format(baseline=baseline, longest=longest, waiting=waiting, overhead=overhead)
     if case.lanes > cores:  # nor would splitting help then
-        text = f"{text.partition(': split')[0]}. {case.lanes} lanes share {cores} cores, which bring {cores}x at most."
+        meaning = f"{meaning.partition(': split')[0]}; {case.lanes} lanes share {cores} cores, {cores}x at most"
+    text = f"What costs {case.row.name} most is {noun}, x {value:.2f}: {meaning}."
     if (widest := max(map(len, regions))) > case.lanes:
         gain = case.base.median_ms / case.predict(widest)
         wrong = case.predict(case.lanes) / case.own.median_ms - 1

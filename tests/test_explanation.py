@@ -178,6 +178,27 @@ def test_advice_has_numbers_and_evidence() -> None:
     assert repr(found) == "Explanation(threads over sequential)"
 
 
+def test_more_lanes_than_cores_are_told_and_no_splitting_is_advised() -> None:
+    """A pipeline's stages on fewer cores: work taken from the longest leaves the cores as full as they were."""
+    stages = {"decode": 1.0, "flow": 4.0, "network": 6.0, "label": 1.0}
+    base = timing([12 * MS] * 6, [turn(stages, 12, 1)] * 6)
+    own = timing([6 * MS] * 6, [turn(stages, 6, 4)] * 6)
+    found = explain(compared(base, own, {1: base}))
+    assert "network, keeps the others waiting; 4 lanes share 2 cores, 2x at most." in found.advice[-1].text
+    assert "split" not in found.advice[-1].text
+    assert found.bounds is not None
+    assert found.bounds.share == pytest.approx(1)  # the larger of 6 ms, the longest, and 12 ms / 2 cores
+
+
+def test_where_rounds_scatter_the_factors_say_of_which_mean_they_are() -> None:
+    base = timing([12 * MS] * 7, [turn({"a": 12.0}, 12, 1)] * 7)
+    walls = [12.0] * 4 + [1.0] * 3
+    own = timing([ms * MS for ms in walls], [turn({"a": ms}, ms, 1) for ms in walls])
+    said = "the factors are those of the rounds' geometric mean, 2.90x"
+    assert said in str(explain(compared(base, own)))
+    assert "geometric" not in str(explain(compared(base, base)))
+
+
 @pytest.mark.parametrize("approach", ["sequential", "threads"])
 def test_the_snippet_runs_without_the_kit(approach: str) -> None:
     branches, x = [nn.Linear(4, 3), nn.Linear(4, 2)], torch.rand(1, 4)
