@@ -134,13 +134,13 @@ def _captured(capture: Any, index: int) -> Iterator[UInt8]:
 class FromFile(AbstractContextManager["FromFile"]):
     """A whole clip through the stages, as a runner; its output is the scores of all frames, ``(T, 45)``."""
 
-    cold, lane_threads = False, 1
+    cold = False
 
     def __init__(
         self, way: Literal["run", "in_turn"], path: Path, items: int, threads: int = 1, capacity: int = 2
     ) -> None:
         self.way, self.path, self.items, self.capacity = way, path, items, capacity
-        self.intra_op_threads = threads
+        self.intra_op_threads = self.lane_threads = threads  # of the caller, and of each stage
         self.model = trained_two_stream()
         self.figures: Figures | None = None  # of the last call
 
