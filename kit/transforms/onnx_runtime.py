@@ -34,7 +34,7 @@ class OnnxRuntime(Transform):
 
     closed: ClassVar[str] = "an exported graph without regions"
 
-    def apply(self, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:
+    def rewrite(self, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:
         import onnxruntime
 
         if not all(isinstance(x, Tensor) and x.device.type == "cpu" and x.dtype != torch.bfloat16 for x in args):
