@@ -24,7 +24,7 @@ from kit.regions import outermost
 from kit.spans import clock
 from kit.transforms import Transform
 from kit.transforms.copying import rewritable
-from kit.transforms.proof import buffers_kept, prove
+from kit.transforms.proof import prove, undisturbed
 
 
 class Step(NamedTuple):
@@ -170,8 +170,9 @@ class Approach:
 
 def _rewrite_branches(transform: Transform, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:
     """Each branch of the outermost regions by itself, so that an executor still runs the regions."""
-    model = rewritable(model, args).model
-    for region in outermost(model).values():
+    with undisturbed(model):
+        model, _, given = rewritable(model, args)
+    for region in outermost(model, given).values():
         for name, branch in region.branches.items():
             region.branches[name] = transform.apply(branch, args)
     return model
@@ -180,7 +181,7 @@ def _rewrite_branches(transform: Transform, model: nn.Module, args: tuple[Any, .
 def _settle(runner: Runner, transform: Transform, given: nn.Module, args: tuple[Any, ...]) -> None:
     """Let branch after branch change for the last time, with the intra-op threads that it will have, and prove it."""
     threads = intra_op_threads(getattr(runner.executor, "intra_op_threads", runner.intra_op_threads))
-    with threads, buffers_kept(given):
+    with threads, undisturbed(given):
         runner.model = transform.settled(runner.model, args)
         prove(type(transform).__name__, given, runner.model, args)
 

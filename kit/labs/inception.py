@@ -158,7 +158,7 @@ def settled(side: Comparison, ways: Comparison) -> str:
 def check_parallelism(parallelism: Callable[[float, list[list[float]]], Any]) -> str | None:
     """``parallelism(between, regions)``: work by span, of the work between regions and of each region's branches."""
     cases = [
-        ((8.0, []), 1.0, "without a region the network is a chain, and a chain has parallelism 1."),
+        ((8.0, []), 1.0, "with nothing in regions all work is one chain, and a chain has parallelism 1."),
         ((0.0, [[4.0, 4.0]]), 2.0, "two branches of the same work, and nothing else, have parallelism 2."),
         ((0.0, [[1.0, 3.0]]), 4 / 3, "of a region, the longest branch is on the span: 4 by 3."),
         ((2.0, [[3.0, 5.0]]), 10 / 7, "the work between regions is on the span too: 2 + 8 by 2 + 5."),

@@ -11,7 +11,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from kit.errors import KitError
 from kit.hardware import Hardware
-from kit.transforms.proof import buffers_kept, prove
+from kit.transforms.proof import undisturbed, prove
 
 
 class Transform(ABC):
@@ -35,7 +35,7 @@ class Transform(ABC):
                 or one of which no copy can be made; a rewritten model that computes something else.
         """
         check_eval(model)
-        with buffers_kept(model):
+        with undisturbed(model):
             rewritten = self.rewrite(model, args)
             if not self.stays:
                 prove(type(self).__name__, model, rewritten, args)
@@ -73,12 +73,9 @@ def check_eval(model: nn.Module) -> None:
             )
 
 
-def exchange(model: nn.Module, name: str, new: nn.Module) -> nn.Module:
-    """The model with another module in the place of that name; ``""`` is the model itself."""
-    if name:
-        model.set_submodule(name, new)
-        return model
-    return new
+def become(old: nn.Module, new: nn.Module) -> None:
+    """Let a module of a copy be another one from now on, wherever it is held, as in a plain list beside the tree."""
+    old.__class__, old.__dict__ = new.__class__, new.__dict__
 
 
 def oddity(module: nn.Module, *kinds: type[nn.Module]) -> str:
@@ -91,4 +88,5 @@ def oddity(module: nn.Module, *kinds: type[nn.Module]) -> str:
         return f"is a {type(module).__name__}"
     if module._forward_hooks or module._forward_pre_hooks:
         return "has forward hooks"
-    return next((f"has a {key} of its own" for key, value in vars(module).items() if callable(value)), "")
+    own = [key for key, value in vars(module).items() if callable(value) and hasattr(type(module), key)]
+    return f"has a {own[0]} of its own" if own else ""

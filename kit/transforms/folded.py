@@ -36,41 +36,37 @@ class Folded(Transform):
     def rewrite(self, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:
         title, (model, calls, _) = type(model).__name__, rewritable(model, args)
         chains = {name: each for name, each in model.named_modules() if isinstance(each, nn.Sequential)}
-        within: Counter[nn.Module] = Counter()  # how often each layer is run by such chains
+        by_chains: Counter[nn.Module] = Counter()  # how often each layer was called by its chains
         for each in chains.values():
-            within.update({layer: calls[each] for layer in each if not oddity(each, nn.Sequential)})
+            for layer in each:
+                by_chains[layer] += calls[each]
+        apart = {layer for layer in by_chains if calls[layer] != by_chains[layer]}
         folded, left = False, []
         for name, each in chains.items():
-            for i, (conv, norm) in enumerate(pairwise(each)):
-                if isinstance(conv, _ConvNd) and isinstance(norm, _BatchNorm):
-                    if why := _why_not(each, conv, norm, calls, within):
-                        left.append(f"{'.'.join(filter(None, (name, str(i))))!r}: {why}")
-                    else:
-                        each[i], each[i + 1], folded = _fused(conv, norm), nn.Identity(), True
+            for (first, conv), (second, norm) in pairwise(each._modules.items()):
+                if not (isinstance(conv, _ConvNd) and isinstance(norm, _BatchNorm)):
+                    continue
+                whys = (
+                    oddity(each, nn.Sequential) or ("" if calls[each] else "is not called as a whole"),
+                    oddity(conv, *CONVS) or ("is called by others too" if conv in apart else ""),
+                    oddity(norm, *NORMS) or ("is called by others too" if norm in apart else _without_statistics(norm)),
+                )
+                if not any(whys):
+                    each._modules |= {first: _fused(conv, norm), second: nn.Identity()}
+                    folded = True
+                for key, why in zip(("", first, second), whys, strict=True):
+                    left += [f"{'.'.join(filter(None, (name, key))) or title!r} {why}"] if why else []
         if not folded:
+            seen = f" Left as they are: {'; '.join(left[:3])}{', and more' * (len(left) > 3)}." if left else ""
             raise KitError(
                 f"{title} has no convolution that a batch norm follows in one nn.Sequential, so there is nothing to "
-                f"fold: write the units as nn.Sequential(conv, norm, ...), or leave folded out.{_seen(left)}"
+                f"fold: write the units as nn.Sequential(conv, norm, ...), or leave folded out.{seen}"
             )
         return model
 
 
-def _why_not(
-    chain: nn.Sequential, conv: nn.Module, norm: _BatchNorm, calls: Counter[nn.Module], within: Counter[nn.Module]
-) -> str:
-    """Why a pair is left as it is, or nothing."""
-    odd = oddity(chain, nn.Sequential) or oddity(conv, *CONVS) or oddity(norm, *NORMS)
-    if odd:
-        return odd
-    if norm.running_mean is None:
-        return "the norm has no running statistics"
-    if not calls[chain]:
-        return "the nn.Sequential is not called as a whole"
-    return "the layers run outside of it too" if any(calls[each] != within[each] for each in (conv, norm)) else ""
-
-
-def _seen(left: list[str]) -> str:
-    return f" Pairs that may be something else: {'; '.join(left[:3])}{', ...' * (len(left) > 3)}." if left else ""
+def _without_statistics(norm: _BatchNorm) -> str:
+    return "has no running statistics" if norm.running_mean is None else ""
 
 
 def _fused(conv: nn.Module, norm: nn.Module) -> nn.Module:

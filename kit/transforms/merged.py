@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from kit.errors import KitError
 from kit.regions import Branches, some_regions
-from kit.transforms.base import Transform, exchange, oddity
+from kit.transforms.base import Transform, become, oddity
 from kit.transforms.copying import rewritable
 
 Conv = nn.Conv2d | nn.Conv3d
@@ -33,20 +33,22 @@ class Merged(Transform):
         title, (model, _, given) = type(model).__name__, rewritable(model, args)
         changed, unseen = False, []
         for name, region in reversed(some_regions(model).items()):  # inner regions first
-            if len(given.get(region, ())) != 1:
+            if len(given.get(region, (None,))) != 1:
                 continue
-            if odd := oddity(region, Branches):
-                unseen.append(f"the region {name or title!r}, which {odd}")
+            if odd := oddity(region, Branches) or ("" if region in given else "is not called on these inputs"):
+                unseen.append(f"the region {name or title!r} ({odd})")
                 continue
+            unseen += [f"branch {key!r} ({odd})" for key, each in region.branches.items() if (odd := _unseen(each))]
             heads = [_head(branch) for branch in region.branches.values()]
             if sum(head is not None for head in heads) > 1:
-                model, changed = exchange(model, name, _SharedHead(region, heads)), True
-            unseen += [
-                f"branch {key!r}, which {odd}" for key, each in region.branches.items() if (odd := _unseen(each))
-            ]
+                become(region, _SharedHead(region, heads))
+                changed = True
         if changed:
             return model.eval()  # the new modules in it too
-        nothing = f"no region of {title} has two branches that begin with a 1x1 convolution of the same input"
+        nothing = (
+            f"no region of {title} has two branches that begin with a 1x1 convolution of the same input (with stride 1, "
+            "no padding, one group)"
+        )
         if unseen:
             nothing = (
                 f"merged cannot look into {', '.join(unseen[:3])}{' and more' * (len(unseen) > 3)}. As far as it sees, "
@@ -93,7 +95,7 @@ class _SharedHead(nn.Module):
 
     def parts(self, shared: Tensor, x: Tensor) -> list[Tensor]:
         """What each branch begins with: its part of the head's output, or the input."""
-        parts = iter(torch.split(shared, self.widths, 1))
+        parts = iter(torch.split(shared, self.widths, 1 - self.head.weight.ndim))  # inputs may have no batch
         return [next(parts) if takes else x for takes in self.takes]
 
 
@@ -132,7 +134,8 @@ def _unseen(branch: nn.Module) -> str:
     first = next((layer for layer in _layers(branch) if not _is_same_average(layer)), None)
     if first is None or type(first) is Branches:
         return ""
-    plain = type(first).__module__.startswith("torch.nn.modules") and not any(first.children())
+    layer = type(first) is nn.Sequential or not any(first.children())
+    plain = type(first).__module__.startswith("torch.nn.modules") and layer
     return oddity(first, type(first)) if plain else f"begins with a {type(first).__name__}"
 
 
@@ -140,7 +143,7 @@ def _is_1x1(layer: Any) -> bool:
     return (
         not oddity(layer, nn.Conv2d, nn.Conv3d)
         and {*layer.kernel_size, *layer.stride, layer.groups} == {1}
-        and set(layer.padding) == {0}
+        and layer.padding in ("same", "valid", (0,) * len(layer.kernel_size))
     )
 
 

@@ -47,7 +47,9 @@ class OnnxRuntime(Transform):
         options.log_severity_level = 3
         # Its threads wait in a busy loop, which after a call would take the cores of whoever runs next.
         options.add_session_config_entry("session.force_spinning_stop", "1")
-        return _Session(onnxruntime.InferenceSession(graph, options, ["CPUExecutionProvider"]), model(*args))
+        return _Session(
+            onnxruntime.InferenceSession(graph, options, ["CPUExecutionProvider"]), model(*map(torch.clone, args))
+        )
 
     @classmethod
     def unavailable_because(cls, machine: Hardware) -> str | None:

@@ -14,7 +14,7 @@ from kit.errors import KitError
 from kit.executors import Task
 from kit.executors.modes import intra_op_threads
 from kit.regions import Branches, Merge, outermost
-from kit.transforms.base import Transform, exchange, oddity
+from kit.transforms.base import Transform, become, oddity
 from kit.transforms.copying import rewritable
 
 
@@ -34,13 +34,12 @@ class ScriptedFork(Transform):
 
     def rewrite(self, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:
         title, (model, _, given) = type(model).__name__, rewritable(model, args)
-        found = outermost(model)
+        found = outermost(model, given)
         _start_threads()
         for name, region in found.items():
             if odd := oddity(region, Branches):
                 raise KitError(f"the region {name or title!r} {odd}, which TorchScript would not run: leave it out.")
-            if region in given:
-                model = exchange(model, name, _ScriptedRegion(region.tasks(*given[region]), region.merge))
+            become(region, _ScriptedRegion(region.tasks(*given[region]), region.merge))
         return model
 
 
