@@ -11,7 +11,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from kit.errors import KitError
 from kit.hardware import Hardware
-from kit.transforms.proof import undisturbed, prove
+from kit.transforms.proof import prove, undisturbed
 
 
 class Transform(ABC):

@@ -45,18 +45,12 @@ class Merged(Transform):
                 changed = True
         if changed:
             return model.eval()  # the new modules in it too
-        nothing = (
-            f"no region of {title} has two branches that begin with a 1x1 convolution of the same input (with stride 1, "
-            "no padding, one group)"
-        )
-        if unseen:
-            nothing = (
-                f"merged cannot look into {', '.join(unseen[:3])}{' and more' * (len(unseen) > 3)}. As far as it sees, "
-                + nothing
-            )
+        parts = f"{', '.join(unseen[:3])}{' and more' * (len(unseen) > 3)}"
+        seen = f"merged cannot look into {parts}. As far as it sees, " if unseen else ""
         raise KitError(
-            f"{nothing}, so there is nothing to merge: write such branches as nn.Sequential of torch's own layers, or "
-            "leave merged out."
+            f"{seen}no region of {title} has two branches that begin with a 1x1 convolution of the same input (with "
+            "stride 1, no padding, one group), so there is nothing to merge: write such branches as nn.Sequential of "
+            "torch's own layers, or leave merged out."
         )
 
 
@@ -122,11 +116,9 @@ def _head(branch: nn.Module) -> _Head | None:
     return _Head(conv, None, [pool, *bias, *rest])
 
 
-def _layers(module: nn.Module) -> list[Any]:
+def _layers(module: Any) -> list[Any]:
     """The modules that a chain runs one after the other, inner chains laid out flat."""
-    if oddity(module, nn.Sequential):
-        return [module]
-    return [layer for child in module.children() for layer in _layers(child)]
+    return [module] if oddity(module, nn.Sequential) else [layer for child in module for layer in _layers(child)]
 
 
 def _unseen(branch: nn.Module) -> str:
