@@ -17,6 +17,7 @@ PIP  := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.
 
 TORCH_PIN := $(shell grep '^torch==' constraints.txt)
 SETTINGS  := $(VENV)/share/jupyter/lab/settings
+TEMPLATES := $(VENV)/share/jupyter/nbconvert/templates
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 BROWSER   := $(wildcard tests/browser/test_*.py)
 # In a container one often is root, which JupyterLab refuses unless told.
@@ -83,14 +84,15 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 # Torch alone comes from PyTorch's own index, so that every other package comes from where pip is told to look.
-$(VENV)/lab.stamp: pyproject.toml constraints.txt tools/overrides.json tools/nbconvert.json | $(BIN)/python
+$(VENV)/lab.stamp: pyproject.toml constraints.txt tools/overrides.json $(wildcard tools/nbconvert/*) | $(BIN)/python
 ifneq ($(TORCH),)
 	$(PIP) --no-deps --index-url https://download.pytorch.org/whl/$(TORCH) $(TORCH_PIN)
 endif
 	$(PIP) -e '.[lab,onnx]'
-	mkdir -p $(SETTINGS) $(VENV)/etc/jupyter
+	mkdir -p $(SETTINGS) $(VENV)/etc/jupyter $(TEMPLATES)
 	cp tools/overrides.json $(SETTINGS)/
-	cp tools/nbconvert.json $(VENV)/etc/jupyter/jupyter_nbconvert_config.json
+	cp tools/nbconvert/config.json $(VENV)/etc/jupyter/jupyter_nbconvert_config.json
+	cp -r tools/nbconvert/branch_lab $(TEMPLATES)/
 	@touch $@
 
 $(VENV)/test.stamp: $(VENV)/lab.stamp

@@ -28,6 +28,7 @@ LAB_PACKAGES = {
     "continual-inference": "1.2.4",
     "ipywidgets": "8.1.5",
     "jupyterlab": "4.4",
+    "matplotlib": "3.10",
     "opencv-python-headless": "4.11",
     "plotly": "6",
     "psutil": "6",

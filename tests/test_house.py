@@ -54,7 +54,18 @@ FLOORS = {
 }
 UNDER_JUPYTER = {"views", "labs", "magic"}  # what may need the lab packages as soon as it is imported
 LAB_ONLY = ("IPython", "ipykernel", "jupyter", "jupyterlab", "jupyter_client", "notebook", "nbformat", "traitlets")
-LAB_ONLY += ("ipywidgets", "anywidget", "plotly", "cv2", "psutil", "tqdm", "skimage", "safetensors", "tensorboard")
+LAB_ONLY += (
+    "ipywidgets",
+    "anywidget",
+    "plotly",
+    "matplotlib",
+    "cv2",
+    "psutil",
+    "tqdm",
+    "skimage",
+    "safetensors",
+    "tensorboard",
+)
 LAB_ONLY += ("continual", "onnx", "onnxruntime", "onnxscript")
 
 
