@@ -47,7 +47,7 @@ unit: $(VENV)/test.stamp  ## the tests that need no browser
 
 nbval: $(VENV)/test.stamp  ## run every notebook, short version
 ifneq ($(NOTEBOOKS),)
-	KIT_FAST=1 $(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=120 $(NOTEBOOKS)
+	KIT_FAST=1 $(BIN)/pytest --numprocesses=2 --dist=loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=120 $(NOTEBOOKS)
 else
 	@echo "nbval: there are no notebooks"
 endif
