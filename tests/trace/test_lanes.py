@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kit.trace.columns import Event, Lane, Trace
-from kit.trace.lanes import _pack_lane, _pack_overlapping, depths, pack, thin
+from kit.trace.lanes import _pack_overlapping, depths, pack, thin
 
 LANES = (Lane(1, 1, "caller"), Lane(1, 2, "worker 0"))
 
@@ -82,12 +82,11 @@ def test_a_call_tree_needs_one_sublane(trace):
 
 @given(traces | call_trees())
 def test_the_vectorised_and_the_stepwise_packing_agree(trace):
-    one = trace.select(lanes=[0])
-    order = np.lexsort((-one.duration_ns, one.start_ns))
-    start, end = one.start_ns[order], one.end_ns[order]
-    if len(start):
-        for fast, slow in zip(_pack_lane(start, end), _pack_overlapping(start, end), strict=True):
-            np.testing.assert_array_equal(fast, slow)
+    for lane in range(2):
+        one = np.flatnonzero(trace.lane == lane)
+        one = one[np.lexsort((-trace.duration_ns[one], trace.start_ns[one]))]
+        for whole, slow in zip(pack(trace), _pack_overlapping(trace.start_ns[one], trace.end_ns[one]), strict=True):
+            np.testing.assert_array_equal(whole[one], slow)
 
 
 def test_overlap_without_nesting_opens_a_row_below_the_nested_ones():
