@@ -44,7 +44,7 @@ _ROLES = [  # the whole category, in lower case
         rf"overhead|external_correlation|hpu_meta_op|mtia_insight|mlu_notifier|gpu_pm_counter|"
         rf"(?:{_VENDOR})_(?:sync|event|counters|profiler_range|scope_profiler)",
     ),
-    (Role.OTHER, r"python_function|collective_comm"),
+    (Role.OTHER, r"python_function|collective_comm|cpu_instant_event"),
 ]
 _TABLE = [(role, re.compile(pattern)) for role, pattern in _ROLES]
 _STEP = "ProfilerStep#"  # the profiler's own range, which torch before 1.12 wrote as an operator

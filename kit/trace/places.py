@@ -42,8 +42,8 @@ def lanes_of(
     kinds: list[Kind], used: list[int], metadata: dict[tuple[int | str, int | str | None], Place]
 ) -> tuple[tuple[Lane, ...], Int32, list[int]]:
     """The lanes in order, the lane of each kind of row (-1 for what is of all lanes), and the lanes of devices."""
-    devices_do = {kind.cat for kind in kinds if role_of(kind.cat or "") in DEVICE}
-    streams = {(kind.pid, kind.tid) for kind in kinds if kind.cat in devices_do and kind.ph in "XBE"}
+    work = {category for category in {kind.cat for kind in kinds} if role_of(category or "") in DEVICE}
+    streams = {(kind.pid, kind.tid) for kind in kinds if kind.cat in work and kind.ph in "XBE"}
     devices = {pid for pid, _ in streams}
     places: dict[tuple[int | str, int | str | None], None] = {(kinds[i].pid, kinds[i].tid): None for i in used}
     places.pop(NOWHERE, None)
@@ -66,11 +66,8 @@ def lanes_of(
     numbers = Numbers()
     rank: dict[Any, int] = {place: numbers[lane] for _, place, lane in sorted(found, key=lambda each: each[0])}
     lanes = np.array([rank.get((kind.pid, kind.tid), -1) for kind in kinds], np.int32)
-    return (
-        tuple(numbers),
-        lanes,
-        [rank[at] for at in places if at in streams or metadata.get((at[0], None), Place()).is_device],
-    )
+    said = {pid for (pid, tid), place in metadata.items() if tid is None and place.is_device}
+    return tuple(numbers), lanes, [rank[place] for place in places if place in streams or place[0] in said]
 
 
 def _by_size(key: int | str | None) -> tuple[bool, int, list[tuple[str, int]], str]:

@@ -331,7 +331,7 @@ class View {
     const crowd = { ...this.paint(["#8A8F98", 1, ""]), hatch: this.texture };
     this.crowdKey = this.legendKey("events too thin to tell apart", crowd);
     const keys = this.data.legend[mode].map(([label, ...look]) => this.legendKey(label, this.paint(look)));
-    this.legend.replaceChildren(...keys, this.crowdKey, element("span", "left-out", this.data.left_out));
+    this.legend.replaceChildren(...keys, this.crowdKey);
   }
 
   /** The colours of one look on this page; `thin` is for what is too narrow to show a pale fill. */
@@ -812,9 +812,10 @@ class View {
 
   /** The lines below the canvas: what a thinned copy leaves out, the measured window, the selected event. */
   describe() {
-    const { count, total, more } = this.data;
+    const { count, total, more, left_out: leftOut } = this.data;
     const [parts, events] = [count, total].map((n) => n.toLocaleString("en"));
     const lines = this.measured();
+    if (leftOut) lines.unshift(`Too many lanes or rows: ${leftOut}.`);
     if (more) lines.unshift(`Showing ${parts} of ${events} events: the thinned copy kept with the notebook. The rest needs its kernel.`);
     else if (count < total) {
       lines.unshift(`Showing ${parts} parts that stand for ${events} events: too many to be drawn one by one. Take a window of them with trace.select(window=(begin, end)).`);

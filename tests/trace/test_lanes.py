@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kit.trace.columns import Event, Lane, Trace
-from kit.trace.lanes import _pack_overlapping, depths, pack, thin
+from kit.trace.lanes import _pack_overlapping, depths, exclusive_ns, pack, thin
 
 LANES = (Lane(1, 1, "caller"), Lane(1, 2, "worker 0"))
 
@@ -141,3 +141,31 @@ def test_a_level_keeps_long_events_as_they_are_and_names_a_block_by_its_longest(
 def test_with_more_rows_than_parts_a_level_is_the_longest_events():
     trace = trace_of(*((0, 0, 100 - i) for i in range(50)))
     assert thin(trace, depths(trace), 3).duration_ns.tolist() == [100, 99, 98]
+
+
+def test_a_lane_of_events_that_all_overlap_has_a_row_for_each():
+    n = 20_000  # each is compared with few others: with all of them this would take minutes
+    staggered = stretched(np.arange(n), np.full(n, n))
+    assert pack(staggered).sublane.tolist() == list(range(n))
+    assert depths(staggered).tolist() == list(range(n))
+    nested = stretched(np.arange(n), 2 * (n - np.arange(n)))
+    assert pack(nested).depth.tolist() == list(range(n))
+    assert exclusive_ns(nested).tolist() == [2] * n
+
+
+def test_lanes_that_cannot_stand_on_one_axis_of_64_bits():
+    """With decades between them, a hundred lanes end to end would be longer than 2**63 nanoseconds."""
+    lanes = np.repeat(np.arange(100), 3)
+    start = np.tile([0, 5, 8], 100) + lanes * 10**16
+    trace = stretched(start, np.tile([10, 10, 1], 100), lanes)
+    near = stretched(np.tile([0, 5, 8], 100), np.tile([10, 10, 1], 100), lanes)
+    np.testing.assert_array_equal(pack(trace), pack(near.take(np.lexsort((near.start_ns, near.lane)))))
+    assert exclusive_ns(trace).tolist() == [5, 9, 1] * 100
+
+
+def stretched(start, duration, lane=None):
+    n = len(start)
+    lane = np.zeros(n, np.int32) if lane is None else lane.astype(np.int32)
+    lanes = tuple(Lane(1, i, f"thread {i}") for i in range(int(lane.max()) + 1))
+    zeros = np.zeros(n, np.int32)
+    return Trace(start.astype(np.int64), duration.astype(np.int64), lane, zeros, zeros, lanes, ("op",), ("cpu_op",))
