@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from kit.trace.categories import DEVICE, Role, having, role_of
+from kit.trace.categories import DEVICE, having, role_of
 from kit.trace.columns import Trace
 
 _HOUR, _DAY = 3_600_000_000_000, 86_400_000_000_000  # ns
@@ -25,10 +25,8 @@ def doubts(trace: Trace, device_lanes: Sequence[int] = ()) -> Iterator[str]:
 
 
 def _unknown(trace: Trace, device_lanes: Sequence[int]) -> Iterator[str]:
-    """Events that a device seems to run, or that are tied to some that it runs, of a category that nobody knows."""
-    tie = trace.ids("correlation")
-    known = having(trace, *DEVICE, Role.RUNTIME)
-    tied = np.isin(tie, tie[known][tie[known] > 0])
+    """Events in a device's lane, or tied as only launches and what they launch are, of a category that nobody knows."""
+    tied = trace.ids("correlation") > 0
     nobody_knows = np.array([role_of(category) is None for category in trace.categories], bool)[trace.category]
     events = np.flatnonzero(nobody_knows & (tied | np.isin(trace.lane, list(device_lanes))))
     if len(events):

@@ -260,6 +260,7 @@ def _trace(path: Path, reader: _Reader, rows: _Rows, partial: bool, notes: list[
         marks=points if len(marks.start) else None,
         keys=tuple(reader.keys),
         anchor=anchor,
+        notes=tuple(notes),
     )
     return replace(trace, notes=(*notes, *doubts(trace, device_lanes)))
 

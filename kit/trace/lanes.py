@@ -6,7 +6,6 @@ without nesting; the common viewers drop those. Here they get rows of their own,
 
 from __future__ import annotations
 
-from heapq import heappop, heappush
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -227,48 +226,37 @@ def _pack_overlapping(start: Int64, end: Int64) -> tuple[Int32, Int32]:
     A sub-lane takes an event that ends by the innermost end still open in it. Which is the first to do so is found in a
     tree: a node holds the latest end that any sub-lane below it takes.
     """
-    sublane, depth = np.zeros(len(start), np.int32), np.zeros(len(start), np.int32)
     free = np.iinfo(np.int64).max
-    leaves, tree = 1, [free, free]
-    open_ends: list[list[int]] = [[]]  # per sub-lane
-    closing: list[tuple[int, int]] = []  # a heap of (end, sub-lane) of all that is open
+    leaves = 1 << int(_open_before(start, end).max(initial=0)).bit_length()  # one more than are ever open at least
+    tree, open_ends = [free] * (2 * leaves), [list[int]() for _ in range(leaves)]
+    sublane: list[int] = []
+    depth: list[int] = []
+    ends, closing, closed = end.tolist(), np.argsort(end, kind="stable").tolist(), 0
 
     def settle(place: int) -> None:
         """What a sub-lane takes now, up to the root."""
         node, value = leaves + place, open_ends[place][-1] if open_ends[place] else free
         while node and tree[node] != value:
             tree[node] = value
-            value = max(value, tree[node ^ 1]) if node > 1 else value
+            if node > 1:
+                value = max(value, tree[node ^ 1])
             node >>= 1
 
-    for i, (begins, ends) in enumerate(zip(start.tolist(), end.tolist(), strict=True)):
-        while closing and closing[0][0] <= begins:
-            place = heappop(closing)[1]
+    for i, begins in enumerate(start.tolist()):
+        while closing[closed] < i and ends[closing[closed]] <= begins:
+            place = sublane[closing[closed]]
             open_ends[place].pop()
             settle(place)
-        if tree[1] < ends:  # no sub-lane takes it: as many again
-            tree = _twice(tree, leaves, free)
-            open_ends += [[] for _ in range(leaves)]
-            leaves *= 2
+            closed += 1
         node = 1
         while node < leaves:
-            node = 2 * node + (tree[2 * node] < ends)
+            node = 2 * node + (tree[2 * node] < ends[i])
         place = node - leaves
-        sublane[i], depth[i] = place, len(open_ends[place])
-        open_ends[place].append(ends)
-        heappush(closing, (ends, place))
+        sublane.append(place)
+        depth.append(len(open_ends[place]))
+        open_ends[place].append(ends[i])
         settle(place)
-    return sublane, depth
-
-
-def _twice(tree: list[int], leaves: int, free: int) -> list[int]:
-    """A tree over the same leaves and as many free ones."""
-    level = tree[leaves:] + [free] * leaves
-    levels = [level]
-    while len(level) > 1:
-        level = list(map(max, level[::2], level[1::2]))
-        levels.append(level)
-    return [free, *(value for level in reversed(levels) for value in level)]
+    return np.array(sublane, np.int32), np.array(depth, np.int32)
 
 
 def _uncovered(lane: Int32, start: Int64, end: Int64) -> list[int]:

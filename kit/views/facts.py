@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kit.trace.columns import KINDS, Float64, Int32, Int64, Lane, Numbers, Trace
+from kit.trace.columns import Float64, Int32, Int64, Trace
 from kit.trace.lanes import Level, by_lane, thin
 from kit.trace.metrics import lane_concurrency, wall_ns
 from kit.views.palette import Palette
@@ -20,28 +20,6 @@ class Group(NamedTuple):
     name: str
     start_ns: int  # of its first event, from the start of the trace
     wall_ns: int  # from its first event's start to its last one's end
-
-
-def shown(trace: Trace) -> Trace:
-    """The trace itself; of one without complete events its instants and counters, as events without a length."""
-    marks = trace.marks
-    if len(trace) or marks is None:
-        return trace
-    series = np.where(marks.kind == KINDS.index("C"), marks.key, -1)
-    pairs, name = np.unique(np.stack([marks.name, series]), axis=1, return_inverse=True)
-    names = Numbers()
-    number = names.of(f"{trace.names[i]} {trace.keys[key]}" if key >= 0 else trace.names[i] for i, key in pairs.T)
-    return replace(
-        trace,
-        start_ns=marks.time_ns,
-        duration_ns=np.zeros_like(marks.time_ns),
-        lane=np.where(marks.lane < 0, len(trace.lanes), marks.lane).astype(np.int32),
-        name=number[name.ravel()],
-        category=marks.category,
-        lanes=(*trace.lanes, Lane("", "", "all lanes")) if np.any(marks.lane < 0) else trace.lanes,
-        names=tuple(names),
-        marks=None,
-    )
 
 
 def drawn_rows(trace: Trace, row: Int32, limit: int | None = None) -> Int64:

@@ -21,7 +21,6 @@ from kit.views.facts import (
     palette,
     part_of,
     parts_of,
-    shown,
     usual_colours,
 )
 from kit.views.palette import HATCHES, TILE, Look, ink, mix
@@ -52,7 +51,6 @@ def figure_svg(trace: Trace, width: int = 900, row: Int32 | None = None, level: 
 
     Whoever has them gives the rows of the events and a level of the trace: both take long for a million events.
     """
-    trace = shown(trace)
     if not len(trace):
         text = f"<text x='12' y='26' fill='{_MUTED}'>No events: this trace is empty.</text>"
         return _document(width, 44, "Timeline without events", text)

@@ -34,7 +34,6 @@ from kit.views.facts import (
     palette,
     part_of,
     parts_of,
-    shown,
     table,
     usual_colours,
 )
@@ -85,7 +84,7 @@ class Timeline(anywidget.AnyWidget):
     colour = traitlets.Enum(MODES, "branch").tag(sync=True)  # what the colours stand for
 
     def __init__(self, trace: Trace) -> None:
-        self.trace = trace = shown(trace)
+        self.trace = trace
         self._row = depths(trace)
         self._links = links(trace)
         copy, self._level = _fitting(trace, self._row, self._links)

@@ -98,26 +98,14 @@ def test_the_number_of_lanes_is_one_number_everywhere() -> None:
     assert "1 event in 2 lanes" in " ".join(ElementTree.fromstring(figure_svg(trace)).itertext())
 
 
-def test_instants_and_counters_alone_are_shown() -> None:
+def test_events_without_a_length_are_shown() -> None:
+    """As a reader gives a file of nothing but instants and counters."""
     lane = Lane(1, "counters", "counters")
-    empty = replace(Trace.build([]), lanes=(lane,), names=("memory", "mark"), categories=("",), keys=("bytes",))
-    kinds = {"counter": 4, "instant": 3}
-    marks = Marks(
-        np.array([10, 20, 40]),
-        np.array([0, 0, -1], np.int32),
-        np.array([0, 0, 1], np.int32),
-        np.zeros(3, np.int32),
-        np.array([kinds["counter"], kinds["counter"], kinds["instant"]], np.int32),
-        np.array([0, 0, -1], np.int32),
-        np.array([1.0, 2.0, np.nan]),
-    )
-    trace = replace(empty, marks=marks)
-    numbers = summary(trace)
-    assert (numbers["complete_events"], numbers["instants"], numbers["counter_values"]) == (0, 1, 2)
+    trace = Trace.build(Event(name, "", time, 0, lane) for name, time in (("memory", 10), ("mark", 20), ("memory", 40)))
     copy = timeline(trace).copy
-    assert (copy["count"], copy["wall"]) == (3, 30)
-    assert [lane["label"] for lane in copy["lanes"]] == ["counters", "all lanes"]
-    assert sorted(kind[0] for kind in copy["kinds"]) == ["mark", "memory bytes"]
+    assert (copy["count"], copy["wall"], copy["size"]) == (3, 30, "3 events in 1 lane")
+    assert sorted(kind[0] for kind in copy["kinds"]) == ["mark", "memory"]
+    assert set(copy["busy"]) == {0}
     assert "No events" not in figure_svg(trace)
 
 
