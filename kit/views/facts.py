@@ -9,8 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from kit.trace.columns import Float64, Int32, Int64, Trace
-from kit.trace.lanes import Level, by_lane, thin
+from kit.trace.lanes import by_lane
 from kit.trace.metrics import lane_concurrency, wall_ns
+from kit.views.levels import Level, thin
 from kit.views.palette import Palette
 
 

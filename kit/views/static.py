@@ -10,7 +10,7 @@ from html import escape
 import numpy as np
 
 from kit.trace.columns import Int32, Int64, Trace
-from kit.trace.lanes import Level, depths, thin
+from kit.trace.lanes import depths
 from kit.trace.metrics import wall_ns
 from kit.views.facts import (
     branch_of,
@@ -23,6 +23,7 @@ from kit.views.facts import (
     parts_of,
     usual_colours,
 )
+from kit.views.levels import Level, thin
 from kit.views.palette import HATCHES, TILE, Look, ink, mix
 
 _PAGE, _INK, _MUTED, _LINE, _BAND = "#ffffff", "#1a1a1a", "#5f6368", "#d0d4da", "#f1f3f5"

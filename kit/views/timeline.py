@@ -20,7 +20,7 @@ import traitlets
 from kit.comparison import Comparison
 from kit.errors import KitError, TraceError
 from kit.trace.columns import Int32, Int64, Trace, stack
-from kit.trace.lanes import Level, depths, every_event
+from kit.trace.lanes import depths
 from kit.trace.links import links
 from kit.trace.metrics import busy_ns, lane_concurrency, time_at_least, wall_ns
 from kit.views.facts import (
@@ -37,6 +37,7 @@ from kit.views.facts import (
     table,
     usual_colours,
 )
+from kit.views.levels import Level, every_event
 from kit.views.page import standalone
 from kit.views.palette import MODES, Look
 from kit.views.static import Figure, figure_svg

@@ -10,8 +10,9 @@ import pytest
 
 import kit.views.timeline
 from kit.trace.columns import Event, Lane, Trace, stack
-from kit.trace.lanes import depths, every_event
+from kit.trace.lanes import depths
 from kit.trace.links import links
+from kit.views.levels import every_event
 from kit.views.timeline import Timeline, columns, measure, thinned
 
 pytest.importorskip("playwright")

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kit.trace import Event, Lane, Trace, lane_concurrency, summary
+from kit.trace import Event, Lane, Trace, lane_concurrency, links, summary
 from kit.trace.columns import Marks
 from kit.trace.lanes import depths
 from kit.views.facts import busy_lanes, drawn_rows, left_out, part_of
+from kit.views.levels import every_event
 from kit.views.static import figure_svg
-from kit.views.timeline import COPY_BYTES, _size, columns, every_event, links, timeline
+from kit.views.timeline import COPY_BYTES, _size, columns, timeline
 
 
 def lanes_of(count: int, per_lane: int, apart: int = 100) -> Trace:
