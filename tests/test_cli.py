@@ -212,6 +212,24 @@ def test_a_reader_that_stops_reading_is_no_error(tmp_path: Path) -> None:
     assert process.returncode == 1
 
 
+def test_a_trace_of_a_cpu_has_no_rows_about_a_gpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "trace.json"
+    op = {"ph": "X", "cat": "cpu_op", "name": "aten::mm", "pid": 1, "tid": 1, "ts": 1, "dur": 2}
+    kernel = {**op, "cat": "kernel", "name": "gemm", "pid": 0, "tid": 7}
+    counter = {"ph": "C", "name": "memory", "pid": 1, "tid": 1, "ts": 2, "args": {"bytes": 5}}
+
+    def told(*rows: dict[str, object]) -> list[str]:
+        path.write_text(json.dumps({"traceEvents": rows}))
+        assert main(["trace", str(path)]) == 0
+        return [line[:18].strip() for line in capsys.readouterr().out.split("\n\n")[0].splitlines()]
+
+    plain = ["complete_events", "lanes", "wall", "busy", "sum", "overlap", "operators", "other", "idle"]
+    assert told(op) == plain
+    assert told(op, counter) == [*plain[:1], "counter_values", *plain[1:]]
+    gpu = ["gpu_events", "gpu_streams", "gpu_wall", "gpu_sum", "gpu_busy", "gpu_concurrent"]
+    assert told(op, kernel) == [*plain[:6], *gpu, "kernel", "memory", "runtime", *plain[6:]]
+
+
 def test_help_names_every_workload(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["compare", "--help"])

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from kit.errors import TraceError
 from kit.trace.columns import Event, Lane, Trace, stack
-from kit.trace.lanes import Level, depths, every_event
+from kit.trace.lanes import depths
 from kit.trace.links import links
 from kit.views import palette
 from kit.views import timeline as module
 from kit.views.facts import branch_of, branches, groups, human, usual_colours
+from kit.views.levels import Level, every_event
 from kit.views.static import figure_svg
 from kit.views.timeline import COPY_BYTES, Timeline, _size, columns, measure, thinned, timeline
 
