@@ -13,7 +13,6 @@ from torch import nn
 
 from kit import executors, hardware
 from kit.executors import Executor
-from kit.executors.assignment import PolicyName
 from kit.executors.cuda_streams import CudaStreams
 from kit.executors.cuda_streams import unavailable_because as cuda_streams_unavailable
 from kit.executors.cuda_streams_threads import CudaStreamsThreads
@@ -25,6 +24,7 @@ from kit.executors.ranks import Ranks
 from kit.executors.ranks import unavailable_because as ranks_unavailable
 from kit.executors.threads import Threads
 from kit.regions import some_regions
+from kit.scheduling import PolicyName
 from kit.transforms import Transform
 from kit.transforms.channels_last import ChannelsLast
 from kit.transforms.compiled import Compiled

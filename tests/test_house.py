@@ -24,6 +24,7 @@ FLOORS = {
     "spans": 1,
     "clips": 1,
     "trace": 1,
+    "scheduling": 1,  # pure, like the trace room
     "hardware": 1,
     "equality": 1,
     "neighbours": 1,
