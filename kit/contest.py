@@ -60,17 +60,22 @@ class Entrant:
         except Exception as error:
             self.fail(error)
 
-    def enter(self, args: tuple[Any, ...], expected: Any, share: float) -> None:
-        """Prepare and check it within its share, in seconds; whatever it raises is its reason for not taking part."""
-        if self.cost > share and not can_interrupt():
-            self.leave_out(f"preparing it takes about {self.cost:.2g} s, and its share of the budget is {share:.2g} s")
+    def enter(self, args: tuple[Any, ...], expected: Any, share: float, grace: float) -> None:
+        """Prepare and check it within its share, in seconds; whatever it raises is its reason for not taking part.
+
+        Without a share it is only prepared, within the grace: some that refuse this model say so there.
+        """
+        most = max(share, grace)
+        if self.cost > most and not can_interrupt():
+            self.leave_out(f"preparing it takes about {self.cost:.2g} s, and its share of the budget is {most:.2g} s")
             return
         try:
-            with limited(share):
+            with limited(most):
                 self.runner = self.stack.enter_context(self.prepare())
-                self.check(args, expected)
+                if share > 0:
+                    self.check(args, expected)
         except Overdue:
-            self.leave_out(f"preparing it had not ended within its share of the budget ({share:.2g} s)")
+            self.leave_out(f"preparing it had not ended within its share of the budget ({most:.2g} s)")
         except Exception as error:
             self.fail(error)
 
@@ -177,8 +182,8 @@ def contest(
                 # Measuring one takes as long as the baseline, until more is known; what is dearer has no claim yet.
                 claims = [lead for other in queue[done:] if other.cost <= each.cost]
                 share = limit.left - _least_s([*entrants, *claims], lead)
-                each.enter(args, expected, max(share, GRACE * limit.seconds / len(others)))
-                if each.runner and _least_s(entrants, lead) > limit.left:
+                each.enter(args, expected, share, GRACE * limit.seconds / len(others))
+                if each.runner and (share <= 0 or _least_s(entrants, lead) > limit.left):
                     each.leave_out(f"the {budget:g} s of this comparison would not do for it")
                 advance(done + 1)
         # A cold approach takes seconds a call: it has the fewest rounds that mean anything, against the baseline only.

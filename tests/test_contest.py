@@ -168,8 +168,8 @@ def test_rows_that_can_never_run_are_not_told_to_raise_the_budget(monkeypatch: p
 def test_a_transform_that_was_ended_leaves_the_others_their_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(catalogue.CATALOGUE, "slow", Entry(Slow, seconds=lambda model: 1.0))
     monkeypatch.setitem(catalogue.CATALOGUE, "again", Entry(again))
-    block, x = inception_block(8), torch.rand(1, 8, 9, 9)
-    comparison = kit.compare(block, x, ["slow", "threads", "again"], budget=4, rounds=6, progress=False)
+    pair = kit.Branches({"a": nn.ReLU(), "b": nn.ReLU()}, kit.Mean())
+    comparison = kit.compare(pair, X, ["slow", "threads", "again"], budget=5, rounds=6, progress=False)
     assert "had not ended within its share" in str(comparison["slow"].reason)
     assert comparison["threads"].equality == (True, 0.0)
     assert comparison["again"].equality == (True, 0.0)
