@@ -57,8 +57,8 @@ def compare(
         rounds: interleaved rounds, at least 6. An approach that starts from nothing on every call has the fewest that
             can tell it from the others, by itself.
         budget: seconds for everything. What is prepared quickly comes first, and what does not end within its share is
-            cut off and left out, with that as its reason. Where it is cramped there are fewer rounds; those that a
-            verdict needs may take up to 1.4 times the budget. Outside of the main thread, and on Windows, nothing can
+            cut off and left out, with that as its reason. When they run short there are fewer rounds; those that a
+            verdict needs may take up to 1.4 times the budget, and six of the baseline whatever they take. Outside of the main thread, and on Windows, nothing can
             be cut off: there what would take too long by a rough estimate is not begun. By default 60 for ``all``, and
             no limit for approaches chosen by name.
         width: stop as soon as every interval is this narrow; 0.05 is from 0.98 to 1.03.

@@ -188,7 +188,12 @@ def test_a_budget_is_kept_while_compilers_work_and_they_work_afterwards(budget: 
     network, image = inception_v3(), torch.rand(1, 3, 299, 299)
     start = time.monotonic()
     comparison = kit.compare(network, image, usable, budget=budget, progress=False)
-    assert time.monotonic() - start < 1.5 * budget
+    took = time.monotonic() - start
     assert any("had not ended" in str(row.reason) for row in comparison.rows)
     after = kit.compare(inception_block(8), torch.rand(1, 8, 9, 9), usable[:2], rounds=6, progress=False)
     assert all(row.equality and row.equality.equal for row in after.rows)
+    if any("other programs took" in caveat for caveat in comparison.caveats):
+        pytest.skip(
+            f"the machine is busy: {took:.0f} s for a budget of {budget:g} s, in which the baseline has 6 rounds"
+        )
+    assert took < 1.5 * budget
