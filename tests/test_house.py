@@ -32,6 +32,7 @@ FLOORS = {
     "capture": 1.5,  # a mezzanine: it puts spans and operators into a trace, and workers use it
     "executors": 2,
     "turns": 2,
+    "budget": 2,
     "regions": 3,
     "pipeline": 3,
     "models": 4,

@@ -60,13 +60,13 @@ def comparison_chart(comparison: Comparison) -> Chart:
             textposition="top center",
             hovertemplate=f"{row.ratio}<extra>{row.name}</extra>",
         )
-        if (bounds := explain(comparison, row.name).bounds) is not None:
+        if (bounds := (why := explain(comparison, row.name)).bounds) is not None:
             figure.add_scatter(
                 x=[bounds.speed_up],
                 y=[row.name],
                 mode="markers",
                 marker={"color": OKABE_ITO[4], "symbol": "line-ns-open", "size": 28, "line": {"width": 3}},
-                hovertemplate=f"bound {bounds.speed_up:.2f}x, {bounds.share:.0%} reached<extra>{row.name}</extra>",
+                hovertemplate=f"bound {bounds.speed_up:.2f}x, {why.reached}<extra>{row.name}</extra>",
             )
     figure.add_vline(x=1, line={"color": NEUTRAL, "dash": "dash"})
     # Plotly wants the logarithm for an annotation on a logarithmic axis, but not for a line.

@@ -44,7 +44,7 @@ def waterfall(explanation: Explanation) -> Chart:
     )
     figure.add_hline(y=1, line={"color": NEUTRAL, "width": 1})
     if (bounds := explanation.bounds) is not None:
-        label = f"bound {bounds.speed_up:.2f}x, {bounds.share:.0%} reached"
+        label = f"bound {bounds.speed_up:.2f}x, {explanation.reached}"
         figure.add_hline(y=bounds.speed_up, line={"color": OKABE_ITO[4], "dash": "dash"}, annotation_text=label)
     figure.update_layout(
         **TEXT,
