@@ -20,7 +20,7 @@ import tempfile
 from contextvars import ContextVar
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle, send_handle
-from typing import Any
+from typing import Any, NamedTuple
 
 import cloudpickle
 import torch
@@ -29,6 +29,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 from kit.errors import TransferError
 from kit.executors.culprit import culprit
+from kit.executors.reports import starting_is_possible
 from kit.spans import clock
 
 _ALIGNMENT = 64  # bytes: a cache line, and more than any dtype needs
@@ -136,14 +137,37 @@ class _Tensors:
 
     def place(self, tensor: Tensor) -> tuple[Any, ...]:
         """Where it will lie: the arguments of :func:`_tensor_at`."""
-        tensor = tensor.detach().resolve_conj().resolve_neg()
-        if not tensor.is_contiguous():
-            dense = torch.empty_like(tensor, device="meta").stride()
-            tensor = tensor if tensor.stride() == dense else tensor.clone()
+        tensor = _dense(tensor)
         offset = self.size
         self.placed.append((offset, tensor))
         self.size += -(-tensor.nbytes // _ALIGNMENT) * _ALIGNMENT
         return offset, str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), tensor.stride()
+
+
+class _Inline:
+    """Tensors inside the pickled bytes, each as the bytes of its own elements and no others."""
+
+    @staticmethod
+    def rebuild(body: bytes, dtype: str, shape: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
+        """A tensor of its own with these bytes."""
+        tensor = torch.empty_strided(shape, stride, dtype=getattr(torch, dtype))
+        _copy(tensor.data_ptr(), body, len(body))
+        return tensor
+
+    def place(self, tensor: Tensor) -> tuple[Any, ...]:
+        """The arguments of :meth:`rebuild`."""
+        tensor = _dense(tensor)
+        body = ctypes.string_at(tensor.data_ptr(), tensor.nbytes)
+        return body, str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), tensor.stride()
+
+
+def _dense(tensor: Tensor) -> Tensor:
+    """The same values in an order of memory without gaps, detached from any graph."""
+    tensor = tensor.detach().resolve_conj().resolve_neg()
+    if tensor.is_contiguous():
+        return tensor
+    dense = torch.empty_like(tensor, device="meta").stride()
+    return tensor if tensor.stride() == dense else tensor.clone()
 
 
 class _Memory:
@@ -190,7 +214,7 @@ def _lent_at(offset: int, dtype: str, shape: tuple[int, ...], stride: tuple[int,
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
     """Takes plain CPU tensors out of what it pickles."""
 
-    def __init__(self, file: io.BytesIO, tensors: _Tensors | None) -> None:
+    def __init__(self, file: io.BytesIO, tensors: _Tensors | _Inline | None) -> None:
         super().__init__(file)
         self._tensors = tensors
 
@@ -201,7 +225,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no
         return super().reducer_override(thing)
 
 
-def dump(message: Any, tensors: _Tensors | None = None) -> bytes:
+def dump(message: Any, tensors: _Tensors | _Inline | None = None) -> bytes:
     """Pickle with cloudpickle, so that classes and functions of a notebook's cells travel; plain tensors are placed.
 
     A named tuple arrives as a plain one.
@@ -220,6 +244,21 @@ def dump(message: Any, tensors: _Tensors | None = None) -> bytes:
             f"({error}): make it inside forward, or leave it out with __getstate__."
         ) from error
     return file.getvalue()
+
+
+class _Message(NamedTuple):
+    """Around a result, so that errors name it and its own class is kept."""
+
+    result: Any
+
+
+def dump_inline(result: Any) -> bytes:
+    """As :func:`dump`, with plain tensors of any type inside: bytes that need no shared memory, for a network.
+
+    Raises:
+        TransferError: as :func:`dump`.
+    """
+    return dump(_Message(result), _Inline())
 
 
 def load(body: bytes, memory: _Memory | None = None) -> Any:
@@ -255,7 +294,8 @@ def _fault(thing: Any) -> Exception | None:
 def _anonymous_file(size: int) -> int:
     """A descriptor of ``size`` bytes that have no name and are really there: later writes cannot fail."""
     if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("kit")
+        with starting_is_possible("shared memory"):
+            descriptor = os.memfd_create("kit")
     else:
         with tempfile.TemporaryFile() as file:
             descriptor = os.dup(file.fileno())

@@ -23,6 +23,7 @@ from kit.errors import TransferError, WorkerError
 from kit.executors.base import Executor, Task, uninterrupted
 from kit.executors.channel import Channel
 from kit.executors.modes import Modes
+from kit.executors.reports import how_it_ended, starting_is_possible, stopped
 from kit.executors.threads import Threads
 from kit.executors.worker import Reply, Request, serve
 
@@ -87,8 +88,7 @@ class Processes(Executor):
         self._joiner.close()
         while not self._lock.acquire(timeout=0.05):  # a call of another thread ends with its workers
             for worker in [each for each in self._workers if each and each.busy_with is not None]:
-                with suppress(ValueError):  # it has ended meanwhile
-                    worker.process.kill()
+                worker.kill()
         living = [worker for worker in self._workers if worker is not None]
         self._workers = [None] * self.workers
         self._lock.release()
@@ -119,7 +119,10 @@ class Processes(Executor):
             with spans.span("wait", "wait"):
                 ready = _readable(busy, deadline - time.monotonic())
             if not ready:
-                names = ", ".join(repr(tasks[worker.busy_with or 0].name) for worker in busy.values())
+                names = ", ".join(
+                    repr(tasks[worker.busy_with or 0].name) + " (stopped)" * stopped(worker.process.pid)
+                    for worker in busy.values()
+                )
                 raise WorkerError(
                     f"no answer within {self.timeout:g} s from {names}: the workers were ended, and the next call "
                     "starts new ones. Give more time, as in processes(timeout=300), or look for a deadlock."
@@ -139,9 +142,14 @@ class Processes(Executor):
             worker.end(at_once=True)
             worker = None
         if worker is None:
-            with starting():
+            with starting_is_possible(f"worker process {position}"), starting():
                 worker = self._workers[position] = _Worker(position, self.intra_op_threads, self._cores(position))
         return worker
+
+    def whole(self) -> bool:
+        """Whether every worker is alive, or none has been started yet."""
+        started = [worker for worker in self._workers if worker is not None]
+        return not started or (len(started) == self.workers and all(each.process.is_alive() for each in started))
 
     def _cores(self, position: int) -> list[int]:
         """The share of this process's cores that a worker is pinned to; empty where the system cannot pin."""
@@ -169,9 +177,15 @@ class _Worker:
         ours, theirs = context.Pipe(duplex=True)
         arguments = (theirs, position, threads, cores, spans.clock())
         self.busy_with: int | None = None  # index of the task it works on
+        self._killed = False  # by this executor
         self.process = context.Process(target=serve, args=arguments, name=f"kit process {position}", daemon=True)
-        self.process.start()
-        theirs.close()  # so that the worker's death is the end of the file here
+        try:
+            self.process.start()
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()  # so that the worker's death is the end of the file here
         self.channel = Channel(ours, self.process.pid or 0)
         self._loaded: dict[int, Any] = {}  # id -> callable: kept alive here, so that an id means one thing
 
@@ -212,9 +226,15 @@ class _Worker:
             self.process.join()
         self.process.close()
 
+    def kill(self) -> None:
+        """End it in the middle of its task."""
+        self._killed = True
+        with suppress(ValueError):  # it has ended meanwhile
+            self.process.kill()
+
     def _lost(self, task: Task) -> WorkerError:
         self.process.join(2)
-        return WorkerError(how_it_ended(self.process, task))
+        return WorkerError(how_it_ended(self.process, task.name, self._killed))
 
 
 _one_at_a_time = threading.Lock()
@@ -239,15 +259,3 @@ def starting() -> Iterator[None]:
             sys.modules["__main__"] = main
             if can_block:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def how_it_ended(process: Any, task: Task) -> str:
-    """What to say of a worker that is gone before its task was done."""
-    code = process.exitcode
-    how = (
-        f"was killed by {signal.Signals(-code).name}" if code is not None and code < 0 else f"ended with status {code}"
-    )
-    return (
-        f"worker process {process.pid} {how} while it had branch {task.name!r}. SIGKILL often means that memory ran "
-        "out. The next call starts a new process."
-    )

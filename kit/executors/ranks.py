@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import distributed
 
 from kit import spans
 from kit.errors import TaskError
 from kit.executors.base import Executor, Task
+from kit.executors.channel import dump_inline, load
 from kit.executors.processes import MOST_LOADED, Processes
+from kit.executors.worker import portable, remote
 from kit.hardware import Hardware
 
 
@@ -44,26 +47,25 @@ class Ranks(Executor):
         """As :meth:`kit.executors.processes.Processes.run`."""
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory(prefix="kit-ranks-")  # where ranks find each other
+        if not self._processes.whole():  # a new rank cannot join a group, and the others would wait for the lost one
+            self._groups += 1
         log, store = spans.current(), str(Path(self._folder.name) / str(self._groups))
         inputs = [[task.args for task in tasks[rank :: self.workers]] for rank in range(self.workers)]
         shares = [
-            Task(f"rank {rank}", share, (store, own))
+            Task(f"rank {rank} ({', '.join(name for name, _ in share.calls) or 'idle'})", share, (store, own))
             for rank, (share, own) in enumerate(zip(self._loaded(tasks), inputs, strict=True))
         ]
         try:
             with spans.collect(operators=log is not None and log.operators) as own_log:
-                found, *_ = self._processes.run(shares)
-        except TaskError as error:  # of a rank; its cause is the task's
-            if isinstance(error.__cause__, TaskError):
-                raise error.__cause__ from error.__cause__.args[1]
-            raise
-        except BaseException:
+                gathered, *_ = self._processes.run(shares)
+        except BaseException:  # whatever it was, some rank may still wait for the others
             self._groups += 1
             raise
         if log is not None:  # a rank is no task: what it does is tasks, and what it waits for is not
             names = {share.name for share in shares}
             log.spans += [each for each in own_log.spans if each.category != "task" or each.name not in names]
-        return [found[i % self.workers][i // self.workers] for i in range(len(tasks))]
+        answers = [Answer(*gathered[i % self.workers][i // self.workers]) for i in range(len(tasks))]
+        return [answer.outcome(task.name) for answer, task in zip(answers, tasks, strict=True)]
 
     def fork_join(self, tasks: Sequence[Task], merge: Callable[[list[Any]], Any]) -> Any:
         return self._processes.join(self.run(tasks), merge)
@@ -93,22 +95,18 @@ class _Share:
     timeout: float
     calls: list[tuple[str, Callable[..., Any]]]
 
-    def __call__(self, store: str, inputs: Sequence[tuple[Any, ...]]) -> list[Any] | None:
-        """In its own process: join the group, do the tasks, send the results to rank 0, which returns all of them."""
+    def __call__(self, store: str, inputs: Sequence[tuple[Any, ...]]) -> list[list[tuple[bytes, str]]] | None:
+        """In its own process: join the group, do the tasks, send the answers to rank 0, which returns all of them.
+
+        Nothing may come between a rank and the gathering, for which all the others wait. So an answer is bytes before
+        it begins: a task that raised, or whose result cannot be pickled, has that as its answer.
+        """
         self._join(store)
-        results, failure = [], None
-        for (name, call), args in zip(self.calls, inputs, strict=True):
-            try:
-                results.append(Task(name, call, args)())
-            except TaskError as error:
-                failure = error
-                break
+        own = [tuple(Answer.of(Task(name, call, args))) for (name, call), args in zip(self.calls, inputs, strict=True)]
         everyone = [None] * self.ranks if self.rank == 0 else None
-        with spans.span("gather", "transfer"):  # after a failure too: the others wait for it
-            distributed.gather_object(results, everyone)
-        if failure is not None:
-            raise failure
-        return everyone
+        with spans.span("gather", "transfer"):
+            distributed.gather_object(own, everyone)
+        return everyone  # type: ignore[return-value]  # filled by now
 
     def _join(self, store: str) -> None:
         global _group
@@ -123,6 +121,33 @@ class _Share:
                 "gloo", f"file://{store}", timedelta(seconds=self.timeout), self.ranks, self.rank
             )
         _group = store
+
+
+class Answer(NamedTuple):
+    """What one task gave, as bytes."""
+
+    body: bytes  # the result, or the exception
+    traceback: str  # of the exception, in its rank; "" where there is none
+
+    @classmethod
+    def of(cls, task: Task) -> Answer:
+        """Run the task. Whatever it raises is its answer."""
+        try:
+            return cls(dump_inline(task()), "")
+        except Exception as error:
+            failure = error.__cause__ if isinstance(error, TaskError) and error.__cause__ else error
+            return cls(dump_inline(portable(failure)), "".join(traceback.format_exception(failure)))
+
+    def outcome(self, task: str) -> Any:
+        """The result.
+
+        Raises:
+            TaskError: the task raised, or its result cannot be sent; the cause has its rank's traceback.
+        """
+        [value] = load(self.body)
+        if self.traceback:
+            raise TaskError(task, value) from remote(value, self.traceback)
+        return value
 
 
 _group = ""  # the store of the group that this process is a rank of

@@ -13,6 +13,7 @@ from typing import Any
 
 from kit.executors.base import Executor, Task, uninterrupted
 from kit.executors.modes import Modes, own_intra_op_threads
+from kit.executors.reports import starting_is_possible
 from kit.spans import clock
 
 MOST_REMEMBERED = 4096  # tasks; a network's regions are far fewer, an endless stream of new tasks is not
@@ -79,8 +80,10 @@ class Threads(Executor):
     def _start(self) -> None:
         with uninterrupted():  # else a thread could start that nobody ends
             for number in range(self.workers):
-                self._threads.append(threading.Thread(target=self._work, name=f"{self.name}_{number}", daemon=True))
-                self._threads[-1].start()
+                thread = threading.Thread(target=self._work, name=f"{self.name}_{number}", daemon=True)
+                with starting_is_possible(f"thread {number}"):
+                    thread.start()
+                self._threads.append(thread)
 
     def _work(self) -> None:
         _inside.executor = self

@@ -53,7 +53,7 @@ class Reply(NamedTuple):
         log.spans.clear()
         if error is None:
             return cls(result, None, "", spans, clock())
-        return cls(None, _portable(error), "".join(traceback.format_exception(error)), spans, clock())
+        return cls(None, portable(error), "".join(traceback.format_exception(error)), spans, clock())
 
     def packed(self, pack: Callable[[Reply], bytes]) -> bytes:
         """Where the result cannot travel, that is the task's own failure."""
@@ -74,8 +74,7 @@ class Reply(NamedTuple):
             TaskError: it raised; from its own exception, with the worker's traceback.
         """
         if self.error is not None:
-            self.error.__cause__ = RemoteTraceback(self.traceback)
-            raise TaskError(task, self.error) from self.error
+            raise TaskError(task, self.error) from remote(self.error, self.traceback)
         return self.result
 
 
@@ -84,6 +83,12 @@ class RemoteTraceback(Exception):
 
     def __str__(self) -> str:
         return f"\n\n{self.args[0]}"
+
+
+def remote(error: BaseException, its_traceback: str) -> BaseException:
+    """An exception that came from another process, with the traceback that it had there as its cause."""
+    error.__cause__ = RemoteTraceback(its_traceback)
+    return error
 
 
 def serve(connection: Connection, position: int, threads: int, cores: Sequence[int], started_ns: int) -> None:
@@ -173,7 +178,7 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _portable(error: BaseException) -> BaseException:
+def portable(error: BaseException) -> BaseException:
     """The exception itself if it survives the journey, or one that says the same."""
     from kit.executors.channel import dump, load
 

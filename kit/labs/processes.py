@@ -19,7 +19,7 @@ from kit.errors import TransferError
 from kit.executors import Task
 from kit.executors.channel import dump
 from kit.executors.echo import echo
-from kit.executors.processes import Processes
+from kit.executors.processes import Processes, starting
 from kit.labs.checks import check
 from kit.labs.markdown import table
 from kit.trace import Trace
@@ -97,9 +97,10 @@ _IDENTITY = nn.Identity()
 def _echo_worker() -> Iterator[Callable[[Any], Any]]:
     """A function that sends something to a warm worker through one queue and gets it back through another."""
     context = multiprocessing.get_context("spawn")
-    requests, replies = context.Queue(), context.Queue()
-    process = context.Process(target=echo, args=(requests, replies), daemon=True)
-    process.start()
+    with starting():
+        requests, replies = context.Queue(), context.Queue()
+        process = context.Process(target=echo, args=(requests, replies), daemon=True)
+        process.start()
 
     def send(message: Any) -> Any:
         requests.put(message)

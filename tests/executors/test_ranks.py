@@ -4,9 +4,12 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cloudpickle
 import pytest
@@ -16,13 +19,20 @@ from torch import Tensor, distributed, nn
 from kit import spans
 from kit.approaches import parse
 from kit.equality import compare_outputs
-from kit.errors import TaskError, UnavailableError, WorkerError
+from kit.errors import TaskError, TransferError, UnavailableError, WorkerError
 from kit.executors import Task
+from kit.executors.processes import Processes
 from kit.executors.ranks import Ranks
 from kit.models import inception_block
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 pytestmark = pytest.mark.skipif(not distributed.is_gloo_available(), reason="this PyTorch has no gloo")
+
+
+@pytest.fixture(scope="module")
+def processes() -> Iterator[Processes]:
+    with Processes(2) as executor:
+        yield executor
 
 
 @pytest.fixture(scope="module")
@@ -74,10 +84,63 @@ def test_an_error_is_the_tasks_own_and_the_next_call_works(ranks: Ranks) -> None
     assert ranks.run([Task("t", rank)] * 2) == [0, 1]
 
 
+class Pair(NamedTuple):
+    number: int
+    tensor: Tensor
+
+
+@dataclass
+class Box:
+    tensor: Tensor
+
+
+RESULTS: list[Callable[[], Any]] = [
+    lambda: Pair(1, torch.ones(2)),
+    lambda: Box(torch.ones(2)),
+    lambda: torch.arange(4).to(torch.uint16),
+    lambda: torch.ones(3).to(torch.float8_e4m3fn),
+    lambda: torch.arange(60.0).reshape(6, 10)[::2, 3:5].t(),
+    lambda: {"a": [torch.ones(1, dtype=torch.bfloat16), (None, "text")]},
+    lambda: torch.ones(2, requires_grad=True) * 2,
+]
+
+
+@pytest.mark.parametrize("make", RESULTS)
+def test_a_result_is_what_processes_give_from_every_rank(
+    ranks: Ranks, processes: Processes, make: Callable[[], Any]
+) -> None:
+    for executor in (ranks, processes):
+        for result in executor.run([Task("a", make), Task("b", make)]):
+            assert repr(result) == repr(make()).replace(", grad_fn=<MulBackward0>", "")
+            assert type(result) is type(make())
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_result_that_cannot_be_pickled_is_its_branchs_error_and_no_rank_waits(ranks: Ranks, place: int) -> None:
+    tasks = [Task("good", rank), Task("good", rank)]
+    tasks[place] = Task("locked", threading.Lock)
+    with pytest.raises(TaskError, match="branch 'locked' raised TransferError: result is a lock") as told:
+        ranks.run(tasks)
+    assert isinstance(told.value.__cause__, TransferError)
+    assert ranks.run([Task("t", rank)] * 2) == [0, 1]  # the same group, at once: no timeout of a minute has passed
+
+
+def test_a_rank_that_was_killed_between_calls_is_replaced() -> None:
+    with Ranks(2, timeout=40) as executor:
+        for lost in (0, 1):
+            before = executor.run([Task("t", os.getpid)] * 2)
+            os.kill(before[lost], signal.SIGKILL)
+            while executor._processes.whole():
+                time.sleep(0.01)
+            after = executor.run([Task("t", os.getpid)] * 2)  # else a WorkerError, after the timeout
+            assert before[1 - lost] == after[1 - lost]
+            assert before[lost] != after[lost]
+
+
 def test_a_group_that_lost_a_rank_is_made_anew() -> None:
     with Ranks(2, timeout=30) as executor:
         first = executor.run([Task("t", os.getpid)] * 2)
-        with pytest.raises(WorkerError, match="was killed by SIGKILL"):
+        with pytest.raises(WorkerError, match=r"was killed by SIGKILL while it had branch 'rank 1 \(die\)'"):
             executor.run([Task("wait", rank), Task("die", os.kill, (first[1], signal.SIGKILL))])
         again = executor.run([Task("t", os.getpid)] * 2)
         assert not set(first) & set(again)
