@@ -243,9 +243,20 @@ def residual_of(channels: int) -> nn.Module:
 
 
 def test_a_layer_that_does_not_take_the_first_frame_is_named() -> None:
-    net = stepper(nn.Sequential(nn.Conv3d(3, 4, 1), nn.BatchNorm3d(5), nn.Conv3d(5, 4, 3)).eval())
-    with pytest.raises(ShapeError, match=r"^1 does not take the frame \(2, 4, 6, 6\)"), torch.no_grad():
-        net(FRAME)
+    net = stepper(nn.Sequential(nn.Conv3d(3, 4, 1), nn.Conv3d(4, 4, (3, 7, 7))).eval())
+    state = net.start()
+    for _ in range(2):
+        _, state = net(FRAME, state)
+    with pytest.raises(ShapeError, match=r"^1 does not take the frame \(2, 4, 6, 6\)"):
+        net(FRAME, state)
+
+
+def test_a_model_that_takes_nothing_is_refused() -> None:
+    model = nn.Sequential(nn.Conv3d(3, 4, 1), nn.BatchNorm3d(5), nn.Conv3d(5, 4, 3)).eval()
+    with pytest.raises(
+        KitError, match=r"no clip was found that Sequential takes.*4 elements not 5.*stepper\(model, clip"
+    ):
+        stepper(model)
 
 
 def test_a_state_of_another_network_is_refused() -> None:
