@@ -176,7 +176,7 @@ def _step(module: Any, name: str, path: str) -> Step:
         branches = inner(module.tails.branches, f"{path}tails.branches.")
         alone = {key for key, takes in zip(branches, module.takes, strict=True) if takes}
         return ForkStep(name, head, module.parts, _region(module.tails, branches, f"{path}tails", alone))
-    if kind in CONVOLUTIONS or kind is by_name("continual.conv", "Conv3d"):
+    if (kind in CONVOLUTIONS or kind is by_name("continual.conv", "Conv3d")) and module.weight is not None:
         return _convolution(module, name)
     if kind is nn.MaxPool3d and not module.return_indices:
         return MaxPoolStep(name, module)
@@ -220,8 +220,8 @@ def _region(region: Branches, branches: dict[str, Step], name: str, alone: Colle
         as_its_class(region.merge, f"the merge of {name}")
     if not merges_frame_by_frame(region.merge):
         raise KitError(
-            f"{name} merges by {region.merge}, of which it is not known whether it mixes frames or writes into them: "
-            "merge by kit.Concat(1), kit.Mean() or sum, and do the rest in a layer behind the region."
+            f"{name} merges by {getattr(region.merge, '__qualname__', region.merge)}, of which it is not known whether "
+            "it mixes frames or writes into them: merge by kit.Concat(1), kit.Mean() or sum, and do the rest behind it."
         )
     reach = beside([step.reach for step in branches.values()], name)
     whole = RegionStep(name, branches, reach, copy.deepcopy(region.merge))

@@ -95,4 +95,5 @@ def unknown(module: nn.Module) -> str:
             else f"write it with {base.__name__} itself"
         )
         return f"{kind.__name__}, a subclass of {base.__name__} that may do something else: {remedy}"
-    return f"{module}, of which it is not known how it looks at time"
+    said = kind.__name__ if next(module.children(), None) else module  # the text of a whole network is long
+    return f"{said}, of which it is not known how it looks at time"

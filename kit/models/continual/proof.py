@@ -67,8 +67,12 @@ def _frames(reach: Reach) -> int:
 
 def _checked(clip: Any, step: Step) -> Clips:
     clips, frames = as_args(clip), _frames(step.reach)
-    if not all(isinstance(x, Tensor) and x.ndim == 5 for x in clips) or len({x.shape[2] for x in clips}) != 1:
-        raise ShapeError(f"an example clip is (N, C, T, H, W), with the same T in every stream; got {shapes(clip)}.")
+    numbers = all(isinstance(x, Tensor) and x.ndim == 5 and (x.is_floating_point() or x.is_complex()) for x in clips)
+    if not numbers or len({x.shape[2] for x in clips}) != 1:
+        raise ShapeError(
+            "an example clip is (N, C, T, H, W) of floating-point numbers, with the same T in every stream; got "
+            f"{shapes(clip)}."
+        )
     if clips[0].shape[2] < frames:
         raise ShapeError(
             f"the example clip has {clips[0].shape[2]} frames, too few to compare the steps of {step.name} on two "

@@ -9,7 +9,7 @@ writes into what it is given: branches and states share it. Its weights are its 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any, cast
 
@@ -120,20 +120,22 @@ class ConvStep(Window):
         *space, before, after = (
             conv._reversed_padding_repeated_twice
             if isinstance(conv.padding, str) or mode != "constant"
-            else _both_sides(conv.padding)
+            else _both_sides(_triple(conv.padding))
         )
         if before != after:
             raise KitError(
-                f"{name} pads {before} frames before a clip and {after} after it: give equal padding in time."
+                f"{name} pads time unevenly, {before} frames before a clip and {after} after it: give the padding in "
+                "numbers."
             )
-        super().__init__(name, conv.kernel_size[0], conv.stride[0], before, conv.dilation[0])
+        kernel, stride, dilation = map(_triple, (conv.kernel_size, conv.stride, conv.dilation))
+        super().__init__(name, kernel[0], stride[0], before, dilation[0])
         self.repeat, self.mode = repeat, mode
         self.weight = nn.Parameter(conv.weight.detach().transpose(1, 2).flatten(1, 2).clone(), requires_grad=False)
         self.bias = None if conv.bias is None else nn.Parameter(conv.bias.detach().clone(), requires_grad=False)
         self.in_channels = conv.in_channels
         even = mode == "constant" and space[::2] == space[1::2]  # conv2d pads by itself
         self.border = [] if even or not any(space) else space
-        self.space: Any = (conv.stride[1:], space[::-2] if even else 0, conv.dilation[1:], conv.groups)
+        self.space: Any = (stride[1:], space[::-2] if even else 0, dilation[1:], conv.groups)
 
     def prepared(self, x: Tensor) -> Tensor:
         weight, x = self.weight, x.squeeze(2)
@@ -314,13 +316,13 @@ class ForkStep(Step):
         return out, (head, region)
 
 
-def _both_sides(padding: Iterable[int]) -> list[int]:
+def _both_sides(padding: tuple[int, ...]) -> list[int]:
     """``(time, height, width)`` as PyTorch's ``pad`` wants it: the last dimension first, both sides."""
-    return [side for size in reversed(list(padding)) for side in (size, size)]
+    return [side for size in reversed(padding) for side in (size, size)]
 
 
 def _triple(size: int | Sequence[int]) -> tuple[int, ...]:
-    sizes = tuple(size) if isinstance(size, Sequence) else (size,)
+    sizes = tuple(map(int, size if isinstance(size, Sequence) else (size,)))
     return sizes * 3 if len(sizes) == 1 else sizes
 
 
