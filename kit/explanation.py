@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kit import kernels
 from kit.comparison import Comparison, Ratio, Row, milliseconds
 from kit.errors import MeasureError
 from kit.factors import FACTORS, Bounds, Case, explicable, regions_ms
@@ -156,6 +157,7 @@ def explain(comparison: Comparison, approach: str | None = None) -> Explanation:
             f"the {cores} cores together did {gain} what one does, on work that shares nothing: as much contention as "
             f"x {gain.estimate / cores:.2f} may be theirs, not the branches'."
         )
+    notes += kernels.caveats(baseline.name, baseline.kernels, [(row.name, row.kernels, row.rewritten)])
     predict = None
     if case is not None:
 

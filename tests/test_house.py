@@ -24,6 +24,7 @@ FLOORS = {
     "trace": 1,
     "hardware": 1,
     "equality": 1,
+    "kernels": 1.2,  # what a trace says of them
     "neighbours": 1,
     "snippets": 1,
     "capture": 1.5,  # a mezzanine: it puts spans and operators into a trace, and workers use it
