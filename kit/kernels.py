@@ -140,11 +140,8 @@ def told(one: str, exchange: Exchange, other: str) -> str:
     (asked, ran), (asked_too, ran_too) = _in_words(exchange.lost), _in_words(exchange.gained)
     again = "" if asked == asked_too else f"{asked_too} "
     calls = min(sum(exchange.lost.values()), sum(exchange.gained.values()))
-    noun = "call" if calls == 1 else "calls"
-    return (
-        f"{asked} ran as {ran} in {one} and {again}as {ran_too} in {other} ({calls} {noun}, {exchange.share:.0%} of the "
-        f"time of {one})"
-    )
+    much = f"{calls} {'call' if calls == 1 else 'calls'}, {exchange.share:.0%} of the time of {one}"
+    return f"{asked} ran as {ran} in {one} and {again}as {ran_too} in {other} ({much})"
 
 
 def caveats(baseline: str, kernels: Kernels | None, others: Iterable[tuple[str, Kernels | None, bool]]) -> list[str]:

@@ -58,7 +58,7 @@ def record_kernels(call: Callable[..., Any], args: tuple[Any, ...]) -> Kernels |
     It costs that call and some milliseconds. GPUs are left out of it, so that later profiles can be trusted: which
     operator ran there is known without.
     """
-    if torch.autograd._profiler_enabled():
+    if torch._C._autograd._profiler_enabled():
         return None
     log = _record(call, args, warm=False, operators=True, gpu=False)
     return kernels(Trace.build(span_events(log)))

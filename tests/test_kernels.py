@@ -30,7 +30,7 @@ THNN = conv(2, "aten::thnn_conv2d", "aten::_slow_conv2d_forward")
 
 
 @pytest.mark.parametrize(
-    "names, kernel",
+    ("names", "kernel"),
     [
         (SLOW, ("convolution", "conv3d", "slow_conv3d")),
         (THNN, ("convolution", "conv2d", "thnn_conv2d")),
@@ -91,7 +91,7 @@ def test_another_operator_of_the_same_family_is_named_as_well() -> None:
 
 
 @pytest.mark.parametrize(
-    "one, other",
+    ("one", "other"),
     [
         ([SLOW, THNN], [THNN, SLOW]),
         ([ONE_DNN] * 4, [ONE_DNN]),  # siblings merged into one
