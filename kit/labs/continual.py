@@ -28,7 +28,7 @@ from kit.models.init import keep_signal
 from kit.trace import Trace, by_name
 from kit.views.figures import GRID, TEXT
 from kit.views.palette import NEUTRAL, OKABE_ITO
-from kit.workloads.continual import Against, OneStep
+from kit.workloads.continual import Against, OneStep, Side
 from kit.workloads.step_parts import StepParts
 
 LOOK = {**TEXT, "margin": {"l": 20, "r": 20, "t": 20, "b": 20}, "legend": {"orientation": "h", "y": 1.1}}
@@ -238,6 +238,15 @@ def kernels_table(steps: Comparison) -> str:
     )
 
 
+def macs_told(sides: Mapping[str, Side]) -> str:
+    """What the window, and the steps of library and kit, count in MACs, in a sentence."""
+    macs = {name: describe(*side).whole.macs / 1e6 for name, side in sides.items()}
+    return (
+        f"The window runs {macs['window']:.0f} million MACs, the library's step **{macs['library']:.0f} million**, the "
+        f"kit's {macs['kit']:.0f} million: by count the library does {macs['library'] / macs['kit']:.1f} times as much."
+    )
+
+
 def parts_table(parts: StepParts) -> str:
     """What a step of the library and one of the kit are made of, in milliseconds, and the difference, as Markdown."""
     library, kit = parts.ms("library"), parts.ms("kit")
@@ -255,16 +264,16 @@ def parts_told(parts: StepParts) -> str:
     equal, zeros = parts.between_equals, parts.zeros
     own = max((part for part in gap if part != "choice of kernel"), key=gap.__getitem__)
     lines = [
-        f"As PyTorch runs them, the kit's step is {parts.as_dispatched} the speed of the library's. But the convolutions "
-        f"of the library ran on {ran['library']}, those of the kit on {ran['kit']}: of a difference of "
+        f"As PyTorch runs them, the kit's step is {parts.as_dispatched} the speed of the library's. But the library's "
+        f"convolutions ran on {ran['library']}, the kit's on {ran['kit']}: of a difference of "
         f"{sum(gap.values()):.2f} ms, **{gap['choice of kernel']:.2f} ms are PyTorch's choice of kernel**.",
         "On oneDNN the zeros cost nothing that could be measured."
         if zeros.verdict == "no difference found"
         else f"On oneDNN, the step without the zeros is {zeros} the speed of the step with them.",
         {
-            "faster": f"Between equal kernels the kit's step is {equal} the speed of the library's: **faster**, most by "
-            f"{own} ({gap[own]:+.2f} ms).",
-            "slower": f"Between equal kernels the kit's step is {equal} the speed of the library's: **slower**.",
+            "faster": f"Between equal kernels the kit's step is {equal} the library's speed, **faster**, most by {own} "
+            f"({gap[own]:+.2f} ms).",
+            "slower": f"Between equal kernels the kit's step is {equal} the library's speed, **slower**.",
             "no difference found": f"Between equal kernels **no difference was found**, {equal}.",
         }[equal.verdict],
     ]
