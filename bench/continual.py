@@ -1,6 +1,6 @@
 """``python -m bench.continual``: a step of the kit against the library's, and against a sliding window.
 
-One intra-op thread, so that a row compares work and not how well it splits; the last rows use all cores. PyTorch chooses
+One intra-op thread, so that a row compares work and not how well it splits; the last rows use all cores. PyTorch picks
 kernels by shapes, batch size and threads, so every row says which ones ran, and steps are compared on oneDNN as well.
 Against a window best stands against best: channels last, folded batch norms, merged heads and oneDNN for both sides;
 then what each brings by itself. Writes ``build/bench_continual.json``.
@@ -59,10 +59,9 @@ def against(model: nn.Module, clip: torch.Tensor, **options: Any) -> Against:
 
 def row(name: str, found: Against) -> dict[str, Any]:
     ran = [kernels_in_words(side) for side in (found.window_kernels, found.step_kernels)]
-    print(
-        f"{name:44} {found.window_ms:8.2f} {found.step_ms:8.2f} ms  {found.counted:6.2f}x {found.measured}"
-        f"  realised {found.realised:.2f}  same: {found.equality}  convolutions: {ran[0]} / {ran[1]}"
-    )
+    share = "other kernels" if found.exchanges else f"realised {found.realised:.2f}"
+    took = f"{name:44} {found.window_ms:8.2f} {found.step_ms:8.2f} ms  {found.counted:6.2f}x {found.measured}"
+    print(f"{took}  {share}  same: {found.equality}  convolutions: {ran[0]} / {ran[1]}")
     values = {key: value for key, value in vars(found).items() if not key.endswith("_kernels")}
     return {"name": name, "counted": found.counted, "realised": found.realised, "convolutions": ran, **values}
 

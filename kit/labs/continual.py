@@ -279,8 +279,8 @@ def parts_told(parts: StepParts) -> str:
     ]
     if equal.verdict != "faster":
         lines.append(
-            "So its value is not speed: states are explicit, outputs are exactly those of the model, and there is no "
-            "global mode."
+            "So no speed may be claimed for it here. What it gives in any case: explicit states, the model's own "
+            "outputs, and no global mode."
         )
     return " ".join(lines)
 
