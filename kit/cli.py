@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kit import hardware
-from kit.errors import KitError
+from kit.errors import KitError, TraceError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -111,7 +111,10 @@ def _trace(options: argparse.Namespace) -> int:
         trace.synthesise(options.synthesise, options.file)
         print(f"wrote {options.file}")
         return 0
-    numbers = trace.summary(trace.load_trace(options.file, partial=options.partial))
+    try:
+        numbers = trace.summary(trace.load_trace(options.file, partial=options.partial))
+    except TraceError as error:
+        raise TraceError(str(error).replace("load_trace(path, partial=True) loads", "--partial loads")) from error
     print(_json(numbers) if options.json else _in_words(numbers))
     return 0
 

@@ -234,6 +234,20 @@ def test_a_trace_of_a_cpu_has_no_rows_about_a_gpu(tmp_path: Path, capsys: pytest
     assert told(op, kernel) == [*plain[:6], *gpu, "kernel", "memory", "runtime", *plain[6:]]
 
 
+def test_a_damaged_trace_is_told_with_the_flag_that_loads_the_rest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "t.json"
+    path.write_text('[{"ph": "X", "ts": 1, "dur": 1}, {"ph: "X"}, {"ph": "X", "ts": 5, "dur": 1}]')
+    assert main(["trace", str(path)]) == 2
+    said = capsys.readouterr().err
+    assert "1 of its rows cannot be read" in said
+    assert "--partial loads them" in said
+    assert "load_trace" not in said
+    assert main(["trace", str(path), "--partial", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["complete_events"] == 2
+
+
 def test_help_names_every_workload(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["compare", "--help"])
