@@ -13,6 +13,7 @@ import numpy as np
 from kit.comparison import Comparison, Ratio, Row, milliseconds
 from kit.errors import MeasureError
 from kit.factors import FACTORS, Bounds, Case, explicable, regions_ms
+from kit.reprs import one_line
 from kit.snippets import snippet
 from kit.trace import Trace
 
@@ -31,6 +32,7 @@ LOSSES = {  # factor -> what its being below 1 is called, and what it means
 }
 
 
+@one_line
 class Prediction(NamedTuple):
     """What branch times say of another arrangement."""
 
@@ -39,6 +41,7 @@ class Prediction(NamedTuple):
     errors: dict[str, float]  # approach that was measured -> predicted / measured - 1, by the same arithmetic
 
 
+@one_line
 class Advice(NamedTuple):
     """A sentence with numbers, and the place on the comparison's timeline where they can be seen."""
 

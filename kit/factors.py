@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from kit.comparison import Comparison, Row, Timing
 from kit.measure import MIN_ROUNDS, median_interval
+from kit.reprs import one_line
 
 FACTORS = ("baseline's overhead", "lanes", "no inflation", "load balance", "no overhead")
 
@@ -63,6 +64,7 @@ def _differs(rounds: NDArray[np.float64]) -> bool:
     return bool(rounds[low] > 0 or rounds[high] < 0)
 
 
+@one_line
 class Case:
     """A row whose tasks are known in every round, beside its baseline and its branches alone in the same rounds."""
 

@@ -12,9 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from kit.reprs import one_line
 from kit.trace.columns import Int32, Int64, Trace
 
 
+@one_line
 class Packing(NamedTuple):
     """The place of each event in its lane; columns have shape ``(n,)``."""
 
@@ -77,6 +79,7 @@ def parents(trace: Trace) -> Int64:
     return parent
 
 
+@one_line
 class Level(NamedTuple):
     """A trace as seen from afar: single events, and blocks that stand for several; columns of equal length."""
 

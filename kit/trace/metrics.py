@@ -9,11 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kit.reprs import one_line
 from kit.trace.columns import Int64, Trace
 from kit.trace.lanes import by_lane, parents
 from kit.trace.places import GPU
 
 
+@one_line
 class Steps(NamedTuple):
     """A step function of time: ``level[i]`` holds from ``time_ns[i]`` until ``time_ns[i + 1]``; the last level is 0."""
 
@@ -21,6 +23,7 @@ class Steps(NamedTuple):
     level: Int64
 
 
+@one_line
 class NameRow(NamedTuple):
     """All events of one name."""
 
@@ -31,6 +34,7 @@ class NameRow(NamedTuple):
     self_ns: int  # without what runs inside them on the same lane
 
 
+@one_line
 class Change(NamedTuple):
     """All events of one name, in two traces."""
 
@@ -41,6 +45,7 @@ class Change(NamedTuple):
     after_ns: int
 
 
+@one_line
 class Delays(NamedTuple):
     """How long each launch waited for the GPU; columns of equal length."""
 

@@ -8,11 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kit.reprs import one_line
 from kit.trace.columns import Int64, Trace
 from kit.trace.metrics import wall_ns
 from kit.views.palette import Palette
 
 
+@one_line
 class Group(NamedTuple):
     """One approach of a comparison, or the whole of a single trace."""
 

@@ -22,6 +22,7 @@ from kit.measure import ROUNDS, judged, measure, speed_up
 from kit.models import describe
 from kit.models.continual import Stepper, shallow_two_stream_3d, stepper
 from kit.regions import Branches, Concat
+from kit.reprs import one_line
 from kit.transforms import Transform
 from kit.transforms.channels_last import channels_last
 from kit.transforms.folded import Folded
@@ -106,6 +107,7 @@ def make(clip: Path | None) -> tuple[nn.Module, tuple[Any, ...]]:
 # A step against a sliding window --------------------------------------------------------------------------------------
 
 
+@one_line
 @dataclass(frozen=True)
 class Against:
     """What one prediction costs by a sliding window and by a step, under the same conditions."""
