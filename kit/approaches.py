@@ -22,11 +22,13 @@ from kit.errors import KitError, UnavailableError, UnknownNameError, brief
 from kit.executors.modes import intra_op_threads
 from kit.inputs import opened
 from kit.regions import outermost
+from kit.reprs import one_line
 from kit.spans import clock
 from kit.transforms import Transform
 from kit.transforms.base import rewritable
 
 
+@one_line
 class Step(NamedTuple):
     """One transform or executor with its options."""
 
@@ -203,7 +205,7 @@ def parse(text: str) -> Approach:
         KitError: the text is not names with ``option=value`` in parentheses, a value that the option does not take, or
             steps that do not go together.
     """
-    return Approach(tuple(_step(part, text) for part in text.split("+")))
+    return Approach(tuple(_step(part, text) for part in str(text).split("+")))
 
 
 def _step(part: str, text: str) -> Step:

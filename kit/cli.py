@@ -136,6 +136,7 @@ def _train(options: argparse.Namespace) -> int:
     from kit.models.two_stream import TRAINED_WEIGHTS
 
     weights = TRAINED_WEIGHTS if options.out is None else options.out
+    check_writable(weights)  # a folder that is not there is a slip of the keyboard
     result = training.train(training.Recipe(), weights, progress=sys.stderr.isatty())
     for stream in training.STREAMS:
         told = [f"{half} {result.share(stream, half)}" for half in ("texture", "motion", "joint")]

@@ -47,7 +47,7 @@ def shapes(inputs: Any) -> str:
     args = as_args(inputs)
     if not args:
         return "nothing"
-    return ", ".join([*map(_shape, args[:8]), *([f"... {len(args)} in all"] if len(args) > 8 else [])])
+    return ", ".join([*map(_shape, args[:4]), *([f"... {len(args)} in all"] if len(args) > 4 else [])])
 
 
 def _shape(x: Any) -> str:
@@ -73,7 +73,7 @@ def tensors(value: Any, path: str = "output") -> Iterator[tuple[str, Tensor]]:
     elif is_dataclass(value):
         for each in fields(value):
             yield from tensors(getattr(value, each.name), f"{path}.{each.name}")
-    elif value is not None:
+    elif value is not None or path == "output":  # an output may leave parts of it out
         raise MeasureError(
             f"{path} is a {type(value).__name__}, which cannot be compared: return tensors, or tuples, lists, dicts "
             "and dataclasses of tensors."

@@ -27,6 +27,7 @@ from kit.reprs import one_line
 FACTORS = ("baseline's overhead", "lanes", "no inflation", "load balance", "no overhead")
 
 
+@one_line
 class Bounds(NamedTuple):
     """What no schedule of these branches on these lanes can beat: from their fastest times, alone, at one thread."""
 
@@ -64,7 +65,6 @@ def _differs(rounds: NDArray[np.float64]) -> bool:
     return bool(rounds[low] > 0 or rounds[high] < 0)
 
 
-@one_line
 class Case:
     """A row whose tasks are known in every round, beside its baseline and its branches alone in the same rounds."""
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import operator
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from functools import reduce
-from itertools import combinations
+from contextlib import contextmanager, suppress
+from itertools import chain, combinations
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from kit.equality import as_args, shapes
 from kit.errors import KitError, ShapeError, brief
 
 Args = tuple[Any, ...]
+ARRAYS = (np.ndarray, np.generic)
 
 
 class ByKeyword(nn.Module):
@@ -91,42 +92,38 @@ def _check_module(model: Any, inputs: Any = None) -> None:
 
 def _no_module(model: Any, inputs: Any) -> str:
     """What was given in place of a model, and what to give."""
-    name = getattr(model, "__name__", type(model).__name__)
+    owner, name = getattr(model, "__self__", None), getattr(model, "__name__", type(model).__name__)
     if isinstance(inputs, nn.Module):
         return f"the model comes first, then its inputs: swap {shapes((model,))} and {type(inputs).__name__}."
     if isinstance(model, type):
         return f"{name} is a class: give an instance of it in eval mode, as in {name}(...).eval()."
-    if isinstance(model, str):
-        return f"{model!r} is a string: give the network itself, an nn.Module such as kit.models.googlenet()."
-    if isinstance(getattr(model, "__self__", None), nn.Module):
-        owner = type(model.__self__).__name__
-        return f"{name} is a method of {owner}: give the {owner} itself."
+    if isinstance(owner, nn.Module):
+        return f"{name} is a method of {type(owner).__name__}: give the {type(owner).__name__} itself."
     if inspect.isroutine(model):
         return f"{name} is a function: put it into an nn.Module, as its forward, and give an instance of that."
-    if isinstance(model, Mapping):
-        return "the model is a dict: where these are its weights, call model.load_state_dict, and give the model."
-    return f"the model is {shapes((model,))}: give an nn.Module first, and its inputs after it."
-
-
-def _signature(model: nn.Module) -> inspect.Signature | None:
-    try:
-        return inspect.signature(model.forward)
-    except (TypeError, ValueError):  # TorchScript has none that Python knows
-        return None
+    given = f"the string {model!r}" if isinstance(model, str) else shapes((model,))
+    return f"the model is {given}: give an nn.Module, such as kit.models.googlenet(), and its inputs after it."
 
 
 def _check_keywords(model: nn.Module, inputs: Mapping[Any, Any]) -> None:
-    signature = _signature(model)
-    try:
-        if not inputs or not all(isinstance(name, str) for name in inputs):
-            raise TypeError("its keys are no names")
-        if signature:
-            signature.bind(**inputs)
-    except TypeError as error:
+    if not inputs or not all(isinstance(name, str) for name in inputs):
+        raise ShapeError("a dict of inputs holds keyword arguments: give names and values, or the dict in a tuple.")
+    if fault := _binding(model, **inputs):
         raise ShapeError(
-            f"{type(model).__name__} does not take these keyword arguments, {', '.join(map(repr, inputs))}: {error}. "
-            f"Its forward is {signature}. To give the dict itself as one argument, write (inputs,)."
-        ) from error
+            f"{type(model).__name__} does not take these keyword arguments, {', '.join(map(repr, inputs))}: {fault}. "
+            "To give the dict itself as one argument, write (inputs,)."
+        )
+
+
+def _binding(model: nn.Module, /, *args: Any, **keywords: Any) -> str:
+    """What its forward takes, where a call with these does not fit it."""
+    with suppress(ValueError):  # traced TorchScript has no signature
+        signature = inspect.signature(model.forward)
+        try:
+            signature.bind(*args, **keywords)
+        except TypeError as error:
+            return f"its forward takes ({', '.join(signature.parameters)}), and a call says: {error}"
+    return ""
 
 
 @contextmanager
@@ -174,11 +171,12 @@ def _told(model: nn.Module, args: Args, error: Exception) -> KitError | None:
         return ShapeError(f"{begin}: {why}. Give {instead} for each such input x: that was tried, and it takes them.")
     if isinstance(error, KitError):
         return None
-    if kind := _kind(args):
+    count = _binding(model, *args)
+    if not count and (kind := _kind(args)):
         return ShapeError(f"{begin}: {kind}.")
     return ShapeError(
-        f"{begin}: {_count(model, args) or _innermost(model, error)}. Give a tensor, a tuple with one entry for each "
-        "argument of its forward, or a dict of its keyword arguments."
+        f"{begin}: {count or _innermost(model, error)}. Give one tensor (torch.stack makes one of several), a tuple "
+        "with one entry for each argument of its forward, or a dict of its keyword arguments."
     )
 
 
@@ -186,83 +184,48 @@ def _remedy(model: nn.Module, args: Args) -> tuple[str, str] | None:
     """The fewest changes of the inputs with which the model can be called: why, and how. It is called to find out."""
     weights = [*model.parameters(), *model.buffers()]
     dtype = next((weight.dtype for weight in weights if weight.is_floating_point()), None)
-    devices = {weight.device for weight in weights}
-    device = devices.pop() if len(devices) == 1 else None
-    whole = len(args) == 1 and not (isinstance(args[0], Tensor) and args[0].is_complex())  # no index beside a picture
+    device = weights[0].device if len({weight.device for weight in weights}) == 1 else None
 
-    def tensor(x: Any) -> Any:
-        return torch.tensor(np.ascontiguousarray(x)) if isinstance(x, np.ndarray | np.generic) else x
+    def last(x: Tensor) -> bool:
+        return x.dim() > 2 and x.shape[-1] in (1, 3, 4)
 
-    def moved(x: Any) -> Any:
-        return x.to(device) if isinstance(x, Tensor) and device else x
+    def castable(x: Tensor) -> bool:  # integers beside other inputs may be an index
+        return not x.is_complex() and (x.is_floating_point() or x.dtype == torch.uint8 or len(args) == 1)
 
-    def channels_first(x: Any) -> Any:
-        return x.movedim(-1, -3) if isinstance(x, Tensor) and x.dim() > 2 and x.shape[-1] in (1, 3, 4) else x
-
-    def batched(x: Any) -> Any:
-        return x[None] if isinstance(x, Tensor) else x
-
-    def cast(x: Any) -> Any:
-        wants = isinstance(x, Tensor) and dtype and (x.is_floating_point() or x.dtype == torch.uint8 or whole)
-        return x.to(dtype) if wants else x
-
-    changes: list[tuple[Callable[[Any], Any], str, str]] = [
-        (tensor, "a numpy array is no tensor", "torch.from_numpy({})"),
-        (moved, f"its weights are on {device}", f"{{}}.to('{device}')"),
-        (channels_first, "its channels come last", "{}.movedim(-1, -3)"),
-        (batched, "the batch dimension is missing", "{}[None]"),
-        (cast, f"its weights are {str(dtype).removeprefix('torch.')}", f"{{}}.to({dtype})"),
+    changes: list[tuple[str, str, Callable[[Any], Any]]] = [  # why, how, and the input itself where it stays
+        (
+            "a numpy array is no tensor",
+            "torch.from_numpy({})",
+            lambda x: x if isinstance(x, Tensor) else torch.tensor(x.copy()),
+        ),
+        (f"its weights are on {device}", f"{{}}.to('{device}')", lambda x: x.to(device) if device else x),
+        ("its channels come last", "{}.movedim(-1, -3)", lambda x: x.movedim(-1, -3) if last(x) else x),
+        ("the batch dimension is missing", "{}[None]", lambda x: x[None]),
+        (f"its weights are {dtype}", f"{{}}.to({dtype})", lambda x: x.to(dtype) if dtype and castable(x) else x),
     ]
-    for count in range(1, len(changes) + 1):
-        for chosen in combinations(changes, count):
-            try:
-                tried = args
-                for change, _, _ in chosen:
-                    before, tried = tried, tuple(map(change, tried))
-                    if all(_same(old, new) for old, new in zip(before, tried, strict=True)):
-                        break  # not a change here
-                else:
-                    if _raised(model, tried) is None:
-                        return " and ".join(why for _, why, _ in chosen), reduce(
-                            lambda x, c: c[2].format(x), chosen, "x"
-                        )
-            except (TypeError, RuntimeError):  # an array of objects, a device that is full
-                continue
+    for chosen in chain.from_iterable(combinations(changes, count) for count in range(1, len(changes) + 1)):
+        tried, how, useful = args, "x", True
+        with suppress(AttributeError, TypeError, RuntimeError):  # no tensor yet, an array of objects, a device full
+            for _, written, change in chosen:
+                before, how = tried, written.format(how)
+                tried = tuple(change(x) if isinstance(x, (Tensor, *ARRAYS)) else x for x in before)
+                useful &= any(map(operator.is_not, before, tried))
+            if useful and _raised(model, tried) is None:
+                return " and ".join(why for why, _, _ in chosen), how
     return None
-
-
-def _same(old: Any, new: Any) -> bool:
-    if not isinstance(old, Tensor):
-        return old is new
-    return bool(old.shape == new.shape and old.dtype == new.dtype and old.device == new.device)
 
 
 def _kind(args: Args) -> str:
     """The first input that is nothing for a layer, and what to make of it."""
     for i, x in enumerate(args, start=1):
-        kind = f"input {i} of {len(args)} is a {type(x).__name__}"
-        if isinstance(x, np.ndarray | np.generic):
-            return f"{kind}: make a tensor of it with torch.from_numpy(x)"
-        if type(x).__module__.startswith("PIL."):
-            return f"{kind}: make a tensor of it with torch.from_numpy(numpy.array(x)).movedim(-1, 0)[None] / 255"
         if isinstance(x, torch.utils.data.DataLoader | torch.utils.data.Dataset | Iterator):
-            return f"{kind}: take one batch out of it, as in next(iter(loader))"
-        if not any(isinstance(x, Tensor) for x in args):
-            return f"{kind}: give a tensor"
-    return ""
-
-
-def _count(model: nn.Module, args: Args) -> str:
-    """What its forward takes, where that is another number."""
-    if not (signature := _signature(model)):
-        return ""
-    try:
-        signature.bind(*args)
-    except TypeError:
-        many = (
-            " (a list has an entry for each argument: a batch is one tensor, torch.stack(x))" if len(args) > 1 else ""
-        )
-        return f"its forward takes ({', '.join(signature.parameters)}), and was given {len(args)}{many}"
+            return f"input {i} is a {type(x).__name__}: take one batch out of it, as in next(iter(loader))"
+        if (
+            isinstance(x, ARRAYS)
+            or type(x).__module__.startswith("PIL.")
+            or not any(isinstance(x, Tensor) for x in args)
+        ):
+            return f"input {i} is a {type(x).__name__}: give a tensor, as in torch.from_numpy(numpy.array(x))"
     return ""
 
 

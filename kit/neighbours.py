@@ -14,8 +14,6 @@ from multiprocessing import active_children
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from kit.reprs import one_line
-
 NOTABLE = 0.1  # a share of the cores beyond which a table says so
 PROC = Path("/proc")
 HASHES = 5000  # about two milliseconds: a hand-over to a thread is little beside it
@@ -71,7 +69,6 @@ def queued_ns(threads: Iterable[tuple[int, int]]) -> int | None:
         return None
 
 
-@one_line
 class OwnWork(AbstractContextManager["OwnWork"]):
     """A yardstick among runners: a hash on each of so many threads, which shares nothing but the cores.
 

@@ -7,20 +7,20 @@ from pathlib import Path
 from kit.errors import KitError
 
 
-def check_writable(path: Path) -> None:
-    """Whether a file of this name can be written, without writing it.
+def check_writable(path: Path, *, make_folder: bool = False) -> None:
+    """Whether a file of this name can be written, without writing it; ``make_folder`` makes its folder.
 
     Raises:
         KitError: it is a folder, its folder is not there, or either may not be written to.
     """
     folder = path.absolute().parent
-    if path.is_dir():
-        raise KitError(f"cannot write {path}: it is a folder. Name a file in it.")
-    if not folder.is_dir():
-        raise KitError(f"cannot write {path}: its folder {folder} does not exist. Make it first.")
     try:
+        if make_folder:
+            folder.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise KitError(f"cannot write {path}: it is a folder. Name a file in it.")
         if path.exists() and not os.access(path, os.W_OK):
-            raise PermissionError(13, "the file is there, and may not be changed")
+            raise KitError(f"cannot write {path}: the file is there, and may not be changed. Choose another.")
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise KitError(f"cannot write {path}: {error.strerror}. Choose another place.") from error
+        raise KitError(f"cannot write {path}: its folder {folder} says {error.strerror}. Choose another.") from error

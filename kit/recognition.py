@@ -21,6 +21,7 @@ LENGTH = 10  # flow fields in a stack
 Result = TypeVar("Result")
 
 
+@one_line
 class Guess(NamedTuple):
     """A class and how likely the network finds it."""
 

@@ -41,6 +41,7 @@ HELD_OUT = 1_000_000  # seeds from here on are never trained on
 STREAMS = ("spatial", "temporal", "fused")
 
 
+@one_line
 @dataclass(frozen=True)
 class Recipe:
     """All that a training depends on, but for the versions of the libraries."""
@@ -178,7 +179,7 @@ def train(recipe: Recipe, weights: Path = TRAINED_WEIGHTS, *, progress: bool = F
     if about_path == weights:
         raise KitError(f"{weights} is the name of the recipe's file: end that of the weights in .safetensors.")
     for path in (weights, about_path):
-        check_writable(path)
+        check_writable(path, make_folder=True)
     with intra_op_threads(1):  # a thread for each stream: no time lost between them, and sums in one order
         seen = examples(recipe.clips, recipe.seed, workers=recipe.workers, progress=progress)
         held_out = examples(recipe.held_out, workers=recipe.workers, progress=progress)

@@ -148,7 +148,8 @@ def record(
 
 
 def _record_here(model: nn.Module, args: tuple[Any, ...], approach: str, first: bool, operators: bool) -> Trace:
-    with called_with(model, args), parse(approach).prepare(model, args) as runner:
+    chosen = parse(approach)
+    with called_with(model, args), chosen.prepare(model, args) as runner:
         warm = not (first or runner.cold)
         if warm:
             with torch.inference_mode(), intra_op_threads(runner.intra_op_threads):

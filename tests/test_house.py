@@ -22,6 +22,7 @@ FLOORS = {
     "scenes": 0,  # pure numpy, like the trace room
     "paths": 1,
     "progress": 0,
+    "reprs": 0,
     "spans": 1,
     "clips": 1,
     "trace": 1,
