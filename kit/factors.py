@@ -22,10 +22,12 @@ from numpy.typing import NDArray
 
 from kit.comparison import SMALLEST_EFFECT, Comparison, Row, Timing
 from kit.measure import MIN_ROUNDS, median_interval
+from kit.reprs import one_line
 
 FACTORS = ("baseline's overhead", "lanes", "no inflation", "load balance", "no overhead")
 
 
+@one_line
 class Bounds(NamedTuple):
     """What no schedule of these branches on these lanes can beat: from their fastest times, alone, at one thread."""
 

@@ -19,6 +19,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from kit.reprs import one_line
+
 GIB = 2**30
 
 # The least versions that pyproject.toml asks for; a test keeps the two in step.
@@ -69,6 +71,7 @@ class Hardware:
         return f"Hardware({_count(self.cores, 'core')}, {_size(self.memory_bytes)}, {gpus}, torch {self.torch})"
 
 
+@one_line
 @dataclass(frozen=True)
 class Check:
     """One finding about this machine, and what to do about it."""

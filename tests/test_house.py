@@ -20,7 +20,9 @@ FLOORS = {
     "errors": 0,
     "data_files": 0,
     "scenes": 0,  # pure numpy, like the trace room
+    "paths": 1,
     "progress": 0,
+    "reprs": 0,
     "spans": 1,
     "clips": 1,
     "trace": 1,
@@ -32,6 +34,7 @@ FLOORS = {
     "snippets": 1,
     "capture": 1.5,  # a mezzanine: it puts spans and operators into a trace, and workers use it
     "executors": 2,
+    "inputs": 2,
     "turns": 2,
     "budget": 2,
     "regions": 3,
