@@ -14,6 +14,7 @@ from kit import spans
 from kit.errors import TransferError, WorkerError
 from kit.executors.base import Executor, Task
 from kit.executors.channel import dump, load
+from kit.executors.limits import explained
 from kit.executors.modes import Modes
 from kit.executors.processes import how_it_ended, starting
 from kit.executors.worker import Reply, Request, run_once
@@ -37,6 +38,7 @@ class ProcessesCold(Executor):
             TaskError: a task raised; its cause has the worker's traceback.
             WorkerError: a worker died, or did not answer in time.
             TransferError: something cannot be sent to another process.
+            UnavailableError: the system refuses a process.
         """
         context = multiprocessing.get_context("spawn")
         log = spans.current()
@@ -49,12 +51,13 @@ class ProcessesCold(Executor):
             for i, task in enumerate(tasks):
                 with spans.span("start", "startup"):
                     payload = _payload(task, operators)
-                    with starting():
+                    with explained("a worker process cannot start"), starting():
                         queues.append(context.Queue())
                         arguments = (queues[i], payload, i, spans.clock())
                         # No daemon, which could start no worker processes; it ends with its parent all the same.
-                        processes.append(context.Process(target=run_once, args=arguments))
-                        processes[i].start()
+                        process = context.Process(target=run_once, args=arguments)
+                        process.start()
+                        processes.append(process)
                     queues[i]._writer.close()  # so that the worker's death is the end of the file here
             for task, process, results in zip(tasks, processes, queues, strict=True):
                 with spans.span("wait", "wait"):
@@ -70,11 +73,12 @@ class ProcessesCold(Executor):
                 process.join()
                 process.close()
             for results in queues:
+                results._writer.close()
                 results.close()
         return [reply.outcome(task.name) for task, reply in zip(tasks, replies, strict=True)]
 
 
-def _payload(task: Task, operators: bool) -> bytes:
+def _payload(task: Task, operators: bool) -> bytearray:
     try:
         return dump(Request(0, task.call, False, task.name, task.args, tuple(Modes.here()), operators))
     except TransferError as error:
@@ -84,7 +88,10 @@ def _payload(task: Task, operators: bool) -> bytes:
 def _answer(task: Task, process: Any, results: Any, deadline: float) -> Reply:
     """What a worker put into its queue."""
     try:
-        return Reply(*load(results.get(timeout=max(0.0, deadline - time.monotonic()))))
+        found = results.get(timeout=max(0.0, deadline - time.monotonic()))
+        return found if isinstance(found, Reply) else Reply(*load(found))
+    except TransferError as error:
+        return Reply.lost(error)
     except queue.Empty:
         raise WorkerError(f"no answer in time from {task.name!r}: its process was ended.") from None
     except (EOFError, OSError) as error:

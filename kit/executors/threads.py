@@ -12,6 +12,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from kit.executors.base import Executor, Task, uninterrupted
+from kit.executors.limits import explained
 from kit.executors.modes import Modes, own_intra_op_threads
 from kit.spans import clock
 
@@ -77,10 +78,15 @@ class Threads(Executor):
         self._threads.clear()
 
     def _start(self) -> None:
-        with uninterrupted():  # else a thread could start that nobody ends
-            for number in range(self.workers):
-                self._threads.append(threading.Thread(target=self._work, name=f"{self.name}_{number}", daemon=True))
-                self._threads[-1].start()
+        with uninterrupted(), explained("a thread cannot start"):  # else one could start that nobody ends
+            try:
+                for number in range(self.workers):
+                    thread = threading.Thread(target=self._work, name=f"{self.name}_{number}", daemon=True)
+                    thread.start()
+                    self._threads.append(thread)
+            except BaseException:
+                self.close()
+                raise
 
     def _work(self) -> None:
         _inside.executor = self
