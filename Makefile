@@ -17,6 +17,7 @@ PIP  := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.
 
 TORCH_PIN := $(shell grep '^torch==' constraints.txt)
 SETTINGS  := $(VENV)/share/jupyter/lab/settings
+TEMPLATES := $(VENV)/share/jupyter/nbconvert/templates
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 BROWSER   := $(wildcard tests/browser/test_*.py)
 # In a container one often is root, which JupyterLab refuses unless told.
@@ -46,7 +47,7 @@ unit: $(VENV)/test.stamp  ## the tests that need no browser
 
 nbval: $(VENV)/test.stamp  ## run every notebook, short version
 ifneq ($(NOTEBOOKS),)
-	KIT_FAST=1 $(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=120 $(NOTEBOOKS)
+	KIT_FAST=1 $(BIN)/pytest --numprocesses=2 --dist=loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=120 $(NOTEBOOKS)
 else
 	@echo "nbval: there are no notebooks"
 endif
@@ -69,7 +70,7 @@ bench: $(VENV)/test.stamp  ## measure the kit against plain code; writes build/b
 	$(BIN)/python -m bench.timeline
 
 soak: $(VENV)/test.stamp  ## hundreds of starts and calls, which must leave nothing, of worker processes and compilers too; minutes
-	KIT_SOAK=1 $(BIN)/pytest -rP -p no:logging tests/executors tests/transforms
+	KIT_SOAK=1 $(BIN)/pytest -rP -p no:logging tests/executors tests/transforms tests/test_contest.py
 
 clean:  ## remove the environment and everything that was built
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -83,14 +84,15 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 # Torch alone comes from PyTorch's own index, so that every other package comes from where pip is told to look.
-$(VENV)/lab.stamp: pyproject.toml constraints.txt tools/overrides.json tools/nbconvert.json | $(BIN)/python
+$(VENV)/lab.stamp: pyproject.toml constraints.txt tools/overrides.json $(wildcard tools/nbconvert/*) | $(BIN)/python
 ifneq ($(TORCH),)
 	$(PIP) --no-deps --index-url https://download.pytorch.org/whl/$(TORCH) $(TORCH_PIN)
 endif
 	$(PIP) -e '.[lab,onnx]'
-	mkdir -p $(SETTINGS) $(VENV)/etc/jupyter
+	mkdir -p $(SETTINGS) $(VENV)/etc/jupyter $(TEMPLATES)
 	cp tools/overrides.json $(SETTINGS)/
-	cp tools/nbconvert.json $(VENV)/etc/jupyter/jupyter_nbconvert_config.json
+	cp tools/nbconvert/config.json $(VENV)/etc/jupyter/jupyter_nbconvert_config.json
+	cp -r tools/nbconvert/branch_lab $(TEMPLATES)/
 	@touch $@
 
 $(VENV)/test.stamp: $(VENV)/lab.stamp

@@ -20,7 +20,7 @@ from kit.catalogue import CATALOGUE, Entry, Runner, sequential
 from kit.equality import as_args, shapes
 from kit.errors import KitError, UnavailableError, UnknownNameError
 from kit.executors.modes import intra_op_threads
-from kit.regions import outermost
+from kit.regions import outermost, some_regions
 from kit.spans import clock
 from kit.transforms import Transform
 from kit.transforms.base import rewritable
@@ -99,6 +99,16 @@ class Approach:
     def unavailable_because(self, machine: hardware.Hardware) -> str | None:
         """Why it cannot run on this machine, as a sentence, or None when it can."""
         return next(filter(None, (step.entry.unavailable_because(machine) for step in self.steps)), None)
+
+    def seconds(self, model: nn.Module) -> float:
+        """About how long preparing this model and its first call take: by the half dozen models timed on two cores.
+
+        Raises:
+            KitError: the model has no region, and the executor wants one.
+        """
+        if self._executor is not None and self._executor.kind != "sequential":
+            some_regions(model)
+        return sum(step.entry.seconds(model) for step in self.steps)
 
     def remarks(self, inputs: Any) -> list[str]:
         """What a reader of its results must know."""

@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from kit.spans import ClockAnchor, Span
 from kit.trace import Event, Lane, check_launches, load_trace
+from kit.trace.categories import Role, on_device, roles
 
 
 @contextmanager
@@ -52,9 +53,9 @@ def operators(warm: Callable[[], object] | None = None) -> Iterator[list[Span]]:
         trace = load_trace(path)
     check_launches(trace)
     shift = anchor.monotonic_ns - anchor.wall_ns
-    for name, category, start, duration, lane, correlation in trace.events():
-        # Not the recording itself: one event in a lane that is no thread, and the profiler's own step.
-        if category != "Trace" and not name.startswith("ProfilerStep#"):
+    for event, role in zip(trace.events(), roles(trace).tolist(), strict=True):
+        if role != Role.BOOKKEEPING:  # not the recording itself
+            name, category, start, duration, lane, correlation = event
             begin, place = start + shift, (int(lane.process), int(lane.thread))
             found.append(Span(name, category, begin, begin + duration, *place, "", correlation))
 
@@ -85,7 +86,7 @@ def span_events(spans: Iterable[Span]) -> Iterator[Event]:
     }
     for span in spans:
         label = labels.get((span.process, span.thread), f"thread {span.thread}").replace("_", " ")
-        if span.category.startswith(("kernel", "gpu_")):
+        if on_device(span.category):
             label = f"GPU {span.process} stream {span.thread}"
         lane = Lane(span.process, span.thread, label)
         duration = span.end_ns - span.start_ns

@@ -13,7 +13,6 @@ from torch import nn
 
 from kit import executors, hardware
 from kit.executors import Executor
-from kit.executors.assignment import PolicyName
 from kit.executors.cuda_streams import CudaStreams
 from kit.executors.cuda_streams import unavailable_because as cuda_streams_unavailable
 from kit.executors.cuda_streams_threads import CudaStreamsThreads
@@ -25,6 +24,7 @@ from kit.executors.ranks import Ranks
 from kit.executors.ranks import unavailable_because as ranks_unavailable
 from kit.executors.threads import Threads
 from kit.regions import some_regions
+from kit.scheduling import PolicyName
 from kit.transforms import Transform
 from kit.transforms.channels_last import ChannelsLast
 from kit.transforms.compiled import Compiled
@@ -137,6 +137,7 @@ class Entry:
     make: Callable[..., Any]  # a Transform, or (model, cores, **options) -> Runner on an executor
     unavailable_because: Callable[[hardware.Hardware], str | None] = lambda machine: None
     sends: bool = False  # an executor whose tasks go to other processes
+    seconds: Callable[[nn.Module], float] = lambda model: 0.0  # that preparing and the first call take, where many
 
     @property
     def rewrites(self) -> bool:
@@ -151,26 +152,40 @@ class Entry:
         return {name: hints[name] for name in parameters if name not in ("model", "cores")}
 
 
-def _rewriting(transform: type[Transform]) -> Entry:
-    return Entry(transform, transform.unavailable_because)
+def _rewriting(transform: type[Transform], seconds: float = 0.0, each_layer: float = 0.0) -> Entry:
+    return Entry(transform, transform.unavailable_because, seconds=lambda model: seconds + each_layer * _layers(model))
 
 
-CATALOGUE: dict[str, Entry] = {  # what takes long to prepare comes last: a comparison of all has a budget
+def _layers(model: nn.Module) -> int:
+    """How many of its modules have weights of their own."""
+    return sum(1 for module in model.modules() if next(module.parameters(recurse=False), None) is not None)
+
+
+def _branches(model: nn.Module) -> int:
+    return sum(len(region.branches) for region in some_regions(model).values())
+
+
+CATALOGUE: dict[str, Entry] = {
     "sequential": Entry(sequential),
     "threads": Entry(threads),
     "channels_last": _rewriting(ChannelsLast),
     "folded": _rewriting(Folded),
     "merged": _rewriting(Merged),
-    "scripted_fork": _rewriting(ScriptedFork),
+    "scripted_fork": _rewriting(ScriptedFork, each_layer=0.05),
     "replicated": _rewriting(Replicated),
     "cuda_streams": Entry(cuda_streams, cuda_streams_unavailable),
     "cuda_streams_threads": Entry(cuda_streams_threads, cuda_streams_unavailable),
     "devices": Entry(one_device_each, devices_unavailable),
     "graphed": _rewriting(Graphed),
     "graphed_streams": _rewriting(GraphedStreams),
-    "processes": Entry(processes, _needs_descriptors, sends=True),
-    "ranks": Entry(ranks, lambda machine: ranks_unavailable(machine) or _needs_descriptors(machine), sends=True),
-    "onnxruntime": _rewriting(OnnxRuntime),
-    "compiled": _rewriting(Compiled),
-    "processes_cold": Entry(processes_cold, sends=True),
+    "processes": Entry(processes, _needs_descriptors, sends=True, seconds=lambda model: 3.0),
+    "ranks": Entry(
+        ranks,
+        lambda machine: ranks_unavailable(machine) or _needs_descriptors(machine),
+        sends=True,
+        seconds=lambda model: 4.0,
+    ),
+    "onnxruntime": _rewriting(OnnxRuntime, 2.0, 0.05),
+    "compiled": _rewriting(Compiled, 3.0, 0.4),
+    "processes_cold": Entry(processes_cold, sends=True, seconds=lambda model: 2.0 * _branches(model)),
 }

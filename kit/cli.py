@@ -142,6 +142,10 @@ def _in_words(numbers: dict[str, Any]) -> str:
 
     plain = {name: value for name, value in numbers.items() if isinstance(value, int)}
     plain |= {f"  {part}": ns for part, ns in numbers["breakdown_ns"].items()}
+    absent = ["instants", "counter_values"]  # which most traces lack: nothing is said of them
+    if not numbers["gpu_events"]:
+        absent += [*(name for name in plain if name.startswith("gpu_")), "  kernel", "  memory", "  runtime"]
+    plain = {name: value for name, value in plain.items() if value or name not in absent}
     timed = {name for name in plain if name.endswith("_ns") or name.startswith("  ")}
     lines = [f"{name.removesuffix('_ns'):18} {human(n) if name in timed else f'{n:,}'}" for name, n in plain.items()]
     lines += ["", f"{'self':>9} {'total':>9} {'events':>9}  name"]

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from kit import neighbours, spans
+from kit.budget import Budget, Overdue, can_interrupt, limited
 from kit.comparison import Comparison, Ratio, Row, Timing
 from kit.equality import Equality, as_args, compare_outputs
 from kit.errors import KitError, MeasureError
@@ -21,6 +22,8 @@ from kit.hardware import detect
 from kit.measure import TURN_NS, UNSTEADY, judged, least_rounds, measure, speed_up
 from kit.progress import progress_bar
 
+WARM_TURNS = 4  # about as much as warming up takes
+GRACE = 0.25  # of the budget, shared out: what each may try even when it is spent, so that those that refuse say why
 WHOLE = 0.75  # a share of the cores below which a table says that they are not all there
 
 
@@ -32,13 +35,16 @@ class Entrant:
     prepare: Callable[[], Any]  # -> its runner; whatever it raises is the reason for not taking part
     plain: bool = False  # one branch after the other: its turns tell what branches take alone
     rewrites: bool = False  # whether it runs a rewritten model
+    seconds: Callable[[], float] = lambda: 0.0  # about how long preparing takes; raises where it is known to be refused
     runner: Any = None
     reason: str | None = None  # why it has no runner, or no more
     equality: Equality | None = None
     timing: Timing | None = None
     against: Timing | None = None  # the baseline's turns in the same rounds
+    cost: float = 0.0  # the seconds, once they are asked for
     turn_ns: int = 0  # about how long its turn in a round takes
     failed: Exception | None = None  # what its last call raised
+    stack: ExitStack = field(default_factory=ExitStack)  # closes its runner
 
     def __call__(self, *args: Any) -> Any:
         try:
@@ -47,11 +53,29 @@ class Entrant:
             self.failed = error
             raise
 
-    def enter(self, stack: ExitStack, args: tuple[Any, ...], expected: Any) -> None:
-        """Prepare and check it; whatever it raises is its reason for not taking part."""
+    def estimate(self) -> None:
+        """Ask what it will cost, which also shows some of what refuses this model, before anything dear begins."""
         try:
-            self.runner = stack.enter_context(self.prepare())
-            self.check(args, expected)
+            self.cost = self.seconds()
+        except Exception as error:
+            self.fail(error)
+
+    def enter(self, args: tuple[Any, ...], expected: Any, share: float, grace: float) -> None:
+        """Prepare and check it within its share, in seconds; whatever it raises is its reason for not taking part.
+
+        Without a share it is only prepared, within the grace: some that refuse this model say so there.
+        """
+        most = max(share, grace)
+        if self.cost > most and not can_interrupt():
+            self.leave_out(f"preparing it takes about {self.cost:.2g} s, and its share of the budget is {most:.2g} s")
+            return
+        try:
+            with limited(most):
+                self.runner = self.stack.enter_context(self.prepare())
+                if share > 0:
+                    self.check(args, expected)
+        except Overdue:
+            self.leave_out(f"preparing it had not ended within its share of the budget ({most:.2g} s)")
         except Exception as error:
             self.fail(error)
 
@@ -69,6 +93,11 @@ class Entrant:
         """Take it out; its row says why."""
         self.reason = str(error) if isinstance(error, KitError) else f"{type(error).__name__}: {error}"
         self.runner = None
+        self.stack.close()
+
+    def leave_out(self, why: str) -> None:
+        """Take it out for want of time."""
+        self.fail(MeasureError(f"left out: {why}. Raise budget."))
 
     def row(self, baseline: bool) -> Row:
         """What there is to say of it."""
@@ -126,7 +155,7 @@ def contest(
     entrants = sorted(entrants, key=lambda each: not each.plain)  # stable: the first plain one leads
     lead, *others = entrants
     args = as_args(inputs)
-    deadline = None if budget is None else spans.clock() + int(budget * 1e9)
+    limit = Budget(budget)
     with ExitStack() as stack:
         lead.runner = stack.enter_context(lead.prepare())
         with torch.inference_mode():
@@ -143,30 +172,31 @@ def contest(
                     "is too small. Give more, or leave it out."
                 )
             caveats = remarks(lead)
-        spent = f"left out: the {budget or 0:g} s of this comparison would not do for it. Raise budget."
-        with progress_bar(len(others), progress, "approaches") as advance:
-            for done, each in enumerate(others, start=1):
-                if each.reason is None and deadline and spans.clock() + _least_ns(entrants) > deadline:
-                    each.reason = spent
-                elif each.reason is None:
-                    each.enter(stack, args, expected)
-                # What a cold approach takes is known once it has run: minutes, where each of many regions starts anew.
-                if deadline and each.cold and spans.clock() + _least_ns(entrants) > deadline:
-                    each.reason, each.runner = spent, None
-                advance(done)
+        for each in others:
+            stack.enter_context(each.stack)
+            if each.reason is None:
+                each.estimate()
+        queue = sorted((each for each in others if each.reason is None), key=lambda each: each.cost)
+        with progress_bar(len(queue), progress, "approaches") as advance:
+            for done, each in enumerate(queue):
+                # Measuring one takes as long as the baseline, until more is known; what is dearer has no claim yet.
+                claims = [lead for other in queue[done:] if other.cost <= each.cost]
+                share = limit.left - _least_s([*entrants, *claims], lead)
+                each.enter(args, expected, share, GRACE * limit.seconds / len(others))
+                if each.runner and (share <= 0 or _least_s(entrants, lead) > limit.left):
+                    each.leave_out(f"the {budget:g} s of this comparison would not do for it")
+                advance(done + 1)
         # A cold approach takes seconds a call: it has the fewest rounds that mean anything, against the baseline only.
         cold = [each for each in others if each.cold]
         warm = [each for each in entrants if each.runner and each not in cold]
         few = least_rounds(len(warm) + len(cold) - 1)
         yardsticks = _yardsticks(stack, warm, alone) if len(warm) > 1 else {}
-        if deadline:
-            round_ns = sum(each.turn_ns for each in warm) + len(yardsticks.keys() - {CORE, CORES}) * lead.turn_ns
-            rounds = min(rounds, few + max(0, (deadline - spans.clock() - _least_ns(entrants)) // round_ns))
         usage = neighbours.Usage.now()
         with progress_bar(rounds + few * len(cold), progress) as advance:
-            beside = _measure(warm, yardsticks, args, rounds, width, seed, advance)
+            later = few * sum(each.turn_ns + lead.turn_ns for each in cold) / 1e9
+            beside = _measure(warm, yardsticks, args, rounds, limit.enough(few, later), width, seed, advance)
             for each in cold:
-                _measure([lead, each], {}, args, few, None, seed, advance)
+                _measure([lead, each], {}, args, few, limit.enough(few), None, seed, advance)
         busy = neighbours.caveats(usage, neighbours.Usage.now())
     unsteady = {each.name: each.timing.scatter for each in entrants if each.timing and each.timing.scatter > UNSTEADY}
     if unsteady:
@@ -203,11 +233,15 @@ def _yardsticks(stack: ExitStack, warm: list[Entrant], alone: Callable[[int], An
     return {name: stack.enter_context(runner) for name, runner in found.items()}
 
 
-def _least_ns(entrants: Sequence[Entrant]) -> int:
+def _least_s(entrants: Sequence[Entrant], lead: Entrant) -> float:
     """What measuring those that are prepared takes at least; a cold one's rounds have the baseline beside it."""
     ready = [each for each in entrants if each.runner]
-    cold = sum(each.cold for each in ready)
-    return least_rounds(len(ready)) * (sum(each.turn_ns for each in ready) + cold * entrants[0].turn_ns)
+    cold = [each for each in ready if each.cold]
+    # The branches one by one on a thread, a yardstick beside them, take about two of the baseline's turns.
+    warm_ns = sum(each.turn_ns for each in ready if each not in cold) + 2 * lead.turn_ns
+    cold_ns = sum(each.turn_ns + lead.turn_ns for each in cold)
+    rounds = least_rounds(len(ready) - 1)
+    return ((rounds + WARM_TURNS) * warm_ns + rounds * cold_ns) / 1e9
 
 
 def _measure(
@@ -215,6 +249,7 @@ def _measure(
     yardsticks: dict[str, Any],
     args: tuple[Any, ...],
     rounds: int,
+    enough: Callable[[int], bool],
     width: float | None,
     seed: int,
     advance: Callable[[int], None],
@@ -227,7 +262,9 @@ def _measure(
         ready = [each for each in entrants if each.runner]
         runners = {each.name: each for each in ready}
         try:
-            timings = measure(runners, args, beside=yardsticks, rounds=rounds, width=width, seed=seed, progress=advance)
+            timings = measure(
+                runners, args, beside=yardsticks, rounds=rounds, enough=enough, width=width, seed=seed, progress=advance
+            )
             break
         except Exception as error:
             culprits = [each for each in ready[1:] if each.failed]

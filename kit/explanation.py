@@ -12,16 +12,16 @@ import numpy as np
 
 from kit.comparison import Comparison, Ratio, Row, milliseconds
 from kit.errors import MeasureError
-from kit.factors import FACTORS, Bounds, Case, explicable, regions_ms
+from kit.factors import FACTORS, Bounds, Case, Excess, explicable, regions_ms
 from kit.snippets import snippet
 from kit.trace import Trace
 
-LOSSES = {  # factor -> what its being below 1 is called, and what it means
-    "lost intra-op parallelism": (
+LOSSES = {  # factor -> what it is called where it is below 1, and what that means
+    "intra-op parallelism": (
         "lost intra-op parallelism",
         "a branch has fewer intra-op threads than in {baseline}, which more cores would change",
     ),
-    "contention": ("contention", "branches slow each other down, mostly by {waiting}"),
+    "no contention": ("contention", "branches slow each other down, mostly by {waiting}"),
     "no inflation": ("inflation", "branches take longer than in {baseline}, and why is not separated"),
     "load balance": (
         "imbalance",
@@ -29,6 +29,12 @@ LOSSES = {  # factor -> what its being below 1 is called, and what it means
     ),
     "no overhead": ("overhead", "mostly {overhead} outside the branches"),
 }
+GAINS = {  # factor -> what its being above 1 means; the others never are
+    "intra-op parallelism": "one by one, branches are faster with a lane's intra-op threads than with the baseline's",
+    "no contention": "branches are faster side by side than one by one, which is rare: measure again before using it",
+    "no inflation": "branches take less time than in the baseline, and why is not separated",
+}
+NOTABLE_GAIN = 0.05  # beyond which a factor above 1 is told in a sentence of its own
 
 
 class Prediction(NamedTuple):
@@ -58,13 +64,16 @@ class Explanation:
     verdict: str
     ratio: Ratio | None  # of the table: the median of the rounds
     factors: dict[str, float] | None  # of FACTORS; None where there are no tasks to explain it by
-    inflation: dict[str, float] | None  # "lost intra-op parallelism" * "contention"; None: not separated
-    waiting_ms: dict[str, float]  # what contention is made of, a call; what is not there could not be told from nothing
+    inflation: dict[str, float] | None  # "intra-op parallelism" * "no contention"; None: not separated
+    waiting_ms: dict[str, float]  # branches side by side less alone, a call; what is not there could not be told from 0
     overhead_ms: dict[str, float]  # the typical round's call outside the busiest lane's tasks, by kind
     parts_ms: dict[str, float]  # its regions and its serial rest, which add up to the call
     bounds: Bounds | None
-    advice: tuple[Advice, ...]
-    snippet: str | None  # plain PyTorch that runs branches as the advised approach does; None: no short form of it
+    excess: Excess | None  # the limit that the result is beyond, from which nothing is concluded; None: within all
+    advice: tuple[Advice, ...]  # none where a result is beyond its limits
+    snippet: (
+        str | None
+    )  # plain PyTorch that runs branches as the advised approach does; None: no short form, or no advice
     notes: tuple[str, ...]  # what could not be told, in sentences
     predict: Callable[[int, Sequence[Collection[str]]], Prediction] | None  # behind what_if
 
@@ -89,6 +98,13 @@ class Explanation:
         names = ("lanes", "baseline's overhead", *parts, *FACTORS[3:])
         return [(name, (self.factors | parts)[name]) for name in names]
 
+    @property
+    def reached(self) -> str:
+        """How much of the speed that its bound allows was measured, in words; nothing without a bound."""
+        if self.excess is not None:
+            return f"{self.excess.what} exceeded {self.excess.factor:.2f} times: not believed"
+        return f"{min(1, self.bounds.share):.0%} reached" if self.bounds else ""
+
     def table(self) -> list[tuple[str, str, str]]:
         """What multiplies, by how much, and where the product has got to."""
         values = [value for _, value in self.steps()]
@@ -98,7 +114,7 @@ class Explanation:
         """Plain values for JSON."""
         plain = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "predict"}
         errors = None if self.predict is None else self.predict(1, ()).errors
-        named = {"ratio": self.ratio and self.ratio._asdict(), "bounds": self.bounds and self.bounds._asdict()}
+        named = {key: plain[key] and plain[key]._asdict() for key in ("ratio", "bounds", "excess")}
         return plain | named | {"advice": [each._asdict() for each in self.advice], "prediction_errors": errors}
 
     def __repr__(self) -> str:  # no times: a notebook's stored output must not change from run to run
@@ -106,16 +122,18 @@ class Explanation:
 
     def __str__(self) -> str:
         lines = [f"{self.approach}: {self.verdict}" + (f", {self.ratio} over {self.baseline}" if self.ratio else "")]
+        if self.excess is not None:
+            lines.append(f"  ! {self.excess}")
         lines += [f"  {name:28} {by:9} {reached}" for name, by, reached in self.table()]
         product = math.prod(by for _, by in self.steps())
         if self.ratio is not None and self.factors and not 0.95 < product / self.ratio.estimate < 1.05:
             lines.append(f"  the factors are those of the rounds' geometric mean, {product:.2f}x: the rounds scatter")
-        parts = {"contention": self.waiting_ms, "overhead": self.overhead_ms, "a call": self.parts_ms}
+        parts = {"side by side, against alone": self.waiting_ms, "overhead": self.overhead_ms, "a call": self.parts_ms}
         lines += [f"  {name}: {_in_words(each)}" for name, each in parts.items() if each]
         if self.bounds is not None:
             work, span, serial, least = map(milliseconds, self.bounds[:4])
-            lines.append(f"  at best {least} (work {work}, span {span}, serial {serial}): {self.bounds.share:.0%} of")
-            lines[-1] += f" that speed is reached; Amdahl's limit is {self.bounds.amdahl:.2f}x over one lane"
+            lines.append(f"  at best {least} (work {work}, span {span}, serial {serial}): {self.reached}")
+            lines[-1] += f"; Amdahl's limit is {self.bounds.amdahl:.2f}x over one lane"
         return "\n".join([*lines, *(f"  - {each.text}" for each in self.advice), *(f"  ! {n}" for n in self.notes)])
 
     def _repr_html_(self) -> str:
@@ -143,11 +161,13 @@ def explain(comparison: Comparison, approach: str | None = None) -> Explanation:
         notes.append(f"it was not measured: {row.reason}")
     elif case is None:
         notes.append(
-            "it has no tasks: it changes the model's operators, not when branches run. Of two recordings, "
-            "kit.trace.changes says how."
+            "it has no tasks, or none that takes time: it changes the model's operators, not when branches run. Of two "
+            "recordings, kit.trace.changes says how."
         )
     elif case.solo is None:
-        notes.append("not separated: how much of the inflation is lost intra-op parallelism, how much contention.")
+        notes.append(
+            "not separated: what other intra-op threads do to the branches' times, and what running at once does."
+        )
     if case is not None and not case.on_cpu:
         notes.append("not separated: on a GPU a task is a launch, so that its run and its overhead are one. No bound.")
     gain, cores = comparison.gain, comparison.cores
@@ -156,6 +176,10 @@ def explain(comparison: Comparison, approach: str | None = None) -> Explanation:
             f"the {cores} cores together did {gain} what one does, on work that shares nothing: as much contention as "
             f"x {gain.estimate / cores:.2f} may be theirs, not the branches'."
         )
+    excess = case.excess(comparison) if case else None
+    if case is not None and excess is None:
+        gains = {name: value for name, value in _causes(case).items() if value > 1 + NOTABLE_GAIN}
+        notes += [f"{name}, x {value:.2f}, is a gain: {GAINS[name]}." for name, value in gains.items()]
     predict = None
     if case is not None:
 
@@ -166,6 +190,10 @@ def explain(comparison: Comparison, approach: str | None = None) -> Explanation:
 
     best = max((each for each in comparison.rows if each.verdict == "faster"), key=_estimate, default=baseline)
     advised = cases.get(best.name)
+    beyond = advised.excess(comparison) if advised else None
+    if beyond is not None and best is not row:
+        notes.append(f"no advice: of {best.name}, {beyond}")
+    believed = excess is None and beyond is None
     return Explanation(
         approach=row.name,
         baseline=baseline.name,
@@ -177,8 +205,9 @@ def explain(comparison: Comparison, approach: str | None = None) -> Explanation:
         overhead_ms=case.overhead_ms() if case else {},
         parts_ms=case.parts_ms() if case else {},
         bounds=case.bounds(comparison) if case else None,
-        advice=tuple(_advice(comparison, best, case)),
-        snippet=snippet(best.name, advised.lanes, best.lane_threads or 1) if advised else None,
+        excess=excess,
+        advice=tuple(_advice(comparison, best, case)) if believed else (),
+        snippet=snippet(best.name, advised.lanes, best.lane_threads or 1) if advised and believed else None,
         notes=tuple(notes),
         predict=predict,
     )
@@ -213,11 +242,16 @@ def _advice(comparison: Comparison, best: Row, case: Case | None) -> list[Advice
     return sentences
 
 
-def _what_would_change(comparison: Comparison, case: Case) -> Advice:
-    """The factor that costs most, what it means, and what more lanes would do."""
+def _causes(case: Case) -> dict[str, float]:
+    """The factors that can cost something, inflation split where it can be; each is above 1 where it gains."""
     factors = case.factors()
     split = case.inflation() or {"no inflation": factors["no inflation"]}
-    name, value = min(((n, v) for n, v in (factors | split).items() if n in {*split, *FACTORS[3:]}), key=lambda x: x[1])
+    return split | {name: factors[name] for name in FACTORS[3:]}
+
+
+def _what_would_change(comparison: Comparison, case: Case) -> Advice:
+    """The factor that costs most, what it means, and what more lanes would do."""
+    name, value = min(_causes(case).items(), key=lambda each: each[1])
     regions = regions_ms(case.own, np.median)
     longest = max((ms, branch) for region in regions for branch, ms in region.items())[1]
     noun, meaning = LOSSES[name]
@@ -227,6 +261,8 @@ def _what_would_change(comparison: Comparison, case: Case) -> Advice:
     if case.lanes > cores:  # nor would splitting help then
         meaning = f"{meaning.partition(': split')[0]}; {case.lanes} lanes share {cores} cores, {cores}x at most"
     text = f"What costs {case.row.name} most is {noun}, x {value:.2f}: {meaning}."
+    if round(value, 2) >= 1:
+        text = f"No factor costs {case.row.name} anything: the smallest is {name}, x {value:.2f}."
     if (widest := max(map(len, regions))) > case.lanes:
         gain = case.base.median_ms / case.predict(widest)
         wrong = case.predict(case.lanes) / case.own.median_ms - 1

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kit.comparison import Comparison, Row, Timing
+from kit.comparison import SMALLEST_EFFECT, Comparison, Row, Timing
 from kit.measure import MIN_ROUNDS, median_interval
 
 FACTORS = ("baseline's overhead", "lanes", "no inflation", "load balance", "no overhead")
@@ -35,14 +35,37 @@ class Bounds(NamedTuple):
     least_ms: float  # serial + for each region the larger of span / threads and work / (lanes * threads)
     speed_up: float  # over the baseline, at that least time
     share: float  # least / measured: 1 is as fast as can be
-    amdahl: float  # the speed-up over the baseline that its serial part leaves at most to these lanes
+    amdahl: float  # the speed-up over one lane of the same threads that the serial part leaves to these lanes
+
+
+class Excess(NamedTuple):
+    """A result beyond a limit that nothing can beat, so that a measurement behind it was disturbed."""
+
+    speed_up: float  # measured
+    limit: float  # the most that is possible
+    what: str  # which speed-up, and what limits it
+    remedy: str  # what would tell more
+
+    @property
+    def factor(self) -> float:
+        """By how much the result is too good; above 1."""
+        return self.speed_up / self.limit
+
+    def __str__(self) -> str:
+        return (
+            f"{self.speed_up:.2f}x exceeds {self.what}, {self.limit:.2f}x, by a factor of {self.factor:.2f}: at least "
+            f"one of these measurements was disturbed, so nothing is concluded from them. {self.remedy}"
+        )
 
 
 def explicable(row: Row) -> bool:
     """Whether its tasks are known in every round. What only rewrites the model has no tasks of its own."""
     if row.rewritten and row.timing is not None and {turn.lanes for turn in row.timing.turns if turn} == {1}:
         return False
-    return all(timing is not None and timing.turns and None not in timing.turns for timing in (row.against, row.timing))
+    return all(
+        timing is not None and timing.turns and all(turn is not None and turn.busiest > 0 for turn in timing.turns)
+        for timing in (row.against, row.timing)
+    )
 
 
 def _of(timing: Timing, name: str) -> NDArray[np.float64]:
@@ -86,7 +109,7 @@ class Case:
         if self.solo is None:
             return None
         own, base, solo = (_of(timing, "work") for timing in (self.own, self.base, self.solo))
-        return {"lost intra-op parallelism": _mean(base / solo), "contention": _mean(solo / own)}
+        return {"intra-op parallelism": _mean(base / solo), "no contention": _mean(solo / own)}
 
     def waiting_ms(self) -> dict[str, float]:
         """What branches side by side spend more than alone: medians over the rounds that are not nothing."""
@@ -132,9 +155,11 @@ class Case:
         if alone is None or threads is None or not self.on_cpu or self.row.rewritten:
             return None
         regions = [list(region.values()) for region in regions_ms(alone, min)]  # possible is what was once reached
-        outside = self.base.samples_ns - _of(self.base, "regions")
-        serial, share = float(outside.min()) / 1e6, float(np.median(outside / self.base.samples_ns))
-        at_once = min(self.lanes * threads, comparison.cores)
+        outside, one = self.base.samples_ns - _of(self.base, "regions"), self.solo or self.base
+        serial, share = float(outside.min()) / 1e6, float(np.median(1 - _of(one, "regions") / one.samples_ns))
+        shares = (_of(alone, "cpu") / _of(alone, "work")).tolist()
+        needs = max((share for share in shares if share > 0), default=1.0)  # of a core: who sleeps or reads needs less
+        at_once = min(self.lanes * threads, comparison.cores / min(1, needs))
         return Bounds(
             work_ms=sum(map(sum, regions)),
             span_ms=sum(map(max, regions)),
@@ -144,6 +169,25 @@ class Case:
             share=least / self.own.median_ms,
             amdahl=1 / (share + (1 - share) / self.lanes),
         )
+
+    def excess(self, comparison: Comparison) -> Excess | None:
+        """The limit that this result is furthest beyond; None: it is within all that are known, to 1%.
+
+        On a GPU, and of a rewritten model, none is known.
+        """
+        if not self.on_cpu or self.row.rewritten:
+            return None
+        ratio = self.row.ratio.estimate if self.row.ratio else 0.0
+        measured = max(ratio, self.base.median_ms / self.own.median_ms)
+        again, name, most = "Measure again while nothing else runs.", self.row.name, max(self.lanes, comparison.cores)
+        fair = f"Compare with sequential(threads={self.row.lane_threads or 1}) while nothing else runs."
+        found = [Excess(measured, most, f"what {self.lanes} lanes on {comparison.cores} cores can give", fair)]
+        if (bounds := self.bounds(comparison)) is not None:
+            found.append(Excess(measured, bounds.speed_up, f"the bound of {name} by its branches' times alone", again))
+            over_one = (self.solo or self.base).median_ms / self.own.median_ms
+            found.append(Excess(over_one, bounds.amdahl, f"Amdahl's limit over one lane for {name}", again))
+        worst = max(found, key=lambda each: each.factor)
+        return worst if worst.factor > 1 + SMALLEST_EFFECT else None
 
 
 def regions_ms(timing: Timing, middle: Callable[[Any], Any]) -> list[dict[str, float]]:

@@ -28,6 +28,7 @@ LAB_PACKAGES = {
     "continual-inference": "1.2.4",
     "ipywidgets": "8.1.5",
     "jupyterlab": "4.4",
+    "matplotlib": "3.10",
     "opencv-python-headless": "4.11",
     "plotly": "6",
     "psutil": "6",
@@ -210,7 +211,10 @@ def _limits(root: Path, controller: str, files_v1: Sequence[str], files_v2: Sequ
     last part is mounted: folders that are not there set none either.
     """
     for line in _read(root / "proc/self/cgroup").splitlines():
-        _, controllers, path = line.split(":", 2)
+        _, _, rest = line.partition(":")
+        controllers, colon, path = rest.partition(":")
+        if not colon:
+            continue  # a line of another form limits nothing that is known
         if controllers and controller not in controllers.split(","):
             continue
         mount = root / "sys/fs/cgroup" / (controller if controllers else "")

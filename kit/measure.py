@@ -60,7 +60,7 @@ def measure(
     *,
     beside: Mapping[str, Runs] = {},
     rounds: int = ROUNDS,
-    budget: float | None = None,
+    enough: Callable[[int], bool] = lambda done: False,
     width: float | None = None,
     seed: int = 0,
     clock: Callable[[], int] = spans.clock,
@@ -78,15 +78,15 @@ def measure(
         runners: name -> runner, prepared. The first is the baseline.
         inputs: a tensor, or a tuple of arguments.
         beside: yardsticks under other names, with a turn in every round too; no ``width`` is asked of them.
-        rounds: at least 6, the least that can give a 95% interval; where ``budget`` or ``width`` is given, the most.
-        budget: seconds after which no further round begins, warming up included, once there are 6.
+        rounds: at least 6, the least that can give a 95% interval; where ``enough`` or ``width`` is given, the most.
+        enough: asked with the number of rounds done, once there are 6, whether that will do: :meth:`Budget.enough`.
         width: enough rounds when the 95% interval of every ratio is this narrow, as a share: 0.05 is from 0.98 to 1.03.
             It is all that decides when to stop, so that stopping favours no verdict.
         clock: nanoseconds; tests inject one.
         progress: called after each round with the number of rounds done.
 
     Raises:
-        MeasureError: fewer than 6 rounds, no runners, or a budget too small for 6 rounds of them.
+        MeasureError: fewer than 6 rounds, or no runners.
     """
     if rounds < MIN_ROUNDS:
         raise MeasureError(
@@ -98,11 +98,10 @@ def measure(
     order = random.Random(seed)
     everyone = {**runners, **beside}
     turns: dict[str, list[_Turn]] = {name: [] for name in everyone}
-    threads_before, begin = torch.get_num_threads(), clock()
+    threads_before = torch.get_num_threads()
     try:
         with torch.inference_mode():
             calls = {name: _calls_per_turn(runner, args, clock) for name, runner in everyone.items()}
-            warm = clock()
             for done in range(1, rounds + 1):
                 turn_order = list(everyone)
                 order.shuffle(turn_order)
@@ -110,16 +109,8 @@ def measure(
                     lanes = turns[name][-1].lanes if turns[name] else frozenset()
                     turns[name].append(_turn(everyone[name], args, calls[name], lanes, clock))
                 progress(done)
-                spent = (clock() - begin) / 1e9
-                least = spent + (MIN_ROUNDS - 1) * (clock() - warm) / 1e9
-                if budget is not None and done == 1 and least > budget:
-                    raise MeasureError(
-                        f"{MIN_ROUNDS} rounds are the least, and take {least:.2g} s here with warming up: a budget of "
-                        f"{budget:g} s is too small. Give more, or compare fewer approaches."
-                    )
                 if done >= MIN_ROUNDS and (
-                    (budget is not None and spent * (done + 1) / done > budget)
-                    or (width is not None and _widest([turns[name] for name in runners]) <= width)
+                    enough(done) or (width is not None and _widest([turns[name] for name in runners]) <= width)
                 ):
                     break
     finally:

@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from kit.errors import KitError, TaskError
+from kit.errors import KitError, TaskError, WorkerError
 from kit.executors import Task
 from kit.executors.base import uninterrupted
 from kit.executors.modes import Modes, own_intra_op_threads
@@ -36,6 +36,7 @@ class Stage(NamedTuple):
     name: str
     call: Callable[[Any], Any]  # called for one item at a time, in order, so it may keep a state
     process: bool = False  # in a process of its own: for pure Python, which holds the GIL and would stop all others
+    timeout: float | None = None  # seconds that a call may take in its process; None: see :class:`_InProcess`
 
 
 class Failure(NamedTuple):
@@ -339,6 +340,31 @@ _END = object()
 def _performer(stage: Stage, stack: ExitStack) -> Callable[[Any], Any]:
     """What calls a stage where it shall run, with a span around each call."""
     if stage.process:
-        pool = stack.enter_context(Processes(1))
-        return lambda value: pool.run([Task(stage.name, stage.call, (value,))])[0]
+        return _InProcess(stage, stack.enter_context(Processes(1)))
     return lambda value: Task(stage.name, stage.call, (value,))()
+
+
+class _InProcess:
+    """Calls a stage in its process. A call that takes much longer than all before it is given up.
+
+    Without a ``timeout`` of the stage, the first call has a minute, in which the process starts too. Every later call
+    has five times as long as the slowest one so far, and at least ten seconds.
+    """
+
+    FIRST_S, LEAST_S, TIMES = 60.0, 10.0, 5
+
+    def __init__(self, stage: Stage, pool: Processes) -> None:
+        self._stage, self._pool = stage, pool
+        self._slowest_s: float | None = None  # None: the process is not there yet
+
+    def __call__(self, value: Any) -> Any:
+        usual = self.FIRST_S if self._slowest_s is None else max(self.LEAST_S, self.TIMES * self._slowest_s)
+        self._pool.timeout = self._stage.timeout or usual
+        start = time.monotonic()
+        try:
+            result = self._pool.run([Task(self._stage.name, self._stage.call, (value,))])[0]
+        except WorkerError:
+            self._slowest_s = None
+            raise
+        self._slowest_s = max(self._slowest_s or 0.0, time.monotonic() - start)
+        return result

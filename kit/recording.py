@@ -19,6 +19,7 @@ from kit.errors import KitError, TaskError
 from kit.executors import Task, modes
 from kit.executors.processes_cold import ProcessesCold
 from kit.trace import Trace, load_trace, save_trace
+from kit.trace.categories import on_device
 
 
 def record_call(
@@ -101,4 +102,4 @@ def _record(call: Callable[..., Any], args: tuple[Any, ...], *, warm: bool, oper
     with spans.collect(operators=operators) as log, profiler as found, spans.span("call", "call"):
         synchronize(args, call(*args))
     own = {(span.process, span.thread) for span in log.spans}
-    return log.spans + [s for s in found if (s.process, s.thread) in own or s.category.startswith(("kernel", "gpu_"))]
+    return log.spans + [s for s in found if (s.process, s.thread) in own or on_device(s.category)]

@@ -56,9 +56,11 @@ def compare(
             ``sequential`` leads, as the baseline of all others; it is added if it is not among them.
         rounds: interleaved rounds, at least 6. An approach that starts from nothing on every call has the fewest that
             can tell it from the others, by itself.
-        budget: seconds for everything. When they run short there are fewer rounds, and what has not been prepared is
-            left out with that as its reason; what has begun is not cut off, and verdicts get the rounds they need. By
-            default 60 for ``all``, and no limit for approaches chosen by name.
+        budget: seconds for everything. What is prepared quickly comes first, and what does not end within its share is
+            cut off and left out, with that as its reason. When they run short there are fewer rounds; those that a
+            verdict needs may take up to 1.4 times the budget, and six of the baseline whatever they take. Outside of
+            the main thread, and on Windows, nothing can be cut off: there what would take too long by a rough estimate
+            is not begun. By default 60 for ``all``, and no limit for approaches chosen by name.
         width: stop as soon as every interval is this narrow; 0.05 is from 0.98 to 1.03.
         progress: show a bar where tqdm is installed.
 
@@ -87,6 +89,7 @@ def compare(
                 partial(_ready, each, model, inputs),
                 each.kind == BASELINE,
                 each.rewrites,
+                partial(each.seconds, model),
                 reason=each.unavailable_because(detect()),
             )
             for each in chosen

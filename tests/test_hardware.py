@@ -8,6 +8,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from kit import hardware
 from kit.hardware import GIB, Check, Hardware
@@ -191,3 +193,34 @@ def test_busy_cores_are_a_warning() -> None:
     busy = [check for check in hardware.checks(replace(GOOD, load=4.1)) if check.status == "WARN"]
     assert [check.what for check in busy] == ["the cores are busy: a load of 4.1 on 8"]
     assert all(check.status == "OK" for check in hardware.checks(replace(GOOD, load=3.9)))
+
+
+GARBAGE = st.text(alphabet=st.sampled_from("0123456789:,-/ \nmaxcpuemory\x00é"), max_size=80)
+
+
+@given(GARBAGE, GARBAGE, GARBAGE, GARBAGE)
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_what_the_system_says_of_itself_may_be_garbage(
+    tmp_path: Path, cgroup: str, limit: str, meminfo: str, cpuinfo: str
+) -> None:
+    for name, text in {
+        "proc/self/cgroup": cgroup,
+        "sys/fs/cgroup/cpu.max": limit,
+        "sys/fs/cgroup/memory.max": limit,
+        "sys/fs/cgroup/cpu/cpu.cfs_quota_us": limit,
+        "proc/meminfo": meminfo,
+        "proc/cpuinfo": cpuinfo,
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    found = hardware.detect.__wrapped__(tmp_path)
+    assert found.cores >= 1
+    assert hardware.report(hardware.checks(found))
+
+
+def test_a_line_of_cgroups_without_a_colon_limits_nothing(tmp_path: Path) -> None:
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text("odd\n0:odd\n0::/\n")
+    (tmp_path / "sys/fs/cgroup").mkdir(parents=True)
+    (tmp_path / "sys/fs/cgroup/cpu.max").write_text("50000 100000")
+    assert hardware.detect.__wrapped__(tmp_path).cgroup_cores == 0.5

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kit import spans
+from kit.budget import Budget
 from kit.comparison import Comparison, Ratio, Row, Timing
 from kit.equality import Equality
 from kit.errors import MeasureError
@@ -268,9 +269,9 @@ def test_warming_up_ends_after_a_second(ms: int, calls: int) -> None:
     assert len(log) - 2 * 6 == calls
 
 
-def stopped(**options: Any) -> int:
+def stopped(clock: Clock | None = None, **options: Any) -> int:
     """Rounds of two runners of 10 ms, one of which scatters by 10%."""
-    clock, noise = Clock(), random.Random(0)
+    clock, noise = clock or Clock(), random.Random(0)
     runners = {
         "a": Fake(clock, lambda i: 10 * MS),
         "b": Fake(clock, lambda i: noise.randint(95, 105) * MS // 10),
@@ -278,15 +279,31 @@ def stopped(**options: Any) -> int:
     return len(measure(runners, (), clock=clock, **options)["a"].samples_ns)
 
 
-def test_a_budget_ends_the_rounds() -> None:
-    assert stopped(rounds=1000, budget=1) == 22  # 0.1 s of warming up, then 40 ms a round
-    assert stopped(rounds=10, budget=60) == 10
+def test_rounds_end_when_they_are_enough() -> None:
+    asked: list[int] = []
+
+    def enough(done: int) -> bool:
+        asked.append(done)
+        return done == 9
+
+    assert stopped(rounds=1000, enough=enough) == 9
+    assert asked == [6, 7, 8, 9]
 
 
-def test_a_budget_that_is_too_small_says_what_is_enough() -> None:
-    with pytest.raises(MeasureError, match=r"6 rounds are the least, and take 0.35 s here.*0.1 s is too small"):
-        stopped(budget=0.1)
-    assert stopped(rounds=1000, budget=0.36) == 6
+@pytest.mark.parametrize(
+    ("seconds", "least", "rounds"),
+    [
+        (1, 6, 22),  # 0.1 s of warming up, then 40 ms a round
+        (60, 6, 30),  # all of them
+        (0.36, 6, 6),
+        (0.4, 10, 10),  # what a verdict needs takes up to 1.4 times the budget: 0.56 s
+        (0.4, 20, 10),
+        (0.1, 20, 6),  # the least in any case
+    ],
+)
+def test_a_budget_ends_the_rounds(seconds: float, least: int, rounds: int) -> None:
+    clock = Clock()
+    assert stopped(clock, rounds=30, enough=Budget(seconds, clock).enough(least)) == rounds
 
 
 def test_a_width_ends_the_rounds_whatever_the_verdict() -> None:

@@ -8,6 +8,7 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +16,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kit import spans
-from kit.errors import KitError, TaskError
+from kit import pipeline, spans
+from kit.errors import KitError, TaskError, WorkerError
 from kit.pipeline import Pipeline, Stage
 
 
@@ -289,3 +290,38 @@ def test_a_process_that_is_busy_holds_up_no_end() -> None:
     assert time.monotonic() - start < 20
     assert left_over() == []
     assert multiprocessing.active_children() == []
+
+
+class Clocked:
+    """In place of a pool of processes: notes how long each call may take, and takes as long as it is told."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *seconds: float) -> None:
+        self.timeout, self.allowed, self.seconds, self.now = 0.0, [], list(seconds), 0.0
+        monkeypatch.setattr("kit.pipeline.time.monotonic", lambda: self.now)
+
+    def run(self, tasks: Any) -> list[Any]:
+        self.allowed.append(self.timeout)
+        took = self.seconds.pop(0)
+        self.now += min(took, self.timeout)
+        if took > self.timeout:
+            raise WorkerError("no answer")
+        return [tasks[0]()]
+
+
+def test_a_process_has_five_times_as_long_as_its_slowest_call_and_starts_anew_after_a_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pool: Any = Clocked(monkeypatch, 1, 4, 1, 99, 30, 1)
+    call = pipeline._InProcess(Stage("double", lambda x: 2 * x, process=True), pool)
+    assert [call(i) for i in range(3)] == [0, 2, 4]
+    with pytest.raises(WorkerError):
+        call(3)
+    assert [call(4), call(5)] == [8, 10]
+    assert pool.allowed == [60, 10, 20, 20, 60, 150]
+
+
+def test_a_stage_may_have_a_time_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool: Any = Clocked(monkeypatch, 1, 1)
+    call = pipeline._InProcess(Stage("same", lambda x: x, process=True, timeout=3), pool)
+    assert [call(1), call(2)] == [1, 2]
+    assert pool.allowed == [3, 3]

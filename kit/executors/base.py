@@ -70,19 +70,20 @@ class Executor(ABC):
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Let an interrupt wait for the end of this block, in which something begins that must be noted down."""
-    before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(before):
-        yield  # other threads are never interrupted
-        return
+    """Let an interrupt or alarm wait for the end of this block, in which something begins that must be noted down."""
+    here = threading.current_thread() is threading.main_thread()  # other threads are never interrupted
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGALRM") if here and hasattr(signal, name)]
+    before = {number: handler for number in numbers if callable(handler := signal.getsignal(number))}
     arrived: list[tuple[Any, ...]] = []
-    signal.signal(signal.SIGINT, lambda *args: arrived.append(args))
+    for number in before:
+        signal.signal(number, lambda *args: arrived.append(args))
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         if arrived:
-            before(*arrived[0])
+            before[arrived[0][0]](*arrived[0])
 
 
 _current: ContextVar[Executor | None] = ContextVar("kit_executor", default=None)

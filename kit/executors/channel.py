@@ -32,7 +32,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 from kit.errors import TransferError
 from kit.executors.culprit import culprit
-from kit.executors.limits import remedy
+from kit.executors.reports import remedy
 from kit.spans import clock
 
 _ALIGNMENT = 64  # bytes: a cache line, and more than any dtype needs

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from kit.errors import UnavailableError
-from kit.executors.assignment import Node, PolicyName, policy
 from kit.executors.base import Executor, Task
 from kit.hardware import Hardware
+from kit.scheduling import Node, PolicyName, policy
 
 
 @dataclass(eq=False)
@@ -36,7 +36,7 @@ class CudaStreams(Executor):
         KitError: fewer than one stream.
     """
 
-    policy: PolicyName = "one_per_branch"  # which stage goes to which stream, in which order: kit.executors.assignment
+    policy: PolicyName = "one_per_branch"  # which stage goes to which stream, in which order: kit.scheduling
     streams: int | None = None  # at most so many, >= 1; None: one per branch
 
     def __post_init__(self) -> None:
@@ -89,7 +89,7 @@ class CudaStreams(Executor):
                 stages.append(stage)
         streams = self.streams or max(1, len(calls))
         steps = policy(self.policy, streams)(nodes, streams)
-        turns = groupby(steps, key=lambda step: (nodes[step.node].branch, step.stream))
+        turns = groupby(steps, key=lambda step: (nodes[step.node].branch, step.lane))
         return _Plan(streams, [(*place, [stages[step.node] for step in turn]) for place, turn in turns])
 
 

@@ -22,8 +22,8 @@ from kit import spans
 from kit.errors import TransferError, WorkerError
 from kit.executors.base import Executor, Task, uninterrupted
 from kit.executors.channel import Channel
-from kit.executors.limits import explained
 from kit.executors.modes import Modes
+from kit.executors.reports import how_it_ended, starting_is_possible, stopped
 from kit.executors.threads import Threads
 from kit.executors.worker import Reply, Request, serve
 
@@ -62,8 +62,7 @@ class Processes(Executor):
         As long as that number stays the same, so do the processes.
 
         Raises:
-            UnavailableError: the system refuses a process.
-            WorkerError: this executor is closed.
+            WorkerError: the system refuses a process, or this executor is closed.
         """
         with self._lock:
             for position in range(self.workers):
@@ -79,10 +78,9 @@ class Processes(Executor):
 
         Raises:
             TaskError: a task raised; its cause has the worker's traceback.
-            WorkerError: a worker died or did not answer in time, or this executor is closed. Lost workers are
-                replaced by the next call.
+            WorkerError: a worker died or did not answer in time, or this executor is closed, or the system
+                refuses a process. Lost workers are replaced by the next call.
             TransferError: something cannot be sent to another process.
-            UnavailableError: the system refuses a process.
         """
         with self._lock:
             try:
@@ -104,8 +102,7 @@ class Processes(Executor):
         self._joiner.close()
         while not self._lock.acquire(timeout=0.05):  # a call of another thread ends with its workers
             for worker in [each for each in self._workers if each and each.busy_with is not None]:
-                with suppress(ValueError):  # it has ended meanwhile
-                    worker.kill()
+                worker.kill()
         living = [worker for worker in self._workers if worker is not None]
         self._workers = [None] * self.workers
         self._lock.release()
@@ -149,7 +146,10 @@ class Processes(Executor):
             if not ready and failed and together:
                 return replies
             if not ready:
-                names = ", ".join(repr(tasks[worker.busy_with or 0].name) for worker in busy.values())
+                names = ", ".join(
+                    repr(tasks[worker.busy_with or 0].name) + " (stopped)" * stopped(worker.process.pid)
+                    for worker in busy.values()
+                )
                 raise WorkerError(
                     f"no answer within {self.timeout:g} s from {names}: the workers were ended, and the next call "
                     "starts new ones. Give more time, as in processes(timeout=300), or look for a deadlock."
@@ -174,7 +174,7 @@ class Processes(Executor):
             worker = None
         if worker is None:
             self._workers[position] = None
-            with explained("a worker process cannot start"), starting():
+            with starting_is_possible(f"worker process {position}"), starting():
                 worker = self._workers[position] = _Worker(position, self.intra_op_threads, self._cores(position))
                 self._started += 1
         return worker
@@ -215,7 +215,7 @@ class _Worker:
         ours, theirs = context.Pipe(duplex=True)
         arguments = (theirs, position, threads, cores, spans.clock())
         self.busy_with: int | None = None  # index of the task it works on
-        self.killed = False
+        self._killed = False  # by this executor
         self.process = context.Process(target=serve, args=arguments, name=f"kit process {position}", daemon=True)
         try:
             self.process.start()
@@ -258,9 +258,10 @@ class _Worker:
         return reply
 
     def kill(self) -> None:
-        """End it, and remember that it was the kit."""
-        self.killed = True
-        self.process.kill()
+        """End it in the middle of its task."""
+        self._killed = True
+        with suppress(ValueError):  # it has ended meanwhile
+            self.process.kill()
 
     def end(self, *, at_once: bool = False) -> None:
         """Close the pipe, at which an idle worker ends by itself; ``at_once`` does not wait for a busy one."""
@@ -275,11 +276,7 @@ class _Worker:
 
     def _lost(self, task: Task) -> WorkerError:
         self.process.join(2)
-        if self.killed:
-            return WorkerError(
-                f"closed while branch {task.name!r} ran: its worker process was ended with the executor."
-            )
-        return WorkerError(how_it_ended(self.process, task))
+        return WorkerError(how_it_ended(self.process, task.name, self._killed))
 
 
 _one_at_a_time = threading.Lock()
@@ -304,29 +301,3 @@ def starting() -> Iterator[None]:
             sys.modules["__main__"] = main
             if can_block:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-# What the kit knows of a process that it did not end itself.
-_SIGNALS = {
-    "SIGKILL": "somebody did that or, most often, the system, which had no memory left",
-    "SIGTERM": "somebody asked it to end",
-    "SIGSEGV": "native code touched memory that is not its own, which is a fault of an extension module or a library",
-    "SIGBUS": "native code touched memory that is not there, as when /dev/shm is full or a mapped file was cut",
-    "SIGABRT": "native code gave up, and said why on the standard error output",
-    "SIGILL": "a library was built for another processor",
-    "SIGFPE": "native code divided by zero",
-}
-
-
-def how_it_ended(process: Any, task: Task) -> str:
-    """What to say of a worker that is gone before its task was done, and that the kit did not end."""
-    code, why = process.exitcode, ""
-    if code is None:
-        how = "closed its pipe and runs on"
-    elif code >= 0:
-        how, why = f"ended with status {code}", "what it wrote to the standard error output may say why"
-    else:
-        name = next((each.name for each in signal.Signals if each == -code), f"signal {-code}")
-        how, why = f"was killed by {name}", _SIGNALS.get(name, "")
-    said = f"worker process {process.pid} {how} while it had branch {task.name!r}"
-    return f"{said}{why and ': '}{why}. The next call starts a new process."

@@ -14,9 +14,9 @@ from kit import spans
 from kit.errors import TransferError, WorkerError
 from kit.executors.base import Executor, Task
 from kit.executors.channel import dump, load
-from kit.executors.limits import explained
 from kit.executors.modes import Modes
-from kit.executors.processes import how_it_ended, starting
+from kit.executors.processes import starting
+from kit.executors.reports import how_it_ended, starting_is_possible
 from kit.executors.worker import Reply, Request, run_once
 
 
@@ -36,9 +36,8 @@ class ProcessesCold(Executor):
 
         Raises:
             TaskError: a task raised; its cause has the worker's traceback.
-            WorkerError: a worker died, or did not answer in time.
+            WorkerError: a worker died, did not answer in time, or was refused by the system.
             TransferError: something cannot be sent to another process.
-            UnavailableError: the system refuses a process.
         """
         context = multiprocessing.get_context("spawn")
         log = spans.current()
@@ -51,13 +50,13 @@ class ProcessesCold(Executor):
             for i, task in enumerate(tasks):
                 with spans.span("start", "startup"):
                     payload = _payload(task, operators)
-                    with explained("a worker process cannot start"), starting():
+                    with starting_is_possible(f"a process for branch {task.name!r}"), starting():
                         queues.append(context.Queue())
                         arguments = (queues[i], payload, i, spans.clock())
                         # No daemon, which could start no worker processes; it ends with its parent all the same.
                         process = context.Process(target=run_once, args=arguments)
                         process.start()
-                        processes.append(process)
+                        processes.append(process)  # only now: one that did not start cannot be killed
                     queues[i]._writer.close()  # so that the worker's death is the end of the file here
             for task, process, results in zip(tasks, processes, queues, strict=True):
                 with spans.span("wait", "wait"):
@@ -96,4 +95,4 @@ def _answer(task: Task, process: Any, results: Any, deadline: float) -> Reply:
         raise WorkerError(f"no answer in time from {task.name!r}: its process was ended.") from None
     except (EOFError, OSError) as error:
         process.join(2)
-        raise WorkerError(how_it_ended(process, task)) from error
+        raise WorkerError(how_it_ended(process, task.name)) from error

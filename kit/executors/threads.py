@@ -12,8 +12,8 @@ from queue import SimpleQueue
 from typing import Any
 
 from kit.executors.base import Executor, Task, uninterrupted
-from kit.executors.limits import explained
 from kit.executors.modes import Modes, own_intra_op_threads
+from kit.executors.reports import starting_is_possible
 from kit.spans import clock
 
 MOST_REMEMBERED = 4096  # tasks; a network's regions are far fewer, an endless stream of new tasks is not
@@ -78,7 +78,7 @@ class Threads(Executor):
         self._threads.clear()
 
     def _start(self) -> None:
-        with uninterrupted(), explained("a thread cannot start"):  # else one could start that nobody ends
+        with uninterrupted(), starting_is_possible("a thread"):  # else one could start that nobody ends
             try:
                 for number in range(self.workers):
                     thread = threading.Thread(target=self._work, name=f"{self.name}_{number}", daemon=True)

@@ -18,9 +18,9 @@ from contextlib import nullcontext, suppress
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
-from kit.errors import KitError, TaskError, TransferError, UnavailableError
+from kit.errors import KitError, TaskError, TransferError, WorkerError
 from kit.executors.base import Task
-from kit.executors.limits import remedy
+from kit.executors.reports import remedy
 from kit.spans import Span, SpanLog, clock, collect, span
 
 
@@ -176,9 +176,7 @@ def run_request(log: SpanLog, request: Request, call: Any) -> Reply:
 
 def _not_started(error: Exception) -> Reply:
     said = remedy(error)
-    return Reply.lost(
-        UnavailableError(f"a worker process cannot start: {type(error).__name__}: {error}{said and ': '}{said}.")
-    )
+    return Reply.lost(WorkerError(f"its process cannot start ({type(error).__name__}: {error}){said and ': '}{said}."))
 
 
 def _begin(log: SpanLog, position: int, cores: Sequence[int], started_ns: int) -> None:

@@ -2,7 +2,7 @@
 
 from kit.labs import choose, continual, feeding, inception, opencv_dnn, processes, threads, two_stream
 from kit.labs.checks import Check
-from kit.labs.sentences import describe, overlap_share
+from kit.labs.sentences import describe, overlap_share, reached
 from kit.labs.speed import rounds, size
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "opencv_dnn",
     "overlap_share",
     "processes",
+    "reached",
     "rounds",
     "size",
     "threads",

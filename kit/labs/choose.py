@@ -16,7 +16,10 @@ def decision_table(found: Mapping[str, Explanation]) -> str:
     rows = []
     for name, each in found.items():
         lost = [(value, factor) for factor, value in each.steps() if factor not in ("lanes", "baseline's overhead")]
-        least = f"{LOSSES[min(lost)[1]][0]} x {min(lost)[0]:.2f}" if lost else "not known"
+        value, factor = min(lost, default=(1.0, ""))
+        least = f"{LOSSES[factor][0]} x {value:.2f}" if round(value, 2) < 1 else "nothing" if lost else "not known"
+        if each.excess is not None:
+            least = f"not concluded: {each.excess.factor:.2f} times what is possible"
         best = milliseconds(each.bounds.least_ms) if each.bounds else "not known"
         rows.append((name, each.approach, each.ratio, each.verdict, least, best))
     return table(head, "llrllr", rows)

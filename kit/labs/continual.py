@@ -10,7 +10,6 @@ from typing import Any
 
 import ipywidgets as widgets
 import numpy as np
-import plotly.graph_objects as go
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -24,8 +23,10 @@ from kit.models import describe
 from kit.models.continual import stepper
 from kit.models.init import keep_signal
 from kit.trace import Trace, by_name
+from kit.views.chart import Chart
 from kit.views.figures import GRID, TEXT
 from kit.views.palette import NEUTRAL, OKABE_ITO
+from kit.views.still import Still
 from kit.workloads.continual import Against, OneStep
 
 LOOK = {**TEXT, "margin": {"l": 20, "r": 20, "t": 20, "b": 20}, "legend": {"orientation": "h", "y": 1.1}}
@@ -133,9 +134,9 @@ def influence(make: Callable[[], Step], clip: Tensor) -> NDArray[np.int8]:
     return found
 
 
-def influence_figure(found: NDArray[np.int8]) -> go.Figure:
+def influence_figure(found: NDArray[np.int8]) -> Chart:
     """A row for each step, a column for each frame: a square where the frame has reached the output of the step."""
-    figure = go.Figure()
+    figure = Chart()
     outputs, frames = np.nonzero(found == 1)
     silent = [i for i, row in enumerate(found) if (row < 0).all()]
     square = {"symbol": "square", "size": 16, "color": OKABE_ITO[0]}
@@ -156,7 +157,7 @@ def _title(text: str) -> dict[str, Any]:
     return {"text": text, "font": {"size": 13}}
 
 
-class Explorer(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
+class Explorer(Still):
     """Kernel, stride, padding, dilation in time: what a convolution's step sees, gives and costs."""
 
     CHANNELS, SIDE, FRAMES = 4, 6, 16
@@ -168,7 +169,7 @@ class Explorer(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
             for name, value_and_range in ranges.items()
         )
         self.answer = widgets.HTML()
-        super().__init__([*self.controls, self.answer])
+        super().__init__(*self.controls, self.answer)
         for control in self.controls:
             control.observe(self._show, "value")
         self._show()
@@ -194,6 +195,11 @@ class Explorer(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
             f"{self.FRAMES} frames: <code>{pattern}</code><br>MACs of a step with an output: <b>{macs:,}</b>, of a "
             f"frame on average {macs / reach.stride:,.0f}; of a window of {frames} frames: {window:,}.</p>"
         )
+
+    def still(self) -> str:
+        """The settings, and what they give."""
+        settings = ", ".join(f"{control.description} {control.value}" for control in self.controls)
+        return f"<p>{settings}</p>{self.answer.value}"
 
     def __repr__(self) -> str:
         return "Explorer of a convolution's step"
@@ -226,11 +232,11 @@ def against_table(found: Mapping[str, Against]) -> str:
     return table(("", "window", "step", "counted", "measured", "realised", "same output?"), "lrrrrrl", rows)
 
 
-def ratios_chart(found: Mapping[str, Against]) -> go.Figure:
+def ratios_chart(found: Mapping[str, Against]) -> Chart:
     """The counted and the measured ratio, window by step, of each of these; the measured one with its interval."""
     ratios = [each.measured for each in found.values()]
     bars = {"array": [r.high - r.estimate for r in ratios], "arrayminus": [r.estimate - r.low for r in ratios]}
-    figure, x = go.Figure(), list(found)
+    figure, x = Chart(), list(found)
     counted = [each.counted for each in found.values()]
     figure.add_scatter(x=x, y=counted, mode="markers", marker_symbol="diamond", name="counted: MACs")
     figure.add_scatter(x=x, y=[r.estimate for r in ratios], error_y=bars, mode="markers", name="measured: time [95%]")

@@ -19,8 +19,8 @@ from kit.errors import TransferError
 from kit.executors import Task
 from kit.executors.channel import dump, load
 from kit.executors.echo import echo
-from kit.executors.limits import explained
 from kit.executors.processes import Processes, starting
+from kit.executors.reports import starting_is_possible
 from kit.labs.checks import check
 from kit.labs.markdown import table
 from kit.trace import Trace
@@ -98,7 +98,7 @@ _IDENTITY = nn.Identity()
 def _echo_worker() -> Iterator[Callable[[Any], Any]]:
     """A function that sends something to a warm worker through one queue and gets it back through another."""
     context = multiprocessing.get_context("spawn")
-    with explained("a worker process cannot start"), starting():
+    with starting_is_possible("a worker process"), starting():
         requests, replies = context.Queue(), context.Queue()
         process = context.Process(target=echo, args=(requests, replies), daemon=True)
         process.start()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kit.comparison import Comparison, milliseconds
+from kit.comparison import SMALLEST_EFFECT, Comparison, milliseconds
 from kit.trace import Trace, busy_ns, overlap_ns
 
 
@@ -10,6 +10,20 @@ def overlap_share(trace: Trace, category: str = "task") -> float:
     """Share of the busy time of branches, or of ``kernel``, in which two lanes were busy: 0 is one after the other."""
     tasks = trace.select(categories=[category])
     return overlap_ns(tasks) / max(1, busy_ns(tasks))
+
+
+def reached(share: float) -> str:
+    """How much of a bound was reached, in Markdown: what is beyond it was not reached, but measured wrongly.
+
+    Args:
+        share: the least possible time by the measured one, or the measured rate by the highest possible.
+    """
+    if share <= 1 + SMALLEST_EFFECT:
+        return f"**{min(1, share):.0%}** of that speed"
+    return (
+        f"**{share:.2f} times that speed, which cannot be**: one of the two measurements was disturbed, and nothing "
+        "follows from them. Run both cells again"
+    )
 
 
 def describe(comparison: Comparison) -> str:

@@ -23,6 +23,7 @@ from kit.executors.threads import Threads
 from kit.labs.checks import check, first_wrong
 from kit.measure import measure, speed_up
 from kit.regions import Branches
+from kit.views.chart import Chart
 from kit.views.figures import TEXT
 from kit.views.palette import OKABE_ITO
 
@@ -83,7 +84,7 @@ def versus(comparison: Comparison, name: str, other: str) -> Row:
     return replace(row, ratio=speed_up(baseline.timing, row.timing), baseline=False)
 
 
-def heat_map(comparison: Comparison, workers: Sequence[int], threads: Sequence[int]) -> go.Figure:
+def heat_map(comparison: Comparison, workers: Sequence[int], threads: Sequence[int]) -> Chart:
     """The speed-up of ``threads(workers=w, threads=t)`` as a cell for each w (upwards) and t (to the right)."""
     rows = [[comparison[f"threads(workers={w}, threads={t})"] for t in threads] for w in workers]
     speed = np.array([[row.ratio.estimate if row.ratio else np.nan for row in line] for line in rows])
@@ -91,7 +92,7 @@ def heat_map(comparison: Comparison, workers: Sequence[int], threads: Sequence[i
         [f"{times(speed[i, j])}x<br>{w} x {t} = {w * t}" for j, t in enumerate(threads)] for i, w in enumerate(workers)
     ]
     reach = float(np.nanmax(np.abs(np.log2(speed)))) or 1.0  # twice as fast and half as fast are equally far from 1
-    figure = go.Figure(
+    figure = Chart(
         go.Heatmap(
             z=np.log2(speed),
             x=[str(t) for t in threads],

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Literal
 
 from torch import Tensor, nn
 
+from kit.data_files import data_file
 from kit.errors import ShapeError, UnknownNameError, WeightsError
 from kit.models.init import keep_signal
 from kit.models.weights import load_weights
@@ -17,7 +17,7 @@ from kit.scenes import MOTIONS, TEXTURES
 Backbone = Literal["small", "cnn-m"]
 Fusion = Literal["mean", "concat"]
 TRAINED_SIZE = 96  # pixels a side that the trained network was trained on
-TRAINED_WEIGHTS = Path(__file__).parents[2] / "data" / "weights" / "two_stream.safetensors"
+TRAINED_WEIGHTS = data_file("weights/two_stream.safetensors")
 
 
 def small_backbone(in_channels: int, width: int = 32) -> nn.Sequential:

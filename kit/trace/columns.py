@@ -121,6 +121,16 @@ class Trace:
         """Where each event ends, shape ``(n,)``."""
         return self.start_ns + self.duration_ns
 
+    @property
+    def used_lanes(self) -> list[int]:
+        """The lanes (indices) that have an event or a mark, in order: how many lanes a trace is said to have."""
+        used = np.zeros(len(self.lanes) + 1, bool)  # the last one is for lane -1
+        used[self.lane] = True
+        if self.marks is not None:
+            used[self.marks.lane] = True
+        found: list[int] = np.flatnonzero(used[:-1]).tolist()
+        return found
+
     def ids(self, column: str) -> Int64:
         """The "correlation" or "external" id of each event, shape ``(n,)``; -1 where it has none."""
         ids: Int64 | None = getattr(self, column)
@@ -183,7 +193,13 @@ class Trace:
         return len(self.start_ns)
 
     def __repr__(self) -> str:
-        return f"Trace({len(self)} events in {len(self.lanes)} lanes)"
+        return f"Trace({len(self)} events in {len(self.used_lanes)} lanes)"
+
+    @property
+    def size(self) -> str:
+        """How many events and lanes, as pictures say it."""
+        events, lanes = len(self), len(self.used_lanes)
+        return f"{events:,} event{'s' * (events != 1)} in {lanes:,} lane{'s' * (lanes != 1)}"
 
 
 def stack(traces: Mapping[str, Trace]) -> Trace:

@@ -8,7 +8,7 @@ exactly.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from itertools import islice
 from operator import attrgetter
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from kit.errors import TraceError
 from kit.trace.columns import KINDS, Float64, Int32, Int64, Lane, Marks, Numbers, Trace, in_order
+from kit.trace.doubts import doubts
 from kit.trace.numbers import LAST, NO_TIME, decimals, ids_of, nanoseconds
 from kit.trace.places import NOWHERE, Kind, Place, lanes_of
 from kit.trace.reading import MAX_EXPANDED, About, Batch, Damaged, batches, decode
@@ -238,14 +239,14 @@ def _trace(path: Path, reader: _Reader, rows: _Rows, partial: bool, notes: list[
     marks = marks.of(np.argsort(marks.start, kind="stable"))
     names, categories = Numbers(), Numbers()
     name, category = names.of(kind.name or "" for kind in kinds), categories.of(kind.cat or "" for kind in kinds)
-    lanes, lane = lanes_of(kinds, np.union1d(complete.kind, marks.kind).tolist(), reader.places)
+    lanes, lane, device_lanes = lanes_of(kinds, np.union1d(complete.kind, marks.kind).tolist(), reader.places)
     about = reader.about
     anchor = (about.clockAnchor.trace_ns, about.clockAnchor.wall_ns) if about.clockAnchor else None
     if anchor is None and about.schemaVersion is not None and about.baseTimeNanoseconds is not None:
         anchor = (0, 0)  # Kineto's times are since the Unix epoch
     at = marks.kind
     points = Marks(marks.start + base, lane[at], name[at], category[at], marks.phase - _MARK, marks.key, marks.value)
-    return Trace(
+    trace = Trace(
         start_ns=complete.start + base,
         duration_ns=complete.duration,
         lane=lane[complete.kind],
@@ -261,6 +262,7 @@ def _trace(path: Path, reader: _Reader, rows: _Rows, partial: bool, notes: list[
         anchor=anchor,
         notes=tuple(notes),
     )
+    return replace(trace, notes=(*notes, *doubts(trace, device_lanes)))
 
 
 def _paired(rows: _Rows, kinds: list[Kind], notes: list[str]) -> _Rows:

@@ -1,4 +1,4 @@
-"""Where events go on a page: nesting inside a lane, sub-lanes for overlaps, and thinned copies. Pure numpy.
+"""What is inside what in a lane: nesting, sub-lanes for what overlaps, and when a lane is busy. Pure numpy.
 
 Events of one thread nest like calls do. Events of one GPU stream, or of a lane that stands for a pool, may overlap
 without nesting; the common viewers drop those. Here they get rows of their own, so that no event is ever hidden.
@@ -6,7 +6,6 @@ without nesting; the common viewers drop those. Here they get rows of their own,
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,12 +23,37 @@ class Packing(NamedTuple):
 
 def pack(trace: Trace) -> Packing:
     """Nest the events of each lane by start and duration; one that overlaps without nesting opens a sub-lane."""
-    sublane = np.zeros(len(trace), np.int32)
-    depth = np.zeros(len(trace), np.int32)
-    for events in by_lane(trace):
-        if len(events):
-            sublane[events], depth[events] = _pack_lane(trace.start_ns[events], trace.end_ns[events])
+    tree = _nest(trace)
+    sublane, depth = np.zeros(len(trace), np.int32), np.zeros(len(trace), np.int32)
+    depth[tree.order] = tree.depth
+    events = tree.order[tree.tangled]
+    sublane[events], depth[events] = _pack_overlapping(tree.begins[tree.tangled], tree.ends[tree.tangled])
     return Packing(sublane, depth)
+
+
+def exclusive_ns(trace: Trace) -> Int64:
+    """Of each event, the time in which it is the innermost of its lane, shape ``(n,)``.
+
+    That is the one of those that run then which started last, whether or not they nest. So each moment in which a lane
+    is busy belongs to one event.
+    """
+    tree = _nest(trace)
+    own = trace.duration_ns.copy()
+    inner = np.flatnonzero(tree.outer >= 0)
+    np.subtract.at(own, tree.order[tree.outer[inner]], trace.duration_ns[tree.order[inner]])
+    events = tree.order[tree.tangled]
+    own[events] = _uncovered(trace.lane[events], trace.start_ns[events], trace.end_ns[events])
+    return own
+
+
+def busy_intervals(trace: Trace, which: NDArray[np.bool_]) -> tuple[Int32, Int64, Int64]:
+    """When each lane is busy with these events: disjoint intervals as columns of lane, start, end, in that order."""
+    order = ordered_by(trace.lane, trace)
+    order = order[which[order]]
+    begins, ends = _end_to_end(trace, order)
+    first = np.flatnonzero(begins > np.concatenate([[-1], np.maximum.accumulate(ends)[:-1]])[: len(order)])
+    last = np.maximum.reduceat(trace.end_ns[order], first) if len(first) else trace.end_ns[:0]
+    return trace.lane[order[first]], trace.start_ns[order[first]], last
 
 
 def by_lane(trace: Trace) -> list[Int64]:
@@ -53,11 +77,15 @@ def depths(trace: Trace) -> Int32:
 
     No two events of one lane and row overlap, and an event is always below the one of its sub-lane that holds it.
     """
-    sublane, depth = pack(trace)
-    heights = np.zeros((len(trace.lanes), int(sublane.max(initial=0)) + 1), np.int32)
-    np.maximum.at(heights, (trace.lane, sublane), depth + 1)
-    above = np.cumsum(heights, axis=1, dtype=np.int32) - heights
-    rows: Int32 = above[trace.lane, sublane] + depth
+    sublane, rows = pack(trace)
+    if sublane.any():
+        part, first = _numbered(trace.lane, sublane)
+        heights = np.zeros(len(first), np.int64)
+        np.maximum.at(heights, part, rows + 1)
+        above = np.cumsum(heights) - heights
+        lane = trace.lane[first]  # ascending
+        of_lane = np.searchsorted(lane, lane)  # the first part of the same lane
+        rows += (above - above[of_lane])[part].astype(np.int32)
     return rows
 
 
@@ -65,78 +93,47 @@ def parents(trace: Trace) -> Int64:
     """The event right around each event in its own sub-lane, shape ``(n,)``; -1 where there is none."""
     parent = np.full(len(trace), -1, np.int64)
     sublane, depth = pack(trace)
-    tree = trace.lane.astype(np.int64) * (int(sublane.max(initial=0)) + 1) + sublane
-    order = ordered_by(tree, trace)
-    # It is the last one before that is one level up.
-    n, level = len(trace), depth[order].astype(np.int64)
-    by_level = np.argsort(level.astype(np.int16) if level.max(initial=0) < 2**15 else level, kind="stable")
-    place = level[by_level] * n + by_level
-    inner = by_level[np.count_nonzero(level == 0) :]
-    outer = by_level[np.searchsorted(place, (level[inner] - 1) * n + inner) - 1]
-    parent[order[inner]] = order[outer]
+    order = ordered_by(_numbered(trace.lane, sublane)[0] if sublane.any() else trace.lane, trace)
+    outer = _one_level_up(depth[order])
+    inner = np.flatnonzero(outer >= 0)
+    parent[order[inner]] = order[outer[inner]]
     return parent
 
 
-class Level(NamedTuple):
-    """A trace as seen from afar: single events, and blocks that stand for several; columns of equal length."""
+class _Tree(NamedTuple):
+    """All lanes as call trees; columns are by lane, start and length."""
 
-    start_ns: Int64
-    duration_ns: Int64
-    event: Int64  # index in the trace: of the event, or of the longest one of a block
-    weight: Int64  # how many events it stands for
-
-
-def every_event(trace: Trace) -> Level:
-    """The level that leaves nothing out."""
-    n = len(trace)
-    return Level(trace.start_ns, trace.duration_ns, np.arange(n, dtype=np.int64), np.ones(n, np.int64))
+    order: Int64  # index of the event in the trace
+    begins: Int64  # see _end_to_end
+    ends: Int64
+    depth: Int32  # how many earlier events of its lane are still open when it starts
+    outer: Int64  # place in this order of the last event before it that is one level up, or -1
+    tangled: Int64  # places in this order of what overlaps without nesting, and of all that is chained to it
 
 
-def thin(trace: Trace, row: Int32, limit: int) -> Level:
-    """A level of at most ``limit`` parts, for pictures and copies of bounded size.
-
-    Time is cut into bins. Of the events that start in one bin of one row, those shorter than a bin become one block,
-    from the first one's start to the last one's end; the others stay themselves. So a level is exact down to a bin, no
-    busy time ever looks idle, and the weights add up to all events. Where the rows alone are more than the limit, it
-    holds the longest events only.
-    """
-    if len(trace) <= limit:
-        return every_event(trace)
-    offset = trace.start_ns - trace.start_ns.min()
-    strip = trace.lane.astype(np.int64) * (int(row.max()) + 1) + row
-    order = np.lexsort((offset, strip))
-    rows, strip = np.unique(strip[order], return_inverse=True)
-    bins, cell = limit // (2 * len(rows)), np.zeros(0, np.int64)
-    if not bins:
-        return Level(*(column[np.argsort(-trace.duration_ns, kind="stable")[:limit]] for column in every_event(trace)))
-    finest = 2 * (int(offset.max()) + 1)  # half a nanosecond: events that start together stay together
-    while not len(cell) or bins <= finest:  # as fine as the limit allows, within a factor of two
-        finer = _cells(strip, offset[order], trace.duration_ns[order], bins)
-        if len(cell) and np.count_nonzero(np.diff(finer)) >= limit:
-            break
-        cell, bins = finer, 2 * bins
-    first = np.flatnonzero(np.diff(cell, prepend=-1))
-    start = trace.start_ns[order][first]
-    end = np.maximum.reduceat(trace.end_ns[order], first)
-    longest = order[np.lexsort((-trace.duration_ns[order], cell))[first]]
-    return Level(start, end - start, longest, np.diff(first, append=len(order)))
+def _nest(trace: Trace) -> _Tree:
+    order = ordered_by(trace.lane, trace)
+    begins, ends = _end_to_end(trace, order)
+    depth = _open_before(begins, ends)
+    outer = _one_level_up(depth)
+    crosses = (outer >= 0) & (ends > ends[outer])
+    island = np.cumsum(depth == 0)  # between two of them, nothing of the lane is open
+    tangled = np.flatnonzero(np.isin(island, island[crosses]))
+    return _Tree(order, begins, ends, depth, outer, tangled)
 
 
-def _cells(strip: Int64, offset: Int64, duration: Int64, bins: int) -> Int64:
-    """Which part of the level each event goes into, ascending as the events are by strip and start.
-
-    As the events of a strip do not overlap, one longer than a bin is the last to start in it, and the only such one.
-    """
-    width = (int(offset.max()) + 1) / bins
-    return 2 * (strip * bins + (offset / width).astype(np.int64)) + (duration >= width)
-
-
-def _pack_lane(start: Int64, end: Int64) -> tuple[Int32, Int32]:
-    """Sub-lane and depth of one lane's events, which are sorted by start, the longest first."""
-    depth = _open_before(start, end)
-    if _nests(end, depth):
-        return np.zeros(len(start), np.int32), depth
-    return _pack_overlapping(start, end)
+def _end_to_end(trace: Trace, order: Int64) -> tuple[Int64, Int64]:
+    """Starts and ends on one axis, on which one lane comes after the other: what is earlier, not how long it is."""
+    start, end = trace.start_ns[order], trace.end_ns[order]
+    if not len(order):
+        return start, end
+    first, last = int(start.min()), int(end.max())
+    begins, ends, length = start - first, end - first, last - first + 1
+    if length * len(trace.lanes) > np.iinfo(np.int64).max:
+        times, both = np.unique(np.concatenate([start, end]), return_inverse=True)
+        begins, ends, length = both[: len(start)], both[len(start) :], len(times)
+    offset = trace.lane[order].astype(np.int64) * length
+    return begins + offset, ends + offset
 
 
 def _open_before(start: Int64, end: Int64) -> Int32:
@@ -151,34 +148,76 @@ def _open_before(start: Int64, end: Int64) -> Int32:
     return depth
 
 
-def _nests(end: Int64, depth: Int32) -> bool:
-    """Whether every event ends within the last one before it that is one level up: whether the lane is a call tree."""
-    by_depth = np.argsort(depth, kind="stable")
-    levels = np.split(by_depth, np.cumsum(np.bincount(depth))[:-1])
-    for parents, children in pairwise(levels):
-        parent = parents[np.searchsorted(parents, children) - 1]
-        if np.any(end[children] > end[parent]):
-            return False
-    return True
+def _one_level_up(depth: Int32) -> Int64:
+    """The place of the last event before each one that is one level up, or -1."""
+    n, level = len(depth), depth.astype(np.int64)
+    outer = np.full(n, -1, np.int64)
+    by_level = np.argsort(level.astype(np.int16) if level.max(initial=0) < 2**15 else level, kind="stable")
+    place = level[by_level] * n + by_level
+    inner = by_level[np.count_nonzero(level == 0) :]
+    outer[inner] = by_level[np.searchsorted(place, (level[inner] - 1) * n + inner) - 1]
+    return outer
+
+
+def _numbered(lane: Int32, sublane: Int32) -> tuple[Int64, Int64]:
+    """The sub-lanes of all lanes, numbered in their order: the number of each event's, and an event of each."""
+    key = lane.astype(np.int64) * (int(sublane.max()) + 1) + sublane
+    _, first, number = np.unique(key, return_index=True, return_inverse=True)
+    return number, first
 
 
 def _pack_overlapping(start: Int64, end: Int64) -> tuple[Int32, Int32]:
-    """As :func:`_pack_lane`, one event at a time: each goes into the first sub-lane where it nests."""
-    sublane = np.zeros(len(start), np.int32)
-    depth = np.zeros(len(start), np.int32)
-    open_ends: list[list[int]] = []  # per sub-lane, the ends of the events that are still open
-    for i, (begins, ends) in enumerate(zip(start.tolist(), end.tolist(), strict=True)):
-        place = next((i for i, stack in enumerate(open_ends) if _nests_in(stack, begins, ends)), len(open_ends))
-        if place == len(open_ends):
-            open_ends.append([])
-        stack = open_ends[place]
-        sublane[i], depth[i] = place, len(stack)
-        stack.append(ends)
-    return sublane, depth
+    """Sub-lane and depth of events sorted by start, the longest first: each goes into the first one that nests it.
+
+    A sub-lane takes an event that ends by the innermost end still open in it. Which is the first to do so is found in a
+    tree: a node holds the latest end that any sub-lane below it takes.
+    """
+    free = np.iinfo(np.int64).max
+    leaves = 1 << int(_open_before(start, end).max(initial=0)).bit_length()  # one more than are ever open at least
+    tree, open_ends = [free] * (2 * leaves), [list[int]() for _ in range(leaves)]
+    sublane: list[int] = []
+    depth: list[int] = []
+    ends, closing, closed = end.tolist(), np.argsort(end, kind="stable").tolist(), 0
+
+    def settle(place: int) -> None:
+        """What a sub-lane takes now, up to the root."""
+        node, value = leaves + place, open_ends[place][-1] if open_ends[place] else free
+        while node and tree[node] != value:
+            tree[node] = value
+            if node > 1:
+                value = max(value, tree[node ^ 1])
+            node >>= 1
+
+    for i, begins in enumerate(start.tolist()):
+        while closing[closed] < i and ends[closing[closed]] <= begins:
+            place = sublane[closing[closed]]
+            open_ends[place].pop()
+            settle(place)
+            closed += 1
+        node = 1
+        while node < leaves:
+            node = 2 * node + (tree[2 * node] < ends[i])
+        place = node - leaves
+        sublane.append(place)
+        depth.append(len(open_ends[place]))
+        open_ends[place].append(ends[i])
+        settle(place)
+    return np.array(sublane, np.int32), np.array(depth, np.int32)
 
 
-def _nests_in(stack: list[int], begins: int, ends: int) -> bool:
-    """Close what has ended by ``begins``, and say whether an event until ``ends`` fits into what is still open."""
-    while stack and stack[-1] <= begins:
-        stack.pop()
-    return not stack or stack[-1] >= ends
+def _uncovered(lane: Int32, start: Int64, end: Int64) -> list[int]:
+    """Of each event, sorted by lane and start, the time in which no later one of its lane runs."""
+    own: list[int] = []
+    covered: list[tuple[int, int]] = []  # by the later ones, the earliest interval last
+    here = -1
+    for place, begins, ends in zip(*(column[::-1].tolist() for column in (lane, start, end)), strict=True):
+        if place != here:
+            covered, here = [], place
+        free, reach = ends - begins, ends
+        while covered and covered[-1][0] < ends:
+            left, right = covered.pop()
+            free -= min(right, ends) - left
+            reach = max(reach, right)
+        covered.append((begins, reach))
+        own.append(free)
+    return own[::-1]

@@ -39,8 +39,11 @@ def _around(trace: Trace, marks: Marks) -> Int64:
     parent, end = np.append(parents(trace), -1), np.append(trace.end_ns, np.iinfo(np.int64).max)
     lanes = by_lane(trace)
     event = np.full(len(marks.time_ns), -1, np.int64)
-    for lane in np.unique(marks.lane[marks.lane >= 0]).tolist():
-        here = np.flatnonzero(marks.lane == lane)
+    order = np.argsort(marks.lane, kind="stable")
+    for here in np.split(order, np.flatnonzero(np.diff(marks.lane[order])) + 1):
+        lane = marks.lane[here[0]] if len(here) else -1
+        if lane < 0:
+            continue
         events = lanes[lane]
         last = np.searchsorted(trace.start_ns[events], marks.time_ns[here], side="right") - 1
         event[here] = np.where(last >= 0, np.append(events, -1)[last], -1)

@@ -1,6 +1,7 @@
 """How busy the lanes were: numbers with their textbook meaning, in integer nanoseconds.
 
-Everything is vectorised: no metric takes longer than sorting the events.
+Only work counts: annotations and a profiler's bookkeeping (:class:`~kit.trace.categories.Role`) lengthen the wall time,
+as they tell how long the recording was, and nothing else. No metric takes longer than sorting the events.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kit.trace.columns import Int64, Trace
-from kit.trace.lanes import by_lane, parents
-from kit.trace.places import GPU
+from kit.trace.categories import DEVICE, Role, having, is_work, roles
+from kit.trace.columns import KINDS, Int64, Trace
+from kit.trace.lanes import busy_intervals, exclusive_ns
 
 
 class Steps(NamedTuple):
@@ -28,7 +29,7 @@ class NameRow(NamedTuple):
     category: str
     events: int
     total_ns: int  # all durations added up
-    self_ns: int  # without what runs inside them on the same lane
+    self_ns: int  # without what runs inside them on the same lane; 0 for what is no work
 
 
 class Change(NamedTuple):
@@ -50,29 +51,30 @@ class Delays(NamedTuple):
 
 
 def wall_ns(trace: Trace) -> int:
-    """From the first start to the last end."""
+    """From the first start to the last end, of a profiler's own events too: how long the recording was."""
     return int(trace.end_ns.max() - trace.start_ns.min()) if len(trace) else 0
 
 
 def sum_ns(trace: Trace) -> int:
     """All durations added up: the work, if the events do not nest. It is the integral of :func:`concurrency`."""
-    return int(trace.duration_ns.sum())
+    return int(trace.duration_ns[is_work(trace)].sum())
 
 
 def busy_ns(trace: Trace) -> int:
     """Time during which at least one event runs (the union of the events)."""
-    return _length(_union(trace.start_ns, trace.end_ns))
+    return _length(_busy(trace))
 
 
 def concurrency(trace: Trace) -> Steps:
     """How many events run at each moment. Nested events count each: see :func:`lane_concurrency` for lanes."""
-    return _steps(trace.start_ns, trace.end_ns)
+    work = is_work(trace)
+    return _steps(trace.start_ns[work], trace.end_ns[work])
 
 
 def lane_concurrency(trace: Trace) -> Steps:
     """How many lanes are busy at each moment; nested events of one lane count once."""
-    busy = np.concatenate([np.zeros((0, 2), np.int64), *busy_intervals(trace)])
-    return _steps(busy[:, 0], busy[:, 1])
+    _, start, end = busy_intervals(trace, is_work(trace))
+    return _steps(start, end)
 
 
 def overlap_ns(trace: Trace) -> int:
@@ -85,15 +87,12 @@ def time_at_least(steps: Steps, level: int) -> int:
     return int(np.diff(steps.time_ns)[steps.level[:-1] >= level].sum())
 
 
-def busy_intervals(trace: Trace) -> list[Int64]:
-    """Per lane, when it is busy: disjoint intervals in order, shape ``(k, 2)`` of start and end."""
-    return [_union(trace.start_ns[events], trace.end_ns[events]) for events in by_lane(trace)]
-
-
 def utilisation(trace: Trace) -> list[float]:
     """Per lane, the share of the trace's wall time in which it is busy; 0 for all where the wall is 0."""
     wall = wall_ns(trace)
-    return [_length(busy) / wall if wall else 0.0 for busy in busy_intervals(trace)]
+    lane, start, end = busy_intervals(trace, is_work(trace))
+    busy = _sums(lane.astype(np.int64), end - start, len(trace.lanes)).tolist()
+    return [ns / wall if wall else 0.0 for ns in busy]
 
 
 def gaps(trace: Trace) -> Int64:
@@ -101,20 +100,23 @@ def gaps(trace: Trace) -> Int64:
 
     Their lengths and the busy time add up to the wall time.
     """
-    busy = _union(trace.start_ns, trace.end_ns)
-    return np.stack([busy[:-1, 1], busy[1:, 0]], axis=1)
+    if not len(trace):
+        return np.zeros((0, 2), np.int64)
+    busy = _busy(trace)
+    begin = np.append(trace.start_ns.min(), busy[:, 1])
+    end = np.append(busy[:, 0], trace.end_ns.max())
+    return np.stack([begin, end], axis=1)[begin < end]
 
 
 def self_ns(trace: Trace) -> Int64:
-    """Of each event, the time in which none of its children runs, shape ``(n,)``.
+    """Of each event, the time in which it is the innermost work of its lane, shape ``(n,)``; 0 for what is no work.
 
-    Children are the events right inside it on its lane. Of overlapping events of one lane, each sub-lane is a call tree
-    of its own (see :mod:`kit.trace.lanes`). So self times add up to the busy time of every lane's sub-lanes.
+    The innermost is the one that started last of those that run, so that events which overlap without nesting share the
+    time too: self times add up to the busy time of every lane.
     """
-    own = trace.duration_ns.copy()
-    parent = parents(trace)
-    inner = np.flatnonzero(parent >= 0)
-    np.subtract.at(own, parent[inner], trace.duration_ns[inner])
+    own = np.zeros(len(trace), np.int64)
+    work = np.flatnonzero(is_work(trace))
+    own[work] = exclusive_ns(trace.take(work))
     return own
 
 
@@ -131,10 +133,10 @@ def by_name(trace: Trace) -> list[NameRow]:
     return sorted(rows, key=lambda row: (-row.self_ns, row.name, row.category))
 
 
-def changes(before: Trace, after: Trace, category: str = "cpu_op") -> list[Change]:
+def changes(before: Trace, after: Trace) -> list[Change]:
     """What rewriting a model did to its operators: by name, the largest difference of self time first."""
-    rows = [{row.name: row for row in by_name(trace.select(categories=[category]))} for trace in (before, after)]
-    none = NameRow("", category, 0, 0, 0)
+    rows = [{row.name: row for row in by_name(trace.take(having(trace, Role.OPERATOR)))} for trace in (before, after)]
+    none = NameRow("", "", 0, 0, 0)
     found = [
         Change(name, was.events, was.self_ns, now.events, now.self_ns)
         for name in rows[0] | rows[1]
@@ -144,8 +146,8 @@ def changes(before: Trace, after: Trace, category: str = "cpu_op") -> list[Chang
 
 
 def on_gpu(trace: Trace) -> Trace:
-    """What runs on a GPU: kernels, copies and fills of memory."""
-    return trace.select(categories=GPU)
+    """What runs on a GPU or another device: kernels, copies and fills of memory."""
+    return trace.take(having(trace, *DEVICE))
 
 
 def gpu_busy_ns(trace: Trace) -> int:
@@ -159,31 +161,29 @@ def launch_delays(trace: Trace) -> Delays:
     Of several that carry one id, the first launch counts; GPU work whose launch was not recorded is left out.
     """
     tie = trace.ids("correlation")
-    launches = np.flatnonzero(trace.of_category("cuda_runtime", "cuda_driver", "privateuse1_runtime") & (tie > 0))
+    launches = having(trace, Role.RUNTIME)
+    launches = launches[tie[launches] > 0]
     ids, first = np.unique(tie[launches], return_index=True)
-    work = np.flatnonzero(trace.of_category(*GPU))
+    work = having(trace, *DEVICE)
     start = work[np.isin(tie[work], ids)]
     launch = launches[first[np.searchsorted(ids, tie[start])]]
     return Delays(launch, start, trace.start_ns[start] - trace.start_ns[launch])
 
 
-PARTS = ("kernel", "memory", "runtime", "operators", "other", "idle")
-_PART = {"kernel": 0, "gpu_memcpy": 1, "gpu_memset": 1, "cuda_runtime": 2, "cuda_driver": 2, "cpu_op": 3}
-_FRAMES = ("Trace", "user_annotation", "gpu_user_annotation")  # around what happens, and no work themselves
+PARTS = ("kernel", "memory", "runtime", "operators", "other", "idle")  # the roles that are work, and the rest
 
 
 def breakdown(trace: Trace) -> dict[str, int]:
     """Where the wall time went: parts that add up to it exactly.
 
     Each moment counts for the first of these that runs then: ``kernel`` (GPU), ``memory`` (GPU copies and fills),
-    ``runtime`` (calls into CUDA or HIP), ``operators`` (of the framework), ``other`` (any other event). The rest is
+    ``runtime`` (calls into CUDA, HIP ...), ``operators`` (of the framework), ``other`` (any other event). The rest is
     ``idle``: nothing runs, or an annotation alone, such as a step of the profiler.
     """
-    rank = [-1 if name in _FRAMES else _PART.get(name, 4) for name in trace.categories]
-    part = np.array(rank, np.int64)[trace.category]
+    role = roles(trace)
     parts, before = {}, 0
     for place, name in enumerate(PARTS[:-1]):
-        inside = (part >= 0) & (part <= place)  # of this part, or of one that counts before it
+        inside = role <= place  # of this part, or of one that counts before it
         covered = _length(_union(trace.start_ns[inside], trace.end_ns[inside]))
         parts[name] = covered - before
         before = covered
@@ -191,17 +191,24 @@ def breakdown(trace: Trace) -> dict[str, int]:
 
 
 def summary(trace: Trace, top: int = 10) -> dict[str, object]:
-    """The numbers of a trace at a glance, as plain data: what ``python -m kit trace`` prints."""
+    """The numbers of a trace at a glance, as plain data: what ``python -m kit trace`` prints.
+
+    Those of the GPU are of any device: its wall time is from its first start to its last end.
+    """
     gpu = on_gpu(trace)
+    kinds = np.zeros(0, np.int32) if trace.marks is None else trace.marks.kind
     return {
         "complete_events": len(trace),
-        "lanes": lanes_used(trace),
+        "instants": int(np.count_nonzero(kinds == KINDS.index("i"))),
+        "counter_values": int(np.count_nonzero(kinds == KINDS.index("C"))),
+        "lanes": len(trace.used_lanes),
         "wall_ns": wall_ns(trace),
         "busy_ns": busy_ns(trace),
         "sum_ns": sum_ns(trace),
         "overlap_ns": overlap_ns(trace),
         "gpu_events": len(gpu),
-        "gpu_streams": lanes_used(gpu),
+        "gpu_streams": len(np.unique(gpu.lane)),
+        "gpu_wall_ns": wall_ns(gpu),
         "gpu_sum_ns": sum_ns(gpu),
         "gpu_busy_ns": busy_ns(gpu),
         "gpu_concurrent_ns": overlap_ns(gpu),
@@ -211,9 +218,10 @@ def summary(trace: Trace, top: int = 10) -> dict[str, object]:
     }
 
 
-def lanes_used(trace: Trace) -> int:
-    """How many lanes have a complete event."""
-    return int(np.count_nonzero(np.bincount(trace.lane)))
+def _busy(trace: Trace) -> Int64:
+    """When any work runs: disjoint intervals in order, shape ``(k, 2)``."""
+    work = is_work(trace)
+    return _union(trace.start_ns[work], trace.end_ns[work])
 
 
 def _steps(start: Int64, end: Int64) -> Steps:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from kit.trace.categories import DEVICE, role_of
 from kit.trace.columns import Int32, Lane, Numbers, natural
 
-GPU = ("kernel", "gpu_memcpy", "gpu_memset")  # categories of what runs on a GPU
+_DEVICE = re.compile(r"(/device:)?(gpu|xpu|npu|mlu|hpu|tpu|mtia|gcu|musa)(?![a-z])", re.IGNORECASE)
 NOWHERE = ("", None)  # the pid and tid of what is of all processes
 
 
@@ -19,6 +21,11 @@ class Place(NamedTuple):
     labels: str = ""
     order: int = 0
     lane: Lane | None = None  # the kit's own field: the lane that a tid was written for
+
+    @property
+    def is_device(self) -> bool:
+        """Whether the metadata of a process says that it stands for a GPU or the like."""
+        return bool(_DEVICE.match(self.labels) or _DEVICE.match(self.name))
 
 
 class Kind(NamedTuple):
@@ -33,9 +40,10 @@ class Kind(NamedTuple):
 
 def lanes_of(
     kinds: list[Kind], used: list[int], metadata: dict[tuple[int | str, int | str | None], Place]
-) -> tuple[tuple[Lane, ...], Int32]:
-    """The lanes in order, and the lane of each kind of row; -1 for what is of all lanes."""
-    streams = {(kind.pid, kind.tid) for kind in kinds if kind.cat in GPU and kind.ph in "XBE"}
+) -> tuple[tuple[Lane, ...], Int32, list[int]]:
+    """The lanes in order, the lane of each kind of row (-1 for what is of all lanes), and the lanes of devices."""
+    work = {category for category in {kind.cat for kind in kinds} if role_of(category or "") in DEVICE}
+    streams = {(kind.pid, kind.tid) for kind in kinds if kind.cat in work and kind.ph in "XBE"}
     devices = {pid for pid, _ in streams}
     places: dict[tuple[int | str, int | str | None], None] = {(kinds[i].pid, kinds[i].tid): None for i in used}
     places.pop(NOWHERE, None)
@@ -45,7 +53,7 @@ def lanes_of(
         process, thread = metadata.get((pid, None), Place()), metadata.get((pid, tid), Place())
         label = thread.name or ("counters" if tid is None else tid if isinstance(tid, str) else f"thread {tid}")
         if (pid, tid) in streams:
-            label = f"GPU {pid} stream {tid}"
+            label = f"GPU {pid} stream {str(tid).removeprefix('stream ')}"
         elif pid in devices:
             label = f"GPU {pid} {label}"
         elif len(named) > 1 and pid in named:
@@ -57,7 +65,9 @@ def lanes_of(
         found.append((order, (pid, tid), lane))
     numbers = Numbers()
     rank: dict[Any, int] = {place: numbers[lane] for _, place, lane in sorted(found, key=lambda each: each[0])}
-    return tuple(numbers), np.array([rank.get((kind.pid, kind.tid), -1) for kind in kinds], np.int32)
+    lanes = np.array([rank.get((kind.pid, kind.tid), -1) for kind in kinds], np.int32)
+    said = {pid for (pid, tid), place in metadata.items() if tid is None and place.is_device}
+    return tuple(numbers), lanes, [rank[place] for place in places if place in streams or place[0] in said]
 
 
 def _by_size(key: int | str | None) -> tuple[bool, int, list[tuple[str, int]], str]:

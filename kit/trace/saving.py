@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 
 from kit.errors import TraceError
+from kit.trace.categories import DEVICE, role_of
 from kit.trace.columns import KINDS, Int32, Lane, Trace
 from kit.trace.lanes import pack
-from kit.trace.places import GPU
 
 _BATCH = 50_000
 Place = tuple[int | str, int | str]
@@ -98,6 +98,7 @@ def _events(
 ) -> Iterator[dict[str, Any]]:
     columns = (trace.name, trace.category, trace.start_ns - base, trace.duration_ns, trace.lane, sublane)
     ids = (trace.ids("correlation"), trace.ids("external"))
+    on_device = [role_of(category) in DEVICE for category in trace.categories]
     for name, category, start, duration, lane, part, correlation, external in zip(
         *(column[rows].tolist() for column in (*columns, *ids)), strict=True
     ):
@@ -107,7 +108,7 @@ def _events(
         args: dict[str, Any] = {}
         if external != -1:
             args["External id"] = external
-        if trace.categories[category] in GPU:
+        if on_device[category]:
             args |= {"device": trace.lanes[lane].process, "stream": trace.lanes[lane].thread}
         if correlation != -1:
             args["correlation"] = correlation

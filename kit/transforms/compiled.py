@@ -42,8 +42,12 @@ class Compiled(Transform):
     def settled(self, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:
         # Where Python that cannot be compiled breaks a model into pieces, all its regions share the code of
         # Branches.forward: more than the usual eight, and the rest would silently stay as it is.
-        with torch._dynamo.config.patch(recompile_limit=MOST_PIECES), torch.inference_mode():
-            model(*args)
+        try:
+            with torch._dynamo.config.patch(recompile_limit=MOST_PIECES), torch.inference_mode():
+                model(*args)
+        except BaseException:
+            _stop_compilers()
+            raise
         return _NeverAgain(model)
 
     @classmethod
@@ -53,6 +57,15 @@ class Compiled(Transform):
         if not machine.python_headers:
             return "torch.compile needs Python's headers: install them, as in `apt-get install python3-dev`."
         return None
+
+
+def _stop_compilers() -> None:
+    """Take back what still waits for a C++ compiler: else dozens of them would run beside whatever comes next."""
+    from torch._inductor.async_compile import AsyncCompile
+
+    if AsyncCompile.pool.cache_info().currsize:  # else none has been started
+        AsyncCompile.pool().shutdown(cancel_futures=True)
+        AsyncCompile.pool.cache_clear()
 
 
 class _CompiledCall(nn.Module):

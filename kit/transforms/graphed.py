@@ -12,9 +12,9 @@ from torch.utils._pytree import tree_map_only
 from kit.equality import shapes
 from kit.errors import KitError, ShapeError, TaskError, UnavailableError
 from kit.executors import Executor, Sequential, use
-from kit.executors.assignment import PolicyName
 from kit.executors.cuda_streams import CudaStreams, unavailable_because
 from kit.hardware import Hardware
+from kit.scheduling import PolicyName
 from kit.transforms.base import Transform
 
 _WARM_UPS = 3  # libraries choose kernels and take workspaces in the first calls, which a capture may not do
@@ -62,7 +62,7 @@ class GraphedStreams(Graphed):
     branches then compete for its caches. In a graph the policy costs nothing per call.
     """
 
-    policy: PolicyName = "one_per_branch"  # which stage goes to which stream: kit.executors.assignment
+    policy: PolicyName = "one_per_branch"  # which stage goes to which stream: kit.scheduling
     streams: int | None = None  # at most so many, >= 1; None: one per branch
 
     def executor(self) -> Executor:

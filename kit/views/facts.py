@@ -1,4 +1,4 @@
-"""What a picture of a trace needs to know about it: its groups, its branches, its largest names. No Jupyter."""
+"""What a picture of a trace needs to know: how much of it to draw, its groups, branches, largest names. No Jupyter."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kit.trace.columns import Int64, Trace
-from kit.trace.metrics import wall_ns
+from kit.trace.columns import Float64, Int32, Int64, Trace
+from kit.trace.lanes import by_lane
+from kit.trace.metrics import lane_concurrency, wall_ns
+from kit.views.levels import Level, thin
 from kit.views.palette import Palette
 
 
@@ -19,6 +21,49 @@ class Group(NamedTuple):
     name: str
     start_ns: int  # of its first event, from the start of the trace
     wall_ns: int  # from its first event's start to its last one's end
+
+
+def drawn_rows(trace: Trace, row: Int32, limit: int | None = None) -> Int64:
+    """How many rows of each lane to draw, shape ``(lanes,)``: all, or at most ``limit`` together.
+
+    Then the lanes with the most work come first, of each no more than a quarter of the limit, and the others are left
+    out. A lane without events has a row too.
+    """
+    rows = np.ones(len(trace.lanes), np.int64)
+    np.maximum.at(rows, trace.lane, row + 1)
+    if limit is None or rows.sum() <= limit:
+        return rows
+    rows = np.minimum(rows, max(1, limit // 4))
+    busiest = np.argsort(-np.bincount(trace.lane, trace.duration_ns, len(rows)), kind="stable")
+    before = np.cumsum(rows[busiest]) - rows[busiest]
+    rows[busiest] = np.clip(limit - before, 0, rows[busiest])
+    return rows
+
+
+def part_of(trace: Trace, row: Int32, rows: Int64, limit: int) -> Level:
+    """A level of at most ``limit`` parts, of the events in these rows of each lane."""
+    inside = np.flatnonzero(row < rows[trace.lane])
+    level = thin(trace.take(inside), row[inside], limit)
+    return level._replace(event=inside[level.event])
+
+
+def left_out(trace: Trace, row: Int32, rows: Int64) -> str:
+    """What is not drawn if only these rows of each lane are, in words; nothing where all is."""
+    lanes, events = int(np.count_nonzero(rows == 0)), int(np.count_nonzero(row >= rows[trace.lane]))
+    named = [f"{n:,} {what}{'s' * (n != 1)}" for n, what in ((lanes, "lane"), (events, "event")) if n]
+    return f"not drawn: {' and '.join(named)}" if named else ""
+
+
+def busy_lanes(trace: Trace, bins: int = 400) -> Float64:
+    """How many lanes are at work in each of ``bins`` equal parts of the wall time, on average, shape ``(bins,)``."""
+    steps = lane_concurrency(trace)
+    if not len(steps.time_ns):
+        return np.zeros(bins)
+    time = steps.time_ns - trace.start_ns.min()
+    area = np.append(0, np.cumsum(np.diff(time) * steps.level[:-1]))
+    edges = np.linspace(0, wall_ns(trace), bins + 1)
+    average: Float64 = np.diff(np.interp(edges, time, area)) / (edges[1] - edges[0])
+    return average
 
 
 def groups(trace: Trace) -> list[Group]:
@@ -57,10 +102,10 @@ def branch_of(trace: Trace) -> Int64:
     is_task = trace.category == trace.categories.index("task")
     names = {name: i for i, name in enumerate(branches(trace))}
     position = np.array([names.get(name, -1) for name in trace.names], np.int64)
+    lanes = by_lane(trace)
     for lane in np.unique(trace.lane[is_task]).tolist():
-        events = np.flatnonzero(trace.lane == lane)
-        tasks = np.flatnonzero(is_task & (trace.lane == lane))
-        tasks = tasks[np.argsort(trace.start_ns[tasks], kind="stable")]
+        events = lanes[lane]
+        tasks = events[is_task[events]]
         before = np.searchsorted(trace.start_ns[tasks], trace.start_ns[events], side="right") - 1
         task = tasks[before]  # of -1 it is the last task, which starts later and is taken out below
         holds = (before >= 0) & (trace.end_ns[events] <= trace.end_ns[task])

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from kit.comparison import Comparison, Verdict, times
 from kit.explanation import explain
+from kit.views.chart import Chart
 from kit.views.palette import NEUTRAL, OKABE_ITO
 
 TEXT = {"font": {"size": 13, "color": NEUTRAL}, "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)"}
@@ -23,13 +24,13 @@ _LOOKS: dict[Verdict, tuple[str, str]] = {  # verdict -> colour and, as a second
 }
 
 
-def comparison_chart(comparison: Comparison) -> go.Figure:
+def comparison_chart(comparison: Comparison) -> Chart:
     """Speed-up of every approach over the baseline: a point a round, the median, its 95% interval, and its bound.
 
     The axis is logarithmic, so that twice as fast and half as fast lie equally far from 1.
     """
     baseline = comparison.rows[0]
-    figure = go.Figure()
+    figure = Chart()
     for row in comparison.rows:
         if baseline.timing is None or row.timing is None or row.ratio is None or row.baseline:
             continue
@@ -59,13 +60,13 @@ def comparison_chart(comparison: Comparison) -> go.Figure:
             textposition="top center",
             hovertemplate=f"{row.ratio}<extra>{row.name}</extra>",
         )
-        if (bounds := explain(comparison, row.name).bounds) is not None:
+        if (bounds := (why := explain(comparison, row.name)).bounds) is not None:
             figure.add_scatter(
                 x=[bounds.speed_up],
                 y=[row.name],
                 mode="markers",
                 marker={"color": OKABE_ITO[4], "symbol": "line-ns-open", "size": 28, "line": {"width": 3}},
-                hovertemplate=f"bound {bounds.speed_up:.2f}x, {bounds.share:.0%} reached<extra>{row.name}</extra>",
+                hovertemplate=f"bound {bounds.speed_up:.2f}x, {why.reached}<extra>{row.name}</extra>",
             )
     figure.add_vline(x=1, line={"color": NEUTRAL, "dash": "dash"})
     # Plotly wants the logarithm for an annotation on a logarithmic axis, but not for a line.
@@ -109,9 +110,9 @@ def _ticks(values: NDArray[np.float64]) -> list[float]:
     return steps[first : last + 1]
 
 
-def line_chart(x: Sequence[float], lines: Mapping[str, Sequence[float]], *, x_title: str, y_title: str) -> go.Figure:
+def line_chart(x: Sequence[float], lines: Mapping[str, Sequence[float]], *, x_title: str, y_title: str) -> Chart:
     """Lines over a common x on logarithmic axes, each with a colour and a marker of its own."""
-    figure = go.Figure()
+    figure = Chart()
     for (name, y), colour, symbol in zip(lines.items(), OKABE_ITO, _SYMBOLS, strict=False):
         marker = {"symbol": symbol, "size": 9}
         figure.add_scatter(x=list(x), y=list(y), name=name, mode="lines+markers", line={"color": colour}, marker=marker)
@@ -126,7 +127,7 @@ def line_chart(x: Sequence[float], lines: Mapping[str, Sequence[float]], *, x_ti
     return figure
 
 
-def confusion_chart(counts: NDArray[np.int64], names: Sequence[str], title: str = "") -> go.Figure:
+def confusion_chart(counts: NDArray[np.int64], names: Sequence[str], title: str = "") -> Chart:
     """A confusion matrix ``(true, told)``: each row is one true class, in percent of its clips.
 
     Args:
@@ -135,7 +136,7 @@ def confusion_chart(counts: NDArray[np.int64], names: Sequence[str], title: str 
         title: what told them.
     """
     percent = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    figure = go.Figure(
+    figure = Chart(
         go.Heatmap(
             z=percent,
             x=list(names),

@@ -9,6 +9,7 @@ import ipywidgets as widgets
 from kit.comparison import Ratio
 from kit.measure import least_rounds
 from kit.views.palette import NEUTRAL, OKABE_ITO
+from kit.views.still import Still
 from kit.workloads import Many
 
 Place = tuple[int, int]  # workers, threads of each
@@ -52,7 +53,7 @@ def grid_html(cells: Cells, unit: str) -> str:
     return f"<table style='font-size:13px'>{caption}<tr><td></td>{head}</tr>{rows}</table>"
 
 
-class Grid(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
+class Grid(Still):
     """Workers x threads x items: choose how many items and which way, and measure; the best cell is marked.
 
     Args:
@@ -77,7 +78,7 @@ class Grid(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self._way = widgets.Dropdown(options=list(ways), value=ways[0], description="way", style=wide)
         self._table = widgets.HTML()
         self.cells: Cells = {}
-        super().__init__([widgets.HBox([self._items, self._way]), self._table])
+        super().__init__(widgets.HBox([self._items, self._way]), self._table)
         self._measure()
         for control in (self._items, self._way):
             control.observe(self._measure, "value")
@@ -87,6 +88,10 @@ class Grid(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         work = self._make(self._items.value)
         self.cells = measured(work, self._way.value, self._workers, self._threads)
         self._table.value = grid_html(self.cells, work.unit)
+
+    def still(self) -> str:
+        """The table as it was measured last, under what it was measured for."""
+        return f"<p>{self._items.value} images, {self._way.value}</p>{self._table.value}"
 
     def __repr__(self) -> str:
         return f"Grid({len(self._workers)} x {len(self._threads)})"

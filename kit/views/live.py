@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import threading
 import time
@@ -13,6 +14,7 @@ import numpy as np
 
 from kit.pipeline import Figures, Pipeline
 from kit.views.pictures import flow_picture, jpeg
+from kit.views.still import Still
 from kit.workloads.live import Sight
 
 SHOWN_S = 1 / 15  # between pictures: a browser needs no more, and each costs an encoding
@@ -20,7 +22,7 @@ QUALITY = 95  # of the pictures
 REACH = 8.0  # pixels per frame in full colour
 
 
-class Live(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
+class Live(Still):
     """Play a source through a pipeline whose results are sights.
 
     The button plays in the background, until the source ends or it is pressed again; :meth:`play` plays in its cell.
@@ -41,13 +43,15 @@ class Live(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self._text = widgets.HTML("<i>not started</i>")
         self._button = widgets.ToggleButton(description="Start", tooltip="start or stop the pipeline")
         self._button.observe(self._pressed, "value")
-        super().__init__([widgets.HBox([self._frame, self._flow]), self._text, self._button])
+        super().__init__(widgets.HBox([self._frame, self._flow]), self._text, self._button)
 
     def play(self) -> Figures:
         """Play to the end of the source in this cell; an interrupt ends it and lets go of the source."""
         self.stop()
         self._line = line = self._make()
-        return line.run(self._source(), self._show)
+        figures = line.run(self._source(), self._show)
+        self.renew()
+        return figures
 
     def stop(self) -> None:
         """End what plays in the background; harmless where nothing does."""
@@ -86,6 +90,12 @@ class Live(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
             f"<b>{html.escape(', '.join(seen))}</b><br>{figures.per_second:.0f} frames/s, {figures.dropped} of "
             f"{figures.read} dropped"
         )
+
+    def still(self) -> str:
+        """The last frame, its motion, and what was said of them."""
+        encoded = [base64.b64encode(image.value).decode() for image in (self._frame, self._flow)]
+        images = "".join(f'<img width="320" src="data:image/jpeg;base64,{data}"> ' for data in encoded)
+        return f"<p>{images}</p><p>{self._text.value}</p>"
 
     def __repr__(self) -> str:
         return "Live()"

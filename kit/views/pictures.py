@@ -10,13 +10,14 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
+from kit.views.chart import Chart
 from kit.views.figures import TEXT
 
 _WHEEL = ((255, 0, 0), (255, 255, 0), (0, 255, 0), (0, 255, 255), (0, 0, 255), (255, 0, 255))  # corners
 _STEPS = (15, 6, 4, 11, 13, 6)  # from each corner to the next, as far apart as the eye tells them
 
 
-def clip_figure(frames: NDArray[np.uint8], flow: NDArray[np.float32], picks: int = 4) -> go.Figure:
+def clip_figure(frames: NDArray[np.uint8], flow: NDArray[np.float32], picks: int = 4) -> Chart:
     """Frames above, and below each the motion to the next one; at the right the wheel that says which hue is which way.
 
     Args:
@@ -26,7 +27,8 @@ def clip_figure(frames: NDArray[np.uint8], flow: NDArray[np.float32], picks: int
     """
     moments = np.linspace(0, len(flow) - 1, picks).astype(int)
     reach = float(np.percentile(np.linalg.norm(flow, axis=-1), 99)) or 1.0
-    figure = make_subplots(
+    figure: Chart = make_subplots(
+        figure=Chart(),
         rows=2,
         cols=picks + 1,
         row_titles=["frame", "motion"],

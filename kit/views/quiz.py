@@ -7,11 +7,13 @@ from collections.abc import Sequence
 
 import ipywidgets as widgets
 
+from kit.views.still import Still
+
 # Answering makes the quiz's cell the active one, so that Shift + Enter runs it again: the guess must outlive that.
 _guesses: dict[str, str] = {}
 
 
-class Quiz(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
+class Quiz(Still):
     """A guess, recorded: pick an option, run the next cells, and see whether the measurement agrees.
 
     It never blocks: Run All goes on with no guess made. The order of the options is fixed.
@@ -32,7 +34,7 @@ class Quiz(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self._answer = widgets.HTML()
         self._measured: str | None = None
         title = widgets.HTML(f"<b>Predict.</b> {html.escape(question)}")
-        super().__init__([title, self._choice, self._answer])
+        super().__init__(title, self._choice, self._answer)
         self._choice.observe(self._note, "value")
         if self.guess is not None:
             self._show()
@@ -47,7 +49,14 @@ class Quiz(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         """Show under the question what was measured; returns the same as a sentence."""
         self._measured = measured
         self._choice.disabled = True  # the guess stands
-        return self._show()
+        text = self._show()
+        self.renew()
+        return text
+
+    def still(self) -> str:
+        """The question, its options, and the answer as far as it is known."""
+        options = "".join(f"<li>{html.escape(option)}</li>" for option in self._choice.options)
+        return f"<p><b>Predict.</b> {html.escape(self._question)}</p><ul>{options}</ul><p>{self._answer.value}</p>"
 
     def _note(self, change: object) -> None:
         if self.guess is not None:

@@ -9,17 +9,29 @@ from html import escape
 
 import numpy as np
 
-from kit.trace.columns import Int32, Trace
-from kit.trace.lanes import Level, depths, thin
+from kit.trace.columns import Int32, Int64, Trace
+from kit.trace.lanes import depths
 from kit.trace.metrics import wall_ns
-from kit.views.facts import branch_of, groups, human, palette, parts_of, usual_colours
+from kit.views.facts import (
+    branch_of,
+    drawn_rows,
+    groups,
+    human,
+    left_out,
+    palette,
+    part_of,
+    parts_of,
+    usual_colours,
+)
+from kit.views.levels import Level, thin
 from kit.views.palette import HATCHES, TILE, Look, ink, mix
 
 _PAGE, _INK, _MUTED, _LINE, _BAND = "#ffffff", "#1a1a1a", "#5f6368", "#d0d4da", "#f1f3f5"
 _FONT = "font-family='system-ui, Helvetica, Arial, sans-serif' font-size='12'"
 _CHAR = 6.6  # pixels that a character of the 12-pixel font takes on average
 _BARS = 2000  # a picture this detailed stays near 100 kB
-_LEGEND, _AXIS, _HEADER, _GAP = 24, 22, 26, 6
+_ROWS = 400  # a picture this tall can still be scrolled through
+_LEGEND, _AXIS, _HEADER, _GAP, _FOOT = 24, 22, 26, 6, 20
 
 
 @dataclass(frozen=True)
@@ -44,21 +56,26 @@ def figure_svg(trace: Trace, width: int = 900, row: Int32 | None = None, level: 
         text = f"<text x='12' y='26' fill='{_MUTED}'>No events: this trace is empty.</text>"
         return _document(width, 44, "Timeline without events", text)
     row = depths(trace) if row is None else row
-    level = thin(trace, row, _BARS) if level is None else _coarser(trace, row, level, _BARS)
-    plan = _plan(trace, row, width)
+    rows = drawn_rows(trace, row, _ROWS)
+    level = part_of(trace, row, rows, _BARS) if level is None else _coarser(trace, row, rows, level, _BARS)
+    plan = _plan(trace, rows, width)
+    rest = left_out(trace, row, rows)
     parts = [
         *_legend(trace),
         *_axis(plan),
         *_headers(trace, plan),
         *_lanes(trace, plan),
         *_bars(trace, row, level, plan),
+        f"<text x='12' y='{plan.height + 10:.0f}' fill='{_MUTED}'>{rest}</text>" if rest else "",
     ]
-    label = f"Timeline of {len(trace)} events in {len(trace.lanes)} lanes, {human(plan.wall)} long"
-    return _document(width, plan.height, label, "".join(parts))
+    label = f"Timeline of {trace.size}, {human(plan.wall)} long"
+    return _document(width, plan.height + _FOOT * bool(rest), label, "".join(parts))
 
 
-def _coarser(trace: Trace, row: Int32, level: Level, limit: int) -> Level:
-    """The level of a level: as ``thin`` of the trace itself, without going through all of its events again."""
+def _coarser(trace: Trace, row: Int32, rows: Int64, level: Level, limit: int) -> Level:
+    """The level of a level: as ``part_of`` the trace itself, without going through all of its events again."""
+    inside = row[level.event] < rows[trace.lane[level.event]]
+    level = Level(*(column[inside] for column in level))
     at = level.event
     parts = parts_of(trace, at, level.start_ns, level.duration_ns)
     found = thin(parts, row[at], limit)
@@ -72,8 +89,7 @@ class _Plan:
     left: float  # of the plot, right of the lane labels
     right: float
     bar: float  # height of a row
-    tops: list[float]  # per lane
-    rows: list[int]  # per lane
+    tops: dict[int, float]  # of each lane that is drawn
     headers: dict[str, float]  # per group, where its header begins
     height: float
     wall: int  # ns
@@ -82,22 +98,21 @@ class _Plan:
         return self.left + ns / self.wall * (self.right - self.left)
 
 
-def _plan(trace: Trace, row: Int32, width: int) -> _Plan:
-    rows = np.ones(len(trace.lanes), np.int64)
-    np.maximum.at(rows, trace.lane, row + 1)
+def _plan(trace: Trace, rows: Int64, width: int) -> _Plan:
     bar = float(min(18, max(4, 1200 // int(rows.sum()))))
-    tops: list[float] = []
+    tops: dict[int, float] = {}
     headers: dict[str, float] = {}
     y = float(_LEGEND + _AXIS)
-    for lane, count in zip(trace.lanes, rows.tolist(), strict=True):
+    for i in np.flatnonzero(rows).tolist():
+        lane = trace.lanes[i]
         if lane.group not in headers:
             headers[lane.group] = y
             y += _HEADER
-        tops.append(y)
-        y += max(count * bar, 16) + _GAP
-    longest = max(len(lane.label) for lane in trace.lanes)
+        tops[i] = y
+        y += max(rows[i] * bar, 16) + _GAP
+    longest = max(len(trace.lanes[i].label) for i in tops)
     left = min(220.0, longest * _CHAR + 24)
-    return _Plan(left, width - 12.0, bar, tops, rows.tolist(), headers, y + 4, max(1, wall_ns(trace)))
+    return _Plan(left, width - 12.0, bar, tops, headers, y + 4, max(1, wall_ns(trace)))
 
 
 def _legend(trace: Trace) -> Iterator[str]:
@@ -122,8 +137,10 @@ def _axis(plan: _Plan) -> Iterator[str]:
 def _headers(trace: Trace, plan: _Plan) -> Iterator[str]:
     base, *_ = found = groups(trace)
     for group in found:
+        if group.name not in plan.headers:
+            continue
         y = plan.headers[group.name]
-        name = group.name or f"{len(trace):,} events in {len(trace.lanes)} lanes"
+        name = group.name or trace.size
         start, end = plan.x(group.start_ns), plan.x(group.start_ns + group.wall_ns)
         yield f"<path d='M0 {y:.0f}h{plan.right + 12:.0f}v20h-{plan.right + 12:.0f}z' fill='{_BAND}'/>"
         yield f"<path d='M{start:.1f} {y + 20:.0f}H{end:.1f}' stroke='{_MUTED}' stroke-width='2'/>"
@@ -138,8 +155,8 @@ def _headers(trace: Trace, plan: _Plan) -> Iterator[str]:
 
 
 def _lanes(trace: Trace, plan: _Plan) -> Iterator[str]:
-    for lane, y in zip(trace.lanes, plan.tops, strict=True):
-        label = escape(_cut(lane.label, int((plan.left - 20) / _CHAR)))
+    for lane, y in plan.tops.items():
+        label = escape(_cut(trace.lanes[lane].label, int((plan.left - 20) / _CHAR)))
         yield f"<text x='12' y='{y + 13:.0f}' fill='{_INK}'>{label}</text>"
 
 
@@ -153,7 +170,7 @@ def _bars(trace: Trace, row: Int32, level: Level, plan: _Plan) -> Iterator[str]:
         name = trace.names[trace.name[i]]
         style = looks.look(trace.categories[trace.category[i]], name, int(branch[i]))
         x, end = plan.x(start - first), plan.x(start - first + duration)
-        y, w = plan.tops[trace.lane[i]] + float(row[i]) * plan.bar, max(0.6, end - x)
+        y, w = plan.tops[int(trace.lane[i])] + float(row[i]) * plan.bar, max(0.6, end - x)
         inset = plan.bar / 6 if count > 1 else 0.0  # a block of several events is lower than an event
         boxes[style].append(f"M{x:.1f} {y + inset:.0f}h{w:.1f}v{plan.bar - 1 - 2 * inset:.0f}h-{w:.1f}z")
         room = int((w - 8) / _CHAR)

@@ -7,7 +7,7 @@
 const AXIS = 26, MAP = 26, TOP = AXIS + MAP, HEADER = 28, ROW = 20, GAP = 8; // heights in CSS pixels
 const PAD = 12, MAX_LABEL = 220, MAX_HEIGHT = 640, MIN_SPAN = 20; // pixels, pixels, pixels, nanoseconds
 const HATCH_TILE = 8;
-const BINS = 400, MAP_LABEL = "busy lanes"; // of the minimap
+const MAP_LABEL = "busy lanes"; // of the minimap
 const MODES = ["branch", "name", "category"]; // what colours can stand for, in the order of a kind's looks
 const MAX_ARROWS = 500; // of one event, that are drawn
 const LONGEST = 300; // characters of a name that are measured and shown
@@ -143,26 +143,6 @@ function layOut(data) {
   return { bands, height: y };
 }
 
-/** How many lanes are busy in each of BINS parts of the trace, by the outermost events of each lane. */
-function busyLanes({ first, start, duration, lanes, wall }) {
-  const busy = new Float64Array(BINS), steps = new Float64Array(BINS + 1);
-  const perNs = BINS / Math.max(1, wall);
-  let row = 0;
-  for (const { rows } of lanes) {
-    for (let i = first[row]; i < first[row + 1]; i++) {
-      const from = start[i] * perNs, to = from + duration[i] * perNs;
-      const [a, b] = [from, to].map((bin) => Math.min(BINS - 1, Math.floor(bin)));
-      busy[a] -= from - a; // from the middle of one bin to the middle of another: whole bins, less the two ends
-      busy[b] += to - b;
-      steps[a] += 1;
-      steps[b] -= 1;
-    }
-    row += rows;
-  }
-  let open = 0;
-  return busy.map((part, i) => (open += steps[i]) + part);
-}
-
 /**
  * The plain rectangles of all rows on screen. A frame may have a hundred thousand of them: as calls of the canvas they
  * take several frames' time, so they are written as pixels of an image with three lines per row, and each line is drawn
@@ -271,7 +251,6 @@ class View {
     this.layout = layOut(data);
     this.hover = -1;
     this.root.dataset.events = data.count; // how many can be drawn: the whole trace, or its thinned copy
-    this.busy = busyLanes(data);
     const keys = "W and S zoom, A and D pan, F fits, arrows walk the events, slash searches, M measures, R sets a ruler, Escape clears.";
     this.stage.setAttribute("aria-label", `${data.summary}. ${keys}`);
     this.find();
@@ -600,8 +579,8 @@ class View {
   /** Ask for the metrics of a window, on the lanes in sight; null forgets it. A window without a length is none. */
   measure(window) {
     this.measuring = null;
-    const lanes = this.layout.bands.filter((band) => band.lane);
-    this.model.set("lanes", lanes.flatMap((band, i) => (this.inSight(band) ? [i] : [])));
+    const lanes = this.layout.bands.filter((band) => band.lane && this.inSight(band));
+    this.model.set("lanes", lanes.map(({ lane }) => lane.index));
     this.model.set("selection", window && window[0] < window[1] ? window : null);
     this.save();
     this.describe();
@@ -833,9 +812,10 @@ class View {
 
   /** The lines below the canvas: what a thinned copy leaves out, the measured window, the selected event. */
   describe() {
-    const { count, total, more } = this.data;
+    const { count, total, more, left_out: leftOut } = this.data;
     const [parts, events] = [count, total].map((n) => n.toLocaleString("en"));
     const lines = this.measured();
+    if (leftOut) lines.unshift(`Too many lanes or rows: ${leftOut}.`);
     if (more) lines.unshift(`Showing ${parts} of ${events} events: the thinned copy kept with the notebook. The rest needs its kernel.`);
     else if (count < total) {
       lines.unshift(`Showing ${parts} parts that stand for ${events} events: too many to be drawn one by one. Take a window of them with trace.select(window=(begin, end)).`);
@@ -956,9 +936,10 @@ class View {
   /** The minimap's outline, which changes with the width only: how many lanes are busy, over the whole trace. */
   drawnMap() {
     const path = new Path2D();
-    const step = (this.right - this.left) / BINS;
-    const most = this.busy.reduce((a, b) => Math.max(a, b), 1e-9);
-    this.busy.forEach((lanes, i) => {
+    const { busy } = this.data;
+    const step = (this.right - this.left) / busy.length;
+    const most = busy.reduce((a, b) => Math.max(a, b), 1e-9);
+    busy.forEach((lanes, i) => {
       const tall = (lanes / most) * (MAP - 6);
       path.rect(this.left + i * step, TOP - 3 - tall, step + 0.5, tall);
     });
@@ -1054,8 +1035,7 @@ class View {
     const ratio = header === base || !base.wall ? "" : `   ${(header.wall / base.wall).toFixed(2)}x the length of ${this.fit(base.name, MAX_LABEL)}`;
     const wall = human(header.wall) + ratio;
     const wide = pen.measureText(wall).width;
-    const { total, lanes } = this.data;
-    const name = header.name || `${total.toLocaleString("en")} events in ${lanes.length} ${lanes.length === 1 ? "lane" : "lanes"}`;
+    const name = header.name || this.data.size;
     pen.fillText(this.fit(name, this.right - wide - 4 * PAD), PAD, y + HEADER / 2 - 3);
     pen.fillText(wall, this.right - wide, y + HEADER / 2 - 3);
     this.font();

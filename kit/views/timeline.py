@@ -20,10 +20,24 @@ import traitlets
 from kit.comparison import Comparison
 from kit.errors import KitError, TraceError
 from kit.trace.columns import Int32, Int64, Trace, stack
-from kit.trace.lanes import Level, depths, every_event, thin
+from kit.trace.lanes import depths
 from kit.trace.links import links
 from kit.trace.metrics import busy_ns, lane_concurrency, time_at_least, wall_ns
-from kit.views.facts import branch_of, branches, groups, human, palette, parts_of, table, usual_colours
+from kit.views.facts import (
+    branch_of,
+    branches,
+    busy_lanes,
+    drawn_rows,
+    groups,
+    human,
+    left_out,
+    palette,
+    part_of,
+    parts_of,
+    table,
+    usual_colours,
+)
+from kit.views.levels import Level, every_event
 from kit.views.page import standalone
 from kit.views.palette import MODES, Look
 from kit.views.static import Figure, figure_svg
@@ -32,6 +46,7 @@ COPY_BYTES = 300_000  # the most that the synced copy may hold
 HTML_BYTES = 64_000_000  # the most that a page of its own may hold: about 1,700,000 events
 WHOLE = 5_000_000  # the most events that are sent to a page: 140 MB; of a larger trace it gets the copy only
 _COPY_EVENTS = 6_000  # 168 kB of columns; the names come on top
+_PARTS_A_ROW = 3  # of the copy at least: it has a third as many rows, of the busiest lanes, where there are more
 _TABLE_ROWS, _TABLE_NAME = 200, 120  # of the table twin on the page; :meth:`Timeline.table` cuts nothing
 
 
@@ -135,7 +150,7 @@ class Timeline(anywidget.AnyWidget):
         return {**data, "text/plain": repr(self), "image/svg+xml": self.figure().svg}, metadata
 
     def __repr__(self) -> str:
-        return f"Timeline({len(self.trace)} events in {len(self.trace.lanes)} lanes)"
+        return repr(self.trace).replace("Trace", "Timeline", 1)
 
 
 def thinned(trace: Trace, row: Int32) -> dict[str, Any]:
@@ -147,8 +162,9 @@ def _fitting(trace: Trace, row: Int32, arrows: Int64) -> tuple[dict[str, Any], L
     """A copy of at most ``COPY_BYTES``, and the level that it holds."""
     limit = _COPY_EVENTS
     while True:
-        level = thin(trace, row, limit)
-        copy = columns(trace, row, level, arrows)
+        rows = drawn_rows(trace, row, limit // _PARTS_A_ROW)
+        level = part_of(trace, row, rows, limit)
+        copy = columns(trace, row, level, arrows, rows)
         if limit == 0 or _size(copy) <= COPY_BYTES:
             return copy, level
         limit //= 2
@@ -161,10 +177,12 @@ def measure(trace: Trace, window: tuple[float, float], lanes: Sequence[int] = ()
     sum`` (of the lanes' busy times), ``overlap, branches``; the last is a list of ``[branch, sum]``.
     """
     part = _clip(trace, window)
-    wanted = [i for i in range(len(trace.lanes)) if not lanes or i in lanes]
+    wanted: dict[str, list[int]] = {}
+    for i in sorted(set(lanes)) or range(len(trace.lanes)):
+        wanted.setdefault(trace.lanes[i].group, []).append(i)
     found = []
-    for group in dict.fromkeys(trace.lanes[i].group for i in wanted):
-        inside = part.select(lanes=[i for i in wanted if trace.lanes[i].group == group])
+    for group, members in wanted.items():
+        inside = part.select(lanes=members)
         tasks = inside.select(categories=["task"])
         sums = [[name, int(tasks.duration_ns[tasks.name == tasks.names.index(name)].sum())] for name in branches(tasks)]
         steps = lane_concurrency(inside)
@@ -183,16 +201,16 @@ def _clip(trace: Trace, window: tuple[float, float]) -> Trace:
     return parts_of(trace, inside, start, np.minimum(trace.end_ns[inside], end) - start)
 
 
-def columns(trace: Trace, row: Int32, level: Level, arrows: Int64) -> dict[str, Any]:
+def columns(trace: Trace, row: Int32, level: Level, arrows: Int64, rows: Int64 | None = None) -> dict[str, Any]:
     """What timeline.js reads: where things go and how they look as JSON, and the events of a level as binary columns.
 
     They are sorted by lane, row and start, so that a row is a slice. ``buffers`` are, little-endian: the first place of
     each row (uint32, and the end of the last); then per event the start (float64, ns from the trace's start, exact),
     the duration (float64, ns), its kind (uint32, of ``kinds``), its index in the trace and its weight (uint32 each);
     then per arrow the places of both events (uint32). Of ``arrows`` (k, 2), those between events of the level travel.
+    Where only some rows of each lane are drawn, ``rows`` says how many, and the level has no others.
     """
-    heights = np.ones(len(trace.lanes), np.int64)  # a lane without events keeps an empty row
-    np.maximum.at(heights, trace.lane, row + 1)
+    heights = drawn_rows(trace, row) if rows is None else rows
     strip = (np.cumsum(heights) - heights)[trace.lane[level.event]] + row[level.event]
     order = np.lexsort((level.start_ns, strip))
     level = Level(*(column[order] for column in level))
@@ -208,15 +226,19 @@ def columns(trace: Trace, row: Int32, level: Level, arrows: Int64) -> dict[str, 
         each.look(category, name, branch) for name, category, branch in kinds for each in palettes
     )
     lanes = [
-        {"label": lane.label, "group": lane.group, "rows": rows}
-        for lane, rows in zip(trace.lanes, heights.tolist(), strict=True)
+        {"index": i, "label": lane.label, "group": lane.group, "rows": count}
+        for i, (lane, count) in enumerate(zip(trace.lanes, heights.tolist(), strict=True))
+        if count
     ]
     return {
         "total": len(trace),
         "count": len(level.event),
         "more": len(level.event) < len(trace) <= WHOLE,
         "wall": wall,
-        "summary": f"Timeline of {len(trace)} events in {len(trace.lanes)} lanes, {human(wall)} long",
+        "size": trace.size,
+        "summary": f"Timeline of {trace.size}, {human(wall)} long",
+        "left_out": left_out(trace, row, heights),
+        "busy": [round(lanes, 3) for lanes in busy_lanes(trace).tolist()],
         "lanes": lanes,
         "groups": [{"name": group.name, "start": group.start_ns, "wall": group.wall_ns} for group in groups(trace)],
         "kinds": [[name, category, *places[3 * i : 3 * i + 3]] for i, (name, category, _) in enumerate(kinds)],

@@ -9,11 +9,12 @@ import plotly.graph_objects as go
 
 from kit.errors import MeasureError
 from kit.explanation import Explanation
+from kit.views.chart import Chart
 from kit.views.figures import GRID, TEXT
 from kit.views.palette import NEUTRAL, OKABE_ITO
 
 
-def waterfall(explanation: Explanation) -> go.Figure:
+def waterfall(explanation: Explanation) -> Chart:
     """From the ideal, a speed-up of one for each lane, over what each factor takes or gives, to what was measured.
 
     The dashed line is the bound: what no schedule of these branches on these lanes can beat.
@@ -27,7 +28,7 @@ def waterfall(explanation: Explanation) -> go.Figure:
     names = [f"{name.replace(' ', '<br>', 1)}<br>x {value:.2f}" for name, value in steps]
     reached = list(accumulate((value for _, value in steps), mul))
     changes = [after - before for before, after in pairwise(reached)]
-    figure = go.Figure(
+    figure = Chart(
         go.Waterfall(
             x=[f"ideal<br>{names[0]}", *names[1:], f"measured<br>{reached[-1]:.2f}x"],
             y=[reached[0], *changes, 0],
@@ -43,7 +44,7 @@ def waterfall(explanation: Explanation) -> go.Figure:
     )
     figure.add_hline(y=1, line={"color": NEUTRAL, "width": 1})
     if (bounds := explanation.bounds) is not None:
-        label = f"bound {bounds.speed_up:.2f}x, {bounds.share:.0%} reached"
+        label = f"bound {bounds.speed_up:.2f}x, {explanation.reached}"
         figure.add_hline(y=bounds.speed_up, line={"color": OKABE_ITO[4], "dash": "dash"}, annotation_text=label)
     figure.update_layout(
         **TEXT,

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from kit import clips
 from kit.clips.clip import fit, opencv
+from kit.data_files import data_file
 from kit.errors import UnavailableError
 from kit.models.two_stream import TRAINED_SIZE, TwoStream, trained_two_stream
 from kit.pipeline import Figures, Pipeline, Stage
@@ -24,7 +25,7 @@ from kit.recognition import LENGTH, Guess, guesses
 from kit.scenes import Float32, UInt8
 from kit.workloads.many import Many, Way, match_opencv_threads
 
-CLIP = Path(__file__).parents[2] / "data" / "clips" / "shapes.mp4"
+CLIP = data_file("clips/shapes.mp4")
 
 
 class Sight(NamedTuple):

@@ -80,19 +80,22 @@ class Many:
             UnknownNameError: no such way, or none of its options.
             UnavailableError: the machine cannot do this.
         """
-        return self._parse(name)()
+        return self._entrant(name).prepare()
 
-    def _parse(self, name: str) -> Callable[[], Any]:
-        """How to prepare a way."""
+    def _entrant(self, name: str) -> Entrant:
+        """How to prepare a way, and about how long that takes."""
         kind, _, options = name.strip().removesuffix(")").partition("(")
         if kind in self.ways:
             way = self.ways[kind]
             parameters = inspect.signature(way).parameters.values()
             known = {each.name: int for each in parameters if each.kind is each.KEYWORD_ONLY}
-            return partial(way, detect().cores, **read_options(kind, options, known, least=0))
+            prepare = partial(way, detect().cores, **read_options(kind, options, known, least=0))
+            return Entrant(name, prepare, _is_baseline(name))
         if kind not in CATALOGUE or self.model is None:
             raise UnknownNameError(f"way through {self.name}", kind, {**self.ways, **(CATALOGUE if self.model else {})})
-        return partial(approaches.parse(name).prepare, self.model, self.inputs)
+        approach = approaches.parse(name)
+        prepare, seconds = partial(approach.prepare, self.model, self.inputs), partial(approach.seconds, self.model)
+        return Entrant(name, prepare, _is_baseline(name), seconds=seconds)
 
     def compare(
         self,
@@ -121,7 +124,7 @@ class Many:
         if not any(map(_is_baseline, chosen)):
             chosen.insert(0, BASELINE)
         comparison = contest(
-            [Entrant(name, self._parse(name), _is_baseline(name)) for name in chosen],
+            [self._entrant(name) for name in chosen],
             self.inputs,
             f"{self.items} {self.unit} of {self.about}",
             rounds=rounds,

@@ -10,8 +10,9 @@ import pytest
 
 import kit.views.timeline
 from kit.trace.columns import Event, Lane, Trace, stack
-from kit.trace.lanes import depths, every_event
+from kit.trace.lanes import depths
 from kit.trace.links import links
+from kit.views.levels import every_event
 from kit.views.timeline import Timeline, columns, measure, thinned
 
 pytest.importorskip("playwright")
@@ -452,6 +453,27 @@ def test_many_lanes_scroll_below_the_axis(chromium):
     assert 6 <= measured[0] <= 8
     assert measured[-1] < 35
     assert page.evaluate("document.querySelector('.stage').scrollHeight") == pytest.approx(80 * 28 + 80, abs=4)
+    assert page.errors == []
+    page.close()
+
+
+def test_more_lanes_than_the_copy_holds(chromium):
+    """The busiest are drawn, what is left out is said, and a measured window names the lanes by their numbers."""
+    trace = Trace.build(Event("op", "task", i, 100 + i, Lane(1, i, f"worker {i}")) for i in range(5_000))
+    page = show(chromium, trace)
+    drawn = lanes(page)
+    assert 100 < len(drawn) <= 2_000
+    assert drawn[0]["label"] == f"worker {5_000 - len(drawn)}"
+    left = f"not drawn: {5_000 - len(drawn):,} lanes and {5_000 - len(drawn):,} events"
+    assert left in page.locator(".details").text_content()
+    page.locator(".stage").focus()
+    page.keyboard.press("m")
+    assert trait(page, "lanes")[0] == 5_000 - len(drawn)
+    full = columns(trace, depths(trace), every_event(trace), links(trace))
+    page.evaluate("(full) => window.answer(full)", json.loads(as_json(full)))
+    settle(page)
+    assert len(lanes(page)) == 5_000
+    assert "not drawn" not in page.locator(".details").text_content()
     assert page.errors == []
     page.close()
 

@@ -14,12 +14,12 @@ from kit import spans
 from kit.equality import compare_outputs, deaf_inputs
 from kit.errors import KitError, TaskError, UnavailableError, UnknownNameError
 from kit.executors import Executor, Sequential, Task, use
-from kit.executors.assignment import POLICIES, Step
 from kit.executors.cuda_streams import CudaStreams, unavailable_because
 from kit.executors.cuda_streams_threads import CudaStreamsThreads
 from kit.hardware import detect
 from kit.models import inception_block
 from kit.regions import Branches
+from kit.scheduling import POLICIES, Placement
 
 MAKERS: dict[str, Callable[[], Executor]] = {
     **{name: lambda name=name: CudaStreams(name) for name in POLICIES},
@@ -67,7 +67,9 @@ def test_every_kernel_waits_for_what_it_reads_and_all_that_crosses_is_marked(exe
 
 
 def test_a_branch_that_changes_its_stream_waits_for_itself(fake_cuda, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(POLICIES, "zigzag", lambda nodes, streams: [Step(i, i % streams) for i in range(len(nodes))])
+    monkeypatch.setitem(
+        POLICIES, "zigzag", lambda nodes, streams: [Placement(i, i % streams) for i in range(len(nodes))]
+    )
     with use(CudaStreams("zigzag")):  # type: ignore[arg-type]
         block(fake_cuda, LAYERS)(fake_cuda.kernel())
     assert fake_cuda.faults == []

@@ -1,5 +1,7 @@
 """A process per task and call: right results, clear errors, and nothing left after any of them."""
 
+import errno
+import gc
 import itertools
 import multiprocessing
 import os
@@ -212,3 +214,23 @@ def test_every_step_of_the_way_is_a_span_in_order() -> None:
         assert [span.name for span in own] == ["spawn", "imports", "load", f"task {i}", "send"]
         assert all(call.start_ns <= span.start_ns <= span.end_ns <= call.end_ns for span in own)
         assert all(a.end_ns <= b.start_ns for a, b in itertools.pairwise(own))
+
+
+def test_a_process_that_cannot_start_is_said_with_the_limit_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Any] = []
+    real = multiprocessing.context.SpawnProcess.start
+
+    def start(process: Any) -> None:
+        if started:
+            raise OSError(errno.EMFILE, "Too many open files")
+        started.append(process)
+        real(process)
+
+    monkeypatch.setattr(multiprocessing.context.SpawnProcess, "start", start)
+    before = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0  # noqa: PTH208
+    with pytest.raises(WorkerError, match=r"a process for branch 'second' \(OSError: .*Too many open files\)"):
+        ProcessesCold().run([Task("first", abs, (-1,)), Task("second", abs, (-1,))])
+    assert multiprocessing.active_children() == []
+    gc.collect()
+    if before:
+        assert len(os.listdir("/proc/self/fd")) <= before + 1  # noqa: PTH208 - the tracker of semaphores may be new

@@ -1,7 +1,6 @@
 """Exercise checks: not attempted yet, a hint that depends on what came out, or passed; and never an exception."""
 
 import math
-import re
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -12,11 +11,13 @@ from torch import nn
 
 import kit
 from kit import labs
+from kit.explanation import explain
 from kit.labs.checks import Check
 from kit.labs.choose import check_costliest, check_makespan, decision_table
 from kit.labs.processes import Guarded, check_break_even, check_travels, phases_ms, phases_table
 from kit.labs.two_stream import ThreeHeads, check_bound, check_wrapped, task_ms
 from kit.trace import Event, Lane, Trace
+from tests.test_explanation import example, side_by_side
 
 
 def stub(a: float, b: float, c: float) -> Any: ...
@@ -105,14 +106,28 @@ def test_the_makespan(makespan: Callable[..., Any], hint: str | None) -> None:
 
 
 def test_the_decision_table_has_a_row_for_each_workload() -> None:
-    model = kit.Branches({"a": nn.Identity(), "b": nn.Identity()}, kit.Mean())
-    comparison = kit.compare(model, torch.rand(3), ["sequential", "threads"], rounds=6, progress=False)
-    lines = decision_table({"tiny": kit.explain(comparison)}).splitlines()
+    lines = decision_table({"tiny": explain(example())}).splitlines()
     assert len(lines) == 3
     assert lines[2].startswith("| tiny | threads | ")
-    assert re.search(r"(parallelism|contention|inflation|imbalance|overhead) x \d", lines[2])  # in the words of why
+    assert "| imbalance x 0.67 |" in lines[2]  # in the words of why
     assert " no " not in lines[2].replace("no difference found", "")
     assert len({line.count("|") for line in lines}) == 1
+
+
+def test_the_decision_table_calls_no_gain_a_loss_and_believes_no_more_than_is_possible() -> None:
+    found = {
+        "gain": explain(side_by_side(6, 6, 6, wall=6, serial=0)),
+        "beyond": explain(side_by_side(30.25, 5, 9, wall=10)),
+    }
+    _, _, gain, beyond = decision_table(found).splitlines()
+    assert "| nothing |" in gain
+    assert "not concluded: 3.05 times what is possible" in beyond
+
+
+def test_a_share_of_a_bound_is_never_more_than_all_of_it() -> None:
+    assert labs.reached(0.721) == "**72%** of that speed"
+    assert labs.reached(1.008) == "**100%** of that speed"
+    assert labs.reached(1.5).startswith("**1.50 times that speed, which cannot be**: one of the two measurements")
 
 
 def heads(original: ThreeHeads, *names: str) -> dict[str, nn.Module]:

@@ -12,11 +12,11 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from kit.equality import as_args, compare_outputs, deaf_inputs
 from kit.errors import KitError, ShapeError, UnavailableError
 from kit.executors import Sequential, current
-from kit.executors.assignment import POLICIES
 from kit.executors.cuda_streams import CudaStreams
 from kit.hardware import detect
 from kit.models import inception_block
 from kit.regions import Branches, regions
+from kit.scheduling import POLICIES
 from kit.transforms.graphed import Graph, Graphed, GraphedStreams
 from tests.conftest import OnGpu
 

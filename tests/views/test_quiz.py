@@ -60,3 +60,18 @@ def test_text_is_never_markup() -> None:
 
 def test_the_repr_is_stable() -> None:
     assert repr(Quiz("Which?", OPTIONS)) == "Quiz(2 options)"
+
+
+def test_the_copy_for_pages_without_widgets_gets_the_answer() -> None:
+    class Handle:
+        def update(self, bundle: dict[str, str], raw: bool) -> None:
+            copies.append(bundle["text/html"])
+
+    copies: list[str] = []
+    asked = Quiz("<Which>?", OPTIONS)
+    asked._handle = Handle()
+    assert "Measured" not in asked.still()
+    asked.reveal("faster")
+    assert "&lt;Which&gt;?" in copies[-1]
+    assert "<li>slower</li>" in copies[-1]
+    assert "Measured: faster (no guess made)." in copies[-1]

@@ -7,7 +7,7 @@ from kit.errors import MeasureError
 from kit.explanation import explain
 from kit.views.figures import comparison_chart
 from kit.views.why import waterfall
-from tests.test_explanation import example
+from tests.test_explanation import example, side_by_side
 
 
 def test_the_waterfall_goes_from_the_ideal_to_what_was_measured() -> None:
@@ -26,6 +26,15 @@ def test_the_bound_is_a_line_with_its_share() -> None:
     assert figure.layout.annotations[0].text == "bound 0.92x, 72% reached"
     (bound,) = (trace for trace in comparison_chart(example()).data if trace.marker.symbol == "line-ns-open")
     assert (bound.x[0], bound.y[0]) == (pytest.approx(6 / 6.5), "threads")
+
+
+def test_a_bound_that_is_exceeded_is_not_reached() -> None:
+    beyond = side_by_side(7.5, 9, 6, wall=6.3)
+    label = waterfall(explain(beyond)).layout.annotations[0].text
+    (bound,) = (trace for trace in comparison_chart(beyond).data if trace.marker.symbol == "line-ns-open")
+    for text in (label, bound.hovertemplate):
+        assert "the bound of threads by its branches' times alone exceeded 1.51 times: not believed" in text
+        assert "%" not in text.replace("%{x", "")
 
 
 def test_without_factors_there_is_nothing_to_draw() -> None:

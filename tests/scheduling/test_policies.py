@@ -7,7 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kit.errors import KitError, UnknownNameError
-from kit.executors.assignment import POLICIES, Node, Step, longest_path_first, one_per_branch, policy, single, wavefront
+from kit.scheduling import POLICIES, Node, makespan, policy
+from kit.scheduling.policies import longest_path_first, one_per_branch, single, wavefront
+from tests.scheduling.graphs import graphs
 
 
 def chains(*costs: tuple[float, ...]) -> list[Node]:
@@ -19,57 +21,37 @@ def chains(*costs: tuple[float, ...]) -> list[Node]:
     return nodes
 
 
-def makespan(nodes: list[Node], steps: list[Step]) -> float:
-    """When the last stage ends, if each starts as soon as its stream and what it needs allow."""
-    free: dict[int, float] = {}
-    ends: dict[int, float] = {}
-    for node, stream in steps:
-        start = max([free.get(stream, 0.0), *(ends[before] for before in nodes[node].after)])
-        ends[node] = free[stream] = start + nodes[node].cost
-    return max(ends.values(), default=0.0)
-
-
-@st.composite
-def graphs(draw: st.DrawFn) -> list[Node]:
-    """Any small graph, not chains alone."""
-    costs = draw(st.lists(st.integers(0, 9), max_size=9))
-    before = [draw(st.sets(st.integers(0, i - 1), max_size=3)) if i else set() for i in range(len(costs))]
-    return [Node(i % 3, cost, tuple(sorted(after))) for i, (cost, after) in enumerate(zip(costs, before, strict=True))]
-
-
 @given(graphs(), st.integers(1, 4), st.sampled_from(sorted(POLICIES)))
 @settings(deadline=None)
-def test_every_node_once_after_what_it_needs_on_a_stream_that_exists(
-    nodes: list[Node], streams: int, name: str
-) -> None:
-    steps = POLICIES[name](nodes, streams)
+def test_every_node_once_after_what_it_needs_on_a_stream_that_exists(nodes: list[Node], lanes: int, name: str) -> None:
+    steps = POLICIES[name](nodes, lanes)
     assert sorted(step.node for step in steps) == list(range(len(nodes)))
-    assert all(0 <= step.stream < streams for step in steps)
+    assert all(0 <= step.lane < lanes for step in steps)
     launched = {step.node: i for i, step in enumerate(steps)}
     assert all(launched[before] < launched[i] for i, node in enumerate(nodes) for before in node.after)
 
 
 @given(graphs(), st.integers(1, 4))
 @settings(deadline=None)
-def test_list_scheduling_keeps_grahams_bound(nodes: list[Node], streams: int) -> None:
+def test_list_scheduling_keeps_grahams_bound(nodes: list[Node], lanes: int) -> None:
     work, way = sum(node.cost for node in nodes), [0.0] * len(nodes)
     for i, node in enumerate(nodes):
         way[i] = node.cost + max((way[before] for before in node.after), default=0.0)
-    found = makespan(nodes, longest_path_first(nodes, streams))
-    assert found <= work / streams + (1 - 1 / streams) * max(way, default=0.0) + 1e-9
+    found = makespan(nodes, longest_path_first(nodes, lanes))
+    assert found <= work / lanes + (1 - 1 / lanes) * max(way, default=0.0) + 1e-9
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(1, 3))
 @settings(deadline=None, max_examples=50)
-def test_longest_first_against_the_best_of_all_assignments(costs: list[int], streams: int) -> None:
+def test_longest_first_against_the_best_of_all_assignments(costs: list[int], lanes: int) -> None:
     """Independent tasks: at most 4/3 - 1/(3k) times the best (Graham, 1969)."""
     nodes = chains(*((cost,) for cost in costs))
     best = min(
-        max(sum(cost for cost, at in zip(costs, places, strict=True) if at == stream) for stream in range(streams))
-        for places in itertools.product(range(streams), repeat=len(costs))
+        max(sum(cost for cost, at in zip(costs, places, strict=True) if at == stream) for stream in range(lanes))
+        for places in itertools.product(range(lanes), repeat=len(costs))
     )
-    found = makespan(nodes, longest_path_first(nodes, streams))
-    assert best <= found <= (4 / 3 - 1 / (3 * streams)) * best + 1e-9
+    found = makespan(nodes, longest_path_first(nodes, lanes))
+    assert best <= found <= (4 / 3 - 1 / (3 * lanes)) * best + 1e-9
 
 
 BLOCK = chains((3,), (3, 3), (3, 3, 3), (1, 3))  # the Inception block in kernels
@@ -81,7 +63,7 @@ def test_single_is_the_order_of_the_branches_on_one_stream() -> None:
 
 def test_one_per_branch() -> None:
     assert one_per_branch(BLOCK, 4) == [(0, 0), (1, 1), (2, 1), (3, 2), (4, 2), (5, 2), (6, 3), (7, 3)]
-    assert [step.stream for step in one_per_branch(BLOCK, 2)] == [0, 1, 1, 0, 0, 0, 1, 1]
+    assert [step.lane for step in one_per_branch(BLOCK, 2)] == [0, 1, 1, 0, 0, 0, 1, 1]
 
 
 def test_wavefront_goes_level_by_level_and_stays_on_its_stream() -> None:
@@ -93,7 +75,7 @@ def test_wavefront_goes_level_by_level_and_stays_on_its_stream() -> None:
 def test_longest_path_first_begins_with_the_longest_branch() -> None:
     steps = longest_path_first(BLOCK, 2)
     assert steps[0].node == 3
-    assert makespan(BLOCK, steps) == 12  # of 22 in pieces of 3, no assignment to 2 streams ends sooner
+    assert makespan(BLOCK, steps) == 12  # of 22 in pieces of 3, no assignment to 2 lanes ends sooner
     assert makespan(BLOCK, single(BLOCK, 1)) == 22
     uneven = chains((4,), (4,), (8,))
     assert makespan(uneven, longest_path_first(uneven, 2)) == 8
@@ -102,10 +84,10 @@ def test_longest_path_first_begins_with_the_longest_branch() -> None:
 
 def test_a_chain_never_changes_its_stream_without_need() -> None:
     for name in POLICIES:
-        assert {step.stream for step in POLICIES[name](chains((1, 2, 3)), 3)} == {0}
+        assert {step.lane for step in POLICIES[name](chains((1, 2, 3)), 3)} == {0}
 
 
-def test_unknown_policies_and_no_streams() -> None:
+def test_unknown_policies_and_no_lanes() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'wavefront'"):
         policy("wave", 2)
     with pytest.raises(KitError, match="0 streams can run nothing"):

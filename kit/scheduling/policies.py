@@ -1,0 +1,111 @@
+"""Which lane each node of a task graph goes to, and in which order the nodes are launched.
+
+A lane is a thread, a process or a CUDA stream. A policy turns a graph into placements. An executor launches them one
+after the other: the nodes of one lane run in that order, nodes of different lanes may run at the same time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
+
+from kit.errors import KitError, UnknownNameError
+from kit.scheduling.graph import Node, times_to_end
+
+
+class Placement(NamedTuple):
+    """One launch."""
+
+    node: int  # index into the nodes
+    lane: int  # 0 .. lanes - 1
+
+
+PolicyName = Literal["one_per_branch", "wavefront", "longest_path_first", "in_order", "single"]
+Policy = Callable[[Sequence[Node], int], list[Placement]]  # (nodes, lanes) -> every node once, in order
+
+
+def single(nodes: Sequence[Node], lanes: int) -> list[Placement]:
+    """Everything on one lane: what PyTorch does by itself, and what several lanes must beat."""
+    return [Placement(i, 0) for i in range(len(nodes))]
+
+
+def one_per_branch(nodes: Sequence[Node], lanes: int) -> list[Placement]:
+    """Branch i on lane i modulo their number, one branch launched after the other.
+
+    The later branches wait for their launch: where launching takes longer than running, they hardly overlap.
+    """
+    return [Placement(i, node.branch % lanes) for i, node in enumerate(nodes)]
+
+
+def wavefront(nodes: Sequence[Node], lanes: int) -> list[Placement]:
+    """Level by level: nodes that wait for nothing, then nodes that wait for those; a level is spread over the lanes.
+
+    All lanes get work early, which helps where launching is the slow part. The policy does not look at costs: a level
+    with one long node and many short ones is spread by their number.
+
+    Source: Ding et al., *IOS: Inter-Operator Scheduler for CNN Acceleration*, MLSys 2021, whose "greedy" it resembles.
+    """
+    level: list[int] = []
+    for node in nodes:
+        level.append(1 + max((level[i] for i in node.after), default=-1))
+    place: dict[int, int] = {}
+    for depth in range(max(level, default=-1) + 1):
+        taken = [0] * lanes
+        for i in (i for i in range(len(nodes)) if level[i] == depth):
+            home = {place[before] for before in nodes[i].after}
+            # Of the least loaded lanes, one that it waits for anyway: to go on there takes no event.
+            place[i] = min(range(lanes), key=lambda lane: (taken[lane], lane not in home, lane))
+            taken[place[i]] += 1
+    return [Placement(i, lane) for i, lane in place.items()]
+
+
+def longest_path_first(nodes: Sequence[Node], lanes: int) -> list[Placement]:
+    """List scheduling: the node with the longest time to the end of the graph first, on the lane that starts it first.
+
+    Helps where branches differ much in length and there are fewer lanes than branches. It is as good as the costs.
+
+    Source: Topcuoglu, Hariri & Wu, *Performance-Effective and Low-Complexity Task Scheduling for Heterogeneous
+    Computing* (HEFT), 2002, on lanes that are all equal and that exchange data for nothing.
+    """
+    to_end = times_to_end(nodes)
+    return _list_schedule(nodes, lanes, sorted(range(len(nodes)), key=lambda i: (-to_end[i], i)))
+
+
+def in_order(nodes: Sequence[Node], lanes: int) -> list[Placement]:
+    """List scheduling in the order given: whichever lane is free first takes the next node, as a pool's workers do.
+
+    Source: Graham, *Bounds for Certain Multiprocessing Anomalies*, 1966: at most 2 - 1 / lanes times the shortest time.
+    """
+    return _list_schedule(nodes, lanes, range(len(nodes)))
+
+
+def _list_schedule(nodes: Sequence[Node], lanes: int, order: Sequence[int]) -> list[Placement]:
+    """The nodes in this order, which is topological, each on the lane that can start it first."""
+    free = [0.0] * lanes
+    ends: dict[int, float] = {}
+    place: dict[int, int] = {}
+    for i in order:
+        ready = max((ends[before] for before in nodes[i].after), default=0.0)
+        home = {place[before] for before in nodes[i].after}
+        place[i] = min(range(lanes), key=lambda lane: (max(free[lane], ready), lane not in home, lane))
+        ends[i] = free[place[i]] = max(free[place[i]], ready) + nodes[i].cost
+    return [Placement(i, lane) for i, lane in place.items()]
+
+
+POLICIES: dict[str, Policy] = {
+    each.__name__: each for each in (one_per_branch, wavefront, longest_path_first, in_order, single)
+}
+
+
+def policy(name: str, lanes: int) -> Policy:
+    """A policy by name.
+
+    Raises:
+        UnknownNameError: no such policy.
+        KitError: fewer than one lane.
+    """
+    if name not in POLICIES:
+        raise UnknownNameError("policy", name, POLICIES)
+    if lanes < 1:
+        raise KitError(f"{lanes} streams can run nothing: give at least 1.")
+    return POLICIES[name]

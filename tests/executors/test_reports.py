@@ -1,0 +1,54 @@
+"""What is said of a process that ended, and of one that could not be started."""
+
+import errno
+import signal
+from types import SimpleNamespace
+
+import pytest
+
+from kit.errors import WorkerError
+from kit.executors.reports import how_it_ended, starting_is_possible
+
+
+def said(exitcode: int | None, by_the_kit: bool = False) -> str:
+    return how_it_ended(SimpleNamespace(pid=7, exitcode=exitcode), "left", by_the_kit)
+
+
+def test_memory_is_blamed_for_a_kill_that_the_kit_did_not_send_and_for_nothing_else() -> None:
+    assert "was killed by SIGKILL while it had branch 'left'. The system does that when memory runs out." in said(
+        -signal.SIGKILL
+    )
+    for other in (-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGTERM, 3, 0, None):
+        assert "memory runs out" not in said(other)
+    assert "ended, since the executor was closed" in said(-signal.SIGKILL, by_the_kit=True)
+    assert "SIGKILL" not in said(-signal.SIGKILL, by_the_kit=True)
+
+
+def test_a_crash_is_called_that_and_an_exit_too() -> None:
+    assert "SIGSEGV while it had branch 'left'. Native code crashed" in said(-signal.SIGSEGV)
+    assert "Native code found an error and gave up" in said(-signal.SIGABRT)
+    assert "ended with status 3 while it had branch 'left'. Something in it called exit." in said(3)
+    assert all("branch 'left'" in said(code) for code in (-9, -11, 3, None))
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (OSError(errno.EMFILE, "Too many open files"), r"start it \(OSError: .*Too many open files\): .*ulimit -n"),
+        (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), r"BlockingIOError.*ulimit -u"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "no memory for it"),
+        (OSError(errno.ENOSPC, "No space left on device"), "make room"),
+        (MemoryError(), "no memory for it"),
+        (RuntimeError("can't start new thread"), "ulimit -u"),
+        (OSError("odd"), "the system refused"),
+    ],
+)
+def test_a_limit_of_the_system_is_named_with_its_remedy(error: Exception, says: str) -> None:
+    with pytest.raises(WorkerError, match=says) as told, starting_is_possible("it"):
+        raise error
+    assert told.value.__cause__ is error
+
+
+def test_other_errors_pass() -> None:
+    with pytest.raises(RuntimeError, match="a bug"), starting_is_possible("it"):
+        raise RuntimeError("a bug")
