@@ -69,8 +69,8 @@ bench: $(VENV)/test.stamp  ## measure the kit against plain code; writes build/b
 	$(BIN)/python -m bench.many
 	$(BIN)/python -m bench.timeline
 
-soak: $(VENV)/test.stamp  ## hundreds of starts and calls, which must leave nothing, of worker processes and compilers too; minutes
-	KIT_SOAK=1 $(BIN)/pytest -rP -p no:logging tests/executors tests/transforms tests/test_contest.py
+soak: $(VENV)/test.stamp  ## full products and hundreds of cycles: processes, compilers, budgets, layers, damaged traces; an hour
+	KIT_SOAK=1 $(BIN)/pytest -rP -p no:logging tests/executors tests/transforms tests/models tests/trace tests/test_contest.py
 
 clean:  ## remove the environment and everything that was built
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,8 +1,9 @@
 """``python -m bench.continual``: a step of the kit against the library's, and against a sliding window.
 
-Best against best: channels last, folded batch norms and merged heads for both sides; then what each brings by itself.
-One intra-op thread, so that a row compares work and not how well it splits; the last rows use all cores.
-Writes ``build/bench_continual.json``.
+One intra-op thread, so that a row compares work and not how well it splits; the last rows use all cores. PyTorch picks
+kernels by shapes, batch size and threads, so every row says which ones ran, and steps are compared on oneDNN as well.
+Against a window best stands against best: channels last, folded batch norms, merged heads and oneDNN for both sides;
+then what each brings by itself. Writes ``build/bench_continual.json``.
 """
 
 from __future__ import annotations
@@ -15,15 +16,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench.peers import Bare
-from kit.measure import measure, speed_up
+from kit.labs.continual import kernels_in_words, parts_table, parts_told
 from kit.models import inception3d_block
-from kit.models.continual import shallow_two_stream_3d, stepper
+from kit.models.continual import shallow_two_stream_3d
 from kit.transforms import Transform
-from kit.transforms.channels_last import channels_last
 from kit.transforms.folded import Folded
 from kit.transforms.merged import Merged
-from kit.workloads.continual import Against, OneStep, against_window, live_clip, of_library
+from kit.workloads.continual import Against, against_window, live_clip
+from kit.workloads.step_parts import step_parts, step_times
 
 ROUNDS = 10
 ONE_THREAD = "sequential(threads=1)"
@@ -38,55 +38,44 @@ CONDITIONS: dict[str, tuple[Sequence[Transform], bool]] = {
 
 
 def steps(model: nn.Module, clip: torch.Tensor) -> dict[str, Any]:
-    """Median ms of a step: ours as it is and at its best, the library's with either memory format."""
-    library = {}
-    for name, change in (("library", lambda x: x), ("library, channels last", channels_last)):
-        net = of_library(model).eval()
-        for parameter in net.parameters():
-            parameter.data = change(parameter.data)
-        frames = [change(clip[:, :, t]) for t in range(clip.shape[2])]
-        with torch.inference_mode():
-            for frame in frames:
-                net.forward_step(frame)
-        library[name] = Bare(lambda net=net, frame=frames[-1]: net.forward_step(frame), 1)
-    with torch.no_grad():
-        best = stepper(Merged().apply(Folded().apply(model, (clip,)), (clip,)))
-    for parameter in best.parameters():
-        parameter.data = channels_last(parameter.data)
-    own = {
-        "ours": OneStep(stepper(model), clip),
-        "ours, best": OneStep(best, channels_last(clip)),
-    }
-    ours = {name: Bare(lambda step=step, frames=step.frames: step(*frames), 1) for name, step in own.items()}
-    timings = measure({**library, **ours}, (), rounds=ROUNDS)
-    return {
-        name: {"ms": timing.median_ms, "over library": speed_up(timings["library"], timing)}
-        for name, timing in timings.items()
-    }
+    """A window, and a step of the library and of the kit, on PyTorch's choice of kernels and on oneDNN."""
+    found = step_times(model, clip, rounds=ROUNDS)
+    print(found)
+    for line in found.rows:
+        print(f"  {line.name:20} convolutions on {kernels_in_words(line.kernels or {})}")
+    return found.to_dict()
+
+
+def taken_apart(model: nn.Module, clip: torch.Tensor) -> dict[str, Any]:
+    """What the two steps are made of."""
+    parts = step_parts(model, clip, rounds=ROUNDS)
+    print(f"{parts_table(parts)}\n{parts_told(parts)}")
+    return {"ms": {side: parts.ms(side) for side in parts.timings}, "between equal kernels": parts.between_equals}
 
 
 def against(model: nn.Module, clip: torch.Tensor, **options: Any) -> Against:
-    return against_window(model, clip, approach=ONE_THREAD, rounds=ROUNDS, **options)
+    return against_window(model, clip, approach=ONE_THREAD, rounds=ROUNDS, **{"one_dnn": True, **options})
 
 
 def row(name: str, found: Against) -> dict[str, Any]:
-    print(
-        f"{name:44} {found.window_ms:8.2f} {found.step_ms:8.2f} ms  {found.counted:6.2f}x {found.measured}"
-        f"  realised {found.realised:.2f}  same: {found.equality}"
-    )
-    return {"name": name, "counted": found.counted, "realised": found.realised, **vars(found)}
+    ran = [kernels_in_words(side) for side in (found.window_kernels, found.step_kernels)]
+    share = "other kernels" if found.exchanges else f"realised {found.realised:.2f}"
+    took = f"{name:44} {found.window_ms:8.2f} {found.step_ms:8.2f} ms  {found.counted:6.2f}x {found.measured}"
+    print(f"{took}  {share}  same: {found.equality}  convolutions: {ran[0]} / {ran[1]}")
+    values = {key: value for key, value in vars(found).items() if not key.endswith("_kernels")}
+    return {"name": name, "counted": found.counted, "realised": found.realised, "convolutions": ran, **values}
 
 
 def main() -> None:
     block, clip = inception3d_block(), torch.randn(1, 192, 16, 28, 28).relu()
-    alone = steps(block, clip)
-    for name, values in alone.items():
-        print(f"{name:44} {values['ms']:8.2f} ms  {values['over library']}")
+    alone = {f"batch {n}": steps(block, clip[:, :, :6].repeat(n, 1, 1, 1, 1)) for n in (1, 2)}
+    alone["parts"] = taken_apart(block, clip[:, :, :6])
     print(f"\n{'':44} {'window':>8} {'step':>8}     counted measured [95%]")
     rows = [
         row(f"Inception 3-D, {name}", against(block, clip, transforms=transforms, last=last))
         for name, (transforms, last) in CONDITIONS.items()
     ]
+    rows.append(row("Inception 3-D, as PyTorch chooses", against(block, clip, one_dnn=False)))
     for length in (8, 64):
         clip = torch.randn(1, 192, length, 28, 28).relu()
         rows.append(row(f"Inception 3-D, {length} frames", against(block, clip)))

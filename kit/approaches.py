@@ -23,7 +23,8 @@ from kit.executors.modes import intra_op_threads
 from kit.regions import outermost, some_regions
 from kit.spans import clock
 from kit.transforms import Transform
-from kit.transforms.base import rewritable
+from kit.transforms.copying import rewritable
+from kit.transforms.proof import prove, undisturbed
 
 
 class Step(NamedTuple):
@@ -151,13 +152,13 @@ class Approach:
     def _made(self, model: nn.Module, args: tuple[Any, ...], cores: int) -> Runner:
         with torch.inference_mode(False), torch.no_grad():  # new weights are to be ordinary tensors
             for transform in self._transforms:
-                each = transform.each_branch and self._executor
+                each, given = transform.each_branch and self._executor, model
                 model = _rewrite_branches(transform, model, args) if each else transform.apply(model, args)
         make, options = (self._executor.entry.make, self._executor.options) if self._executor else (sequential, {})
         runner: Runner = make(model, cores, **options)
         if any(transform.stays for transform in self._transforms):
             try:
-                _settle(runner, self._transforms[-1], args)
+                _settle(runner, self._transforms[-1], given, args)
             except BaseException:
                 runner.close()
                 raise
@@ -179,17 +180,20 @@ class Approach:
 
 def _rewrite_branches(transform: Transform, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:
     """Each branch of the outermost regions by itself, so that an executor still runs the regions."""
-    model = rewritable(model)
-    for region in outermost(model).values():
+    with undisturbed(model):
+        model, _, given = rewritable(model, args)
+    for region in outermost(model, given).values():
         for name, branch in region.branches.items():
             region.branches[name] = transform.apply(branch, args)
     return model
 
 
-def _settle(runner: Runner, transform: Transform, args: tuple[Any, ...]) -> None:
-    """Let branch after branch change for the last time, with the intra-op threads that it will have."""
-    with intra_op_threads(getattr(runner.executor, "intra_op_threads", runner.intra_op_threads)):
+def _settle(runner: Runner, transform: Transform, given: nn.Module, args: tuple[Any, ...]) -> None:
+    """Let branch after branch change for the last time, with the intra-op threads that it will have, and prove it."""
+    threads = intra_op_threads(getattr(runner.executor, "intra_op_threads", runner.intra_op_threads))
+    with threads, undisturbed(given):
         runner.model = transform.settled(runner.model, args)
+        prove(type(transform).__name__, given, runner.model, args)
 
 
 def available(machine: hardware.Hardware | None = None) -> dict[str, str | None]:

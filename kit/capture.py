@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch._C._profiler import _ExperimentalConfig
+from torch.autograd import profiler as autograd_profiler
 from torch.profiler import ProfilerActivity, profile, schedule
 from torch.utils._pytree import tree_leaves
 
@@ -21,7 +22,7 @@ from kit.trace.categories import Role, on_device, roles
 
 
 @contextmanager
-def operators(warm: Callable[[], object] | None = None) -> Iterator[list[Span]]:
+def operators(warm: Callable[[], object] | None = None, *, gpu: bool | None = None) -> Iterator[list[Span]]:
     """Record the operators that any thread of this process runs in this block, and the kernels of its GPUs.
 
     The list is filled when the block ends. torch.profiler alone is thread-local: of a pool's threads it would see
@@ -30,22 +31,29 @@ def operators(warm: Callable[[], object] | None = None) -> Iterator[list[Span]]:
 
     Args:
         warm: called before the block while the profiler starts up and throws away what it sees: its first events in a
-            process are slow. It is the same profile, since a second one with CUDA may shift or lose kernels.
+            process are slow. With a GPU it is the same profile, since a second one may shift or lose kernels.
+        gpu: whether to record GPUs too; by default where this process has begun to use one.
 
     Raises:
         TraceError: a kernel starts before its launch.
     """
-    activities = [ProfilerActivity.CPU]
-    if torch.cuda.is_available():
-        activities.append(ProfilerActivity.CUDA)
     found: list[Span] = []
-    steps = schedule(wait=0, warmup=1, active=1) if warm else None
     config = _ExperimentalConfig(profile_all_threads=True)
-    with profile(activities=activities, schedule=steps, experimental_config=config) as profiler:
+    profiler: Any
+    if torch.cuda.is_initialized() if gpu is None else gpu:  # type: ignore[no-untyped-call]
+        activities = [ProfilerActivity.CPU, ProfilerActivity.CUDA]
+        steps = schedule(wait=0, warmup=1, active=1) if warm else None
+        with profile(activities=activities, schedule=steps, experimental_config=config) as profiler:
+            if warm:
+                warm()
+                profiler.step()
+            yield found
+    else:  # the part of torch.profiler that records: the whole imports torch's compiler first, which takes a second
         if warm:
-            warm()
-            profiler.step()
-        yield found
+            with autograd_profiler.profile(use_kineto=True, experimental_config=config):
+                warm()
+        with autograd_profiler.profile(use_kineto=True, experimental_config=config) as profiler:
+            yield found
     anchor = ClockAnchor.now()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trace.json"

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kit.equality import Equality
+from kit.kernels import Kernels
 from kit.trace import Trace
 from kit.turns import Turn
 
@@ -91,6 +92,7 @@ class Row:
     smallest: float | None = None  # the least difference that these rounds would have found nine times in ten
     rewritten: bool = False  # whether it runs a rewritten model: its tasks are then not the baseline's
     decidable: bool = True  # whether so few rounds could tell so many rows apart
+    kernels: Kernels | None = None  # that one call of it ran; None: not recorded
 
     @property
     def verdict(self) -> Verdict:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from kit import neighbours, spans
+from kit import kernels, neighbours, spans
 from kit.budget import Budget, Overdue, can_interrupt, limited
 from kit.comparison import Comparison, Ratio, Row, Timing
 from kit.equality import Equality, as_args, compare_outputs
@@ -21,6 +21,7 @@ from kit.executors.modes import intra_op_threads
 from kit.hardware import detect
 from kit.measure import TURN_NS, UNSTEADY, judged, least_rounds, measure, speed_up
 from kit.progress import progress_bar
+from kit.recording import record_kernels
 
 WARM_TURNS = 4  # about as much as warming up takes
 GRACE = 0.25  # of the budget, shared out: what each may try even when it is spent, so that those that refuse say why
@@ -45,6 +46,7 @@ class Entrant:
     turn_ns: int = 0  # about how long its turn in a round takes
     failed: Exception | None = None  # what its last call raised
     stack: ExitStack = field(default_factory=ExitStack)  # closes its runner
+    kernels: kernels.Kernels | None = None  # of one call; None: not recorded
 
     def __call__(self, *args: Any) -> Any:
         try:
@@ -86,6 +88,8 @@ class Entrant:
                 start = spans.clock()
                 found = self(*args)
                 call_ns = spans.clock() - start
+            if not self.cold:
+                self.kernels = record_kernels(self, args)
         self.turn_ns = call_ns if self.cold else call_ns + max(call_ns, TURN_NS)
         self.equality = compare_outputs(expected, found)
 
@@ -112,6 +116,7 @@ class Entrant:
             self.against,
             self.lane_threads,
             rewritten=self.rewrites,
+            kernels=self.kernels,
         )
 
     @property
@@ -204,6 +209,8 @@ def contest(
             f"rounds scatter, those of {', '.join(f'{name} by {by:.1f} times' for name, by in unsteady.items())}: "
             "something else was using the cores. Close it and measure again before believing a ratio."
         )
+    measured = [each for each in others if each.timing]
+    caveats += kernels.caveats(lead.name, lead.kernels, [(each.name, each.kernels, each.rewrites) for each in measured])
     cores, gain = detect().cores, None
     if CORES in beside:
         gain = Ratio(*(cores * each for each in speed_up(beside.pop(CORE), beside.pop(CORES))))

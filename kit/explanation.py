@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kit import kernels
 from kit.comparison import Comparison, Ratio, Row, milliseconds
 from kit.errors import MeasureError
 from kit.factors import FACTORS, Bounds, Case, Excess, explicable, regions_ms
@@ -180,6 +181,7 @@ def explain(comparison: Comparison, approach: str | None = None) -> Explanation:
     if case is not None and excess is None:
         gains = {name: value for name, value in _causes(case).items() if value > 1 + NOTABLE_GAIN}
         notes += [f"{name}, x {value:.2f}, is a gain: {GAINS[name]}." for name, value in gains.items()]
+    notes += kernels.caveats(baseline.name, baseline.kernels, [(row.name, row.kernels, row.rewritten)])
     predict = None
     if case is not None:
 

@@ -18,6 +18,7 @@ from kit.equality import as_args
 from kit.errors import KitError, TaskError
 from kit.executors import Task, modes
 from kit.executors.processes_cold import ProcessesCold
+from kit.kernels import Kernels, kernels
 from kit.trace import Trace, load_trace, save_trace
 from kit.trace.categories import on_device
 
@@ -50,6 +51,18 @@ def record_call(
         if warm:
             call(*args)
         return Trace.build(span_events(_record(call, args, warm=warm, operators=operators)))
+
+
+def record_kernels(call: Callable[..., Any], args: tuple[Any, ...]) -> Kernels | None:
+    """The kernels of one call, a warm one, under the caller's modes; None where a profiler is on already.
+
+    It costs that call and some milliseconds. GPUs are left out of it, so that later profiles can be trusted: which
+    operator ran there is known without.
+    """
+    if torch._C._autograd._profiler_enabled():
+        return None
+    log = _record(call, args, warm=False, operators=True, gpu=False)
+    return kernels(Trace.build(span_events(log)))
 
 
 def record_fresh(record: Callable[[], Trace], timeout: float = 600.0) -> Trace:
@@ -90,7 +103,9 @@ def _save(record: Callable[[], Trace], path: Path) -> None:
     save_trace(record(), path)
 
 
-def _record(call: Callable[..., Any], args: tuple[Any, ...], *, warm: bool, operators: bool) -> list[spans.Span]:
+def _record(
+    call: Callable[..., Any], args: tuple[Any, ...], *, warm: bool, operators: bool, gpu: bool | None = None
+) -> list[spans.Span]:
     def warm_up() -> None:
         # In a log of its own. Workers make a first profile too, unless a second one is not to be trusted.
         with spans.collect(operators=operators and not on_gpu(args)):
@@ -98,8 +113,9 @@ def _record(call: Callable[..., Any], args: tuple[Any, ...], *, warm: bool, oper
 
     profiler: AbstractContextManager[list[spans.Span]] = nullcontext([])
     if operators:
-        profiler = capture.operators(warm_up if warm else None)
-    with spans.collect(operators=operators) as log, profiler as found, spans.span("call", "call"):
+        profiler = capture.operators(warm_up if warm else None, gpu=gpu)
+    in_workers = operators and (gpu is None or not on_gpu(args))
+    with spans.collect(operators=in_workers) as log, profiler as found, spans.span("call", "call"):
         synchronize(args, call(*args))
     own = {(span.process, span.thread) for span in log.spans}
     return log.spans + [s for s in found if (s.process, s.thread) in own or on_device(s.category)]

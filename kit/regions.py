@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -115,19 +115,25 @@ def some_regions(model: nn.Module) -> dict[str, Branches]:
     found = dict(regions(model))
     if not found:
         raise KitError(
-            f"{type(model).__name__} has no region, so nothing in it can run at the same time: wrap the siblings, as "
-            "in kit.Branches({'a': self.a, 'b': self.b}, merge=kit.Concat(1))."
+            f"{type(model).__name__} has no region: whatever is independent in it is not named, so there are no "
+            "branches to work on. Put parts that need nothing from each other into one, as in "
+            "kit.Branches({'a': self.a, 'b': self.b}, merge=kit.Concat(1)), and call that in forward."
         )
     return found
 
 
-def outermost(model: nn.Module) -> dict[str, Branches]:
-    """The regions of a model that lie in no branch of another.
+def outermost(model: nn.Module, ran: Container[Branches]) -> dict[str, Branches]:
+    """Of the regions of a model that ran, those that lie in no branch of another.
 
     Raises:
-        KitError: the model has no region.
+        KitError: the model has no region, or none that ran.
     """
-    found = some_regions(model)
+    found = {name: region for name, region in some_regions(model).items() if region in ran}
+    if not found:
+        raise KitError(
+            f"no region of {type(model).__name__} is called on these inputs: call its kit.Branches in forward, as in "
+            "self.region(x)."
+        )
     return {
         name: region
         for name, region in found.items()

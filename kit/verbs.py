@@ -25,6 +25,7 @@ from kit.hardware import detect
 from kit.measure import ROUNDS
 from kit.recording import on_gpu, record_call, record_fresh
 from kit.trace import Trace, stack
+from kit.transforms.base import check_eval
 
 BASELINE = "sequential"
 ALL = "all"  # stands for every approach of the catalogue
@@ -81,7 +82,7 @@ def compare(
     chosen = list({each.name: each for each in map(parse, named)}.values())  # 'threads()' is 'threads' again
     if not any(each.kind == BASELINE for each in chosen):
         chosen.insert(0, parse(BASELINE))
-    _check_eval(model)
+    check_eval(model)
     comparison = contest(
         [
             Entrant(
@@ -144,7 +145,7 @@ def record(
         TraceError: a kernel starts before its launch.
         TransferError: a model on a GPU that cannot be sent to another process.
     """
-    _check_eval(model)
+    check_eval(model)
     call = partial(_record_here, model, inputs, approach, first, operators)
     return record_fresh(call) if operators and on_gpu(model, *as_args(inputs)) else call()
 
@@ -171,12 +172,3 @@ def _first_call(runner: Runner, model: nn.Module, inputs: Any) -> Any:
             f"{type(model).__name__} does not take these inputs, {shapes(inputs)}: {error}. "
             "Give a tensor, or a tuple with one entry for each argument of its forward."
         ) from error
-
-
-def _check_eval(model: nn.Module) -> None:
-    for name, module in model.named_modules():
-        if module.training and isinstance(module, (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)):
-            raise KitError(
-                f"{type(model).__name__} is in training mode, and its {name or type(module).__name__} gives another "
-                "output on every call: call model.eval() first."
-            )

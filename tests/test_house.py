@@ -27,6 +27,7 @@ FLOORS = {
     "scheduling": 1,  # pure, like the trace room
     "hardware": 1,
     "equality": 1,
+    "kernels": 1.2,  # what a trace says of them
     "neighbours": 1,
     "snippets": 1,
     "capture": 1.5,  # a mezzanine: it puts spans and operators into a trace, and workers use it

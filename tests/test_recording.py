@@ -202,9 +202,9 @@ def test_a_caller_that_is_not_the_main_thread_keeps_its_name() -> None:
 
 def with_kernels(monkeypatch: pytest.MonkeyPatch, delay_us: float) -> None:
     """Let every convolution of a profile launch a kernel, as Kineto writes it on a machine with a GPU."""
-    plain = torch.profiler.profile.export_chrome_trace
+    plain = torch.autograd.profiler.profile.export_chrome_trace
 
-    def export(self: torch.profiler.profile, path: str) -> None:
+    def export(self: torch.autograd.profiler.profile, path: str) -> None:
         plain(self, path)
         about = json.loads(Path(path).read_text())
         events = about["traceEvents"]
@@ -217,7 +217,7 @@ def with_kernels(monkeypatch: pytest.MonkeyPatch, delay_us: float) -> None:
             events += [{**kernel, "tid": 7, "args": {**ids, "device": 0, "stream": 7}}]
         Path(path).write_text(json.dumps(about))
 
-    monkeypatch.setattr(torch.profiler.profile, "export_chrome_trace", export)
+    monkeypatch.setattr(torch.autograd.profiler.profile, "export_chrome_trace", export)
 
 
 def test_kernels_are_on_the_clock_of_the_spans_and_tied_to_their_launches(monkeypatch: pytest.MonkeyPatch) -> None:

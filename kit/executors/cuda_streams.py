@@ -170,7 +170,8 @@ def unavailable_because(machine: Hardware) -> str | None:
 
 def _stages(call: Callable[..., Any]) -> list[Callable[..., Any]]:
     """The parts of a plain nn.Sequential; anything else is one stage."""
-    plain = type(call) is nn.Sequential and not (call._forward_hooks or call._forward_pre_hooks)
+    own = isinstance(call, nn.Module) and (call._forward_hooks or call._forward_pre_hooks or "forward" in vars(call))
+    plain = type(call) is nn.Sequential and not own
     return list(call) if isinstance(call, nn.Sequential) and plain and len(call) else [call]
 
 

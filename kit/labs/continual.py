@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from kit.comparison import milliseconds
+from kit.comparison import Comparison, milliseconds
 from kit.equality import compare_outputs
 from kit.errors import KitError
+from kit.kernels import Kernels
 from kit.labs.checks import check
 from kit.labs.markdown import table
 from kit.models import describe
@@ -27,7 +29,8 @@ from kit.views.chart import Chart
 from kit.views.figures import GRID, TEXT
 from kit.views.palette import NEUTRAL, OKABE_ITO
 from kit.views.still import Still
-from kit.workloads.continual import Against, OneStep
+from kit.workloads.continual import Against, OneStep, Side
+from kit.workloads.step_parts import StepParts
 
 LOOK = {**TEXT, "margin": {"l": 20, "r": 20, "t": 20, "b": 20}, "legend": {"orientation": "h", "y": 1.1}}
 KINDS = {  # of what ran -> in its name; the first that fits
@@ -223,13 +226,127 @@ def kinds_table(columns: Mapping[str, Mapping[str, float]]) -> str:
     return table(("ms", *columns), f"l{'r' * len(columns)}", [*rows, ("**whole call**", *sums)])
 
 
+def kernels_in_words(found: Kernels, family: str = "convolution") -> str:
+    """What the calls of a family ran on, as in ``slow_conv3d 4, oneDNN 2``."""
+    calls: Counter[str] = Counter()
+    for kernel, use in found.items():
+        if kernel.family == family:
+            calls[kernel.name] += use.calls
+    return ", ".join(f"{name} {n}" for name, n in calls.most_common()) or "none recorded"
+
+
+def kernels_table(steps: Comparison) -> str:
+    """What the convolutions of each row of a comparison ran on, as Markdown."""
+    return table(
+        ("", "its convolutions ran on"),
+        "ll",
+        [(row.name, kernels_in_words(row.kernels or {})) for row in steps.rows],
+    )
+
+
+def macs_told(sides: Mapping[str, Side]) -> str:
+    """What the window, and the steps of library and kit, count in MACs, in a sentence."""
+    macs = {name: describe(*side).whole.macs / 1e6 for name, side in sides.items()}
+    return (
+        f"The window runs {macs['window']:.0f} million MACs, the library's step **{macs['library']:.0f} million**, the "
+        f"kit's {macs['kit']:.0f} million: by count the library does {macs['library'] / macs['kit']:.1f} times as much."
+    )
+
+
+def parts_table(parts: StepParts) -> str:
+    """What a step of the library and one of the kit are made of, in milliseconds, and the difference, as Markdown."""
+    library, kit = parts.ms("library"), parts.ms("kit")
+    rows = [(part, f"{library[part]:.2f}", f"{kit[part]:.2f}", f"{library[part] - kit[part]:+.2f}") for part in library]
+    sums = sum(library.values()), sum(kit.values())
+    whole = ("**whole step**", *(f"**{each:.2f}**" for each in sums), f"**{sums[0] - sums[1]:+.2f}**")
+    return table(("ms", "library", "kit", "difference"), "lrrr", [*rows, whole])
+
+
+def parts_told(parts: StepParts) -> str:
+    """What may be claimed of the two steps: only what is left between equal kernels."""
+    library, kit = parts.ms("library"), parts.ms("kit")
+    gap = {part: library[part] - kit[part] for part in library}
+    ran = {side: kernels_in_words(found) for side, found in parts.kernels.items()}
+    equal, zeros = parts.between_equals, parts.zeros
+    own = max((part for part in gap if part != "choice of kernel"), key=gap.__getitem__)
+    lines = [
+        f"As PyTorch runs them, the kit's step is {parts.as_dispatched} the speed of the library's. But the library's "
+        f"convolutions ran on {ran['library']}, the kit's on {ran['kit']}: of a difference of "
+        f"{sum(gap.values()):.2f} ms, **{gap['choice of kernel']:.2f} ms are PyTorch's choice of kernel**.",
+        "On oneDNN the zeros cost nothing that could be measured."
+        if zeros.verdict == "no difference found"
+        else f"On oneDNN, the step without the zeros is {zeros} the speed of the step with them.",
+        {
+            "faster": f"Between equal kernels the kit's step is {equal} the library's speed, **faster**, most by {own} "
+            f"({gap[own]:+.2f} ms).",
+            "slower": f"Between equal kernels the kit's step is {equal} the library's speed, **slower**.",
+            "no difference found": f"Between equal kernels **no difference was found**, {equal}.",
+        }[equal.verdict],
+    ]
+    if equal.verdict != "faster":
+        lines.append(
+            "So no speed may be claimed for it here. What it gives in any case: explicit states, the model's own "
+            "outputs, and no global mode."
+        )
+    return " ".join(lines)
+
+
 def against_table(found: Mapping[str, Against]) -> str:
-    """What a prediction costs by a window and by a step, a row for each of these, as Markdown."""
+    """What a prediction costs by a window and by a step, a row for each of these, and on which kernels, as Markdown."""
     rows = []
     for name, each in found.items():
         took = milliseconds(each.window_ms), milliseconds(each.step_ms)
-        rows.append((name, *took, f"{each.counted:.1f}x", each.measured, f"{each.realised:.0%}", each.equality))
-    return table(("", "window", "step", "counted", "measured", "realised", "same output?"), "lrrrrrl", rows)
+        share = "other kernels" if each.exchanges else f"{each.realised:.0%}"
+        ran = " / ".join(map(kernels_in_words, (each.window_kernels, each.step_kernels)))
+        rows.append((name, *took, f"{each.counted:.1f}x", each.measured, share, ran, each.equality))
+    head = ("", "window", "step", "counted", "measured", "realised", "convolutions: window / step", "same output?")
+    return table(head, "lrrrrrll", rows)
+
+
+def realised_told(found: Mapping[str, Against]) -> str:
+    """How much of the counted ratios was measured, over the rows whose sides ran on the same kernels."""
+    shares = {name: each.realised for name, each in found.items() if not each.exchanges}
+    others = [name for name, each in found.items() if each.exchanges]
+    said = ""
+    if shares:
+        least, most = min(shares, key=shares.__getitem__), max(shares, key=shares.__getitem__)
+        said = "Realised is the measured ratio by the counted one, where both sides ran on the same kernels: from "
+        said += f"**{shares[least]:.0%}** ({least}) to **{shares[most]:.0%}** ({most})."
+    if others:
+        said += f" Nothing is concluded from {', '.join(others)}: there the sides ran on different kernels, and the "
+        said += "ratio measures PyTorch's choice of them as well."
+    return said.strip()
+
+
+def gap_told(window: Mapping[str, float], step: Mapping[str, float], counted: float) -> str:
+    """Where a step takes more than its part of a window, by the kind of what ran, as Markdown."""
+    due = {kind: ms / counted for kind, ms in window.items()}
+    gap = {kind: ms - due[kind] for kind, ms in step.items()}
+    over, under = max(gap, key=gap.__getitem__), min(gap, key=gap.__getitem__)
+    columns = {"window": window, f"a {counted:.0f}th of it": due, "step": step, "step over it": gap}
+    lines = [
+        f"A {counted:.0f}th of the window would be {sum(due.values()):.2f} ms, and the step took "
+        f"{sum(step.values()):.2f} ms when both were recorded:\n\n{kinds_table(columns)}\n\n"
+    ]
+    if gap[over] > 0:
+        lines.append(f"Most is added by **{over}**: {gap[over]:+.2f} ms. ")
+    if gap[under] < 0:
+        lines.append(f"**{under[0].upper()}{under[1:]}** took less than their part: {gap[under]:+.2f} ms. ")
+    return "".join(lines) + "The profiler makes every operator a little longer: read here what costs, not how much."
+
+
+def apart_told(apart: Mapping[str, Against]) -> str:
+    """What each condition brings to the window and to the step by itself; the last of these holds all of them."""
+    first, best = next(iter(apart.values())), list(apart.values())[-1]
+    lines = [
+        f"- {name}: the window {first.window_ms / each.window_ms:.2f} times as fast as it was, the step "
+        f"{first.step_ms / each.step_ms:.2f} times"
+        for name, each in apart.items()
+        if each is not first
+    ]
+    said = f"A step at its best against a window as it is would read {first.window_ms / best.step_ms:.1f} times; under "
+    said += f"the same conditions it is {best.measured.estimate:.1f} times. What is between is not continual inference."
+    return "\n".join([*lines, "", said])
 
 
 def ratios_chart(found: Mapping[str, Against]) -> Chart:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from kit.approaches import parse
 from kit.comparison import Comparison, Row, milliseconds
+from kit.kernels import caveats, exchanged
 from kit.labs.checks import check, first_wrong
 from kit.labs.speed import size
 from kit.labs.threads import versus
@@ -111,6 +112,15 @@ def ways_table(comparison: Comparison) -> str:
     return "\n".join([*lines, "", *(f"- &#9888; {caveat}" for caveat in comparison.caveats)])
 
 
+def kernel_caveats(side: Comparison) -> list[str]:
+    """Where threads ran on other kernels than the baseline, and whether one thread for everything runs on theirs."""
+    lead, threads, alone = side.rows[0], side["threads(threads=1)"], side["sequential(threads=1)"]
+    said = caveats(lead.name, lead.kernels, [(threads.name, threads.kernels, threads.rewritten)])
+    if not said or exchanged(alone.kernels or {}, threads.kernels or {}):
+        return said
+    return [*said, "Against one thread for everything, the kernels are the same."]
+
+
 def settled(side: Comparison, ways: Comparison) -> str:
     """What these measurements say of "one branch after the other wastes performance", in Markdown.
 
@@ -132,6 +142,7 @@ def settled(side: Comparison, ways: Comparison) -> str:
         f"({threads.ratio or threads.reason}); against one thread for everything: **{alone.verdict}** ({alone.ratio}). "
         f"Here {meaning}."
     ]
+    lines += [f"- {caveat}" for caveat in kernel_caveats(side)]
     faster = [row for row in ways.rows if row.verdict == "faster"]
     calm = [f"{row.name} ({row.ratio})" for row in faster if row.name != PEER and one_at_a_time(row.name)]
     lines.append(
@@ -158,7 +169,7 @@ def settled(side: Comparison, ways: Comparison) -> str:
 def check_parallelism(parallelism: Callable[[float, list[list[float]]], Any]) -> str | None:
     """``parallelism(between, regions)``: work by span, of the work between regions and of each region's branches."""
     cases = [
-        ((8.0, []), 1.0, "without a region the network is a chain, and a chain has parallelism 1."),
+        ((8.0, []), 1.0, "with nothing in regions all work is one chain, and a chain has parallelism 1."),
         ((0.0, [[4.0, 4.0]]), 2.0, "two branches of the same work, and nothing else, have parallelism 2."),
         ((0.0, [[1.0, 3.0]]), 4 / 3, "of a region, the longest branch is on the span: 4 by 3."),
         ((2.0, [[3.0, 5.0]]), 10 / 7, "the work between regions is on the span too: 2 + 8 by 2 + 5."),

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import html
+import math
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from kit import executors
@@ -22,7 +25,11 @@ from kit.regions import regions
 
 @dataclass(frozen=True)
 class Part:
-    """Something that runs: a branch, a region, or a whole network. An operator here is one with MACs."""
+    """Something that runs: a branch, a region, or a whole network. An operator here is one with MACs.
+
+    Its span is what its regions say. Of parts that are in no region it is not known whether they need each other: they
+    count as a chain, and where there is no region at all, nothing is said.
+    """
 
     name: str
     macs: int  # multiply-accumulates of convolutions and matrix products: the work
@@ -32,16 +39,25 @@ class Part:
     parameters: int  # that the call read, each counted once
     activations: int  # elements that the operators wrote
     branches: tuple[Part, ...] = ()  # of a region
+    regions_known: bool = True  # whether anything is known of what could run at the same time
 
     @property
     def parallelism(self) -> float:
-        """Work by span, by MACs: with cores without end, the call could be this many times as fast. 1 is a chain."""
-        return self.macs / self.span_macs if self.span_macs else 1.0
+        """Work by span, by MACs: with cores without end, the call could be this many times as fast. 1 is a chain.
+
+        NaN where no region is known: that is no statement about the network.
+        """
+        return self._by_span(self.macs, self.span_macs)
 
     @property
     def parallelism_by_operators(self) -> float:
         """The same if all operators took the same time."""
-        return self.operators / self.span_operators if self.span_operators else 1.0
+        return self._by_span(self.operators, self.span_operators)
+
+    def _by_span(self, work: int, span: int) -> float:
+        if not self.regions_known:
+            return math.nan
+        return work / span if span else 1.0
 
     @property
     def cells(self) -> tuple[str, ...]:
@@ -49,10 +65,10 @@ class Part:
         return (
             self.name,
             human(self.macs),
-            human(self.span_macs),
-            f"{self.parallelism:.2f}",
+            human(self.span_macs) if self.regions_known else "-",
+            f"{self.parallelism:.2f}" if self.regions_known else "-",
             str(self.operators),
-            f"{self.parallelism_by_operators:.2f}",
+            f"{self.parallelism_by_operators:.2f}" if self.regions_known else "-",
             human(self.parameters),
             human(self.activations),
         )
@@ -83,9 +99,14 @@ class Description:
     @property
     def caption(self) -> str:
         """How to read the table."""
+        if not self.regions:
+            return (
+                f"One call on {self.inputs}. No kit.Branches ran in {self.whole.name}, so it is not known which of its "
+                "parts could run at the same time: this says nothing of its parallelism."
+            )
         return (
             f"One call on {self.inputs}. Parallelism is MACs by those on the span, the longest path; 'by operators' "
-            "counts each convolution or matrix product as one."
+            "counts each convolution or matrix product as one. What is in no region counts as a chain."
         )
 
     def __str__(self) -> str:
@@ -97,8 +118,11 @@ class Description:
         return "\n".join([*lines, self.caption])
 
     def __repr__(self) -> str:
+        start = f"Description({self.whole.name}: {human(self.whole.macs)}MACs"
+        if not self.regions:
+            return f"{start}, parallelism not known; regions: 0)"
         return (
-            f"Description({self.whole.name}: {human(self.whole.macs)}MACs, parallelism {self.whole.parallelism:.2f} by "
+            f"{start}, parallelism {self.whole.parallelism:.2f} by "
             f"MACs, {self.whole.parallelism_by_operators:.2f} by operators; regions: {len(self.regions)})"
         )
 
@@ -157,9 +181,8 @@ class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if out is not NotImplemented:
             return out
         out = func(*args, **(kwargs or {}))
-        self.tally.parameters |= {id(x): x.numel() for x in args if isinstance(x, nn.Parameter)}
-        if count := flop_registry.get(func.overloadpacket):
-            macs = int(count(*args, **(kwargs or {}), out_val=out)) // 2  # PyTorch counts a MAC as two
+        self.tally.parameters |= {id(x): x.numel() for x in tree_leaves(args) if isinstance(x, nn.Parameter)}
+        if (macs := _macs(func.overloadpacket, args, kwargs or {}, out)) is not None:
             written = sum(x.numel() for x in as_args(out) if isinstance(x, Tensor))
             operator = Counter(macs=macs, operators=1, activations=written)
             self.tally.work += operator
@@ -167,15 +190,59 @@ class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return out
 
 
+def _macs(operator: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> int | None:
+    """Multiply-accumulates of one call; None for an operator that is none of those that are counted."""
+    if own := _OWN.get(operator):
+        return own(*args)
+    count = flop_registry.get(_SAME_AS.get(operator, operator))
+    return int(count(*args, **kwargs, out_val=out)) // 2 if count else None  # PyTorch counts a MAC as two
+
+
+def _recurrent(x: Tensor, *weights: Any) -> int:
+    """Every weight matrix meets every element of every sequence once."""
+    matrices = [w for w in tree_leaves(weights[:2]) if isinstance(w, Tensor) and w.ndim == 2]
+    return x.numel() // x.shape[-1] * sum(w.numel() for w in matrices)
+
+
+_ATEN = torch.ops.aten
+_SAME_AS = {_ATEN._scaled_dot_product_flash_attention_for_cpu: _ATEN._scaled_dot_product_flash_attention}
+_OWN: dict[Any, Callable[..., int]] = {  # what PyTorch's own counter leaves out
+    _ATEN.mv: lambda matrix, vector: matrix.numel(),
+    _ATEN.addmv: lambda x, matrix, *others: matrix.numel(),
+    _ATEN.dot: lambda x, y: x.numel(),
+    _ATEN.addbmm: lambda x, a, b, *others: a.numel() * b.shape[-1],
+    _ATEN._trilinear: lambda x, weight, *others: x.numel() // x.shape[-1] * weight.numel(),  # nn.Bilinear
+    _ATEN.mkldnn_rnn_layer: _recurrent,
+    _ATEN._cudnn_rnn: _recurrent,
+}
+
+
+@contextmanager
+def _in_plain_operators() -> Iterator[None]:
+    """Without the fused transformer layer of inference, one operator in which nothing can be counted."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
 class _Regions(Executor):
     """Runs branches one after the other, each with a tally of its own; nested regions come here too."""
 
-    def __init__(self, counter: _Counting, names: dict[int, str]) -> None:
+    def __init__(self, counter: _Counting, names: dict[nn.Module, str]) -> None:
         self.counter = counter
-        self.names = names  # id of a region's first branch -> the region's name
+        self.names = names  # region -> its name
         self.found: list[Part] = []
 
+    def fork_join(self, tasks: Sequence[Task], merge: Any) -> Any:
+        return merge(self._counted(tasks, self.names[merge.__self__]))  # a region's own method
+
     def run(self, tasks: Sequence[Task]) -> list[Any]:
+        return self._counted(tasks, "tasks")
+
+    def _counted(self, tasks: Sequence[Task], name: str) -> list[Any]:
         outside, place = self.counter.tally, len(self.found)
         outputs, tallies = [], []
         for task in tasks:
@@ -187,7 +254,7 @@ class _Regions(Executor):
         outside.join(tallies)
         self.counter.tally = outside
         branches = tuple(tally.part(task.name) for task, tally in zip(tasks, tallies, strict=True))
-        self.found.insert(place, region.part(self.names[id(tasks[0].call)], branches))
+        self.found.insert(place, region.part(name, branches))
         return outputs
 
 
@@ -214,12 +281,13 @@ def describe(model: nn.Module, inputs: Any) -> Description:
             f"{type(model).__name__} is in training mode, which a call would change: call model.eval() first."
         )
     title = type(model).__name__
-    names = {id(next(iter(region.branches.values()))): name or title for name, region in regions(model)}
+    names: dict[nn.Module, str] = {region: name or title for name, region in regions(model)}
     counter = _Counting()
     executor = _Regions(counter, names)
     try:
-        with torch.no_grad(), executors.use(executor), counter:
+        with torch.no_grad(), executors.use(executor), _in_plain_operators(), counter:
             model(*as_args(inputs))
     except (RuntimeError, TypeError, ValueError) as error:
         raise ShapeError(f"{title} does not take these inputs, {shapes(inputs)}: {error}.") from error
-    return Description(counter.tally.part(title), tuple(executor.found), shapes(inputs))
+    whole = replace(counter.tally.part(title), regions_known=bool(executor.found))
+    return Description(whole, tuple(executor.found), shapes(inputs))

@@ -1,17 +1,17 @@
-"""What a transform is: it rewrites a model, and says what may come after it."""
+"""What a transform is: it rewrites a model, proves that on other inputs, and says what may come after it."""
 
 from __future__ import annotations
 
-import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from itertools import chain
 from typing import Any, ClassVar
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 
+from kit.errors import KitError
 from kit.hardware import Hardware
-from kit.regions import Branches
+from kit.transforms.proof import prove, undisturbed
 
 
 class Transform(ABC):
@@ -21,17 +21,29 @@ class Transform(ABC):
     each_branch: ClassVar[bool] = False  # although closed: before an executor it rewrites each branch by itself
     stays: ClassVar[str] = ""  # what it gives, where that cannot be sent to another process
 
-    @abstractmethod
     def apply(self, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:
-        """The rewritten model; the given one, and its weights, are left as they are.
+        """The rewritten model, proven on other inputs; the given one, and its weights, are left as they are.
+
+        What ``stays`` is proven once it is :meth:`settled`.
 
         Args:
             model: in eval mode.
             args: example inputs. Where a transform depends on their shapes, it refuses others.
 
         Raises:
-            KitError: there is nothing in this model to rewrite, and what would change that.
+            KitError: there is nothing in this model to rewrite, and what would change that; a model in training mode,
+                or one of which no copy can be made; a rewritten model that computes something else.
         """
+        check_eval(model)
+        with undisturbed(model):
+            rewritten = self.rewrite(model, args)
+            if not self.stays:
+                prove(type(self).__name__, model, rewritten, args)
+        return rewritten
+
+    @abstractmethod
+    def rewrite(self, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:
+        """The rewritten model, as :meth:`apply` says, not proven yet."""
 
     def settled(self, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:
         """The model after its first call, from when on it must not change any more; for what ``stays``."""
@@ -47,31 +59,34 @@ class Transform(ABC):
         return None
 
 
-def rewritable(model: nn.Module) -> nn.Module:
-    """A copy whose modules may be exchanged; its weights are the original's own tensors."""
-    tensors = chain(model.parameters(), model.buffers())
-    return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
+def check_eval(model: nn.Module) -> None:
+    """Refuse a model that gives another output on every call.
+
+    Raises:
+        KitError: a batch norm or a dropout in training mode.
+    """
+    for name, module in model.named_modules():
+        if module.training and isinstance(module, _BatchNorm | _DropoutNd):
+            raise KitError(
+                f"{type(model).__name__} is in training mode, and its {name or type(module).__name__} gives another "
+                "output on every call: call model.eval() first."
+            )
 
 
-def exchange(model: nn.Module, name: str, new: nn.Module) -> nn.Module:
-    """The model with another module in the place of that name; ``""`` is the model itself."""
-    if name:
-        model.set_submodule(name, new)
-        return model
-    return new
+def become(old: nn.Module, new: nn.Module) -> None:
+    """Let a module of a copy be another one from now on, wherever it is held, as in a plain list beside the tree."""
+    old.__class__, old.__dict__ = new.__class__, new.__dict__
 
 
-def arguments_of(model: nn.Module, found: dict[str, Branches], args: tuple[Any, ...]) -> dict[str, tuple[Any, ...]]:
-    """What these regions of a model are called with when the model is called: name -> arguments of the last call."""
-    seen: dict[str, tuple[Any, ...]] = {}
+def oddity(module: nn.Module, *kinds: type[nn.Module]) -> str:
+    """Why a module may do something else than these classes, so that it must be left alone; nothing where it cannot.
 
-    def note(name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
-        return lambda module, given: seen.update({name: given})
-
-    hooks = [region.register_forward_pre_hook(note(name)) for name, region in found.items()]
-    try:
-        model(*args)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return seen
+    >>> oddity(nn.Conv2d(1, 1, 1), nn.Conv2d)
+    ''
+    """
+    if type(module) not in kinds:
+        return f"is a {type(module).__name__}"
+    if module._forward_hooks or module._forward_pre_hooks:
+        return "has forward hooks"
+    own = [key for key, value in vars(module).items() if callable(value) and hasattr(type(module), key)]
+    return f"has a {own[0]} of its own" if own else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from kit.errors import KitError
 from kit.transforms.base import Transform
+from kit.transforms.copying import rewritable
 
 FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}  # dimensions -> format
 
@@ -26,12 +26,11 @@ class ChannelsLast(Transform):
     <https://docs.pytorch.org/tutorials/intermediate/memory_format_tutorial.html>`_.
     """
 
-    def apply(self, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:
-        model = copy.deepcopy(model)
-        weights = [tensor for tensor in model.parameters() if tensor.ndim in FORMATS]
-        if not weights:
+    def rewrite(self, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:
+        if not any(tensor.ndim in FORMATS for tensor in model.parameters()):
             raise KitError(f"{type(model).__name__} has no convolution, so no memory format to choose: leave it out.")
-        for tensor in weights:
+        model = rewritable(model, args).model
+        for tensor in model.parameters():
             tensor.data = channels_last(tensor.data)
         return _ChannelsLastIn(model).eval()  # a new module would be in training mode, which exporters warn of
 

@@ -36,7 +36,7 @@ class Compiled(Transform):
     each_branch: ClassVar[bool] = True
     stays: ClassVar[str] = "compiled code"
 
-    def apply(self, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:
+    def rewrite(self, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:
         return _CompiledCall(model, {**torch._inductor.list_mode_options(self.mode), "freezing": self.freezing})
 
     def settled(self, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from kit.errors import KitError
-from kit.transforms.base import Transform, rewritable
+from kit.transforms.base import Transform, oddity
+from kit.transforms.copying import rewritable
+
+CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,24 +26,47 @@ class Folded(Transform):
     """Batch norm in eval mode is a scale and a shift per channel: the convolution before it can do both.
 
     Helps wherever there is batch norm, most where operators are so small that their number counts. A network without
-    batch norm has nothing to fold. Pairs are found where they follow each other in one ``nn.Sequential``.
+    batch norm has nothing to fold. Pairs are found where they follow each other in one ``nn.Sequential`` that is called
+    as a whole. Subclasses, and layers with hooks, may compute something else: they stay as they are.
 
     Source: `Fusing Convolution and Batch Norm
     <https://docs.pytorch.org/tutorials/intermediate/custom_function_conv_bn_tutorial.html>`_.
     """
 
-    def apply(self, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:
-        model = rewritable(model)
-        chains = [module for module in model.modules() if type(module) is nn.Sequential]
-        pairs = [(chain, i) for chain in chains for i in range(len(chain) - 1) if _foldable(chain[i], chain[i + 1])]
-        for chain, i in pairs:
-            chain[i], chain[i + 1] = _fused(chain[i], chain[i + 1]), nn.Identity()
-        if not pairs:
+    def rewrite(self, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:
+        title, (model, calls, _) = type(model).__name__, rewritable(model, args)
+        chains = {name: each for name, each in model.named_modules() if isinstance(each, nn.Sequential)}
+        by_chains: Counter[nn.Module] = Counter()  # how often each layer was called by its chains
+        for each in chains.values():
+            for layer in each:
+                by_chains[layer] += calls[each]
+        apart = {layer for layer in by_chains if calls[layer] != by_chains[layer]}
+        folded, left = False, []
+        for name, each in chains.items():
+            for (first, conv), (second, norm) in pairwise(each._modules.items()):
+                if not (isinstance(conv, _ConvNd) and isinstance(norm, _BatchNorm)):
+                    continue
+                whys = (
+                    oddity(each, nn.Sequential) or ("" if calls[each] else "is not called as a whole"),
+                    oddity(conv, *CONVS) or ("is called by others too" if conv in apart else ""),
+                    oddity(norm, *NORMS) or ("is called by others too" if norm in apart else _without_statistics(norm)),
+                )
+                if not any(whys):
+                    each._modules |= {first: _fused(conv, norm), second: nn.Identity()}
+                    folded = True
+                for key, why in zip(("", first, second), whys, strict=True):
+                    left += [f"{'.'.join(filter(None, (name, key))) or title!r} {why}"] if why else []
+        if not folded:
+            seen = f" Left as they are: {'; '.join(left[:3])}{', and more' * (len(left) > 3)}." if left else ""
             raise KitError(
-                f"{type(model).__name__} has no convolution that a batch norm follows in one nn.Sequential, so there "
-                "is nothing to fold: write the units as nn.Sequential(conv, norm, ...), or leave folded out."
+                f"{title} has no convolution that a batch norm follows in one nn.Sequential, so there is nothing to "
+                f"fold: write the units as nn.Sequential(conv, norm, ...), or leave folded out.{seen}"
             )
         return model
+
+
+def _without_statistics(norm: _BatchNorm) -> str:
+    return "has no running statistics" if norm.running_mean is None else ""
 
 
 def _fused(conv: nn.Module, norm: nn.Module) -> nn.Module:
@@ -44,9 +74,3 @@ def _fused(conv: nn.Module, norm: nn.Module) -> nn.Module:
     fuse: Any = fuse_conv_bn_eval
     fused: nn.Module = fuse(copy.deepcopy(conv).double(), copy.deepcopy(norm).double())
     return fused.to(next(conv.parameters()).dtype)
-
-
-def _foldable(conv: nn.Module, norm: nn.Module) -> bool:
-    if not isinstance(conv, nn.Conv1d | nn.Conv2d | nn.Conv3d):
-        return False
-    return isinstance(norm, _BatchNorm) and norm.running_mean is not None

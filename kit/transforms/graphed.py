@@ -38,7 +38,7 @@ class Graphed(Transform):
         """What the regions run on while they are captured."""
         return Sequential()
 
-    def apply(self, model: nn.Module, args: tuple[Any, ...]) -> Graph:
+    def rewrite(self, model: nn.Module, args: tuple[Any, ...]) -> Graph:
         """Capture the model on inputs of these shapes; the model is not changed, and its weights are used in place.
 
         Raises:

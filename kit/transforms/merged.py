@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from kit.errors import KitError
 from kit.regions import Branches, some_regions
-from kit.transforms.base import Transform, arguments_of, exchange, rewritable
+from kit.transforms.base import Transform, become, oddity
+from kit.transforms.copying import rewritable
 
 Conv = nn.Conv2d | nn.Conv3d
 
@@ -28,21 +29,29 @@ class Merged(Transform):
     Exact algebra; heads are found where branches are written as ``nn.Sequential``.
     """
 
-    def apply(self, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:
-        model = rewritable(model)
-        found = some_regions(model)
-        given = arguments_of(model, found, args)
-        changed = False
-        for name, region in reversed(found.items()):  # inner regions first
+    def rewrite(self, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:
+        title, (model, _, given) = type(model).__name__, rewritable(model, args)
+        changed, unseen = False, []
+        for name, region in reversed(some_regions(model).items()):  # inner regions first
+            if len(given.get(region, (None,))) != 1:
+                continue
+            if odd := oddity(region, Branches) or ("" if region in given else "is not called on these inputs"):
+                unseen.append(f"the region {name or title!r} ({odd})")
+                continue
+            unseen += [f"branch {key!r} ({odd})" for key, each in region.branches.items() if (odd := _unseen(each))]
             heads = [_head(branch) for branch in region.branches.values()]
-            if len(given.get(name, ())) == 1 and sum(head is not None for head in heads) > 1:
-                model, changed = exchange(model, name, _SharedHead(region, heads)), True
-        if not changed:
-            raise KitError(
-                f"no region of {type(model).__name__} has two branches that begin with a 1x1 convolution of the same "
-                "input, so there is nothing to merge: write such branches as nn.Sequential, or leave merged out."
-            )
-        return model.eval()  # the new modules in it too
+            if sum(head is not None for head in heads) > 1:
+                become(region, _SharedHead(region, heads))
+                changed = True
+        if changed:
+            return model.eval()  # the new modules in it too
+        parts = f"{', '.join(unseen[:3])}{' and more' * (len(unseen) > 3)}"
+        seen = f"merged cannot look into {parts}. As far as it sees, " if unseen else ""
+        raise KitError(
+            f"{seen}no region of {title} has two branches that begin with a 1x1 convolution of the same input (with "
+            "stride 1, no padding, one group), so there is nothing to merge: write such branches as nn.Sequential of "
+            "torch's own layers, or leave merged out."
+        )
 
 
 class _Head(NamedTuple):
@@ -80,7 +89,7 @@ class _SharedHead(nn.Module):
 
     def parts(self, shared: Tensor, x: Tensor) -> list[Tensor]:
         """What each branch begins with: its part of the head's output, or the input."""
-        parts = iter(torch.split(shared, self.widths, 1))
+        parts = iter(torch.split(shared, self.widths, 1 - self.head.weight.ndim))  # inputs may have no batch
         return [next(parts) if takes else x for takes in self.takes]
 
 
@@ -107,24 +116,35 @@ def _head(branch: nn.Module) -> _Head | None:
     return _Head(conv, None, [pool, *bias, *rest])
 
 
-def _layers(module: nn.Module) -> list[Any]:
+def _layers(module: Any) -> list[Any]:
     """The modules that a chain runs one after the other, inner chains laid out flat."""
-    return [layer for child in module for layer in _layers(child)] if type(module) is nn.Sequential else [module]
+    return [module] if oddity(module, nn.Sequential) else [layer for child in module for layer in _layers(child)]
 
 
-def _is_1x1(layer: nn.Module) -> bool:
+def _unseen(branch: nn.Module) -> str:
+    """What a branch begins with, where that cannot be seen to be another layer than a 1x1 convolution; else nothing."""
+    first = next((layer for layer in _layers(branch) if not _is_same_average(layer)), None)
+    if first is None or type(first) is Branches:
+        return ""
+    layer = type(first) is nn.Sequential or not any(first.children())
+    plain = type(first).__module__.startswith("torch.nn.modules") and layer
+    return oddity(first, type(first)) if plain else f"begins with a {type(first).__name__}"
+
+
+def _is_1x1(layer: Any) -> bool:
     return (
-        isinstance(layer, Conv)
+        not oddity(layer, nn.Conv2d, nn.Conv3d)
         and {*layer.kernel_size, *layer.stride, layer.groups} == {1}
-        and set(layer.padding) == {0}
+        and layer.padding in ("same", "valid", (0,) * len(layer.kernel_size))
     )
 
 
-def _is_same_average(layer: nn.Module) -> bool:
+def _is_same_average(layer: Any) -> bool:
     """An average pool that keeps the size: its windows step by one and are padded by half."""
-    if not isinstance(layer, nn.AvgPool2d | nn.AvgPool3d):
+    if oddity(layer, nn.AvgPool2d, nn.AvgPool3d):
         return False
+    dims = 2 if type(layer) is nn.AvgPool2d else 3
     kernel, stride, padding = (
-        size if isinstance(size, tuple) else (size,) for size in (layer.kernel_size, layer.stride, layer.padding)
+        [size] * dims if isinstance(size, int) else [*size] for size in (layer.kernel_size, layer.stride, layer.padding)
     )
-    return set(stride) == {1} and [size // 2 for size in kernel] == list(padding) and all(size % 2 for size in kernel)
+    return set(stride) == {1} and [side // 2 for side in kernel] == padding and all(side % 2 for side in kernel)

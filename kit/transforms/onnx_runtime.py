@@ -34,7 +34,7 @@ class OnnxRuntime(Transform):
 
     closed: ClassVar[str] = "an exported graph without regions"
 
-    def apply(self, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:
+    def rewrite(self, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:
         import onnxruntime
 
         if not all(isinstance(x, Tensor) and x.device.type == "cpu" and x.dtype != torch.bfloat16 for x in args):
@@ -47,7 +47,9 @@ class OnnxRuntime(Transform):
         options.log_severity_level = 3
         # Its threads wait in a busy loop, which after a call would take the cores of whoever runs next.
         options.add_session_config_entry("session.force_spinning_stop", "1")
-        return _Session(onnxruntime.InferenceSession(graph, options, ["CPUExecutionProvider"]), model(*args))
+        return _Session(
+            onnxruntime.InferenceSession(graph, options, ["CPUExecutionProvider"]), model(*map(torch.clone, args))
+        )
 
     @classmethod
     def unavailable_because(cls, machine: Hardware) -> str | None:

@@ -24,7 +24,7 @@ class Replicated(Transform):
 
     closed: ClassVar[str] = "a model that copies itself to every device"
 
-    def apply(self, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:
+    def rewrite(self, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:
         if torch.cuda.is_available() and not _on_gpu(args):
             raise KitError("nn.DataParallel wants model and inputs on cuda:0 where there is a GPU: move them there.")
         return nn.DataParallel(model)

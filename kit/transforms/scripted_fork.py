@@ -10,10 +10,12 @@ from unittest.mock import patch
 import torch
 from torch import Tensor, nn
 
+from kit.errors import KitError
 from kit.executors import Task
 from kit.executors.modes import intra_op_threads
-from kit.regions import Merge, outermost
-from kit.transforms.base import Transform, arguments_of, exchange, rewritable
+from kit.regions import Branches, Merge, outermost
+from kit.transforms.base import Transform, become, oddity
+from kit.transforms.copying import rewritable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,12 +32,14 @@ class ScriptedFork(Transform):
 
     closed: ClassVar[str] = "regions in TorchScript, whose branches Python does not see"
 
-    def apply(self, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:
-        model = rewritable(model)
-        found = outermost(model)
+    def rewrite(self, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:
+        title, (model, _, given) = type(model).__name__, rewritable(model, args)
+        found = outermost(model, given)
         _start_threads()
-        for name, given in arguments_of(model, found, args).items():
-            model = exchange(model, name, _ScriptedRegion(found[name].tasks(*given), found[name].merge))
+        for name, region in found.items():
+            if odd := oddity(region, Branches):
+                raise KitError(f"the region {name or title!r} {odd}, which TorchScript would not run: leave it out.")
+            become(region, _ScriptedRegion(region.tasks(*given[region]), region.merge))
         return model
 
 

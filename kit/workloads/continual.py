@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,19 +13,21 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
-from kit import neighbours
 from kit.approaches import parse
-from kit.comparison import Comparison, Ratio, Row, Timing
-from kit.equality import Equality, as_args, compare_outputs, shapes
+from kit.comparison import Ratio, Timing
+from kit.equality import Equality, as_args, compare_outputs
 from kit.errors import ClipError, KitError
-from kit.measure import ROUNDS, judged, measure, speed_up
+from kit.kernels import Exchange, Kernels, exchanged, kernels
+from kit.measure import ROUNDS, measure, speed_up
 from kit.models import describe
 from kit.models.continual import Stepper, shallow_two_stream_3d, stepper
+from kit.recording import record_call
 from kit.regions import Branches, Concat
 from kit.transforms import Transform
-from kit.transforms.channels_last import channels_last
+from kit.transforms.channels_last import FORMATS, channels_last
 from kit.transforms.folded import Folded
 from kit.transforms.merged import Merged
+from kit.workloads.instead import Given, on_one_dnn
 from kit.workloads.networks import video, with_flow
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -56,16 +58,15 @@ class OneStep(nn.Module):
                 f"frame {length} brings no output: the first comes with frame {net.delay + 1}, and then one every "
                 f"{net.reach.stride}. Give a clip that ends with an output."
             )
-        state = net.start()
+        state, times = net.start(), list(zip(*map(frames_of, streams), strict=True))
         with torch.no_grad():
-            for t in range(length - 1):
-                frames = tuple(x[:, :, t] for x in streams)
+            for frames in times[:-1]:
                 _, state = net(frames[0] if self.single else frames, state)
         self.step = net.step
         leaves, self.shape = tree_flatten(state.layers)
         self.remembered = nn.ParameterList(nn.Parameter(x, requires_grad=False) for x in _tensors(leaves))
         self.others = [None if isinstance(x, Tensor) else x for x in leaves]
-        self.frames = tuple(x[:, :, -1] for x in streams)
+        self.frames = times[-1]
         self.eval()
 
     def forward(self, *frames: Tensor) -> tuple[Tensor, ...]:
@@ -74,6 +75,15 @@ class OneStep(nn.Module):
         before = tree_unflatten([next(tensors) if x is None else x for x in self.others], self.shape)
         out, after = self.step(own[0] if self.single else own, before)
         return out.squeeze(2), *_tensors(tree_leaves(after))
+
+
+def frames_of(clip: Tensor) -> list[Tensor]:
+    """The frames ``(N, C, H, W)`` of a clip ``(N, C, T, H, W)`` as a camera gives them: each a tensor of its own.
+
+    They are in the clip's memory format. A slice of the clip would be copied by the first operator of every step.
+    """
+    last = clip.is_contiguous(memory_format=torch.channels_last_3d) and not clip.is_contiguous()
+    return [x.contiguous(memory_format=FORMATS[4]) if last else x.contiguous() for x in clip.unbind(2)]
 
 
 def _tensors(leaves: Sequence[Any]) -> list[Tensor]:
@@ -116,6 +126,13 @@ class Against:
     window_macs: int
     step_macs: int
     equality: Equality  # of both predictions
+    window_kernels: Kernels = field(default_factory=dict)
+    step_kernels: Kernels = field(default_factory=dict)
+
+    @property
+    def exchanges(self) -> list[Exchange]:
+        """Where both ran on different kernels: then the ratio measures PyTorch's choice of them as well."""
+        return exchanged(self.window_kernels, self.step_kernels)
 
     @property
     def counted(self) -> float:
@@ -140,11 +157,17 @@ class Bound(nn.Module):
         return self.call(*self.inputs)
 
 
-def measure_sides(sides: Mapping[str, Side], approach: str, *, rounds: int, seed: int = 0) -> dict[str, Timing]:
-    """Measure modules side by side in interleaved rounds, each on inputs of its own."""
+def measure_sides(
+    sides: Mapping[str, Side], approach: str, *, rounds: int, seed: int = 0
+) -> tuple[dict[str, Timing], dict[str, Kernels]]:
+    """Measure modules side by side in interleaved rounds, each on inputs of its own; and the kernels that they ran."""
     with ExitStack() as stack:
         runners = {name: stack.enter_context(parse(approach).prepare(Bound(*side), ())) for name, side in sides.items()}
-        return measure(runners, (), rounds=rounds, seed=seed)
+        found = {
+            name: kernels(record_call(runner, (), intra_op_threads=runner.intra_op_threads))
+            for name, runner in runners.items()
+        }
+        return measure(runners, (), rounds=rounds, seed=seed), found
 
 
 def window_and_step(
@@ -172,12 +195,21 @@ def window_and_step(
 
 
 def against_window(
-    model: nn.Module, clip: Any, *, approach: str = "sequential", rounds: int = ROUNDS, seed: int = 0, **advantages: Any
+    model: nn.Module,
+    clip: Any,
+    *,
+    approach: str = "sequential",
+    rounds: int = ROUNDS,
+    seed: int = 0,
+    one_dnn: bool = False,
+    **advantages: Any,
 ) -> Against:
     """Measure a prediction by a whole window and by a step, as :func:`window_and_step` makes them.
 
     Args:
         approach: what runs the regions of both.
+        one_dnn: give every convolution of both to oneDNN, where PyTorch might choose another kernel for one of them;
+            only those of the calling thread, so not with an executor of several.
         advantages: ``transforms`` and ``last``.
 
     Raises: as :func:`window_and_step` and :func:`kit.measure.measure`.
@@ -187,7 +219,9 @@ def against_window(
     reach = stepper(model).reach
     with torch.inference_mode():
         whole, out = window(*streams), step(*frames)[0]
-    timings = measure_sides(sides, approach, rounds=rounds, seed=seed)
+    instead = on_one_dnn if one_dnn else None
+    measured = {name: (Given(instead, module), inputs) for name, (module, inputs) in sides.items()}
+    timings, ran = measure_sides(measured, approach, rounds=rounds, seed=seed)
     macs = {name: describe(*side).whole.macs for name, side in sides.items()}
     return Against(
         timings["window"].median_ms,
@@ -196,6 +230,8 @@ def against_window(
         macs["window"],
         macs["step"],
         compare_outputs(whole[:, :, (streams[0].shape[2] - 1 - reach.delay) // reach.stride], out),
+        ran["window"],
+        ran["step"],
     )
 
 
@@ -205,37 +241,6 @@ def _last(model: Model) -> Model:
     for parameter in model.parameters():
         parameter.data = channels_last(parameter.data)
     return model
-
-
-def step_times(model: nn.Module, library: Any, clip: Tensor, *, rounds: int) -> Comparison:
-    """One prediction by a window, by the library's step and by the kit's, all as they are, on one thread.
-
-    Args:
-        model: over clips; ``library`` is the same in the library's containers, at the start of a clip.
-        clip: ``(N, C, T, H, W)``, the window.
-    """
-    own, last = OneStep(stepper(model), clip), clip[:, :, -1]
-    with torch.no_grad():  # what the library remembers can then be described as well
-        expected = model(clip)[:, :, clip.shape[2] - 1 - library.delay]
-        library.clean_state()
-        stepped = [library.forward_step(clip[:, :, t]) for t in range(clip.shape[2])]
-        outputs = {"window": expected, "library": stepped[-1], "kit": own(*own.frames)[0]}
-    sides = {"window": (model, [clip]), "library": (Bound(library.forward_step, [last]), []), "kit": (own, own.frames)}
-    before = neighbours.Usage.now()
-    timings = measure_sides(sides, "sequential(threads=1)", rounds=rounds)
-    rows = [
-        Row(
-            name,
-            timing=timing,
-            ratio=Ratio(1, 1, 1),
-            equality=compare_outputs(expected, outputs[name]),
-            baseline=name == "window",
-            against=timings["window"],
-        )
-        for name, timing in timings.items()
-    ]
-    busy = neighbours.caveats(before, neighbours.Usage.now())
-    return Comparison(tuple(judged(rows)), rounds, shapes(clip), tuple(busy))
 
 
 def of_library(model: nn.Module) -> Any:

@@ -166,6 +166,14 @@ def test_a_sequential_with_hooks_is_called_as_one(fake_cuda) -> None:
     assert called == [1]
 
 
+def test_a_sequential_with_a_forward_of_its_own_is_called_as_one(fake_cuda) -> None:
+    called: list[int] = []
+    branch = nn.Sequential(nn.Identity(), nn.Identity())
+    branch.forward = lambda x: called.append(1)  # type: ignore[method-assign]
+    CudaStreams("wavefront").run([Task("patched", branch, (fake_cuda.kernel(),))])
+    assert called == [1]
+
+
 def test_an_error_names_its_branch_and_what_was_launched_is_joined(executor: Executor, fake_cuda) -> None:
     made = []
 

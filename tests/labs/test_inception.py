@@ -1,6 +1,7 @@
 """Notebook 04: its exercises, and work and span from a trace."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import kit
 from kit import labs
 from kit.comparison import Comparison, Row, Timing
 from kit.equality import Equality
+from kit.kernels import Kernel, Use
 from kit.labs.checks import Check
 from kit.labs.inception import (
     affordable,
@@ -146,6 +148,16 @@ def test_the_claim_is_settled_by_what_was_measured(
     one, threads = side
     text = settled(compared(sequential=8, one=one, threads_1=threads), compared(sequential=8, **ways))
     assert [each for each in says if each not in text] == []
+
+
+def test_where_threads_ran_on_other_kernels_the_fair_comparison_is_named() -> None:
+    one, other = ({Kernel("convolution", "conv2d", name): Use(4, 0.5)} for name in ("oneDNN", "thnn_conv2d"))
+    side = compared(sequential=8, one=9, threads_1=5)
+    side = replace(side, rows=tuple(replace(row, kernels=one if row.baseline else other) for row in side.rows))
+    text = settled(side, compared(sequential=8, merged=4))
+    assert "conv2d ran as oneDNN in sequential and as thnn_conv2d in threads(threads=1)" in text
+    assert "Against one thread for everything, the kernels are the same." in text
+    assert "ran as" not in settled(compared(sequential=8, one=9, threads_1=5), compared(sequential=8, merged=4))
 
 
 def test_a_whole_network_only_where_it_is_quick(monkeypatch: pytest.MonkeyPatch) -> None:

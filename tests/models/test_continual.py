@@ -1,5 +1,6 @@
 """Networks frame by frame: the same outputs as on clips, when they are due, and states that nothing spoils."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from kit.models.init import keep_signal
 from kit.regions import Branches, Concat, Mean
 from kit.transforms.channels_last import channels_last
 from kit.transforms.merged import Merged
+
+SOAK = os.environ.get("KIT_SOAK") == "1"
 
 
 def randn(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -65,7 +68,7 @@ def convolutions(draw: st.DrawFn) -> tuple[nn.Module, Tensor]:
     return conv.eval(), randn(draw(st.integers(1, 2)), 4, *sides, dtype=dtype)
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=600 if SOAK else 100, deadline=None, derandomize=True)
 @given(convolutions())
 def test_any_convolution(case: tuple[nn.Module, Tensor]) -> None:
     conv, clip = case
@@ -90,7 +93,7 @@ def pools(draw: st.DrawFn) -> tuple[nn.Module, Tensor]:
     return pool, randn(2, 3, *sides)
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=300 if SOAK else 60, deadline=None, derandomize=True)
 @given(pools())
 def test_any_pool(case: tuple[nn.Module, Tensor]) -> None:
     check(*case)
@@ -243,9 +246,20 @@ def residual_of(channels: int) -> nn.Module:
 
 
 def test_a_layer_that_does_not_take_the_first_frame_is_named() -> None:
-    net = stepper(nn.Sequential(nn.Conv3d(3, 4, 1), nn.BatchNorm3d(5), nn.Conv3d(5, 4, 3)).eval())
-    with pytest.raises(ShapeError, match=r"^1 does not take the frame \(2, 4, 6, 6\)"), torch.no_grad():
-        net(FRAME)
+    net = stepper(nn.Sequential(nn.Conv3d(3, 4, 1), nn.Conv3d(4, 4, (3, 7, 7))).eval())
+    state = net.start()
+    for _ in range(2):
+        _, state = net(FRAME, state)
+    with pytest.raises(ShapeError, match=r"^1 does not take the frame \(2, 4, 6, 6\)"):
+        net(FRAME, state)
+
+
+def test_a_model_that_takes_nothing_is_refused() -> None:
+    model = nn.Sequential(nn.Conv3d(3, 4, 1), nn.BatchNorm3d(5), nn.Conv3d(5, 4, 3)).eval()
+    with pytest.raises(
+        KitError, match=r"no clip was found that Sequential takes.*4 elements not 5.*stepper\(model, clip"
+    ):
+        stepper(model)
 
 
 def test_a_state_of_another_network_is_refused() -> None:

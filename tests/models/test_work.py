@@ -1,6 +1,9 @@
 """Describing: work, span and parallelism, against the published numbers and against sums made by hand."""
 
+import math
+from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -83,11 +86,107 @@ def test_shared_weights_count_once_and_a_merge_counts_outside() -> None:
     assert described.whole.span_macs == 16 + 16
 
 
-def test_a_model_without_regions_or_macs_is_a_chain() -> None:
-    assert describe(chain(4, 4, 4).eval(), torch.ones(1, 4)).whole.parallelism == 1
-    nothing = describe(nn.ReLU().eval(), torch.ones(1, 4))
-    assert (nothing.whole.macs, nothing.whole.parallelism, nothing.whole.parallelism_by_operators) == (0, 1, 1)
-    assert nothing.regions == ()
+class Independent(nn.Module):
+    """Three networks that need nothing from each other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.nets = nn.ModuleList(nn.Linear(4, 4) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([net(x) for net in self.nets], 1)
+
+
+def test_without_regions_nothing_is_said_of_parallelism() -> None:
+    described = describe(Independent().eval(), torch.ones(1, 4))
+    assert (described.whole.macs, described.whole.operators, described.regions) == (48, 3, ())
+    assert math.isnan(described.whole.parallelism)
+    assert math.isnan(described.whole.parallelism_by_operators)
+    for text in (str(described), described._repr_html_(), repr(described)):
+        assert "1.00" not in text
+    assert "No kit.Branches ran in Independent, so it is not known which of its parts could run" in str(described)
+    assert repr(described) == "Description(Independent: 48 MACs, parallelism not known; regions: 0)"
+    _, whole = described.table()
+    assert [whole[i] for i in (2, 3, 5)] == ["-", "-", "-"]
+    nets = Independent().nets
+    named = describe(kit.Branches({str(i): net for i, net in enumerate(nets)}, kit.Concat(1)).eval(), torch.ones(1, 4))
+    assert named.whole.parallelism == 3
+    assert "What is in no region counts as a chain" in str(named)
+
+
+def test_a_region_that_is_there_but_does_not_run_is_none() -> None:
+    class Skips(Independent):
+        def __init__(self) -> None:
+            super().__init__()
+            self.region = kit.Branches({"a": nn.Linear(4, 4)}, kit.Concat(1))
+
+    assert math.isnan(describe(Skips().eval(), torch.ones(1, 4)).whole.parallelism)
+
+
+def test_regions_that_share_a_branch_keep_their_names() -> None:
+    shared = nn.Linear(4, 4)
+    first = kit.Branches({"a": shared, "b": nn.Linear(4, 4)}, kit.Concat(1))
+    second = kit.Branches({"a": shared, "b": nn.Linear(4, 2)}, kit.Concat(1))
+    model = kit.Branches({"left": first, "right": second}, kit.Concat(1)).eval()
+    described = describe(model, torch.ones(1, 4))
+    assert [part.name for part in described.regions] == ["Branches", "branches.left", "branches.right"]
+    assert (described["branches.left"].macs, described["branches.right"].macs) == (32, 24)
+
+
+class Called(nn.Module):
+    """Operators that belong to no module."""
+
+    def __init__(self, call: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.weight, self.call = nn.Parameter(torch.ones(3, 8)), call
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.call(x, self.weight)
+
+
+def transformer_layer(**options: Any) -> nn.Module:
+    return nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, **options)
+
+
+ATTENTION = 5 * 5 * 8 * 2  # queries with keys, then weights with values
+
+
+@pytest.mark.parametrize(
+    ("model", "macs", "parameters"),
+    [
+        (Called(lambda x, w: nn.functional.linear(x, w)), 5 * 24, 24),
+        (Called(lambda x, w: x @ w.T + x @ w.T), 2 * 5 * 24, 24),
+        (Called(lambda x, w: torch.einsum("bij,kj->bik", x, w)), 5 * 24, 24),
+        (Called(lambda x, w: w @ x[0, 0]), 24, 24),
+        (Called(lambda x, w: torch.addmv(w[:, 0], w, x[0, 0])), 24, 24),
+        (Called(lambda x, w: torch.dot(w[0], x[0, 0])), 8, 24),
+        (Called(lambda x, w: torch.addbmm(w[:, :3], w[None], w.T[None])), 3 * 8 * 3, 24),
+        (Called(lambda x, w: nn.functional.conv1d(x.mT, w[..., None])), 5 * 24, 24),
+        (Called(lambda x, w: nn.functional.scaled_dot_product_attention(x, x, x)), ATTENTION, 0),
+        (nn.LSTM(8, 16, batch_first=True), 5 * 4 * 16 * (8 + 16), 4 * 16 * (8 + 16 + 2)),
+        (nn.LSTM(8, 16, num_layers=2, bidirectional=True, batch_first=True), 5 * 8 * 16 * (8 + 16 + 32 + 16), 9728),
+        (nn.GRU(8, 16, batch_first=True), 5 * 3 * 16 * (8 + 16), 3 * 16 * (8 + 16 + 2)),
+        (transformer_layer(), 5 * (4 * 8 * 8 + 2 * 8 * 16) + ATTENTION, 600),  # one fused operator in inference
+        (nn.TransformerEncoder(transformer_layer(), 2), 2 * (5 * (4 * 64 + 2 * 128) + ATTENTION), 1200),
+    ],
+)
+def test_what_no_module_of_a_known_type_does_is_counted_by_hand(model: nn.Module, macs: int, parameters: int) -> None:
+    fused = torch.backends.mha.get_fastpath_enabled()
+    whole = describe(model.eval(), torch.ones(1, 5, 8)).whole
+    assert (whole.macs, whole.parameters) == (macs, parameters)
+    assert torch.backends.mha.get_fastpath_enabled() == fused
+
+
+def test_subclasses_are_counted_for_what_they_do_and_layers_as_often_as_they_are_called() -> None:
+    class Twice(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(super().forward(x))
+
+    layer = Twice(4, 4, bias=False)
+    whole = describe(nn.Sequential(layer, nn.ReLU(), layer).eval(), torch.ones(1, 4)).whole
+    assert (whole.macs, whole.operators, whole.parameters) == (64, 4, 16)
+    bilinear = Called(lambda x, w: nn.functional.bilinear(x, x, w.T.reshape(3, 8, 1).expand(3, 8, 8)))
+    assert describe(bilinear.eval(), torch.ones(1, 5, 8)).whole.macs == 5 * 3 * 64
 
 
 def test_the_model_is_as_it_was_and_gives_what_it_gave() -> None:

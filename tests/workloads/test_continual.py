@@ -9,11 +9,12 @@ from torch import nn
 from kit import clips
 from kit.equality import compare_outputs, deaf_inputs
 from kit.errors import ClipError, KitError
-from kit.models import describe, inception3d_block
+from kit.models import inception3d_block
 from kit.models.continual import shallow_two_stream_3d, stepper
+from kit.transforms.channels_last import channels_last
 from kit.verbs import compare
 from kit.workloads import workload
-from kit.workloads.continual import Bound, OneStep, against_window, live_clip, of_library, step_times
+from kit.workloads.continual import OneStep, against_window, frames_of, live_clip, of_library
 
 SMALL = (4, 4, 6, 2, 4, 4)
 
@@ -90,11 +91,24 @@ def test_a_max_pool_of_negative_frames_is_torchs_from_the_first_one_on() -> None
     assert compare_outputs(pool(clip)[:, :, : outputs.shape[2]], outputs).equal
 
 
-def test_steps_of_library_and_kit_beside_a_window() -> None:
-    model, clip = inception3d_block(8, SMALL), torch.randn(1, 8, 6, 7, 7)
-    library = of_library(model)
-    found = step_times(model, library, clip, rounds=7)
-    assert [(row.name, row.baseline) for row in found.rows] == [("window", True), ("library", False), ("kit", False)]
-    assert all(row.equality.equal for row in found.rows)
-    macs = [describe(*each).whole.macs for each in ((Bound(library.forward_step, [clip[:, :, -1]]), ()), (model, clip))]
-    assert macs[1] / 6 < macs[0] < macs[1]  # the zeros that it pads with
+def test_a_window_and_a_step_that_ran_on_different_kernels() -> None:
+    conv, clip = nn.Conv3d(64, 64, (3, 1, 1)).eval(), torch.randn(1, 64, 6, 28, 28)
+    given = {"approach": "sequential(threads=2)", "transforms": (), "last": False, "rounds": 6}
+    found = against_window(conv, clip, **given)  # on two threads PyTorch gives the step's 1x1 convolution to oneDNN
+    (exchange,) = found.exchanges
+    assert [(kernel.operator, kernel.name) for kernel in (*exchange.lost, *exchange.gained)] == [
+        ("conv3d", "slow_conv3d"),
+        ("conv2d", "oneDNN"),
+    ]
+    same = against_window(conv, clip, one_dnn=True, **given)
+    assert same.exchanges == []
+    assert {kernel.name for side in (same.window_kernels, same.step_kernels) for kernel in side} == {"oneDNN"}
+    assert same.equality.equal
+
+
+def test_frames_are_as_a_camera_gives_them() -> None:
+    clip = torch.randn(2, 3, 4, 5, 5)
+    for x, memory in ((clip, torch.contiguous_format), (channels_last(clip), torch.channels_last)):
+        frames = frames_of(x)
+        assert all(frame.is_contiguous(memory_format=memory) for frame in frames)
+        assert torch.equal(torch.stack(frames, 2), clip)

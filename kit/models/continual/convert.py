@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd
-from torch.nn.modules.dropout import _DropoutNd
 
 from kit.equality import shapes
 from kit.errors import KitError, ShapeError
+from kit.models.continual.known import (
+    CONVOLUTIONS,
+    as_its_class,
+    by_name,
+    looks_at_one_frame,
+    merges_frame_by_frame,
+    unknown,
+)
+from kit.models.continual.proof import prove
 from kit.models.continual.reach import Reach, beside
 from kit.models.continual.steps import (
     AvgPoolStep,
@@ -30,8 +37,6 @@ from kit.models.continual.steps import (
 )
 from kit.models.inception3d import EdgeConv3d
 from kit.regions import Branches
-
-_POINTWISE = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Hardswish, nn.Sigmoid, nn.Tanh, nn.Identity)
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,8 +107,8 @@ class Stepper(nn.Module):
     def over(self, clip: Any, state: State | None = None) -> tuple[Tensor, State]:
         """Step through a clip ``(N, C, T, H, W)``: all outputs ``(N, C', T', H', W')``, and the state after it.
 
-        From the start of a clip these are the outputs of the network on the clip, but for those that need frames
-        padded after its end.
+        From the start of a clip these are the outputs of the network on the clip, but for those that need frames after
+        its end: of padding, or of the last window of a pool with ``ceil_mode=True``.
 
         Raises: as :meth:`forward`, and
             ShapeError: a clip so short that no output is due in it.
@@ -126,68 +131,99 @@ class Stepper(nn.Module):
         return torch.stack(outputs, 2), state
 
 
-def stepper(model: nn.Module) -> Stepper:
+def stepper(model: nn.Module, clip: Any = None) -> Stepper:
     """The same network, one frame at a time.
 
-    Convolutions over time become steps with a copy of their weights in another order; what looks at one frame only is
-    shared with the model, which is not changed.
+    It takes heads that keep the time axis, such as ``nn.AvgPool3d((frames, h, w), stride=1)`` and a 1x1x1 convolution;
+    no global pool over time, Flatten or Linear.
+
+    The steps are a copy, with the weights as they are now. They are shown to give what the model gives: copies of both
+    run on the CPU on an example clip, and every output that is due is compared. What is not due within a clip needs
+    frames after its end: of padding, or of the last window of a pool with ``ceil_mode=True``.
 
     Args:
-        model: in eval mode; of convolutions, pools, batch norms and pointwise layers in three dimensions (convolutions
-            of the library *continual-inference* too), in ``nn.Sequential`` and :class:`kit.Branches`.
+        model: in eval mode; of convolutions, pools, batch norms and pointwise layers in three dimensions (``Conv3d`` of
+            the library *continual-inference* too), in ``nn.Sequential`` and :class:`kit.Branches` that are merged by
+            Concat, Mean or ``sum``. Each is known by its very class: a subclass may do something else.
+        clip: the example ``(N, C, T, H, W)``, or a tuple with one for each branch of an outer region. None draws a
+            small one that the model takes.
 
     Raises:
-        KitError: a layer that cannot go frame by frame, by name, and why.
+        KitError: a layer that cannot go frame by frame, by name, and why; no example that the model takes or reacts to;
+            steps that give something else than the model.
+        ShapeError: an example that is too short.
     """
     title = type(model).__name__
-    return Stepper(ChainStep(title, [_step(model, title, "")])).eval()
+    step = ChainStep(title, [_step(model, title, "")])
+    prove(model, step, clip)
+    return Stepper(step).eval()
 
 
 def _step(module: Any, name: str, path: str) -> Step:
     """The step of a module; ``path`` is what leads to its children's names."""
+    kind = type(module)
+    as_its_class(module, name)
 
-    def inner(children: Mapping[str, nn.Module]) -> dict[str, Step]:
+    def inner(children: Mapping[str, nn.Module], path: str) -> dict[str, Step]:
         return {key: _step(child, f"{path}{key}", f"{path}{key}.") for key, child in children.items()}
 
-    if module.training and isinstance(module, _BatchNorm | _DropoutNd):
-        raise KitError(f"{name} is in training mode, and looks at whole batches and clips: call model.eval() first.")
-    if isinstance(module, nn.Sequential):
-        return ChainStep(name, list(inner(dict(module.named_children())).values()))
-    if isinstance(module, Branches):
-        branches = {
-            key: _step(child, f"{path}branches.{key}", f"{path}branches.{key}.")
-            for key, child in module.branches.items()
-        }
-        return RegionStep(name, branches, beside([step.reach for step in branches.values()], name), module.merge)
-    if hasattr(module, "parts"):  # merged heads
-        head, region = (_step(getattr(module, key), f"{path}{key}", f"{path}{key}.") for key in ("head", "tails"))
-        return ForkStep(name, head, module.parts, region)
-    if isinstance(module, _ConvNd) and module.weight.ndim == 5 and not module.transposed:
+    if kind is nn.Sequential:  # named_children() would leave out a module that is there twice
+        return ChainStep(name, list(inner(module._modules, path).values()))
+    if kind is Branches:
+        return _region(module, inner(module.branches, f"{path}branches."), name)
+    if kind is by_name("kit.transforms.merged", "_SharedHead"):
+        (head,) = inner({"head": module.head}, path).values()
+        branches = inner(module.tails.branches, f"{path}tails.branches.")
+        alone = {key for key, takes in zip(branches, module.takes, strict=True) if takes}
+        return ForkStep(name, head, module.parts, _region(module.tails, branches, f"{path}tails", alone))
+    if (kind in CONVOLUTIONS or kind is by_name("continual.conv", "Conv3d")) and module.weight is not None:
         return _convolution(module, name)
-    if type(module) is nn.MaxPool3d and not module.return_indices:
+    if kind is nn.MaxPool3d and not module.return_indices:
         return MaxPoolStep(name, module)
-    if type(module) is nn.AvgPool3d:
+    if kind is nn.AvgPool3d:
         return AvgPoolStep(name, module)
-    if type(module) is Crop:
+    if kind is Crop and module.frames >= 0:
         return CropStep(name, module)
-    frame_by_frame = isinstance(module, nn.AdaptiveAvgPool3d | nn.AdaptiveMaxPool3d) and (
-        isinstance(module.output_size, tuple) and module.output_size[0] is None
-    )
-    if frame_by_frame or isinstance(module, (*_POINTWISE, _BatchNorm, _DropoutNd)):
+    if looks_at_one_frame(module):
         return EachFrame(name, module)
     raise KitError(
-        f"{name} is {module}, of which it is not known how it looks at time. Instead of a layer that takes in a whole "
-        "clip, such as a global pool or Flatten, give a window: nn.AvgPool3d((frames, h, w), stride=1); instead of "
-        "Linear, a 1x1x1 convolution."
+        f"{name} is {unknown(module)}. Instead of a layer that takes in a whole clip, such as a global pool or "
+        "Flatten, give a window: nn.AvgPool3d((frames, h, w), stride=1); instead of Linear, a 1x1x1 convolution."
     )
 
 
-def _convolution(conv: _ConvNd, name: str) -> Step:
-    repeat = isinstance(conv, EdgeConv3d) or conv.padding_mode == "replicate"
-    step = ConvStep(name, conv, repeat=repeat)
-    if step.reach.padding and not repeat and conv.padding_mode != "zeros":
+def _convolution(conv: Any, name: str) -> Step:
+    edges = type(conv) is EdgeConv3d  # which repeats frames, whatever its padding_mode
+    mode = "constant" if edges or conv.padding_mode == "zeros" else conv.padding_mode
+    step = ConvStep(name, conv, repeat=edges or mode == "replicate", mode=mode)
+    if step.reach.padding and not step.repeat and mode != "constant":
         raise KitError(
-            f"{name} pads time in mode {conv.padding_mode!r}, with frames that have not come yet: pad with zeros or "
-            "'replicate', or not at all."
+            f"{name} pads time in mode {mode!r}, with frames that have not come yet: pad with zeros or 'replicate', or "
+            "not at all."
         )
     return step
+
+
+def _region(region: Branches, branches: dict[str, Step], name: str, alone: Collection[str] = ()) -> RegionStep:
+    """The step of a region; ``alone`` are the branches that get an input of their own."""
+    as_its_class(region, name)
+    sharing = [(key, step) for key, step in branches.items() if key not in alone]
+    for i, (_, step) in enumerate(sharing):
+        # Those after it read what it wrote, and so does an earlier one's output that is the input itself.
+        readers = [key for j, (key, other) in enumerate(sharing) if j > i or (j < i and other.passes)]
+        if step.writer and readers:
+            raise KitError(
+                f"{step.writer} writes in place into the input that {', '.join(readers)} in {name} reads after it or "
+                "gives, so the output depends on the order in which branches run: give it inplace=False."
+            )
+    if isinstance(region.merge, nn.Module):
+        as_its_class(region.merge, f"the merge of {name}")
+    if not merges_frame_by_frame(region.merge):
+        raise KitError(
+            f"{name} merges by {getattr(region.merge, '__qualname__', region.merge)}, of which it is not known whether "
+            "it mixes frames or writes into them: merge by kit.Concat(1), kit.Mean() or sum, and do the rest behind it."
+        )
+    reach = beside([step.reach for step in branches.values()], name)
+    whole = RegionStep(name, branches, reach, copy.deepcopy(region.merge))
+    whole.writer = next((step.writer for _, step in sharing if step.writer), "")
+    return whole

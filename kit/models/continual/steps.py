@@ -2,18 +2,21 @@
 
 A step takes a frame ``(N, C, 1, H, W)`` and the layer's state, and returns an output, or None where none is due yet,
 and a new state. States are nested tuples of earlier frames and are never changed: whoever keeps an old one can go back
-to it, a step that fails leaves nothing behind, and a frame that several states remember is in memory once.
+to it, a step that fails leaves nothing behind, and a frame that several states remember is in memory once. So no step
+writes into what it is given: branches and states share it. Its weights are its own, as they were when it was made.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import copy
+from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.dropout import _DropoutNd
 
 from kit.errors import KitError, ShapeError
 from kit.models.continual.reach import Reach
@@ -26,6 +29,10 @@ Stepped = tuple[Tensor | None, Layers]
 class Step(nn.Module):
     """A layer that goes from frame to frame; ``step(frame, state) -> (output or None, new state)``."""
 
+    # Of the layer on a clip; a step does neither.
+    writer = ""  # the name of what writes into the layer's input, if something does
+    passes = False  # the output may be the input, or a part of it
+
     def __init__(self, name: str, reach: Reach) -> None:
         super().__init__()
         self.name, self.reach = name, reach
@@ -36,11 +43,16 @@ class Step(nn.Module):
 
 
 class EachFrame(Step):
-    """A layer that looks at one frame only: it runs as it is."""
+    """A layer that looks at one frame only: a copy of it runs, which writes nothing in place."""
 
     def __init__(self, name: str, layer: nn.Module) -> None:
         super().__init__(name, Reach())
-        self.layer = layer
+        self.layer = copy.deepcopy(layer).requires_grad_(False)
+        idle = isinstance(layer, nn.Identity | _DropoutNd)
+        if hasattr(layer, "inplace"):
+            cast(Any, self.layer).inplace = False
+            self.writer = name if layer.inplace and not idle else ""
+        self.passes = idle or bool(self.writer)
 
     def forward(self, x: Tensor, state: Layers) -> Stepped:
         return self.layer(x), state
@@ -76,11 +88,16 @@ class Window(Step):
         memory = frames[max(0, len(frames) - self.reach.receptive_field + 1) :]
         if wait:
             return None, (memory, wait - 1)
-        return self.output(frames[:: -self.dilation][: self.kernel][::-1]), (memory, self.reach.stride - 1)
+        window = self.padded(frames)[:: -self.dilation][: self.kernel][::-1]
+        return self.output(window), (memory, self.reach.stride - 1)
 
     def prepared(self, x: Tensor) -> Tensor:
         """What is done with each frame once, before it is remembered: ``(N, C, 1, H, W) -> (N, C', H', W')``."""
         return x.squeeze(2)
+
+    def padded(self, frames: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """All frames that the window reaches, where padding is made of frames; the clip's first is still the first."""
+        return frames
 
     def output(self, frames: tuple[Tensor, ...]) -> Tensor:
         """``(N, C', 1, H', W')`` from the frames of one window, the latest last; fewer than ``kernel`` at the start."""
@@ -90,18 +107,35 @@ class Window(Step):
 class ConvStep(Window):
     """A 3-D convolution as one 2-D convolution over the channels of all frames in its window.
 
-    Nothing is computed for frames that are not there, or that no output is due for. The weights are a copy, in the
-    order ``(O, kernel x C / groups, kh, kw)``.
+    Nothing is computed for frames that are not there, or that no output is due for. The weights are in the order
+    ``(O, kernel x C / groups, kh, kw)``.
+
+    Args:
+        repeat: padding in time repeats the first frame, instead of zeros.
+        mode: of the padding in space, as in ``torch.nn.functional.pad``.
     """
 
-    def __init__(self, name: str, conv: nn.modules.conv._ConvNd, *, repeat: bool = False) -> None:
-        super().__init__(name, conv.kernel_size[0], conv.stride[0], _padding(conv)[0], conv.dilation[0])
-        self.repeat = repeat  # padding repeats the first frame, instead of zeros
-        self.weight = nn.Parameter(conv.weight.detach().transpose(1, 2).flatten(1, 2), requires_grad=False)
-        self.bias = conv.bias
+    def __init__(self, name: str, conv: nn.modules.conv._ConvNd, *, repeat: bool, mode: str) -> None:
+        # left, right, top, bottom; before, after. PyTorch keeps the sizes of padding="same" there.
+        *space, before, after = (
+            conv._reversed_padding_repeated_twice
+            if isinstance(conv.padding, str) or mode != "constant"
+            else _both_sides(_triple(conv.padding))
+        )
+        if before != after:
+            raise KitError(
+                f"{name} pads time unevenly, {before} frames before a clip and {after} after it: give the padding in "
+                "numbers."
+            )
+        kernel, stride, dilation = map(_triple, (conv.kernel_size, conv.stride, conv.dilation))
+        super().__init__(name, kernel[0], stride[0], before, dilation[0])
+        self.repeat, self.mode = repeat, mode
+        self.weight = nn.Parameter(conv.weight.detach().transpose(1, 2).flatten(1, 2).clone(), requires_grad=False)
+        self.bias = None if conv.bias is None else nn.Parameter(conv.bias.detach().clone(), requires_grad=False)
         self.in_channels = conv.in_channels
-        self.space: Any = (conv.stride[1:], _padding(conv)[1:], conv.dilation[1:], conv.groups)
-        self.mode = conv.padding_mode
+        even = mode == "constant" and space[::2] == space[1::2]  # conv2d pads by itself
+        self.border = [] if even or not any(space) else space
+        self.space: Any = (stride[1:], space[::-2] if even else 0, dilation[1:], conv.groups)
 
     def prepared(self, x: Tensor) -> Tensor:
         weight, x = self.weight, x.squeeze(2)
@@ -109,24 +143,24 @@ class ConvStep(Window):
             raise ShapeError(
                 f"{self.name} takes frames of {self.in_channels} channels, {_kind(weight)}, and gets {_described(x)}."
             )
-        if self.mode != "zeros":
-            height, width = self.space[1]
-            x = functional.pad(x, (width, width, height, height), mode=self.mode)
-        return x
+        return functional.pad(x, self.border, mode=self.mode) if self.border else x
+
+    def padded(self, frames: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        missing = self.reach.receptive_field - len(frames)
+        return (frames[0],) * missing + frames if self.repeat else frames
 
     def output(self, frames: tuple[Tensor, ...]) -> Tensor:
-        if self.repeat:
-            frames = (frames[0],) * (self.kernel - len(frames)) + frames
-        stride, padding, dilation, groups = self.space
+        groups = self.space[-1]
         if len(frames) == 1:
             x = frames[0]
         elif groups == 1:
             x = torch.cat(frames, 1)
         else:  # a group's channels of all frames beside each other
-            x = torch.stack([frame.view(len(frame), groups, -1, *frame.shape[2:]) for frame in frames], 2).flatten(1, 3)
+            x = torch.stack([frame.reshape(len(frame), groups, -1, *frame.shape[2:]) for frame in frames], 2).flatten(
+                1, 3
+            )
         weight = self.weight[:, -(self.weight.shape[1] // self.kernel) * len(frames) :]
-        padding = padding if self.mode == "zeros" else 0
-        return functional.conv2d(x, weight, self.bias, stride, padding, dilation, groups).unsqueeze(2)
+        return functional.conv2d(x, weight, self.bias, *self.space).unsqueeze(2)
 
 
 class MaxPoolStep(Window):
@@ -143,7 +177,7 @@ class MaxPoolStep(Window):
 
     def output(self, frames: tuple[Tensor, ...]) -> Tensor:
         out = reduce(torch.maximum, frames)
-        return (out.clone() if out is frames[0] else out).unsqueeze(2)  # the next layer may work in place
+        return (out.clone() if out is frames[0] else out).unsqueeze(2)  # it is the caller's, and may be remembered
 
 
 class AvgPoolStep(Window):
@@ -187,9 +221,10 @@ class CropStep(Window):
 
     def __init__(self, name: str, crop: Crop) -> None:
         super().__init__(name, 2 * crop.frames + 1)
+        self.passes = True
 
     def output(self, frames: tuple[Tensor, ...]) -> Tensor:
-        return frames[self.kernel // 2].unsqueeze(2).clone()  # the next layer may work in place
+        return frames[self.kernel // 2].unsqueeze(2).clone()  # it is the caller's, and may be remembered
 
 
 class ChainStep(Step):
@@ -201,6 +236,9 @@ class ChainStep(Step):
             reach = reach.then(step.reach)
         super().__init__(name, reach)
         self.steps = nn.ModuleList(steps)
+        self.passes = all(step.passes for step in steps)
+        new = next((i for i, step in enumerate(steps) if not step.passes), len(steps))  # up to it all have the input
+        self.writer = next((step.writer for step in steps[: new + 1] if step.writer), "")
 
     def start(self) -> Layers:
         return tuple(cast(Step, step).start() for step in self.steps)
@@ -228,9 +266,13 @@ class RegionStep(Step):
         self.region = Branches({name: _Branch(step) for name, step in branches.items()}, merge=list)
         self.merge = merge
 
+    def steps(self) -> list[Step]:
+        """Of the branches, in their order."""
+        return [cast(_Branch, branch).step for branch in self.region.branches.values()]
+
     def start(self) -> Layers:
-        branches = cast(Iterable[_Branch], self.region.branches.values())
-        return tuple(branch.step.start() for branch in branches), ((),) * len(self.region.branches)
+        steps = self.steps()
+        return tuple(step.start() for step in steps), ((),) * len(steps)
 
     def forward(self, x: Any, state: Layers) -> Stepped:
         states, waiting = state
@@ -263,7 +305,7 @@ class ForkStep(Step):
 
     def __init__(self, name: str, head: Step, parts: Callable[[Tensor, Tensor], list[Tensor]], region: Step) -> None:
         super().__init__(name, region.reach)
-        self.head, self.parts, self.region = head, parts, region
+        self.head, self.parts, self.region, self.writer = head, parts, region, region.writer
 
     def start(self) -> Layers:
         return self.head.start(), self.region.start()
@@ -274,17 +316,14 @@ class ForkStep(Step):
         return out, (head, region)
 
 
-def _padding(conv: nn.modules.conv._ConvNd) -> tuple[int, ...]:
-    if isinstance(conv.padding, str):  # "same" and "valid", of which PyTorch keeps the sizes, last dimension first
-        sides = conv._reversed_padding_repeated_twice
-        if sides[::2] != sides[1::2]:
-            raise KitError("padding='same' is uneven for an even kernel: give the padding in numbers.")
-        return tuple(sides[::-2])
-    return tuple(conv.padding)
+def _both_sides(padding: tuple[int, ...]) -> list[int]:
+    """``(time, height, width)`` as PyTorch's ``pad`` wants it: the last dimension first, both sides."""
+    return [side for size in reversed(padding) for side in (size, size)]
 
 
-def _triple(size: int | tuple[int, ...]) -> tuple[int, ...]:
-    return (size,) * 3 if isinstance(size, int) else tuple(size)
+def _triple(size: int | Sequence[int]) -> tuple[int, ...]:
+    sizes = tuple(map(int, size if isinstance(size, Sequence) else (size,)))
+    return sizes * 3 if len(sizes) == 1 else sizes
 
 
 def _described(x: Any) -> str:
