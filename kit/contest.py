@@ -18,6 +18,7 @@ from kit.comparison import Comparison, Ratio, Row, Timing
 from kit.equality import Equality, as_args, compare_outputs
 from kit.errors import KitError, MeasureError
 from kit.executors.modes import intra_op_threads
+from kit.executors.reports import remedy, starting_is_possible
 from kit.hardware import detect
 from kit.measure import TURN_NS, UNSTEADY, judged, least_rounds, measure, speed_up
 from kit.progress import progress_bar
@@ -95,7 +96,9 @@ class Entrant:
 
     def fail(self, error: Exception) -> None:
         """Take it out; its row says why."""
-        self.reason = str(error) if isinstance(error, KitError) else f"{type(error).__name__}: {error}"
+        said = remedy(error)
+        why = f"{type(error).__name__}: {error}" + (f": {said}" if said else "")
+        self.reason = str(error) if isinstance(error, KitError) else why
         self.runner = None
         self.stack.close()
 
@@ -137,6 +140,7 @@ class Entrant:
         return threads
 
 
+@starting_is_possible("this comparison")
 def contest(
     entrants: Sequence[Entrant],
     inputs: Any,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import itertools
 import os
 import platform
 import re
@@ -22,6 +23,7 @@ from typing import Any, Literal
 from kit.reprs import one_line
 
 GIB = 2**30
+_NUMBER = re.compile(r"[1-9][0-9]{0,18}")  # what the kernel writes: 64 bits
 
 # The least versions that pyproject.toml asks for; a test keeps the two in step.
 CORE_PACKAGES = {"cloudpickle": "3.1", "msgspec": "0.19", "numpy": "2", "torch": "2.11"}
@@ -102,11 +104,11 @@ def detect(root: Path = Path("/")) -> Hardware:
         affinity=affinity,
         cgroup_cores=quota,
         memory_bytes=_memory(root),
-        shm_bytes=shutil.disk_usage(root / "dev/shm").total if (root / "dev/shm").is_dir() else None,
+        shm_bytes=_shm(root),
         gpus=gpus,
-        nvidia_device=(root / "dev/nvidia0").exists(),
+        nvidia_device=os.path.exists(root / "dev/nvidia0"),  # noqa: PTH110 - of a Path, no permission is an error
         cxx=next(filter(None, map(shutil.which, (os.environ.get("CXX") or "g++", "g++", "clang++"))), None),
-        python_headers=Path(sysconfig.get_path("include"), "Python.h").is_file(),
+        python_headers=os.path.isfile(Path(sysconfig.get_path("include"), "Python.h")),  # noqa: PTH113
         torch=torch_version,
         python=platform.python_version(),
         platform=platform.platform(),
@@ -210,22 +212,20 @@ def _check_gpu(hardware: Hardware) -> Check:
 def _limits(root: Path, controller: str, files_v1: Sequence[str], files_v2: Sequence[str]) -> Iterator[list[int]]:
     """The numbers in these files of this process's cgroup, and of every one above it: the lowest limit holds.
 
-    Files without a number ("max", or "-1") set no limit. In a container the path may be the host's, of which only the
-    last part is mounted: folders that are not there set none either.
+    Files without a number above 0 ("max", or "-1") set no limit, nor does a line or a number of another form than the
+    kernel's. In a container the path may be the host's, of which only the last part is mounted, or lead out of what is
+    mounted: folders that are not there set none either. Where both versions are mounted, the second one has a folder
+    of its own.
     """
     for line in _read(root / "proc/self/cgroup").splitlines():
-        _, _, rest = line.partition(":")
-        controllers, colon, path = rest.partition(":")
-        if not colon:
-            continue  # a line of another form limits nothing that is known
-        if controllers and controller not in controllers.split(","):
+        found = re.fullmatch(r"\d+:([^:]*):/([^\0]{0,4096})", line)
+        if not found or (found[1] and controller not in found[1].split(",")):
             continue
-        mount = root / "sys/fs/cgroup" / (controller if controllers else "")
-        folder = Path(path.lstrip("/"))
-        for level in (folder, *folder.parents):
-            texts = [_read(mount / level / name) for name in (files_v1 if controllers else files_v2)]
-            words = " ".join(texts).split()
-            if words and all(word.isdigit() for word in words):
+        folder = Path("" if ".." in found[2] else found[2].strip("/"))
+        mounts, files = ((controller, found[1]), files_v1) if found[1] else (("", "unified"), files_v2)
+        for mount, level in itertools.product(mounts, (folder, *folder.parents)):
+            words = " ".join(_read(root / "sys/fs/cgroup" / mount / level / name) for name in files).split()
+            if len(words) >= len(files) and all(_NUMBER.fullmatch(word) for word in words):
                 yield [int(word) for word in words]
 
 
@@ -236,18 +236,25 @@ def _cgroup_cores(root: Path) -> float | None:
 
 def _memory(root: Path) -> int | None:
     limits = [limit[0] for limit in _limits(root, "memory", ("memory.limit_in_bytes",), ("memory.max",))]
-    if total := re.search(r"^MemTotal:\s+(\d+) kB", _read(root / "proc/meminfo"), re.MULTILINE):
+    if total := re.search(r"^MemTotal:\s+([1-9][0-9]{0,18}) kB", _read(root / "proc/meminfo"), re.MULTILINE):
         limits.append(int(total[1]) * 1024)
     elif hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     return min(limits, default=None)
 
 
+def _shm(root: Path) -> int | None:
+    try:
+        return shutil.disk_usage(root / "dev/shm").total if (root / "dev/shm").is_dir() else None
+    except OSError:
+        return None
+
+
 def _torch() -> tuple[str, tuple[str, ...]]:
     """Torch's version and the names of its CUDA devices; empty where it is not installed."""
     try:
         import torch
-    except ImportError:
+    except (ImportError, OSError):  # not there, or one of its libraries is not
         return "", ()
     try:
         gpus = tuple(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
@@ -272,7 +279,7 @@ def _read(path: Path) -> str:
     """The file's text, or nothing where there is no such file or it may not be read."""
     try:
         return path.read_text(errors="replace")
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a name that no file can have
         return ""
 
 

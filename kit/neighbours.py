@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Self
 
 NOTABLE = 0.1  # a share of the cores beyond which a table says so
 PROC = Path("/proc")
+UNREADABLE = (OSError, ValueError, IndexError, OverflowError)  # what reading counters of another form ends in
 HASHES = 5000  # about two milliseconds: a hand-over to a thread is little beside it
 
 
@@ -34,13 +35,13 @@ class Usage(NamedTuple):
             ticks = [int(word) for word in (proc / "stat").read_text().split("\n", 1)[0].split()[1:9]]
             user, nice, system, _idle, _waiting, irq, softirq, stolen = ticks
             second = os.sysconf("SC_CLK_TCK")
-        except (OSError, ValueError):
+            had, busy, lent = sum(ticks) / second, (user + nice + system + irq + softirq) / second, stolen / second
+        except UNREADABLE:
             return None
-        busy = user + nice + system + irq + softirq
         own = sum(time.process_time() if pid is None else _cpu(proc, pid, second) for pid in (None, *_children()))
         ended = os.times()
         own += ended.children_user + ended.children_system
-        return cls(sum(ticks) / second, busy / second, stolen / second, own)
+        return cls(had, busy, lent, own)
 
 
 def caveats(before: Usage | None, after: Usage | None) -> list[str]:
@@ -65,7 +66,7 @@ def queued_ns(threads: Iterable[tuple[int, int]]) -> int | None:
     try:
         files = [PROC / str(pid) / "task" / str(thread) / "schedstat" for pid, thread in threads]
         return sum(int(file.read_text().split()[1]) for file in files) if files else None
-    except (OSError, ValueError, IndexError):
+    except UNREADABLE:
         return None
 
 
@@ -109,6 +110,6 @@ def _cpu(proc: Path, pid: int, second: int) -> float:
     """User and system time of another process, 0 once it has ended."""
     try:
         words = (proc / str(pid) / "stat").read_text().rpartition(")")[2].split()
-    except OSError:
+        return (int(words[11]) + int(words[12])) / second
+    except UNREADABLE:
         return 0.0
-    return (int(words[11]) + int(words[12])) / second

@@ -24,6 +24,7 @@ from kit.executors import Task
 from kit.executors.base import uninterrupted
 from kit.executors.modes import Modes, own_intra_op_threads
 from kit.executors.processes import Processes
+from kit.executors.reports import starting_is_possible
 from kit.reprs import one_line
 from kit.spans import clock, span
 
@@ -207,7 +208,7 @@ class Pipeline:
 
         Raises:
             TaskError: a stage raised and ``on_error`` is "raise"; its own exception is the cause.
-            WorkerError: the process of a stage died.
+            WorkerError: the process of a stage died or took too long, or the system refuses a process or a thread.
             Exception: whatever the source or ``deliver`` raised.
         """
         self._begin()
@@ -222,8 +223,10 @@ class Pipeline:
                 for place, (name, work) in enumerate(zip(self.names, works, strict=True), start=1):
                     args = (self._guarded, modes, work)
                     name = f"{place} {name}"  # so that lanes come in the order of the stages
-                    threads.append(threading.Thread(None, contextvars.copy_context().run, name, args, daemon=True))
-                    threads[-1].start()
+                    thread = threading.Thread(None, contextvars.copy_context().run, name, args, daemon=True)
+                    with starting_is_possible(f"thread {name!r}"):
+                        thread.start()
+                    threads.append(thread)
             try:
                 while True:
                     self._deliver(belts[-1].get(), deliver)
@@ -277,7 +280,8 @@ class Pipeline:
         except _Ended:
             pass
         except BaseException as error:
-            self._error = self._error or error
+            if not self._belts[0].stopped:  # else it may be the end of a process that was busy when all was stopped
+                self._error = error
             self.stop()
 
     def _read(self, source: Iterable[Any]) -> None:

@@ -218,6 +218,56 @@ def test_what_the_system_says_of_itself_may_be_garbage(
     assert hardware.report(hardware.checks(found))
 
 
+@pytest.mark.parametrize(
+    ("cgroup", "cpu", "memory", "cores", "granted"),
+    [
+        ("0::/a\n", "100000 0", "0", None, None),  # no period, and no memory at all: not what a kernel writes
+        ("0::/a\n", "0 100000", "-1", None, None),
+        ("0::/a\n", "²00000 100000", "²", None, None),  # a digit, and no number
+        ("0::/a\n", f"{'9' * 5000} 1", "9" * 5000, None, None),  # more digits than Python reads
+        ("0::/a\n", f"{2**63 - 1} 1", str(2**63 - 1), 2.0**63, None),  # more than there is
+        ("0::/a\n", "150000 100000 1", "1 2", None, 1),
+        ("0::/a\n", "150000", "max", None, None),
+        ("0::/../../a\n", "150000 100000", str(GIB), None, None),  # outside of what is mounted
+        ("0:/a\nx::/a\n0::a\n\n:\n::\n0::/a", "150000 100000", str(GIB), 1.5, GIB),
+        (f"0::/{'a/' * 50_000}\n0::/a\0b\n0::/a\n", "150000 100000", str(GIB), 1.5, GIB),
+    ],
+)
+def test_limits_that_are_none_and_lines_of_another_form(
+    root: Path, cgroup: str, cpu: str, memory: str, cores: float | None, granted: int | None
+) -> None:
+    write(root, "proc/self/cgroup", cgroup)
+    write(root, "sys/fs/cgroup/a/cpu.max", cpu)
+    write(root, "sys/fs/cgroup/a/memory.max", memory)
+    found = hardware.detect(root)
+    assert found.cgroup_cores == cores
+    assert found.memory_bytes == (granted or 16 * GIB)
+
+
+def test_both_versions_of_cgroups_at_once(root: Path) -> None:
+    write(root, "proc/self/cgroup", "3:cpu,cpuacct:/job\n1:name=systemd:/job\n0::/job\n")
+    write(root, "sys/fs/cgroup/cpu,cpuacct/job/cpu.cfs_quota_us", "300000\n")  # without a link named cpu
+    write(root, "sys/fs/cgroup/cpu,cpuacct/job/cpu.cfs_period_us", "100000\n")
+    write(root, "sys/fs/cgroup/unified/job/memory.max", str(GIB))
+    found = hardware.detect(root)
+    assert (found.cgroup_cores, found.memory_bytes) == (3, GIB)
+
+
+@pytest.mark.parametrize("kind", ["absent", "folder", "bytes", "empty"])
+def test_files_that_cannot_be_read_set_no_limit(root: Path, kind: str) -> None:
+    write(root, "proc/self/cgroup", "0::/a\n")
+    for name in ("proc/self/cgroup", "proc/meminfo", "proc/cpuinfo", "sys/fs/cgroup/a/cpu.max", "dev/nvidia0"):
+        (root / name).unlink(missing_ok=True)
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        if kind == "folder":
+            (root / name).mkdir()
+        elif kind != "absent":
+            (root / name).write_bytes(b"\xff\x00\xfe" if kind == "bytes" else b"")
+    found = hardware.detect(root)
+    assert (found.cores, found.cgroup_cores) == (8, None)
+    assert found.memory_bytes is None or found.memory_bytes > 0
+
+
 def test_a_line_of_cgroups_without_a_colon_limits_nothing(tmp_path: Path) -> None:
     (tmp_path / "proc/self").mkdir(parents=True)
     (tmp_path / "proc/self/cgroup").write_text("odd\n0:odd\n0::/\n")

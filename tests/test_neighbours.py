@@ -8,7 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from kit import neighbours
 from kit.hardware import detect
 from kit.neighbours import OwnWork, Usage, caveats, queued_ns
 
@@ -37,6 +40,27 @@ def test_counters_are_read_as_the_kernel_writes_them(tmp_path: Path) -> None:
     now = Usage.now(tmp_path)
     assert now is not None
     assert now[:3] == (11, 4, 2)
+
+
+@linux
+@given(
+    st.text(alphabet=st.sampled_from("cpu 0123456789-.²\n()x\0"), max_size=60) | st.just("cpu" + " 9" * 8 + "9" * 4000)
+)
+@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_counters_of_another_form_are_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / "stat").write_text(text)
+    (tmp_path / "1").mkdir(exist_ok=True)
+    (tmp_path / "1/stat").write_text(text)
+    now = Usage.now(tmp_path)
+    assert now is None or now.cores > -1e30
+    assert neighbours._cpu(tmp_path, 1, 100) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(neighbours, "PROC", tmp_path)
+        assert queued_ns([(1, 1)]) is None
+        (tmp_path / "1/task/1").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "1/task/1/schedstat").write_text(text)
+        assert isinstance(queued_ns([(1, 1)]), int | None)
+        (tmp_path / "1/task/1/schedstat").unlink()
 
 
 @linux

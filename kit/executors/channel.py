@@ -16,11 +16,14 @@ import math
 import mmap
 import os
 import pickle
+import socket
+import struct
 import tempfile
+from contextlib import ExitStack
 from contextvars import ContextVar
 from multiprocessing.connection import Connection
-from multiprocessing.reduction import recv_handle, send_handle
-from typing import Any, NamedTuple
+from multiprocessing.reduction import recv_handle, sendfds
+from typing import Any
 
 import cloudpickle
 import torch
@@ -29,12 +32,13 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 from kit.errors import TransferError
 from kit.executors.culprit import culprit
-from kit.executors.reports import starting_is_possible
+from kit.executors.reports import remedy
 from kit.spans import clock
 
 _ALIGNMENT = 64  # bytes: a cache line, and more than any dtype needs
 _copy = ctypes.memmove  # by this thread alone: OpenMP's threads would wait for cores that workers use
 _GROW, _KEEP = b"grow", b"keep"
+_FOOTER = struct.Struct("<Q")  # of a message in one piece, a pickle and its tensors: where these begin, in bytes
 
 
 class Channel:
@@ -42,7 +46,7 @@ class Channel:
 
     Args:
         connection: an end of ``Pipe(duplex=True)``, a Unix socket.
-        peer: process id of the other end (used where the system wants it for passing descriptors).
+        peer: process id of the other end, for messages.
     """
 
     def __init__(self, connection: Connection, peer: int) -> None:
@@ -70,11 +74,9 @@ class Channel:
     def pack(self, message: Any, *, lend: bool = False) -> bytes:
         """The first half of :meth:`send`, after which the message is not needed any more."""
         tensors = _Tensors(lend)
-        body = dump(message, tensors)
+        body = _pickled(message, tensors)
         if tensors.size:
-            address = self._room_for(tensors.size).address
-            for offset, tensor in tensors.placed:
-                _copy(address + offset, tensor.data_ptr(), tensor.nbytes)
+            tensors.copy_to(self._room_for(tensors.size))
         return body
 
     def post(self, body: bytes) -> None:
@@ -88,13 +90,21 @@ class Channel:
         """Memory of at least so many bytes, which the other end has, or is told to take, too."""
         before = self._outgoing.size if self._outgoing else 0
         if self._outgoing is None or size > before:
-            descriptor = _anonymous_file(max(size, 2 * before))
-            try:
-                self._outgoing = _Memory(descriptor)
+            with ExitStack() as stack:
+                try:  # all that may be refused, before the other end is told
+                    descriptor = _anonymous_file(max(size, 2 * before))
+                    stack.callback(os.close, descriptor)
+                    memory = _Memory(mmap.mmap(descriptor, 0))
+                    road = socket.fromfd(self.connection.fileno(), socket.AF_UNIX, socket.SOCK_STREAM)
+                    stack.enter_context(road)
+                except OSError as error:
+                    raise TransferError(
+                        f"no memory to send {size / 2**20:.0f} MiB to process {self._peer} ({error.strerror}): "
+                        f"{remedy(error) or 'send less at a time'}."
+                    ) from error
                 self.connection.send_bytes(_GROW)
-                send_handle(self.connection, descriptor, self._peer)
-            finally:
-                os.close(descriptor)
+                sendfds(road, [descriptor])
+                self._outgoing = memory
         return self._outgoing
 
     def receive(self) -> Any:
@@ -112,11 +122,11 @@ class Channel:
             else:
                 descriptor = recv_handle(self.connection)
                 try:
-                    self._incoming = _Memory(descriptor)
+                    self._incoming = _Memory(mmap.mmap(descriptor, 0))
                 finally:
                     os.close(descriptor)
             body = self.connection.recv_bytes()
-        return load(body, self._incoming)
+        return _unpickled(body, self._incoming)
 
     def fileno(self) -> int:
         """What becomes readable when a message is there, and when the other end is gone."""
@@ -137,44 +147,25 @@ class _Tensors:
 
     def place(self, tensor: Tensor) -> tuple[Any, ...]:
         """Where it will lie: the arguments of :func:`_tensor_at`."""
-        tensor = _dense(tensor)
+        tensor = tensor.detach().resolve_conj().resolve_neg()
+        if not tensor.is_contiguous():
+            dense = torch.empty_like(tensor, device="meta").stride()
+            tensor = tensor if tensor.stride() == dense else tensor.clone()
         offset = self.size
         self.placed.append((offset, tensor))
         self.size += -(-tensor.nbytes // _ALIGNMENT) * _ALIGNMENT
         return offset, str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), tensor.stride()
 
-
-class _Inline:
-    """Tensors inside the pickled bytes, each as the bytes of its own elements and no others."""
-
-    @staticmethod
-    def rebuild(body: bytes, dtype: str, shape: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
-        """A tensor of its own with these bytes."""
-        tensor = torch.empty_strided(shape, stride, dtype=getattr(torch, dtype))
-        _copy(tensor.data_ptr(), body, len(body))
-        return tensor
-
-    def place(self, tensor: Tensor) -> tuple[Any, ...]:
-        """The arguments of :meth:`rebuild`."""
-        tensor = _dense(tensor)
-        body = ctypes.string_at(tensor.data_ptr(), tensor.nbytes)
-        return body, str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), tensor.stride()
-
-
-def _dense(tensor: Tensor) -> Tensor:
-    """The same values in an order of memory without gaps, detached from any graph."""
-    tensor = tensor.detach().resolve_conj().resolve_neg()
-    if tensor.is_contiguous():
-        return tensor
-    dense = torch.empty_like(tensor, device="meta").stride()
-    return tensor if tensor.stride() == dense else tensor.clone()
+    def copy_to(self, memory: _Memory) -> None:
+        for offset, tensor in self.placed:
+            _copy(memory.address + offset, tensor.data_ptr(), tensor.nbytes)
 
 
 class _Memory:
-    """An anonymous file's bytes, mapped for as long as this or a tensor in them lives."""
+    """Bytes with tensors in them, which stay for as long as this or a tensor that was lent."""
 
-    def __init__(self, descriptor: int) -> None:
-        self._bytes = mmap.mmap(descriptor, 0)
+    def __init__(self, buffer: mmap.mmap | memoryview) -> None:
+        self._bytes = buffer
         self._lent: list[StorageWeakRef] = []
         self.size = len(self._bytes)
         self.address = torch.frombuffer(self._bytes, dtype=torch.uint8).data_ptr()
@@ -214,18 +205,48 @@ def _lent_at(offset: int, dtype: str, shape: tuple[int, ...], stride: tuple[int,
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
     """Takes plain CPU tensors out of what it pickles."""
 
-    def __init__(self, file: io.BytesIO, tensors: _Tensors | _Inline | None) -> None:
+    def __init__(self, file: io.BytesIO, tensors: _Tensors) -> None:
         super().__init__(file)
         self._tensors = tensors
 
     def reducer_override(self, thing: Any) -> Any:
         plain = type(thing) is Tensor and thing.device.type == "cpu" and thing.layout is torch.strided
-        if self._tensors is not None and plain and not thing.is_quantized:
+        if plain and not thing.is_quantized:
             return self._tensors.rebuild, self._tensors.place(thing)
         return super().reducer_override(thing)
 
 
-def dump(message: Any, tensors: _Tensors | _Inline | None = None) -> bytes:
+def dump(message: Any) -> bytearray:
+    """Pack a message as a channel does, into one piece: for a way without shared memory.
+
+    Raises:
+        TransferError: a part cannot be pickled (the message says which), or there is no memory.
+    """
+    tensors = _Tensors(lend=False)
+    body = _pickled(message, tensors)
+    start = len(body)
+    try:
+        piece = bytearray(start + tensors.size + _FOOTER.size)
+    except MemoryError as error:
+        raise TransferError(f"no memory to send {tensors.size / 2**20:.0f} MiB: {remedy(error)}.") from error
+    piece[:start], piece[-_FOOTER.size :] = body, _FOOTER.pack(start)
+    if tensors.size:
+        tensors.copy_to(_Memory(memoryview(piece)[start:]))
+    return piece
+
+
+def load(piece: bytearray | memoryview) -> Any:
+    """What :func:`dump` was given, with tensors of its own.
+
+    Raises:
+        TransferError: it cannot be unpickled in this process.
+    """
+    whole = memoryview(piece)
+    (start,) = _FOOTER.unpack(whole[-_FOOTER.size :])
+    return _unpickled(whole[:start], _Memory(whole[start:]))
+
+
+def _pickled(message: Any, tensors: _Tensors) -> bytes:
     """Pickle with cloudpickle, so that classes and functions of a notebook's cells travel; plain tensors are placed.
 
     A named tuple arrives as a plain one.
@@ -246,23 +267,8 @@ def dump(message: Any, tensors: _Tensors | _Inline | None = None) -> bytes:
     return file.getvalue()
 
 
-class _Message(NamedTuple):
-    """Around a result, so that errors name it and its own class is kept."""
-
-    result: Any
-
-
-def dump_inline(result: Any) -> bytes:
-    """As :func:`dump`, with plain tensors of any type inside: bytes that need no shared memory, for a network.
-
-    Raises:
-        TransferError: as :func:`dump`.
-    """
-    return dump(_Message(result), _Inline())
-
-
-def load(body: bytes, memory: _Memory | None = None) -> Any:
-    """What :func:`dump` was given; ``memory`` is where its tensors were placed.
+def _unpickled(body: bytes | memoryview, memory: _Memory | None) -> Any:
+    """What was pickled; ``memory`` is where its tensors were placed.
 
     Raises:
         TransferError: it cannot be unpickled in this process.
@@ -285,7 +291,7 @@ def load(body: bytes, memory: _Memory | None = None) -> Any:
 def _fault(thing: Any) -> Exception | None:
     """What keeps a thing from being pickled."""
     try:
-        _Pickler(io.BytesIO(), None).dump(thing)
+        _Pickler(io.BytesIO(), _Tensors(lend=False)).dump(thing)
     except Exception as error:
         return error
     return None
@@ -294,8 +300,7 @@ def _fault(thing: Any) -> Exception | None:
 def _anonymous_file(size: int) -> int:
     """A descriptor of ``size`` bytes that have no name and are really there: later writes cannot fail."""
     if hasattr(os, "memfd_create"):
-        with starting_is_possible("shared memory"):
-            descriptor = os.memfd_create("kit")
+        descriptor = os.memfd_create("kit")
     else:
         with tempfile.TemporaryFile() as file:
             descriptor = os.dup(file.fileno())
@@ -304,10 +309,7 @@ def _anonymous_file(size: int) -> int:
             os.posix_fallocate(descriptor, 0, size)
         else:
             os.ftruncate(descriptor, size)
-    except OSError as error:
+    except OSError:
         os.close(descriptor)
-        raise TransferError(
-            f"no memory to send {size / 2**20:.0f} MiB to another process ({error.strerror}): send less at a time, or "
-            "give this container more memory."
-        ) from error
+        raise
     return descriptor

@@ -5,21 +5,34 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
+import time
 import types
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from torch import nn
 
+PATIENCE_S = 1.0  # a list of a million things is not looked through for the one
 
-def culprit(
-    thing: Any, fault: Callable[[Any], Exception | None], path: tuple[str, ...] = (), above: tuple[Any, ...] = ()
-) -> tuple[str, Any]:
-    """The innermost part with a ``fault``, after the names that lead to it."""
-    for name, part in _parts(thing):
-        if not any(part is other for other in above) and fault(part) is not None:  # else a cycle
-            return culprit(part, fault, (*path, name), (*above, thing))
-    return ".".join(path), thing
+
+def culprit(thing: Any, fault: Callable[[Any], Exception | None]) -> tuple[str, Any]:
+    """The innermost part with a ``fault``, after the names that lead to it; what encloses it, where that takes long."""
+    deadline = time.monotonic() + PATIENCE_S
+    path: list[str] = []
+    chain = [thing]
+    while True:
+        inner = (
+            (name, part)
+            for name, part in _parts(chain[-1])
+            if time.monotonic() < deadline
+            and not any(part is other for other in chain)  # else a cycle
+            and fault(part) is not None
+        )
+        name, part = next(inner, (None, None))
+        if name is None:
+            return ".".join(path), chain[-1]
+        path.append(name)
+        chain.append(part)
 
 
 def _parts(thing: Any) -> Iterable[tuple[str, Any]]:

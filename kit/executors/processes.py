@@ -10,7 +10,7 @@ import threading
 import time
 import types
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
@@ -28,6 +28,8 @@ from kit.executors.threads import Threads
 from kit.executors.worker import Reply, Request, serve
 
 MOST_LOADED = 100  # callables that a worker keeps: whoever makes a new lambda for every call shall not fill it
+LOOK_S = 0.5  # between two looks at whether busy workers live: a process that a task has forked keeps its pipe open
+GRACE_S = 1.0  # after the failure of one of several tasks that wait for each other
 
 
 @dataclass(eq=False)
@@ -50,29 +52,41 @@ class Processes(Executor):
 
     def __post_init__(self) -> None:
         self._workers = [None] * self.workers
+        self._started = 0
         self._joiner = Threads(1, name="merge")
         self._lock = threading.Lock()  # a channel carries one conversation at a time
 
-    def run(self, tasks: Sequence[Task]) -> list[Any]:
+    def start(self) -> int:
+        """Start the workers that are not there, and return how many have been started so far.
+
+        As long as that number stays the same, so do the processes.
+
+        Raises:
+            WorkerError: the system refuses a process, or this executor is closed.
+        """
+        with self._lock:
+            for position in range(self.workers):
+                self._worker(position)
+            return self._started
+
+    def run(self, tasks: Sequence[Task], *, together: bool = False) -> list[Any]:
         """As :meth:`Executor.run`. Task i goes to worker i modulo their number, so that each model is sent once.
+
+        Args:
+            together: the tasks wait for each other, so that after the failure of one the others may never end: they
+                are given a second to, and then ended with their workers.
 
         Raises:
             TaskError: a task raised; its cause has the worker's traceback.
-            WorkerError: a worker died or did not answer in time, or this executor is closed. Lost workers are
-                replaced by the next call.
+            WorkerError: a worker died or did not answer in time, or this executor is closed, or the system
+                refuses a process. Lost workers are replaced by the next call.
             TransferError: something cannot be sent to another process.
         """
         with self._lock:
-            if self._closed:
-                raise WorkerError("these worker processes are closed: prepare the approach again.")
             try:
-                replies = self._converse(tasks)
-            except BaseException:  # KeyboardInterrupt too: nothing still runs when the caller goes on
-                for i, worker in enumerate(self._workers):
-                    if worker is not None and worker.busy_with is not None:
-                        self._workers[i] = None
-                        worker.end(at_once=True)
-                raise
+                replies = self._converse(tasks, together)
+            finally:  # after a KeyboardInterrupt too nothing still runs when the caller goes on
+                self._end(lambda worker: worker.busy_with is not None)
         # None: not begun, since another task failed.
         return [reply.outcome(task.name) for task, reply in zip(tasks, replies, strict=True) if reply is not None]
 
@@ -97,7 +111,18 @@ class Processes(Executor):
         for worker in living:
             worker.end()
 
-    def _converse(self, tasks: Sequence[Task]) -> list[Reply | None]:
+    def end(self) -> None:
+        """End all workers, whatever they do; the next call starts new ones."""
+        with self._lock:
+            self._end(lambda worker: True)
+
+    def _end(self, which: Callable[[_Worker], bool]) -> None:
+        for i, worker in enumerate(self._workers):
+            if worker is not None and which(worker):
+                self._workers[i] = None
+                worker.end(at_once=True)
+
+    def _converse(self, tasks: Sequence[Task], together: bool) -> list[Reply | None]:
         """Hand out tasks and gather replies until all have ended; after a failure no further task begins."""
         deadline = time.monotonic() + self.timeout
         replies: list[Reply | None] = [None] * len(tasks)
@@ -117,7 +142,9 @@ class Processes(Executor):
             if not busy:
                 return replies
             with spans.span("wait", "wait"):
-                ready = _readable(busy, deadline - time.monotonic())
+                ready = _answered(busy, deadline)
+            if not ready and failed and together:
+                return replies
             if not ready:
                 names = ", ".join(
                     repr(tasks[worker.busy_with or 0].name) + " (stopped)" * stopped(worker.process.pid)
@@ -134,22 +161,23 @@ class Processes(Executor):
                 if log is not None:
                     log.spans += reply.arrived()
                 replies[i], failed = reply, failed or reply.error is not None
+            if failed and together:
+                deadline = min(deadline, time.monotonic() + GRACE_S)
 
     def _worker(self, position: int) -> _Worker:
         """The living worker of this position, started anew where there is none."""
+        if self._closed:
+            raise WorkerError("these worker processes are closed: prepare the approach again.")
         worker = self._workers[position]
         if worker is not None and not worker.process.is_alive():
             worker.end(at_once=True)
             worker = None
         if worker is None:
+            self._workers[position] = None
             with starting_is_possible(f"worker process {position}"), starting():
                 worker = self._workers[position] = _Worker(position, self.intra_op_threads, self._cores(position))
+                self._started += 1
         return worker
-
-    def whole(self) -> bool:
-        """Whether every worker is alive, or none has been started yet."""
-        started = [worker for worker in self._workers if worker is not None]
-        return not started or (len(started) == self.workers and all(each.process.is_alive() for each in started))
 
     def _cores(self, position: int) -> list[int]:
         """The share of this process's cores that a worker is pinned to; empty where the system cannot pin."""
@@ -159,6 +187,16 @@ class Processes(Executor):
         share = max(1, len(cores) // self.workers)
         first = position * share % len(cores)
         return cores[first : first + share]
+
+
+def _answered(busy: Mapping[int, _Worker], deadline: float) -> list[int]:
+    """The descriptors of those that have answered, or never will; none after the deadline."""
+    while True:
+        left = deadline - time.monotonic()
+        ready = _readable(busy, min(LOOK_S, left))
+        ready = ready or [descriptor for descriptor, worker in busy.items() if not worker.process.is_alive()]
+        if ready or left <= 0:
+            return ready
 
 
 def _readable(descriptors: Iterable[int], timeout: float) -> list[int]:
@@ -206,14 +244,24 @@ class _Worker:
 
     def take(self, task: Task) -> Reply:
         """The reply to the task that it works on, which has arrived or never will."""
+        if not self.process.is_alive() and not self.channel.connection.poll():
+            raise self._lost(task)
         try:
             reply = Reply(*self.channel.receive())
         except (EOFError, OSError) as error:
             raise self._lost(task) from error
+        except TransferError as error:
+            reply = Reply.lost(error)
         self.busy_with = None
         if isinstance(reply.error, TransferError):  # perhaps the callable did not get there
             self._loaded = {}
         return reply
+
+    def kill(self) -> None:
+        """End it in the middle of its task."""
+        self._killed = True
+        with suppress(ValueError):  # it has ended meanwhile
+            self.process.kill()
 
     def end(self, *, at_once: bool = False) -> None:
         """Close the pipe, at which an idle worker ends by itself; ``at_once`` does not wait for a busy one."""
@@ -225,12 +273,6 @@ class _Worker:
             self.process.kill()
             self.process.join()
         self.process.close()
-
-    def kill(self) -> None:
-        """End it in the middle of its task."""
-        self._killed = True
-        with suppress(ValueError):  # it has ended meanwhile
-            self.process.kill()
 
     def _lost(self, task: Task) -> WorkerError:
         self.process.join(2)

@@ -36,7 +36,7 @@ class ProcessesCold(Executor):
 
         Raises:
             TaskError: a task raised; its cause has the worker's traceback.
-            WorkerError: a worker died, or did not answer in time.
+            WorkerError: a worker died, did not answer in time, or was refused by the system.
             TransferError: something cannot be sent to another process.
         """
         context = multiprocessing.get_context("spawn")
@@ -77,7 +77,7 @@ class ProcessesCold(Executor):
         return [reply.outcome(task.name) for task, reply in zip(tasks, replies, strict=True)]
 
 
-def _payload(task: Task, operators: bool) -> bytes:
+def _payload(task: Task, operators: bool) -> bytearray:
     try:
         return dump(Request(0, task.call, False, task.name, task.args, tuple(Modes.here()), operators))
     except TransferError as error:
@@ -87,7 +87,10 @@ def _payload(task: Task, operators: bool) -> bytes:
 def _answer(task: Task, process: Any, results: Any, deadline: float) -> Reply:
     """What a worker put into its queue."""
     try:
-        return Reply(*load(results.get(timeout=max(0.0, deadline - time.monotonic()))))
+        found = results.get(timeout=max(0.0, deadline - time.monotonic()))
+        return found if isinstance(found, Reply) else Reply(*load(found))
+    except TransferError as error:
+        return Reply.lost(error)
     except queue.Empty:
         raise WorkerError(f"no answer in time from {task.name!r}: its process was ended.") from None
     except (EOFError, OSError) as error:

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import os
+import secrets
 import sys
 import tempfile
-import traceback
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from torch import distributed
+import torch
+from torch import Tensor, distributed
 
 from kit import spans
-from kit.errors import TaskError
+from kit.errors import TaskError, TransferError, WorkerError
 from kit.executors.base import Executor, Task
-from kit.executors.channel import dump_inline, load
+from kit.executors.channel import dump, load
 from kit.executors.processes import MOST_LOADED, Processes
-from kit.executors.worker import portable, remote
+from kit.executors.worker import portable
 from kit.hardware import Hardware
 
 
@@ -31,49 +33,73 @@ class Ranks(Executor):
     <https://docs.pytorch.org/tutorials/beginner/dist_overview.html>`_), here with all ranks on one, over gloo. Helps
     where one machine is not enough. On one machine it costs what :class:`Processes` cost and, since ranks talk through
     sockets, a copy through the network's layers for every output.
+
+    A call has two steps. First each rank does its tasks, packs the results, and tells the caller that they are ready.
+    Only when all are do the ranks send them to rank 0: a rank that has failed keeps no other waiting for it.
     """
 
     workers: int  # ranks, >= 1
     intra_op_threads: int = 1  # OpenMP threads of each rank
-    timeout: float = 60.0  # seconds that a call may take, start-up included
-    _groups: int = field(init=False, repr=False, default=0)  # that have failed; a group that lost a rank is of no use
+    timeout: float = 60.0  # seconds that a step may take: joining the group and starting, the tasks, the gathering
     _shares: dict[tuple[tuple[str, int], ...], list[_Share]] = field(init=False, repr=False, default_factory=dict)
+    _group: int = field(init=False, repr=False, default=0)  # the processes that had been started when it was formed
 
     def __post_init__(self) -> None:
         self._processes = Processes(self.workers, self.intra_op_threads, self.timeout)
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._lock = threading.Lock()  # nothing of another call between the steps of one
 
     def run(self, tasks: Sequence[Task]) -> list[Any]:
-        """As :meth:`kit.executors.processes.Processes.run`."""
-        if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="kit-ranks-")  # where ranks find each other
-        if not self._processes.whole():  # a new rank cannot join a group, and the others would wait for the lost one
-            self._groups += 1
-        log, store = spans.current(), str(Path(self._folder.name) / str(self._groups))
+        """As :meth:`kit.executors.processes.Processes.run`; a group that lost a rank is made anew by the next call."""
         inputs = [[task.args for task in tasks[rank :: self.workers]] for rank in range(self.workers)]
-        shares = [
-            Task(f"rank {rank} ({', '.join(name for name, _ in share.calls) or 'idle'})", share, (store, own))
-            for rank, (share, own) in enumerate(zip(self._loaded(tasks), inputs, strict=True))
-        ]
-        try:
-            with spans.collect(operators=log is not None and log.operators) as own_log:
-                gathered, *_ = self._processes.run(shares)
-        except BaseException:  # whatever it was, some rank may still wait for the others
-            self._groups += 1
-            raise
-        if log is not None:  # a rank is no task: what it does is tasks, and what it waits for is not
-            names = {share.name for share in shares}
-            log.spans += [each for each in own_log.spans if each.category != "task" or each.name not in names]
-        answers = [Answer(*gathered[i % self.workers][i // self.workers]) for i in range(len(tasks))]
-        return [answer.outcome(task.name) for answer, task in zip(answers, tasks, strict=True)]
+        with self._lock:
+            try:
+                self._form_group()
+                sizes = self._step(self._loaded(tasks), lambda rank: (inputs[rank],))
+                packed, *_ = self._step([gather] * self.workers, lambda rank: (self._group, sizes), together=True)
+            except TaskError as error:  # of a rank; its cause is the task's
+                failed = error.__cause__
+                if not isinstance(failed, TaskError):
+                    self._processes.end()
+                    raise
+                task, cause = failed.args
+                cause.__cause__ = failed.__cause__  # the rank's traceback
+                raise TaskError(task, cause) from cause
+            except BaseException:  # a rank is lost, and with it the group
+                self._processes.end()
+                raise
+        return [_unpacked(task, packed[i % self.workers][i // self.workers]) for i, task in enumerate(tasks)]
 
     def fork_join(self, tasks: Sequence[Task], merge: Callable[[list[Any]], Any]) -> Any:
         return self._processes.join(self.run(tasks), merge)
 
     def close(self) -> None:
         self._processes.close()
-        if self._folder is not None:
-            self._folder.cleanup()
+
+    def _form_group(self) -> None:
+        """Let all ranks join a new group, unless that of before has all of its processes."""
+        started = self._processes.start()
+        if self._group == started:
+            return
+        store = Path(tempfile.gettempdir(), f"kit-ranks-{secrets.token_hex(8)}")  # where ranks find each other
+        try:
+            arguments = (started, str(store), self.timeout, self.workers)
+            self._step([join] * self.workers, lambda rank: (*arguments, rank), together=True)
+        finally:
+            store.unlink(missing_ok=True)
+        self._group = started
+
+    def _step(
+        self, calls: Sequence[Callable[..., Any]], arguments: Callable[[int], tuple[Any, ...]], **options: bool
+    ) -> list[Any]:
+        """Let every rank do its call. A rank is no task: the spans are those of what it does."""
+        log = spans.current()
+        tasks = [Task(f"rank {rank}{_branches(call)}", call, arguments(rank)) for rank, call in enumerate(calls)]
+        with spans.collect(operators=log is not None and log.operators) as own:
+            found = self._processes.run(tasks, **options)
+        if log is not None:
+            names = {task.name for task in tasks}
+            log.spans += [each for each in own.spans if each.category != "task" or each.name not in names]
+        return found
 
     def _loaded(self, tasks: Sequence[Task]) -> list[_Share]:
         """What each rank does, the same objects for the same tasks, so that a model is sent once."""
@@ -81,76 +107,87 @@ class Ranks(Executor):
         if len(self._shares) > MOST_LOADED:
             self._shares.clear()
         if key not in self._shares:
-            own = [[(task.name, task.call) for task in tasks[rank :: self.workers]] for rank in range(self.workers)]
-            self._shares[key] = [_Share(rank, self.workers, self.timeout, calls) for rank, calls in enumerate(own)]
+            calls = [Task(task.name, task.call) for task in tasks]
+            self._shares[key] = [_Share(calls[rank :: self.workers]) for rank in range(self.workers)]
         return self._shares[key]
+
+
+# In a rank's process --------------------------------------------------------------------------------------------------
+
+_joined: int | None = None  # the group that this process is a rank of
+_packed: list[bytearray] = []  # the results of its tasks, until they are gathered
+
+
+class _Result(NamedTuple):
+    result: Any
 
 
 @dataclass
 class _Share:
-    """What one rank does in a call."""
+    """The tasks of one rank, which it does without a word to the others."""
 
-    rank: int
-    ranks: int
-    timeout: float
-    calls: list[tuple[str, Callable[..., Any]]]
+    tasks: list[Task]
 
-    def __call__(self, store: str, inputs: Sequence[tuple[Any, ...]]) -> list[list[tuple[bytes, str]]] | None:
-        """In its own process: join the group, do the tasks, send the answers to rank 0, which returns all of them.
-
-        Nothing may come between a rank and the gathering, for which all the others wait. So an answer is bytes before
-        it begins: a task that raised, or whose result cannot be pickled, has that as its answer.
-        """
-        self._join(store)
-        own = [tuple(Answer.of(Task(name, call, args))) for (name, call), args in zip(self.calls, inputs, strict=True)]
-        everyone = [None] * self.ranks if self.rank == 0 else None
-        with spans.span("gather", "transfer"):
-            distributed.gather_object(own, everyone)
-        return everyone  # type: ignore[return-value]  # filled by now
-
-    def _join(self, store: str) -> None:
-        global _group
-        if _group == store:
-            return
-        with spans.span("join the group", "startup"):
-            if distributed.is_initialized():
-                distributed.destroy_process_group()
-            if sys.platform == "linux":
-                os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # else the host's name must have an address
-            distributed.init_process_group(
-                "gloo", f"file://{store}", timedelta(seconds=self.timeout), self.ranks, self.rank
-            )
-        _group = store
+    def __call__(self, inputs: Sequence[tuple[Any, ...]]) -> list[int]:
+        """Do them, and return how long each result is, packed, in bytes."""
+        _packed.clear()
+        for task, args in zip(self.tasks, inputs, strict=True):
+            try:
+                result = _Result(task._replace(args=args)())
+                with spans.span("pack", "transfer"):
+                    _packed.append(dump(result))
+            except TaskError as error:
+                raise TaskError(task.name, portable(error.args[1])) from error.__cause__
+            except TransferError as error:
+                raise TaskError(task.name, error) from error
+        return [len(piece) for piece in _packed]
 
 
-class Answer(NamedTuple):
-    """What one task gave, as bytes."""
-
-    body: bytes  # the result, or the exception
-    traceback: str  # of the exception, in its rank; "" where there is none
-
-    @classmethod
-    def of(cls, task: Task) -> Answer:
-        """Run the task. Whatever it raises is its answer."""
-        try:
-            return cls(dump_inline(task()), "")
-        except Exception as error:
-            failure = error.__cause__ if isinstance(error, TaskError) and error.__cause__ else error
-            return cls(dump_inline(portable(failure)), "".join(traceback.format_exception(failure)))
-
-    def outcome(self, task: str) -> Any:
-        """The result.
-
-        Raises:
-            TaskError: the task raised, or its result cannot be sent; the cause has its rank's traceback.
-        """
-        [value] = load(self.body)
-        if self.traceback:
-            raise TaskError(task, value) from remote(value, self.traceback)
-        return value
+def _branches(call: Callable[..., Any]) -> str:
+    return f" ({', '.join(task.name for task in call.tasks)})" if isinstance(call, _Share) else ""
 
 
-_group = ""  # the store of the group that this process is a rank of
+def join(group: int, store: str, timeout: float, ranks: int, rank: int) -> None:
+    """Become a rank of a new group."""
+    global _joined
+    _joined = None
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+    if sys.platform == "linux":
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # else the host's name must have an address
+    with spans.span("join the group", "startup"):
+        distributed.init_process_group("gloo", f"file://{store}", timedelta(seconds=timeout), ranks, rank)
+    _joined = group
+
+
+def gather(group: int, sizes: Sequence[Sequence[int]]) -> list[list[Tensor]] | None:
+    """Send the packed results to rank 0, which returns all of them: ``(bytes,)`` uint8 each, by rank and task."""
+    if _joined != group:
+        raise WorkerError("a rank was lost between its tasks and the gathering of their results: call again.")
+    own = [torch.frombuffer(piece, dtype=torch.uint8) for piece in _packed]
+    _packed.clear()
+    with spans.span("gather", "transfer"):
+        if distributed.get_rank() != 0:
+            for tag, piece in enumerate(own):
+                distributed.send(piece, 0, tag=tag)
+            return None
+        found = [own, *([torch.empty(size, dtype=torch.uint8) for size in each] for each in sizes[1:])]
+        awaited = [
+            distributed.irecv(piece, rank, tag=tag)
+            for rank, pieces in enumerate(found[1:], start=1)
+            for tag, piece in enumerate(pieces)
+        ]
+        for each in filter(None, awaited):
+            each.wait()
+        return found
+
+
+def _unpacked(task: Task, piece: Tensor) -> Any:
+    """The result of a task, in the caller's process."""
+    try:
+        return load(piece.numpy().data)[0]
+    except TransferError as error:
+        raise TaskError(task.name, error) from error
 
 
 def unavailable_because(machine: Hardware) -> str | None:

@@ -1,29 +1,36 @@
-"""What to say where a process ended, or could not be started."""
+"""What to say where a process ended, or where the system refuses one, a thread, memory or an open file."""
 
 from __future__ import annotations
 
 import errno
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kit.errors import WorkerError
+from kit.errors import KitError, WorkerError
 
 _LIMITS = {
-    errno.EMFILE: "this process may open no more files: raise its limit, as in `ulimit -n 4096`",
+    errno.EMFILE: "this process may have {RLIMIT_NOFILE} files open at a time: raise its limit before Python starts, "
+    "as in `ulimit -n 4096`, or take fewer workers",
     errno.ENFILE: "the system may open no more files: close other programs",
-    errno.EAGAIN: "no more processes or threads may be started: raise the limit, as in `ulimit -u 4096`, or take fewer",
-    errno.ENOMEM: "there is no memory for it: close other programs, or take fewer workers",
-    errno.ENOSPC: "there is no room for it in memory or in the temporary folder: make room, or take fewer workers",
+    errno.EAGAIN: "no more processes or threads may be started (at most {RLIMIT_NPROC}, in a container often fewer): "
+    "raise the limit, as in `ulimit -u 4096`, or take fewer",
+    errno.ENOMEM: "there is no memory for it: close other programs, take fewer workers or smaller inputs, or give "
+    "this container more memory",
+    errno.ENOSPC: "there is no room for it in memory, /dev/shm or the temporary folder: make room, take fewer workers, "
+    "or give this container more memory (--shm-size=1g)",
 }
+_NO_THREAD = "can't start new thread"  # all that Python says
 _SIGNALS = {
     "SIGKILL": "The system does that when memory runs out.",
     "SIGSEGV": "Native code crashed: it touched memory that is not its own.",
     "SIGBUS": "Native code crashed. Writing beyond a small /dev/shm ends like this.",
     "SIGABRT": "Native code found an error and gave up; its own words are on stderr.",
     "SIGILL": "Native code crashed: it was built for another kind of processor.",
+    "SIGFPE": "Native code crashed: it divided by zero.",
 }
 
 
@@ -36,31 +43,58 @@ def starting_is_possible(what: str) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, MemoryError) as error:
-        number = error.errno if isinstance(error, OSError) else errno.ENOMEM
-        remedy = _LIMITS.get(number or 0, "the system refused")
-        raise WorkerError(f"cannot start {what} ({type(error).__name__}: {error}): {remedy}.") from error
-    except RuntimeError as error:
-        if "can't start new thread" not in str(error):
+    except KitError:
+        raise
+    except Exception as error:
+        said = remedy(error) or ("the system refused" if isinstance(error, OSError) else "")
+        if not said:
             raise
-        raise WorkerError(f"cannot start {what} ({error}): {_LIMITS[errno.EAGAIN]}.") from error
+        raise WorkerError(f"cannot start {what} ({type(error).__name__}: {error}): {said}.") from error
+
+
+def remedy(error: BaseException) -> str:
+    """What to do where an error says that a limit of the system was reached; of another error, nothing."""
+    if isinstance(error, MemoryError):
+        return _LIMITS[errno.ENOMEM]
+    if isinstance(error, OSError) and error.errno is not None:
+        return _LIMITS.get(error.errno, "").format_map(_Numbers())
+    words = str(error)  # all that there is from an import, and from native code
+    found = [code for code in _LIMITS if os.strerror(code) in words]
+    found += [errno.EAGAIN] if _NO_THREAD in words else []
+    return _LIMITS[found[0]].format_map(_Numbers()) if found else ""
+
+
+class _Numbers(dict[str, str]):
+    """This process's limits by their names."""
+
+    def __missing__(self, name: str) -> str:
+        try:
+            import resource
+        except ImportError:  # Windows has none
+            return "only so many"
+        soft, _ = resource.getrlimit(getattr(resource, name))
+        return "any number of" if soft == resource.RLIM_INFINITY else str(soft)
 
 
 def how_it_ended(process: Any, task: str, by_the_kit: bool = False) -> str:
     """What to say of a worker process that is gone before its task was done.
 
     Args:
-        process: joined, or None where it has been closed.
+        process: joined.
         by_the_kit: whether the kit itself killed it, since its executor was closed.
     """
     if by_the_kit:
         return f"branch {task!r} has no result: its worker process was ended, since the executor was closed meanwhile."
     code = process.exitcode
-    if code is not None and code < 0:
-        name = signal.Signals(-code).name
+    if code is None:
+        how, why = "closed its pipe and runs on", ""
+    elif code < 0:
+        name = next((each.name for each in signal.Signals if each == -code), f"signal {-code}")
         how, why = f"was killed by {name}", _SIGNALS.get(name, "")
     else:
         how, why = f"ended with status {code}", "Something in it called exit."
+        if code == 1:  # Python's own, after an exception that nobody caught
+            why = "Something in it called exit, or raised what is no Exception: its traceback is on stderr then."
     sentences = f"worker process {process.pid} {how} while it had branch {task!r}. {why}".strip()
     return f"{sentences} The next call starts a new process."
 

@@ -78,12 +78,15 @@ class Threads(Executor):
         self._threads.clear()
 
     def _start(self) -> None:
-        with uninterrupted():  # else a thread could start that nobody ends
-            for number in range(self.workers):
-                thread = threading.Thread(target=self._work, name=f"{self.name}_{number}", daemon=True)
-                with starting_is_possible(f"thread {number}"):
+        with uninterrupted(), starting_is_possible("a thread"):  # else one could start that nobody ends
+            try:
+                for number in range(self.workers):
+                    thread = threading.Thread(target=self._work, name=f"{self.name}_{number}", daemon=True)
                     thread.start()
-                self._threads.append(thread)
+                    self._threads.append(thread)
+            except BaseException:
+                self.close()
+                raise
 
     def _work(self) -> None:
         _inside.executor = self

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -17,8 +18,9 @@ from contextlib import nullcontext, suppress
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
-from kit.errors import TaskError, TransferError
+from kit.errors import KitError, TaskError, TransferError, WorkerError
 from kit.executors.base import Task
+from kit.executors.reports import remedy
 from kit.spans import Span, SpanLog, clock, collect, span
 
 
@@ -55,7 +57,12 @@ class Reply(NamedTuple):
             return cls(result, None, "", spans, clock())
         return cls(None, portable(error), "".join(traceback.format_exception(error)), spans, clock())
 
-    def packed(self, pack: Callable[[Reply], bytes]) -> bytes:
+    @classmethod
+    def lost(cls, error: KitError) -> Reply:
+        """In place of one that cannot be made, or cannot be rebuilt by the parent: that too is the task's failure."""
+        return cls(None, error, "", [], clock())
+
+    def packed(self, pack: Callable[[Reply], Any]) -> Any:
         """Where the result cannot travel, that is the task's own failure."""
         try:
             return pack(self)
@@ -65,6 +72,8 @@ class Reply(NamedTuple):
     def arrived(self) -> list[Span]:
         """The spans, and that of sending the reply, which ends now: on the parent's side, where it has arrived."""
         spans = [Span(*values) for values in self.spans]
+        if not spans:  # of one that was lost
+            return []
         return [*spans, spans[-1]._replace(name="send", category="transfer", start_ns=self.sent_ns, end_ns=clock())]
 
     def outcome(self, task: str) -> Any:
@@ -74,7 +83,9 @@ class Reply(NamedTuple):
             TaskError: it raised; from its own exception, with the worker's traceback.
         """
         if self.error is not None:
-            raise TaskError(task, self.error) from remote(self.error, self.traceback)
+            if self.traceback:
+                self.error.__cause__ = RemoteTraceback(self.traceback)
+            raise TaskError(task, self.error) from self.error
         return self.result
 
 
@@ -85,23 +96,21 @@ class RemoteTraceback(Exception):
         return f"\n\n{self.args[0]}"
 
 
-def remote(error: BaseException, its_traceback: str) -> BaseException:
-    """An exception that came from another process, with the traceback that it had there as its cause."""
-    error.__cause__ = RemoteTraceback(its_traceback)
-    return error
-
-
 def serve(connection: Connection, position: int, threads: int, cores: Sequence[int], started_ns: int) -> None:
     """The life of a persistent worker: load callables once, run them on request, until the pipe closes."""
     with collect() as log:
-        _begin(log, position, cores, started_ns)
-        with span("imports", "startup"):
-            import torch
+        try:
+            _begin(log, position, cores, started_ns)
+            with span("imports", "startup"):
+                import torch
 
-            import kit.capture  # noqa: F401  # what run_request will want
-            from kit.executors.channel import Channel
+                import kit.capture  # noqa: F401  # what run_request will want
+                from kit.executors.channel import Channel
 
-            torch.set_num_threads(threads)
+                torch.set_num_threads(threads)
+        except Exception as error:  # no memory, or too many open files
+            connection.send_bytes(pickle.dumps(tuple(_not_started(error))))
+            return
         channel = Channel(connection, os.getppid())
         calls: dict[int, Any] = {}
         try:
@@ -127,13 +136,17 @@ def serve(connection: Connection, position: int, threads: int, cores: Sequence[i
             os._exit(0)
 
 
-def run_once(queue: Any, payload: bytes, position: int, started_ns: int) -> None:
+def run_once(queue: Any, payload: bytearray, position: int, started_ns: int) -> None:
     """The life of a cold worker: import, load the model, run one task, put the result into the queue, end."""
     with collect() as log:
-        _begin(log, position, (), started_ns)
-        with span("imports", "startup"):
-            import kit.capture  # noqa: F401  # what run_request will want
-            from kit.executors.channel import dump, load
+        try:
+            _begin(log, position, (), started_ns)
+            with span("imports", "startup"):
+                import kit.capture  # noqa: F401  # what run_request will want
+                from kit.executors.channel import dump, load
+        except Exception as error:  # no memory, or too many open files
+            queue.put(_not_started(error))
+            return
         try:
             with span("load", "startup"):
                 request = Request(*load(payload))
@@ -159,6 +172,11 @@ def run_request(log: SpanLog, request: Request, call: Any) -> Reply:
     # The worker's own spans last: the sending that follows them is theirs. Correlation ids are this process's own.
     log.spans[:0] = [each._replace(correlation=-1) for each in found]
     return Reply.make(log, result, failure)
+
+
+def _not_started(error: Exception) -> Reply:
+    said = remedy(error)
+    return Reply.lost(WorkerError(f"its process cannot start ({type(error).__name__}: {error}){said and ': '}{said}."))
 
 
 def _begin(log: SpanLog, position: int, cores: Sequence[int], started_ns: int) -> None:

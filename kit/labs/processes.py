@@ -17,9 +17,10 @@ from torch import Tensor, multiprocessing, nn
 
 from kit.errors import TransferError
 from kit.executors import Task
-from kit.executors.channel import dump
+from kit.executors.channel import dump, load
 from kit.executors.echo import echo
 from kit.executors.processes import Processes, starting
+from kit.executors.reports import starting_is_possible
 from kit.labs.checks import check
 from kit.labs.markdown import table
 from kit.trace import Trace
@@ -97,7 +98,7 @@ _IDENTITY = nn.Identity()
 def _echo_worker() -> Iterator[Callable[[Any], Any]]:
     """A function that sends something to a warm worker through one queue and gets it back through another."""
     context = multiprocessing.get_context("spawn")
-    with starting():
+    with starting_is_possible("a worker process"), starting():
         requests, replies = context.Queue(), context.Queue()
         process = context.Process(target=echo, args=(requests, replies), daemon=True)
         process.start()
@@ -157,9 +158,7 @@ def check_travels(model: Any) -> str | None:
         body = dump(model)
     except TransferError as error:
         return f"it cannot travel yet: {error}"
-    import cloudpickle
-
-    copy = cloudpickle.loads(body)
+    copy = load(body)
     if not hasattr(copy, "lock"):
         return "it travels, but arrives without a lock: make a new one in __setstate__."
     x = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))

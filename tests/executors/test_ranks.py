@@ -4,14 +4,18 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import cloudpickle
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, distributed, nn
@@ -19,20 +23,17 @@ from torch import Tensor, distributed, nn
 from kit import spans
 from kit.approaches import parse
 from kit.equality import compare_outputs
-from kit.errors import TaskError, TransferError, UnavailableError, WorkerError
+from kit.errors import TaskError, UnavailableError, WorkerError
 from kit.executors import Task
 from kit.executors.processes import Processes
 from kit.executors.ranks import Ranks
 from kit.models import inception_block
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
+SOAK = os.environ.get("KIT_SOAK") == "1"
+LIMIT_S = 10.0  # the promise is 2 s, and a busy machine gets some more; whoever waited for a rank waited for 60
+LOST_S = 40.0  # with the start of new processes: 3 s on an idle machine
 pytestmark = pytest.mark.skipif(not distributed.is_gloo_available(), reason="this PyTorch has no gloo")
-
-
-@pytest.fixture(scope="module")
-def processes() -> Iterator[Processes]:
-    with Processes(2) as executor:
-        yield executor
 
 
 @pytest.fixture(scope="module")
@@ -84,45 +85,196 @@ def test_an_error_is_the_tasks_own_and_the_next_call_works(ranks: Ranks) -> None
     assert ranks.run([Task("t", rank)] * 2) == [0, 1]
 
 
+# Results that are not everyday ones -----------------------------------------------------------------------------------
+
+
 class Pair(NamedTuple):
-    number: int
-    tensor: Tensor
+    """As one of a notebook's cell: the workers cannot import it."""
+
+    x: Tensor
+    n: int
 
 
 @dataclass
 class Box:
-    tensor: Tensor
+    x: Tensor
+    note: str
 
 
-RESULTS: list[Callable[[], Any]] = [
-    lambda: Pair(1, torch.ones(2)),
-    lambda: Box(torch.ones(2)),
-    lambda: torch.arange(4).to(torch.uint16),
-    lambda: torch.ones(3).to(torch.float8_e4m3fn),
-    lambda: torch.arange(60.0).reshape(6, 10)[::2, 3:5].t(),
-    lambda: {"a": [torch.ones(1, dtype=torch.bfloat16), (None, "text")]},
-    lambda: torch.ones(2, requires_grad=True) * 2,
-]
+DTYPES = [torch.float8_e4m3fn, torch.float8_e5m2, torch.uint16, torch.uint32, torch.uint64, torch.complex32]
+RESULTS: dict[str, Callable[[], Any]] = {
+    "a named tuple": lambda: Pair(torch.arange(3), 3),
+    "a dataclass": lambda: {"box": [Box(torch.ones(2), "text")]},
+    "dtypes without arithmetic": lambda: [torch.arange(16, dtype=torch.uint8).view(dtype) for dtype in DTYPES],
+    "a float8 parameter": lambda: nn.Parameter(torch.ones(4).to(torch.float8_e4m3fn), requires_grad=False),
+    "a graph": lambda: torch.ones(3, requires_grad=True) * 2,
+    "a leaf": lambda: torch.ones(3, requires_grad=True),
+    "other strides": lambda: (torch.arange(24.0).view(2, 3, 4).permute(2, 0, 1), torch.arange(10)[::3], torch.ones(1)),
+    "channels last": lambda: torch.rand(1, 3, 2, 2).contiguous(memory_format=torch.channels_last) * 0,
+    "a view of much": lambda: torch.arange(1_000_000)[5:7],
+    "sparse": lambda: (torch.eye(3).to_sparse(), torch.eye(3).to_sparse_csr()),
+    "quantised": lambda: torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8),
+    "no tensors": lambda: {"n": 1, None: (2.5, "text", b"bytes", {3}), "array": np.arange(3.0), "dtype": torch.uint16},
+    "nothing": lambda: None,
+    "much": lambda: torch.arange(5_000_000),
+    "no elements": lambda: torch.empty(0, 3),
+}
 
 
-@pytest.mark.parametrize("make", RESULTS)
-def test_a_result_is_what_processes_give_from_every_rank(
-    ranks: Ranks, processes: Processes, make: Callable[[], Any]
-) -> None:
-    for executor in (ranks, processes):
-        for result in executor.run([Task("a", make), Task("b", make)]):
-            assert repr(result) == repr(make()).replace(", grad_fn=<MulBackward0>", "")
-            assert type(result) is type(make())
+def description(thing: Any) -> Any:
+    """All that can be compared of a result."""
+    if isinstance(thing, Tensor):
+        strides = thing.stride() if thing.layout is torch.strided else thing.layout
+        here = type(thing).__name__, thing.dtype, thing.shape, strides, thing.requires_grad
+        if thing.is_quantized:
+            return *here, thing.dequantize().tolist()
+        if thing.layout is not torch.strided:
+            return *here, thing.to_dense().tolist()
+        return (
+            *here,
+            thing.untyped_storage().nbytes(),
+            thing.detach().clone().flatten().view(torch.uint8).numpy().tobytes(),
+        )
+    if isinstance(thing, np.ndarray):
+        return thing.dtype, thing.tolist()
+    if isinstance(thing, Box):
+        return Box, description(thing.x), thing.note
+    if isinstance(thing, dict):
+        return {key: description(value) for key, value in thing.items()}
+    if isinstance(thing, list | tuple):
+        return type(thing), [description(each) for each in thing]
+    return thing
 
 
-@pytest.mark.parametrize("place", [0, 1])
-def test_a_result_that_cannot_be_pickled_is_its_branchs_error_and_no_rank_waits(ranks: Ranks, place: int) -> None:
-    tasks = [Task("good", rank), Task("good", rank)]
-    tasks[place] = Task("locked", threading.Lock)
-    with pytest.raises(TaskError, match="branch 'locked' raised TransferError: result is a lock") as told:
+@pytest.mark.filterwarnings("ignore:.*quantized tensor creation:UserWarning", "ignore:TypedStorage is deprecated")
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support:UserWarning", "ignore:ComplexHalf:UserWarning")
+def test_results_are_those_of_processes(ranks: Ranks) -> None:
+    tasks = [Task(name, call) for name, call in RESULTS.items()]
+    with Processes(1) as executor:
+        expected = executor.run(tasks)
+    for turned in (tasks, tasks[::-1]):  # each result from rank 0 and from rank 1
+        found = dict(zip([task.name for task in turned], ranks.run(turned), strict=True))
+        for name, result in zip(RESULTS, expected, strict=True):
+            assert description(found[name]) == description(result), name
+    assert isinstance(found["a named tuple"], Pair)
+    assert found["a view of much"].untyped_storage().nbytes() == 16
+
+
+class Unwelcome:
+    """It leaves a rank, and does not arrive."""
+
+    def __reduce__(self) -> Any:
+        here = os.getpid()
+        return (lambda: abs(1) if os.getpid() == here else 1 / 0), ()
+
+
+CANNOT_TRAVEL: dict[str, tuple[Callable[[], Any], str]] = {
+    "a lock": (lambda: {"x": threading.Lock()}, r"TransferError: result\.x is a lock"),
+    "a generator": (lambda: (1, (i for i in ())), r"TransferError: result\.1 is a generator"),
+    "what does not arrive": (Unwelcome, "TransferError: what was sent cannot be rebuilt .*ZeroDivisionError"),
+    "an error with a lock": (lambda: raises(Locked()), "RuntimeError: Locked: holds a lock"),
+    "a nest": (lambda: reduce(lambda nest, _: [nest], range(5000), threading.Lock()), "TransferError: result"),
+}
+
+
+class Locked(Exception):
+    def __init__(self) -> None:
+        super().__init__("holds a lock")
+        self.lock = threading.Lock()
+
+
+def raises(error: BaseException) -> None:
+    raise error
+
+
+@pytest.mark.parametrize("position", [0, 1])
+@pytest.mark.parametrize("what", CANNOT_TRAVEL)
+def test_what_cannot_travel_is_named_at_once_and_keeps_nobody_waiting(ranks: Ranks, what: str, position: int) -> None:
+    call, says = CANNOT_TRAVEL[what]
+    tasks = [Task("fine", rank), Task("fine", rank)]
+    pids = ranks.run([Task("t", os.getpid)] * 2)
+    tasks[position] = Task("bad", call)
+    start = time.monotonic()
+    with pytest.raises(TaskError, match=f"branch 'bad' raised {says}"):
         ranks.run(tasks)
-    assert isinstance(told.value.__cause__, TransferError)
-    assert ranks.run([Task("t", rank)] * 2) == [0, 1]  # the same group, at once: no timeout of a minute has passed
+    assert time.monotonic() - start < LIMIT_S
+    assert ranks.run([Task("t", os.getpid)] * 2) == pids, "nothing had to start again"
+
+
+def test_an_error_brings_the_ranks_traceback(ranks: Ranks) -> None:
+    with pytest.raises(TaskError) as caught:
+        ranks.run([Task("t", rank), Task("bad", raises, (ZeroDivisionError("on purpose"),))])
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+    assert "in raises" in "".join(traceback.format_exception(caught.value))
+
+
+def test_calls_of_several_threads_do_not_mix(ranks: Ranks) -> None:
+    found: dict[int, Any] = {}
+    threads = [
+        threading.Thread(target=lambda i=i: found.update({i: ranks.run([Task("t", abs, (i,)), Task("t", abs, (-i,))])}))
+        for i in range(6)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == {i: [i, i] for i in range(6)}
+
+
+# Ranks that are lost --------------------------------------------------------------------------------------------------
+
+ENDS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
+    "SIGKILL": (lambda: os.kill(os.getpid(), signal.SIGKILL), WorkerError, "killed by SIGKILL"),
+    "KeyboardInterrupt": (lambda: raises(KeyboardInterrupt()), WorkerError, "ended with status 1"),
+    "sys.exit": (lambda: sys.exit(7), WorkerError, "ended with status 7"),
+    "no rebuilding": (lambda: None, TaskError, r"'rank . \(t, bad\)' raised TransferError: .*cannot be rebuilt"),
+    "between calls": (lambda: None, WorkerError, ""),
+    "in the gathering": (lambda: spoil("send", "irecv"), TaskError, "'rank .' raised OSError: spoiled"),
+    "in the joining": (lambda: spoil("init_process_group"), TaskError, "'rank .' raised OSError: spoiled"),
+}
+
+
+def spoil(*names: str) -> None:
+    """Let this rank fail on its way into a collective."""
+    for name in names:
+        setattr(distributed, name, lambda *args, **options: raises(OSError("spoiled")))
+
+
+class NotRebuilt:
+    def __reduce__(self) -> Any:
+        return raises, (ImportError("not here"),)
+
+    def __call__(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("how", "position"),
+    [(how, position) for how in ENDS for position in (0, 1)]
+    if SOAK
+    else [("in the gathering", 1), ("no rebuilding", 0)],
+)
+def test_a_rank_that_is_lost_is_named_at_once_and_the_next_call_works(how: str, position: int) -> None:
+    end, error, says = ENDS[how]
+    with Ranks(2, timeout=60) as executor:
+        pids = executor.run([Task("t", os.getpid)] * 2)
+        tasks = [Task("t", rank)] * 4
+        tasks[2 + position] = Task("bad", NotRebuilt() if how == "no rebuilding" else end)
+        start = time.monotonic()
+        if how == "in the joining":
+            executor.run(tasks)
+            os.kill(pids[1 - position], signal.SIGKILL)
+            time.sleep(0.1)
+        if how == "between calls":
+            os.kill(pids[position], signal.SIGKILL)
+            time.sleep(0.1)
+        else:
+            with pytest.raises(error, match=says) as caught:
+                executor.run(tasks)
+            if error is WorkerError:
+                assert f"'rank {position} (t, bad)'" in str(caught.value)
+                assert f"worker process {pids[position]} " in str(caught.value)
+        assert executor.run([Task("t", rank)] * 2) == [0, 1]
+        assert time.monotonic() - start < LOST_S
 
 
 def test_a_rank_that_was_killed_between_calls_is_replaced() -> None:
@@ -130,23 +282,22 @@ def test_a_rank_that_was_killed_between_calls_is_replaced() -> None:
         for lost in (0, 1):
             before = executor.run([Task("t", os.getpid)] * 2)
             os.kill(before[lost], signal.SIGKILL)
-            while executor._processes.whole():
+            while before[lost] in {process.pid for process in multiprocessing.active_children()}:
                 time.sleep(0.01)
             after = executor.run([Task("t", os.getpid)] * 2)  # else a WorkerError, after the timeout
             assert before[1 - lost] == after[1 - lost]
             assert before[lost] != after[lost]
 
 
-def test_a_group_that_lost_a_rank_is_made_anew() -> None:
+def test_a_group_that_lost_a_rank_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with Ranks(2, timeout=30) as executor:
         first = executor.run([Task("t", os.getpid)] * 2)
         with pytest.raises(WorkerError, match=r"was killed by SIGKILL while it had branch 'rank 1 \(die\)'"):
             executor.run([Task("wait", rank), Task("die", os.kill, (first[1], signal.SIGKILL))])
         again = executor.run([Task("t", os.getpid)] * 2)
         assert not set(first) & set(again)
-        assert executor._folder is not None
-        folder = Path(executor._folder.name)
-    assert not folder.exists()
+        assert not list(tmp_path.glob("kit-ranks-*")), "where ranks found each other"
     assert not {child.pid for child in multiprocessing.active_children()} & set(again)
 
 
