@@ -112,10 +112,6 @@ def _changes(traces: dict[str, Any], top: int = 6) -> list[str]:
 def _trace(options: argparse.Namespace) -> int:
     from kit import trace
 
-    if options.synthesise is not None:
-        trace.synthesise(options.synthesise, options.file)
-        print(f"wrote {options.file}")
-        return 0
     try:
         numbers = trace.summary(trace.load_trace(options.file, partial=options.partial))
     except TraceError as error:
@@ -228,7 +224,6 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("file", type=Path, help="a Chrome trace, .json or .json.gz")
     verb.add_argument("--json", action="store_true", help="print JSON")
     verb.add_argument("--partial", action="store_true", help="of a damaged file, take what can be read")
-    verb.add_argument("--synthesise", type=int, metavar="N", help="write a trace of N events to FILE, for benchmarks")
     verb.set_defaults(run=_trace)
 
     about = "what the trained two-stream network sees in a clip, and the time of each stage"

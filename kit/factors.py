@@ -40,6 +40,7 @@ class Bounds(NamedTuple):
     amdahl: float  # the speed-up over one lane of the same threads that the serial part leaves to these lanes
 
 
+@one_line
 class Excess(NamedTuple):
     """A result beyond a limit that nothing can beat, so that a measurement behind it was disturbed."""
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from bench.synthetic import synthesise
 from kit import clips, load_trace
 from kit.cli import main
 from kit.workloads import NAMES
@@ -207,7 +208,7 @@ def test_interrupted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
 def test_a_reader_that_stops_reading_is_no_error(tmp_path: Path) -> None:
     path = tmp_path / "trace.json"
     command = [sys.executable, "-m", "kit", "trace"]
-    subprocess.run([*command, "--synthesise", "2000", path], check=True, capture_output=True)
+    synthesise(2000, path)
     with subprocess.Popen([*command, path], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout
         process.stdout.close()

@@ -33,23 +33,34 @@ from kit.workloads.feeding import Loop
 from kit.workloads.many import Rates
 
 MACHINERY = {  # what no caller is handed
+    "kit.budget.Budget",
     "kit.contest.Entrant",
-    "kit.executors.assignment.Node",
     "kit.executors.channel.Channel",
     "kit.executors.cuda_streams.SideStreams",
     "kit.executors.modes.Modes",
+    "kit.executors.rank.Share",
     "kit.executors.worker.Reply",
     "kit.executors.worker.Request",
     "kit.factors.Case",
+    "kit.kernels.Family",
     "kit.neighbours.OwnWork",
     "kit.scenes.painting.Chance",
     "kit.spans.span",
+    "kit.trace.categories.Role",
     "kit.trace.columns.Numbers",
+    "kit.trace.expanding.Text",
+    "kit.trace.gathering.Columns",
+    "kit.trace.gathering.Reader",
+    "kit.trace.mending.Mended",
     "kit.trace.places.Kind",
     "kit.trace.places.Place",
+    "kit.transforms.copying.Observed",
     "kit.views.palette.Look",
     "kit.views.palette.Palette",
     "kit.views.still.Still",
+    "kit.workloads.instead.Instead",
+    "kit.workloads.instead.Replay",
+    "kit.workloads.instead.WithoutZeros",
 }
 MODEL = kit.Branches({"a": nn.Linear(2, 2), "b": nn.Linear(2, 2)}, kit.Concat(1)).eval()
 X = torch.ones(1, 2)

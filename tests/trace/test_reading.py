@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from bench.synthetic import synthesise
 from kit.errors import TraceError
-from kit.trace import Trace, load_trace, reading, synthesise
+from kit.trace import Trace, load_trace, reading
 
 SOAK = os.environ.get("KIT_SOAK") == "1"
 
