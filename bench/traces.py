@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from kit.trace import synthesise
+from bench.synthetic import synthesise
 
 EVENTS, PARTS = 1_000_000, 8
 ROUNDS = 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -18,15 +18,18 @@ from torch.jit._trace import TracerWarning
 from kit import hardware
 from kit.catalogue import CATALOGUE, Entry, Runner, sequential
 from kit.equality import as_args, shapes
-from kit.errors import KitError, UnavailableError, UnknownNameError
+from kit.errors import KitError, UnavailableError, UnknownNameError, brief
 from kit.executors.modes import intra_op_threads
+from kit.inputs import opened
 from kit.regions import outermost, some_regions
+from kit.reprs import one_line
 from kit.spans import clock
 from kit.transforms import Transform
 from kit.transforms.copying import rewritable
 from kit.transforms.proof import prove, undisturbed
 
 
+@one_line
 class Step(NamedTuple):
     """One transform or executor with its options."""
 
@@ -91,6 +94,9 @@ class Approach:
         """Its name without the options."""
         return " + ".join(step.kind for step in self.steps)
 
+    def __repr__(self) -> str:
+        return f"Approach({self.name})"
+
     @property
     def about(self) -> str:
         """What each step is, in one sentence."""
@@ -120,7 +126,8 @@ class Approach:
 
         Args:
             model: in eval mode.
-            inputs: examples, a tensor or a tuple of arguments: what a transform rewrites the model for.
+            inputs: examples, a tensor, a tuple of arguments or a dict of keyword arguments: what a transform rewrites
+                the model for.
 
         Raises:
             UnavailableError: the machine cannot do this; an approach is never replaced by another.
@@ -132,7 +139,9 @@ class Approach:
             raise UnavailableError(f"{self.name} cannot run here: {reason}")
         if self._transforms and inputs is None:
             raise KitError(f"{self.name} rewrites the model for its inputs: give prepare some, as kit.compare does.")
-        args, start = as_args(inputs), clock()
+        named = tuple(inputs) if isinstance(inputs, Mapping) else ()
+        model, args = opened(model, inputs)
+        start = clock()
         with warnings.catch_warnings():  # torch's compilers and exporters use parts of torch that are deprecated
             for category in (DeprecationWarning, FutureWarning, TracerWarning):
                 warnings.simplefilter("ignore", category)
@@ -143,9 +152,9 @@ class Approach:
             except KeyboardInterrupt:  # a compiler's frames, dozens of them, would take a notebook seconds to print
                 raise KeyboardInterrupt(f"while {self.name} was being prepared") from None
             except Exception as error:  # of a compiler or an exporter
-                said = " ".join(str(error).split())[:400]
                 name = type(model).__name__
-                raise KitError(f"{self.name} failed on {name} with {shapes(inputs)}: {said}") from error
+                raise KitError(f"{self.name} failed on {name} with {shapes(inputs)}: {brief(error)}") from error
+        runner.keywords = named
         runner.prepare_s = (clock() - start) / 1e9 if self._transforms else 0.0
         return runner
 
@@ -210,11 +219,13 @@ def parse(text: str) -> Approach:
         KitError: the text is not names with ``option=value`` in parentheses, a value that the option does not take, or
             steps that do not go together.
     """
-    return Approach(tuple(_step(part, text) for part in text.split("+")))
+    return Approach(tuple(_step(part, text) for part in str(text).split("+")))
 
 
 def _step(part: str, text: str) -> Step:
     match = re.fullmatch(r"\s*([\w-]+)\s*(?:\((.*)\))?\s*", part)
+    if meant(part):
+        raise UnknownNameError("approach", part.strip(), CATALOGUE, meant(part))
     if not match:
         raise KitError(
             f"cannot read the approach {text!r}: write it as 'threads', 'threads(workers=2)' or 'folded + threads'."
@@ -255,6 +266,48 @@ def read_options(kind: str, text: str, known: Mapping[str, Any], least: int = 1)
     return options
 
 
-def split_names(text: str) -> list[str]:
-    """Names separated by commas, as a command line gives them; commas in parentheses do not separate."""
-    return [name.strip() for name in re.split(r",(?![^()]*\))", text) if name.strip()]
+# What others call it, as far as it is no name of the catalogue itself; without capitals, spaces and signs.
+_ALSO_CALLED = {
+    "sequential": "baseline eager serial plain",
+    "threads": "threading threadpool threadpoolexecutor multithreading",
+    "processes": "multiprocessing mp fork spawn torchmultiprocessing processpool processpoolexecutor",
+    "ranks": "distributed torchdistributed ddp distributeddataparallel gloo torchrun mpi",
+    "channels_last": "nhwc memoryformat",
+    "folded": "fuse fused fusion fold bnfolding batchnormfolding",
+    "compiled": "compile torchcompile inductor torchinductor dynamo torchdynamo",
+    "cuda_streams": "stream cudastream torchcudastream",
+    "graphed": "cudagraph cudagraphs torchcudagraph torchcudagraphs",
+    "scripted_fork": "fork jit jitfork torchjitfork torchscript script torchjit torchjitscript",
+    "replicated": "dp dataparallel nndataparallel torchnndataparallel",
+    "onnxruntime": "onnx ort",
+    "devices": "multigpu modelparallel",
+}
+
+
+def meant(text: str) -> list[str]:
+    """The approaches of the catalogue that are elsewhere called this: ``torch.compile`` is ``compiled``."""
+    plain = re.sub(r"[\W_]", "", text.partition("(")[0].lower())
+    return [] if text.strip() in CATALOGUE else [kind for kind, also in _ALSO_CALLED.items() if plain in also.split()]
+
+
+def split_names(names: str | Iterable[str]) -> list[str]:
+    """Names with commas or spaces between, as a command line gives them, or several such texts; all in one list.
+
+    Neither separates within parentheses, nor spaces around a ``+``, nor in what others call it (``cuda graphs``).
+
+    Raises:
+        KitError: there is no name, or something that is no text.
+    """
+    found: list[str] = []
+    for text in names if isinstance(names, Iterable) and not isinstance(names, str) else [names]:
+        if not isinstance(text, str):
+            raise KitError(
+                f"an approach is named by a string, as in 'threads', and this is {shapes((text,))}: several inputs of "
+                "a model go into one tuple, and approaches after it."
+            )
+        for part in re.split(r",(?![^()]*\))", text):
+            glued = re.sub(r"\s*([+(])\s*", r"\1", part.strip())
+            found += [part.strip()] if meant(part) else re.split(r"\s+(?![^()]*\))", glued)
+    if not any(found):
+        raise KitError("there is no approach to compare: name some, as in 'sequential,threads'.")
+    return list(filter(None, found))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, get_type_hints
@@ -12,6 +12,7 @@ from typing import Any, get_type_hints
 from torch import nn
 
 from kit import executors, hardware
+from kit.errors import ShapeError
 from kit.executors import Executor
 from kit.executors.cuda_streams import CudaStreams
 from kit.executors.cuda_streams import unavailable_because as cuda_streams_unavailable
@@ -24,6 +25,7 @@ from kit.executors.ranks import Ranks
 from kit.executors.ranks import unavailable_because as ranks_unavailable
 from kit.executors.threads import Threads
 from kit.regions import some_regions
+from kit.reprs import one_line
 from kit.scheduling import PolicyName
 from kit.transforms import Transform
 from kit.transforms.channels_last import ChannelsLast
@@ -37,7 +39,10 @@ from kit.transforms.scripted_fork import ScriptedFork
 
 
 class Runner(AbstractContextManager["Runner"]):
-    """A model made ready to run one way: call it like the model, and close it (or use it as a context manager)."""
+    """A model made ready to run one way: call it like the model, and close it (or use it as a context manager).
+
+    Where it was prepared with a dict of keyword arguments, it is called with such a dict.
+    """
 
     def __init__(self, model: nn.Module, executor: Executor, intra_op_threads: int, *, cold: bool = False) -> None:
         self.model = model
@@ -45,8 +50,15 @@ class Runner(AbstractContextManager["Runner"]):
         self.intra_op_threads = intra_op_threads  # of the calling thread while this runner has its turn
         self.cold = cold  # every call starts from nothing, so that no call can warm the next
         self.prepare_s = 0.0  # seconds that rewriting took: copying, exporting, compiling
+        self.keywords: tuple[str, ...] = ()  # whose values are the arguments, where it was prepared with a dict
 
     def __call__(self, *args: Any) -> Any:
+        if self.keywords and len(args) == 1 and isinstance(args[0], Mapping):
+            if args[0].keys() != set(self.keywords):
+                raise ShapeError(
+                    f"this was prepared for {', '.join(self.keywords)}, and is given {', '.join(args[0])}."
+                )
+            args = tuple(args[0][name] for name in self.keywords)
         with executors.use(self.executor):
             return self.model(*args)
 
@@ -130,6 +142,7 @@ def _needs_descriptors(machine: hardware.Hardware) -> str | None:
     return "this system cannot pass memory between processes without naming it. On Windows, use WSL."
 
 
+@one_line
 @dataclass(frozen=True)
 class Entry:
     """A row of the catalogue. The keywords of what it makes are the approach's options."""

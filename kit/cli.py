@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from kit import hardware
-from kit.errors import KitError
+from kit.errors import KitError, TraceError
+from kit.paths import check_writable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, or 2 after an error that it has printed."""
-    options = _parser().parse_args(arguments)
     try:
+        options = _parser().parse_args(arguments)
         status: int = options.run(options)
         sys.stdout.flush()
     except KitError as error:
@@ -54,18 +55,22 @@ def _compare(options: argparse.Namespace) -> int:
     from kit.trace import Trace, save_trace
     from kit.verbs import compare, record
 
-    # What cannot be written is better known before the minutes of measuring.
-    if options.json and (options.json.is_dir() or not options.json.absolute().parent.is_dir()):
-        raise KitError(f"cannot write {options.json}: it is a folder, or its folder does not exist.")
+    if options.json:
+        check_writable(options.json)
     traces = _folder(options.traces) if options.traces else None
-    work = workloads.workload(options.workload, options.clip, options.device, options.items)
+    names, workload = options.approaches, options.workload
+    if names and workload is None and names[-1] in (*workloads.NAMES, *workloads.MANY):  # it came after the approaches
+        *names, workload = names
+    if workload is None:
+        raise KitError(f"name a workload: {', '.join((*workloads.NAMES, *workloads.MANY))}.")
+    work = workloads.workload(workload, options.clip, options.device, options.items)
     common = {"rounds": options.rounds, "budget": options.budget, "seed": options.seed, "progress": sys.stderr.isatty()}
     comparison: Comparison
     recorded: Callable[[str], Trace]
     if isinstance(work, workloads.Many):
-        comparison, recorded = work.compare(options.approaches or "all", **common), work.record
+        comparison, recorded = work.compare("all" if names is None else names, **common), work.record
     else:
-        comparison = compare(work.model, work.inputs, options.approaches or "sequential,threads", **common)
+        comparison = compare(work.model, work.inputs, "sequential,threads" if names is None else names, **common)
         recorded = partial(record, work.model, work.inputs)
     print(comparison)
     found: dict[str, Any] = comparison.to_dict()
@@ -107,11 +112,10 @@ def _changes(traces: dict[str, Any], top: int = 6) -> list[str]:
 def _trace(options: argparse.Namespace) -> int:
     from kit import trace
 
-    if options.synthesise is not None:
-        trace.synthesise(options.synthesise, options.file)
-        print(f"wrote {options.file}")
-        return 0
-    numbers = trace.summary(trace.load_trace(options.file, partial=options.partial))
+    try:
+        numbers = trace.summary(trace.load_trace(options.file, partial=options.partial))
+    except TraceError as error:
+        raise TraceError(str(error).replace("load_trace(path, partial=True) loads", "--partial loads")) from error
     print(_json(numbers) if options.json else _in_words(numbers))
     return 0
 
@@ -119,7 +123,9 @@ def _trace(options: argparse.Namespace) -> int:
 def _predict(options: argparse.Namespace) -> int:
     from kit.recognition import recognise
 
-    told = recognise(options.clip)
+    if (options.clip is None) == (options.file is None):
+        raise KitError("name one clip, as in 'kit predict my_video.mp4'.")
+    told = recognise(options.clip or options.file)
     print(_json(told.to_dict()) if options.json else told)
     return 0
 
@@ -128,7 +134,8 @@ def _train(options: argparse.Namespace) -> int:
     from kit import training
     from kit.models.two_stream import TRAINED_WEIGHTS
 
-    weights = options.out or TRAINED_WEIGHTS
+    weights = TRAINED_WEIGHTS if options.out is None else options.out
+    check_writable(weights)  # a folder that is not there is a slip of the keyboard
     result = training.train(training.Recipe(), weights, progress=sys.stderr.isatty())
     for stream in training.STREAMS:
         told = [f"{half} {result.share(stream, half)}" for half in ("texture", "motion", "joint")]
@@ -177,7 +184,8 @@ def _json(value: Any) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m kit", description=sys.modules["kit"].__doc__)
+    command = "kit" if Path(sys.argv[0]).stem == "kit" else "python -m kit"
+    parser = argparse.ArgumentParser(prog=command, description=sys.modules["kit"].__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
 
     doctor = commands.add_parser("doctor", help="what this machine has, and what to do about what it lacks")
@@ -188,12 +196,15 @@ def _parser() -> argparse.ArgumentParser:
     verb = commands.add_parser("compare", help=about, description=about)
     verb.add_argument(
         "workload",
+        nargs="?",
         help="continual, googlenet, inception-block, inception-v3, two-stream, two-stream-i3d; of many items feeding, "
         "opencv-dnn, pipeline",
     )
     verb.add_argument(
         "--approaches",
-        help="names with commas between, or all; options in parentheses, steps joined by +: "
+        nargs="+",
+        metavar="NAME",
+        help="names with commas or spaces between, or all; options in parentheses, steps joined by +: "
         "'threads,threads(workers=4),folded + compiled(freezing=True) + threads' (default sequential,threads; "
         "all of many items, which have ways of their own: a wrong name lists them)",
     )
@@ -213,14 +224,12 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("file", type=Path, help="a Chrome trace, .json or .json.gz")
     verb.add_argument("--json", action="store_true", help="print JSON")
     verb.add_argument("--partial", action="store_true", help="of a damaged file, take what can be read")
-    verb.add_argument("--synthesise", type=int, metavar="N", help="write a trace of N events to FILE, for benchmarks")
     verb.set_defaults(run=_trace)
 
     about = "what the trained two-stream network sees in a clip, and the time of each stage"
     verb = commands.add_parser("predict", help=about, description=about)
-    verb.add_argument(
-        "--clip", type=Path, required=True, help="a video file or a folder of pictures, 11 frames or more"
-    )
+    verb.add_argument("file", type=Path, nargs="?", help="a video file or a folder of pictures, 11 frames or more")
+    verb.add_argument("--clip", type=Path, help="the same, by name")
     verb.add_argument("--json", action="store_true", help="print JSON")
     verb.set_defaults(run=_predict)
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from kit.equality import Equality
 from kit.kernels import Kernels
+from kit.reprs import one_line
 from kit.trace import Trace
 from kit.turns import Turn
 
@@ -20,6 +21,7 @@ SMALLEST_EFFECT = 0.01  # two copies of one network can differ by this much for 
 Verdict = Literal["baseline", "faster", "slower", "no difference found", "wrong output", "not available"]
 
 
+@one_line
 class Ratio(NamedTuple):
     """Speed-up over the baseline: its time divided by this approach's, so that above 1 is faster."""
 
@@ -62,6 +64,9 @@ class Timing:
     def median_ms(self) -> float:
         """Median over the rounds, in milliseconds."""
         return float(np.median(self.samples_ns)) / 1e6
+
+    def __repr__(self) -> str:
+        return f"Timing({len(self.samples_ns)} rounds)"
 
     def percentile_ms(self, percent: float) -> float | None:
         """The time that ``percent`` of single calls stay below; None where too few calls were made to know."""
@@ -116,6 +121,9 @@ class Row:
             return self.verdict
         size = f"{self.smallest:.1%}" if self.smallest < 1 else f"a factor of {1 + self.smallest:.1f}"
         return f"{self.verdict}: {size} would have been"
+
+    def __repr__(self) -> str:
+        return f"Row({self.name})"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -209,7 +217,8 @@ class Comparison:
         return f"{text} Meanwhile the {self.cores} cores did {self.gain} what one does, on work that shares nothing."
 
     def __repr__(self) -> str:  # no times: a notebook's stored output must not change from run to run
-        return f"Comparison({', '.join(row.name for row in self.rows)}; {self.rounds} rounds)"
+        names = ", ".join(row.name for row in self.rows)
+        return f"{type(self).__name__}({names if len(names) <= 80 else f'{len(self.rows)} rows'}; {self.rounds} rounds)"
 
     def _repr_html_(self) -> str:
         head, *body = self.table()

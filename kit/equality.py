@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -39,20 +41,26 @@ def as_args(inputs: Any) -> tuple[Any, ...]:
 
 
 def shapes(inputs: Any) -> str:
-    """The inputs as people name them: ``(1, 3, 112, 112) float32 on cpu, ...``."""
-    return ", ".join(
-        f"{tuple(x.shape)} {str(x.dtype).removeprefix('torch.')} on {x.device}"
-        if isinstance(x, Tensor)
-        else type(x).__name__
-        for x in as_args(inputs)
-    )
+    """The inputs as people name them: ``(1, 3, 112, 112) float32 on cpu, ...``; those of a dict with their names."""
+    if isinstance(inputs, Mapping):
+        return ", ".join(f"{name} {shapes((x,))}" for name, x in inputs.items())
+    args = as_args(inputs)
+    if not args:
+        return "nothing"
+    return ", ".join([*map(_shape, args[:4]), *([f"... {len(args)} in all"] if len(args) > 4 else [])])
+
+
+def _shape(x: Any) -> str:
+    if isinstance(x, Tensor):
+        return f"{tuple(x.shape)} {str(x.dtype).removeprefix('torch.')} on {x.device}"
+    return f"numpy array {x.shape} {x.dtype}" if isinstance(x, np.ndarray | np.generic) else type(x).__name__
 
 
 def tensors(value: Any, path: str = "output") -> Iterator[tuple[str, Tensor]]:
-    """Every tensor in nested tuples, lists and mappings, with the path that leads to it.
+    """Every tensor in nested tuples, lists, mappings and dataclasses, with the path that leads to it; None is none.
 
     Raises:
-        MeasureError: a leaf that is not a tensor.
+        MeasureError: a leaf that is something else.
     """
     if isinstance(value, Tensor):
         yield path, value
@@ -62,10 +70,13 @@ def tensors(value: Any, path: str = "output") -> Iterator[tuple[str, Tensor]]:
     elif isinstance(value, tuple | list):
         for i, item in enumerate(value):
             yield from tensors(item, f"{path}[{i}]")
-    else:
+    elif is_dataclass(value):
+        for each in fields(value):
+            yield from tensors(getattr(value, each.name), f"{path}.{each.name}")
+    elif value is not None or path == "output":  # an output may leave parts of it out
         raise MeasureError(
-            f"{path} is a {type(value).__name__}, which cannot be compared: return tensors, or tuples, lists and "
-            "dicts of tensors."
+            f"{path} is a {type(value).__name__}, which cannot be compared: return tensors, or tuples, lists, dicts "
+            "and dataclasses of tensors."
         )
 
 
@@ -74,9 +85,13 @@ def compare_outputs(baseline: Any, other: Any) -> Equality:
 
     Raises:
         ShapeError: structures, shapes or dtypes that differ.
-        MeasureError: NaN in either, or a leaf that is not a tensor.
+        MeasureError: NaN in either, a leaf that is not a tensor, or no tensor at all.
     """
     expected, found = dict(tensors(baseline)), dict(tensors(other))
+    if not expected:
+        raise MeasureError(
+            f"the output is {shapes((baseline,))}, without any tensor to compare: return what it computes."
+        )
     if expected.keys() != found.keys():
         raise ShapeError(f"outputs differ in structure: {', '.join(expected)} against {', '.join(found)}.")
     equal, worst = True, 0.0

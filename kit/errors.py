@@ -16,7 +16,15 @@
 """
 
 import difflib
+import re
 from collections.abc import Iterable
+
+
+def brief(error: BaseException) -> str:
+    """Type and message of somebody else's error in one line, without the signatures that torch lists or its colours."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).partition(", but expected one of:")[0]
+    text = " ".join(text.split())
+    return f"{type(error).__name__}: {text if len(text) <= 400 else text[:399] + '…'}"
 
 
 class KitError(Exception):
@@ -32,14 +40,15 @@ class ShapeError(KitError):
 
 
 class UnknownNameError(KitError):
-    """A name is not in a catalogue."""
+    """A name is not in a catalogue. ``meant`` are names in it that say the same in other words."""
 
-    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
-        super().__init__(kind, name, list(known))  # its own arguments, so that it can be pickled
+    def __init__(self, kind: str, name: str, known: Iterable[str], meant: Iterable[str] = ()) -> None:
+        super().__init__(kind, name, list(known), list(meant))  # its own arguments, so that it can be pickled
 
     def __str__(self) -> str:
-        kind, name, known = self.args
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+        kind, name, known, meant = self.args
+        near = meant or difflib.get_close_matches(name.lower(), known, n=2, cutoff=0.7)
+        near = near or [each for each in known if name.lower() in re.split("[-_]", each)]
         hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "choose one of these."
         return f"there is no {kind} {name!r}: {hint} Known: {', '.join(known)}."
 
@@ -57,7 +66,7 @@ class TaskError(KitError):
 
     def __str__(self) -> str:
         task, cause = self.args
-        return f"branch {task!r} raised {type(cause).__name__}: {cause}"
+        return f"branch {task!r} raised {brief(cause)}"
 
 
 class TransferError(KitError):

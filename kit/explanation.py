@@ -14,6 +14,7 @@ from kit import kernels
 from kit.comparison import Comparison, Ratio, Row, milliseconds
 from kit.errors import MeasureError
 from kit.factors import FACTORS, Bounds, Case, Excess, explicable, regions_ms
+from kit.reprs import one_line
 from kit.snippets import snippet
 from kit.trace import Trace
 
@@ -38,6 +39,7 @@ GAINS = {  # factor -> what its being above 1 means; the others never are
 NOTABLE_GAIN = 0.05  # beyond which a factor above 1 is told in a sentence of its own
 
 
+@one_line
 class Prediction(NamedTuple):
     """What branch times say of another arrangement."""
 
@@ -46,6 +48,7 @@ class Prediction(NamedTuple):
     errors: dict[str, float]  # approach that was measured -> predicted / measured - 1, by the same arithmetic
 
 
+@one_line
 class Advice(NamedTuple):
     """A sentence with numbers, and the place on the comparison's timeline where they can be seen."""
 

@@ -22,10 +22,12 @@ from numpy.typing import NDArray
 
 from kit.comparison import SMALLEST_EFFECT, Comparison, Row, Timing
 from kit.measure import MIN_ROUNDS, median_interval
+from kit.reprs import one_line
 
 FACTORS = ("baseline's overhead", "lanes", "no inflation", "load balance", "no overhead")
 
 
+@one_line
 class Bounds(NamedTuple):
     """What no schedule of these branches on these lanes can beat: from their fastest times, alone, at one thread."""
 
@@ -38,6 +40,7 @@ class Bounds(NamedTuple):
     amdahl: float  # the speed-up over one lane of the same threads that the serial part leaves to these lanes
 
 
+@one_line
 class Excess(NamedTuple):
     """A result beyond a limit that nothing can beat, so that a measurement behind it was disturbed."""
 

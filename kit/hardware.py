@@ -20,6 +20,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from kit.reprs import one_line
+
 GIB = 2**30
 _NUMBER = re.compile(r"[1-9][0-9]{0,18}")  # what the kernel writes: 64 bits
 
@@ -71,6 +73,7 @@ class Hardware:
         return f"Hardware({_count(self.cores, 'core')}, {_size(self.memory_bytes)}, {gpus}, torch {self.torch})"
 
 
+@one_line
 @dataclass(frozen=True)
 class Check:
     """One finding about this machine, and what to do about it."""

@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from kit.reprs import one_line
 from kit.trace import Trace, wall_ns
 from kit.trace.lanes import parents
 
@@ -63,6 +64,7 @@ FAMILIES = {
 LIBRARIES = {"mkldnn": "oneDNN", "cudnn": "cuDNN", "miopen": "MIOpen", "nnpack": "NNPACK", "mkl::": "MKL"}
 
 
+@one_line
 class Kernel(NamedTuple):
     """An implementation of an operator."""
 
@@ -81,6 +83,7 @@ class Use(NamedTuple):
 Kernels = Mapping[Kernel, Use]
 
 
+@one_line
 class Exchange(NamedTuple):
     """Calls of a family that one recording ran on some kernels and another one on others."""
 

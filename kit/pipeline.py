@@ -25,12 +25,14 @@ from kit.executors.base import uninterrupted
 from kit.executors.modes import Modes, own_intra_op_threads
 from kit.executors.processes import Processes
 from kit.executors.reports import starting_is_possible
+from kit.reprs import one_line
 from kit.spans import clock, span
 
 KEPT = 10_000  # latencies and failures that are remembered: an endless camera must not fill the memory
 PATIENCE_S = 1.5  # that stopping waits for the calls under way
 
 
+@one_line
 class Stage(NamedTuple):
     """One step of the work."""
 
@@ -40,6 +42,7 @@ class Stage(NamedTuple):
     timeout: float | None = None  # seconds that a call may take in its process; None: see :class:`_InProcess`
 
 
+@one_line
 class Failure(NamedTuple):
     """An item that a stage could not do."""
 
@@ -47,6 +50,7 @@ class Failure(NamedTuple):
     error: Exception
 
 
+@one_line
 @dataclass(eq=False)
 class Count:
     """What one stage did so far. Only its own thread writes here."""
@@ -158,6 +162,7 @@ class _Belt:
             self.changed.notify_all()
 
 
+@one_line
 class Pipeline:
     """Stages, each on a thread or process of its own, with a bounded queue before each.
 

@@ -14,12 +14,14 @@ from torch import Tensor
 from kit import clips
 from kit.models import TwoStream
 from kit.models.two_stream import TRAINED_SIZE, trained_two_stream
+from kit.reprs import one_line
 
 HALVES = {"texture": clips.TEXTURES, "motion": clips.MOTIONS}  # a class is a texture with a motion
 LENGTH = 10  # flow fields in a stack
 Result = TypeVar("Result")
 
 
+@one_line
 class Guess(NamedTuple):
     """A class and how likely the network finds it."""
 
@@ -27,6 +29,7 @@ class Guess(NamedTuple):
     probability: float  # 0 to 1, over the classes of its kind
 
 
+@one_line
 @dataclass(frozen=True)
 class Recognition:
     """What the fused network tells of a clip."""

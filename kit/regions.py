@@ -52,18 +52,30 @@ class Branches(nn.Module):
             branches run on workers it runs on one of them, or beside them, on a single core.
 
     Raises:
-        KitError: branches that are no dict of modules.
+        KitError: branches that are no dict of modules, a name that PyTorch keeps for itself (``keys``, or one with a
+            dot), or a merge that cannot be called.
         ShapeError: on a call whose number of inputs is neither 1 nor the number of branches, or whose outputs the merge
             does not take.
     """
 
     def __init__(self, branches: Mapping[str, nn.Module], merge: Merge) -> None:
         super().__init__()
-        if not isinstance(branches, Mapping) or not all(isinstance(branch, nn.Module) for branch in branches.values()):
+        if not isinstance(branches, Mapping) or not branches:
             raise KitError(
                 "a region wants a dict from names to nn.Modules, as in Branches({'a': ..., 'b': ...}, merge)."
             )
-        self.branches = nn.ModuleDict(branches)
+        if not callable(merge) or isinstance(merge, type):
+            raise KitError(f"the merge {merge!r} cannot be called with the outputs: give one, as in kit.Concat(1).")
+        self.branches = nn.ModuleDict()
+        for name, branch in branches.items():
+            if not isinstance(branch, nn.Module):
+                raise KitError(f"branch {name!r} is a {type(branch).__name__}: a region wants nn.Modules.")
+            try:
+                self.branches[name] = branch
+            except (KeyError, TypeError) as error:  # the names of its methods, dots, what is no string
+                raise KitError(
+                    f"a branch cannot be called {name!r}: PyTorch says {error.args[0]}. Choose another name."
+                ) from None
         self.merge = merge
 
     def forward(self, *inputs: Any) -> Any:

@@ -10,15 +10,19 @@ from typing import Any, NamedTuple
 import torch
 
 from kit import spans
+from kit.catalogue import Runner
 from kit.comparison import Ratio
-from kit.equality import as_args
+from kit.equality import as_args, shapes
 from kit.errors import MeasureError
-from kit.executors.modes import own_intra_op_threads
+from kit.executors.modes import intra_op_threads, own_intra_op_threads
+from kit.inputs import called_with
 from kit.measure import ROUNDS, Runs, measure, speed_up
+from kit.reprs import one_line
 
 REQUESTS = 4  # of each caller in a measured call, so that the last one's end does not decide
 
 
+@one_line
 class Throughput(NamedTuple):
     """What one runner served."""
 
@@ -58,14 +62,26 @@ def throughput(
 
     Args:
         runners: name -> runner, prepared; their intra-op threads are those of each caller.
-        inputs: of every request.
+        inputs: of every request, as given to prepare.
         concurrency: callers, each of which sends its next request when its last one is answered.
 
     Raises:
-        MeasureError: no callers; or as :func:`kit.measure.measure`.
+        MeasureError: no callers, something that is no runner; or as :func:`kit.measure.measure`.
+        ShapeError: inputs that a model does not take.
     """
-    if concurrency < 1:
+    if not isinstance(concurrency, int) or concurrency < 1:
         raise MeasureError(f"{concurrency} callers send no requests: concurrency is a whole number of at least 1.")
+    given = runners if isinstance(runners, Mapping) else {"runners": runners}
+    for name, runner in given.items():
+        if not hasattr(runner, "intra_op_threads") or given is not runners:
+            raise MeasureError(
+                f"{name} is {shapes((runner,))}: give a dict from names to runners, as prepared by "
+                "kit.approaches.parse('sequential').prepare(model, inputs)."
+            )
+        if isinstance(runner, Runner):
+            args = as_args(inputs)
+            with called_with(runner.model, args), intra_op_threads(runner.intra_op_threads), torch.inference_mode():
+                runner(*args)
     with ExitStack() as stack:
         callers = {name: _Callers(runner, concurrency) for name, runner in runners.items()}
         for each in callers.values():

@@ -19,9 +19,12 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from kit.reprs import one_line
+
 clock = time.perf_counter_ns
 
 
+@one_line
 class Span(NamedTuple):
     """One thing that took time, on one thread."""
 

@@ -25,12 +25,15 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from kit import clips
+from kit.errors import KitError
 from kit.executors.modes import intra_op_threads
 from kit.models import TwoStream
 from kit.models.two_stream import TRAINED_SIZE, TRAINED_WEIGHTS, untrained
 from kit.models.weights import save_weights
+from kit.paths import check_writable
 from kit.progress import progress_bar
 from kit.recognition import HALVES, LENGTH, halves
+from kit.reprs import one_line
 from kit.scenes import Float32
 
 CLASSES = tuple((texture, motion) for texture in clips.TEXTURES for motion in clips.MOTIONS)
@@ -38,6 +41,7 @@ HELD_OUT = 1_000_000  # seeds from here on are never trained on
 STREAMS = ("spatial", "temporal", "fused")
 
 
+@one_line
 @dataclass(frozen=True)
 class Recipe:
     """All that a training depends on, but for the versions of the libraries."""
@@ -52,6 +56,7 @@ class Recipe:
     workers: int = 2  # processes that paint clips
 
 
+@one_line
 class Examples(NamedTuple):
     """Clips as a two-stream network sees them."""
 
@@ -78,6 +83,7 @@ class Share(NamedTuple):
         return f"{self.right / self.total:.1%} [{low:.1%}, {high:.1%}]"
 
 
+@one_line
 @dataclass(frozen=True, eq=False)
 class Evaluation:
     """How often each stream names what."""
@@ -167,7 +173,13 @@ def train(recipe: Recipe, weights: Path = TRAINED_WEIGHTS, *, progress: bool = F
 
     Raises:
         UnavailableError: OpenCV, scikit-image or safetensors is not installed.
+        KitError: the weights or the recipe cannot be written there, which is looked at first.
     """
+    about_path = weights.with_suffix(".json")
+    if about_path == weights:
+        raise KitError(f"{weights} is the name of the recipe's file: end that of the weights in .safetensors.")
+    for path in (weights, about_path):
+        check_writable(path, make_folder=True)
     with intra_op_threads(1):  # a thread for each stream: no time lost between them, and sums in one order
         seen = examples(recipe.clips, recipe.seed, workers=recipe.workers, progress=progress)
         held_out = examples(recipe.held_out, workers=recipe.workers, progress=progress)
@@ -188,9 +200,8 @@ def train(recipe: Recipe, weights: Path = TRAINED_WEIGHTS, *, progress: bool = F
         **result.to_dict(),
     }
     text = json.dumps(about, indent=1) + "\n"
-    weights.parent.mkdir(parents=True, exist_ok=True)
     save_weights(model, weights)
-    weights.with_suffix(".json").write_text(text)
+    about_path.write_text(text)
     return result
 
 

@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from kit.reprs import one_line
 from kit.spans import Span
 
 OVERHEAD = ("startup", "transfer", "merge", "dispatch", "join")  # what a region does beside its busiest lane's tasks
@@ -13,6 +14,7 @@ OVERHEAD = ("startup", "transfer", "merge", "dispatch", "join")  # what a region
 Interval = tuple[int, int]
 
 
+@one_line
 class Turn(NamedTuple):
     """Where the calls of one turn went; mean nanoseconds of a call."""
 

@@ -18,10 +18,10 @@ from kit.approaches import Approach, parse, split_names
 from kit.catalogue import CATALOGUE, Runner
 from kit.comparison import Comparison
 from kit.contest import Entrant, contest
-from kit.equality import as_args, deaf_inputs, shapes
-from kit.errors import KitError, ShapeError
+from kit.equality import deaf_inputs, shapes
 from kit.executors.modes import intra_op_threads
 from kit.hardware import detect
+from kit.inputs import called_with, opened
 from kit.measure import ROUNDS
 from kit.recording import on_gpu, record_call, record_fresh
 from kit.trace import Trace, stack
@@ -52,7 +52,7 @@ def compare(
 
     Args:
         model: in eval mode; it is not changed.
-        inputs: a tensor, or a tuple of the model's arguments.
+        inputs: a tensor, a tuple of the model's arguments, or a dict of its keyword arguments.
         approaches: names from the catalogue, or one string of them with commas between; ``all`` stands for every one.
             ``sequential`` leads, as the baseline of all others; it is added if it is not among them.
         rounds: interleaved rounds, at least 6. An approach that starts from nothing on every call has the fewest that
@@ -67,27 +67,28 @@ def compare(
 
     Raises:
         UnknownNameError: an approach that is not in the catalogue.
-        ShapeError: inputs that do not fit the model.
-        KitError: a model in training mode, whose batch norm a measurement would change; steps that do not go together.
+        ShapeError: inputs that do not fit the model; the message says what would.
+        KitError: a model that is no ``nn.Module``, is compiled already, has no weights yet, or is in training mode,
+            where a measurement would change its batch norm; steps that do not go together.
         TaskError: a branch raised on these inputs.
         MeasureError: fewer than 6 rounds, a budget too small for one of the baseline, or an output with NaN, with
             something that is no tensor, or another on every call.
     """
-    names = split_names(approaches) if isinstance(approaches, str) else approaches
-    if not names:
-        raise KitError("there is no approach to compare: name some, as in 'sequential,threads'.")
+    names = split_names(approaches)
     if budget is None and ALL in names:
         budget = BUDGET_S
     named = [each for name in names for each in (CATALOGUE if name == ALL else [name])]
     chosen = list({each.name: each for each in map(parse, named)}.values())  # 'threads()' is 'threads' again
     if not any(each.kind == BASELINE for each in chosen):
         chosen.insert(0, parse(BASELINE))
+    said = shapes(inputs)
+    model, args = opened(model, inputs)
     check_eval(model)
     comparison = contest(
         [
             Entrant(
                 each.name,
-                partial(_ready, each, model, inputs),
+                partial(_ready, each, model, args),
                 each.kind == BASELINE,
                 each.rewrites,
                 partial(each.seconds, model),
@@ -95,33 +96,31 @@ def compare(
             )
             for each in chosen
         ],
-        inputs,
-        shapes(inputs),
+        args,
+        said,
         rounds=rounds,
         budget=budget,
         width=width,
         seed=seed,
         progress=progress,
-        alone=lambda threads: parse(f"{BASELINE}(threads={threads})").prepare(model, inputs),
+        alone=lambda threads: parse(f"{BASELINE}(threads={threads})").prepare(model, args),
         remarks=lambda lead: [
-            f"the output hardly changes when input {i + 1} of {len(as_args(inputs))} does: that outputs are the same "
-            "says nothing about the branch that it goes through."
-            for i in deaf_inputs(lead, inputs)
+            f"the output hardly changes when input {i + 1} of {len(args)} does: that outputs are the same says nothing "
+            "about the branch that it goes through."
+            for i in deaf_inputs(lead, args)
         ],
     )
-    remarks = [
-        f"{each.name}: {said}" for each in chosen if comparison[each.name].timing for said in each.remarks(inputs)
-    ]
+    remarks = [f"{each.name}: {said}" for each in chosen if comparison[each.name].timing for said in each.remarks(args)]
     return replace(comparison, caveats=(*comparison.caveats, *remarks))
 
 
-def _ready(approach: Approach, model: nn.Module, inputs: Any) -> Runner:
+def _ready(approach: Approach, model: nn.Module, args: tuple[Any, ...]) -> Runner:
     """Its runner; that of a baseline has been called, so that the model is known to take these inputs."""
     with ExitStack() as stack:
-        runner = stack.enter_context(approach.prepare(model, inputs))
+        runner = stack.enter_context(approach.prepare(model, args))
         if approach.kind == BASELINE:
-            with torch.inference_mode():
-                _first_call(runner, model, inputs)
+            with called_with(model, args), torch.inference_mode():
+                runner(*args)
         stack.pop_all()
     return runner
 
@@ -145,30 +144,18 @@ def record(
         TraceError: a kernel starts before its launch.
         TransferError: a model on a GPU that cannot be sent to another process.
     """
+    model, args = opened(model, inputs)
     check_eval(model)
-    call = partial(_record_here, model, inputs, approach, first, operators)
-    return record_fresh(call) if operators and on_gpu(model, *as_args(inputs)) else call()
+    call = partial(_record_here, model, args, approach, first, operators)
+    return record_fresh(call) if operators and on_gpu(model, *args) else call()
 
 
-def _record_here(model: nn.Module, inputs: Any, approach: str, first: bool, operators: bool) -> Trace:
-    with parse(approach).prepare(model, inputs) as runner:
+def _record_here(model: nn.Module, args: tuple[Any, ...], approach: str, first: bool, operators: bool) -> Trace:
+    chosen = parse(approach)
+    with called_with(model, args), chosen.prepare(model, args) as runner:
         warm = not (first or runner.cold)
         if warm:
             with torch.inference_mode(), intra_op_threads(runner.intra_op_threads):
-                _first_call(runner, model, inputs)
-        trace = record_call(runner, inputs, intra_op_threads=runner.intra_op_threads, warm=warm, operators=operators)
+                runner(*args)
+        trace = record_call(runner, args, intra_op_threads=runner.intra_op_threads, warm=warm, operators=operators)
     return stack({approach: trace})
-
-
-def _first_call(runner: Runner, model: nn.Module, inputs: Any) -> Any:
-    """The call in which unsuitable inputs show: say which they were."""
-    try:
-        return runner(*as_args(inputs))
-    except KitError as error:
-        error.add_note(f"{type(model).__name__} was given {shapes(inputs)}")
-        raise
-    except (RuntimeError, TypeError, ValueError, IndexError) as error:
-        raise ShapeError(
-            f"{type(model).__name__} does not take these inputs, {shapes(inputs)}: {error}. "
-            "Give a tensor, or a tuple with one entry for each argument of its forward."
-        ) from error

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from bench.synthetic import synthesise
 from kit import clips, load_trace
 from kit.cli import main
 from kit.workloads import NAMES
@@ -207,7 +208,7 @@ def test_interrupted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
 def test_a_reader_that_stops_reading_is_no_error(tmp_path: Path) -> None:
     path = tmp_path / "trace.json"
     command = [sys.executable, "-m", "kit", "trace"]
-    subprocess.run([*command, "--synthesise", "2000", path], check=True, capture_output=True)
+    synthesise(2000, path)
     with subprocess.Popen([*command, path], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout
         process.stdout.close()
@@ -232,6 +233,20 @@ def test_a_trace_of_a_cpu_has_no_rows_about_a_gpu(tmp_path: Path, capsys: pytest
     assert told(op, counter) == [*plain[:1], "counter_values", *plain[1:]]
     gpu = ["gpu_events", "gpu_streams", "gpu_wall", "gpu_sum", "gpu_busy", "gpu_concurrent"]
     assert told(op, kernel) == [*plain[:6], *gpu, "kernel", "memory", "runtime", *plain[6:]]
+
+
+def test_a_damaged_trace_is_told_with_the_flag_that_loads_the_rest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "t.json"
+    path.write_text('[{"ph": "X", "ts": 1, "dur": 1}, {"ph: "X"}, {"ph": "X", "ts": 5, "dur": 1}]')
+    assert main(["trace", str(path)]) == 2
+    said = capsys.readouterr().err
+    assert "1 of its rows cannot be read" in said
+    assert "--partial loads them" in said
+    assert "load_trace" not in said
+    assert main(["trace", str(path), "--partial", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["complete_events"] == 2
 
 
 def test_help_names_every_workload(capsys: pytest.CaptureFixture[str]) -> None:

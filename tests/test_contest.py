@@ -149,7 +149,7 @@ def test_where_nothing_can_be_ended_an_estimate_decides() -> None:
 class Slow(Transform):
     """A transform that takes a minute."""
 
-    def apply(self, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:
+    def rewrite(self, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:
         for _ in range(600):
             time.sleep(0.1)
         return model

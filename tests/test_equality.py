@@ -1,5 +1,7 @@
 """Equality: what counts as the same output, and whether anyone would notice if it were not."""
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from torch import Tensor
@@ -63,6 +65,25 @@ def test_outputs_that_cannot_be_compared(other: object, error: type, says: str) 
 def test_nan_in_the_baseline_is_refused_too() -> None:
     with pytest.raises(MeasureError, match=r"output\[1\] holds NaN"):
         compare_outputs((X, X * float("nan")), (X, X))
+
+
+@dataclass
+class Scores:
+    logits: object
+    hidden: object = None
+
+
+def test_dataclasses_are_looked_into_and_what_they_leave_out_must_be_left_out_by_both() -> None:
+    assert compare_outputs(Scores(torch.ones(2)), Scores(torch.ones(2))).equal
+    assert not compare_outputs(Scores(torch.ones(2)), Scores(torch.zeros(2))).equal
+    with pytest.raises(ShapeError, match=r"output\.logits, output\.hidden"):
+        compare_outputs(Scores(torch.ones(2)), Scores(torch.ones(2), torch.ones(1)))
+
+
+@pytest.mark.parametrize("empty", [(), {}, [None], Scores(None)])
+def test_an_output_without_tensors_is_equal_to_nothing(empty: object) -> None:
+    with pytest.raises(MeasureError, match="without any tensor to compare"):
+        compare_outputs(empty, empty)
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,10 @@ MODULES = sorted(KIT.rglob("*.py"))
 FLOORS = {
     "errors": 0,
     "data_files": 0,
-    "scenes": 0,  # pure numpy, like the trace room
+    "scenes": 0.5,  # pure numpy, like the trace room
+    "paths": 1,
     "progress": 0,
+    "reprs": 0,
     "spans": 1,
     "clips": 1,
     "trace": 1,
@@ -32,6 +34,7 @@ FLOORS = {
     "snippets": 1,
     "capture": 1.5,  # a mezzanine: it puts spans and operators into a trace, and workers use it
     "executors": 2,
+    "inputs": 2,
     "turns": 2,
     "budget": 2,
     "regions": 3,
@@ -225,7 +228,7 @@ def test_the_core_and_its_modules_stay_small() -> None:
     assert KIT / "executors" / "threads.py" in core
     assert KIT / "views" / "timeline.py" not in core
     assert max(lines.values()) <= 300, said
-    assert sum(lines[path] for path in core) <= 6500, said
+    assert sum(lines[path] for path in core) <= 6700, said
 
 
 READABLE = [path for room in ("executors", "transforms") for path in sorted((KIT / room).glob("*.py"))]

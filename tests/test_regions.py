@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from kit import spans
-from kit.errors import ShapeError, TaskError
+from kit.errors import KitError, ShapeError, TaskError
 from kit.executors import Sequential, use
 from kit.executors.threads import Threads
 from kit.regions import Branches, Concat, Mean, regions
@@ -43,6 +43,31 @@ def test_several_inputs_go_each_to_its_own_branch_in_order() -> None:
 def test_any_other_number_of_inputs_is_refused(count: int) -> None:
     with pytest.raises(ShapeError, match=rf"region of a, b, c got {count} inputs: .* or 3"):
         region(a=Times(1), b=Times(1), c=Times(1))(*[torch.ones(1, 1)] * count)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a.b", "", "keys", "values", "items", "pop", "update", "clear", "type", "forward", "training", "to", 3, None],
+)
+def test_a_name_that_torch_keeps_for_itself_is_refused_by_name(name: object) -> None:
+    with pytest.raises(KitError, match=rf"a branch cannot be called {name!r}: .*Choose another name"):
+        Branches({"a": nn.ReLU(), name: nn.ReLU()}, Concat(1))  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize(
+    ("branches", "merge", "says"),
+    [
+        ([nn.ReLU()], Concat(1), "wants a dict from names"),
+        ({}, Concat(1), "wants a dict from names"),
+        ({"a": nn.ReLU(), "b": torch.relu}, Concat(1), "branch 'b' is a builtin_function_or_method: a region wants"),
+        ({"a": nn.ReLU}, Concat(1), "branch 'a' is a type"),
+        ({"a": nn.ReLU()}, "concat", "the merge 'concat' cannot be called"),
+        ({"a": nn.ReLU()}, Concat, "cannot be called with the outputs: give one, as in kit.Concat"),
+    ],
+)
+def test_what_is_no_region(branches: object, merge: object, says: str) -> None:
+    with pytest.raises(KitError, match=says):
+        Branches(branches, merge)  # type: ignore[arg-type]
 
 
 def test_merges() -> None:

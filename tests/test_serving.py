@@ -5,8 +5,10 @@ import time
 
 import pytest
 import torch
+from torch import nn
 
-from kit.errors import MeasureError
+from kit.approaches import parse
+from kit.errors import MeasureError, ShapeError
 from kit.serving import REQUESTS, throughput
 
 
@@ -49,3 +51,38 @@ def test_callers_at_a_time_serve_more_unless_the_runner_serves_one_at_a_time() -
 def test_no_callers(concurrency: int) -> None:
     with pytest.raises(MeasureError, match=f"{concurrency} callers"):
         throughput({"a": Sleeper(0)}, torch.ones(1), concurrency=concurrency)
+
+
+@pytest.mark.parametrize("concurrency", [1.5, "2"])
+def test_half_a_caller(concurrency: int) -> None:
+    with pytest.raises(MeasureError, match="whole number"):
+        throughput({"a": Sleeper(0)}, torch.ones(1), concurrency=concurrency)
+
+
+LINEAR = nn.Linear(2, 1).eval()
+X = torch.ones(1, 2)
+
+
+@pytest.mark.parametrize(
+    ("runners", "says"),
+    [
+        (LINEAR, "runners is Linear: give a dict from names to runners"),
+        ([LINEAR], "runners is list"),
+        ({"a": LINEAR}, "a is Linear: give a dict from names to runners"),
+        (X, r"runners is \(1, 2\) float32"),
+    ],
+)
+def test_what_is_no_runner_is_named(runners: object, says: str) -> None:
+    with pytest.raises(MeasureError, match=says):
+        throughput(runners, X, concurrency=1)  # type: ignore[arg-type]
+
+
+def test_inputs_come_through_the_same_door() -> None:
+    with parse("sequential").prepare(LINEAR, X) as runner:
+        with pytest.raises(ShapeError, match=r"weights are torch.float32. Give x.to\(torch.float32\)"):
+            throughput({"a": runner}, X.double(), concurrency=1)
+        assert throughput({"a": runner}, X, concurrency=1, rounds=6)["a"].per_second > 0
+    with parse("sequential").prepare(LINEAR, {"input": X}) as runner:
+        assert throughput({"a": runner}, {"input": X}, concurrency=2, rounds=6)["a"].per_second > 0
+        with pytest.raises(ShapeError, match="prepared for input, and is given x"):
+            throughput({"a": runner}, {"x": X}, concurrency=1)

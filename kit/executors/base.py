@@ -11,9 +11,11 @@ from contextvars import ContextVar
 from typing import Any, NamedTuple, Self
 
 from kit.errors import TaskError
+from kit.reprs import one_line
 from kit.spans import span
 
 
+@one_line
 class Task(NamedTuple):
     """One piece of work that needs nothing from its siblings."""
 

@@ -15,9 +15,11 @@ from kit.errors import UnavailableError
 from kit.executors.base import Executor, Task, use
 from kit.executors.sequential import Sequential
 from kit.hardware import Hardware
+from kit.reprs import one_line
 from kit.spans import span
 
 
+@one_line
 @dataclass(eq=False)
 class Devices(Executor):
     """Run branch i on device i modulo their number, and bring the results back to where the inputs were.

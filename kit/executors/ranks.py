@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import secrets
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
 from torch import Tensor, distributed
 
 from kit import spans
-from kit.errors import TaskError, TransferError, WorkerError
+from kit.errors import TaskError, TransferError
 from kit.executors.base import Executor, Task
-from kit.executors.channel import dump, load
+from kit.executors.channel import load
 from kit.executors.processes import MOST_LOADED, Processes
-from kit.executors.worker import portable
+from kit.executors.rank import Share, gather, join
 from kit.hardware import Hardware
 
 
@@ -41,7 +37,7 @@ class Ranks(Executor):
     workers: int  # ranks, >= 1
     intra_op_threads: int = 1  # OpenMP threads of each rank
     timeout: float = 60.0  # seconds that a step may take: joining the group and starting, the tasks, the gathering
-    _shares: dict[tuple[tuple[str, int], ...], list[_Share]] = field(init=False, repr=False, default_factory=dict)
+    _shares: dict[tuple[tuple[str, int], ...], list[Share]] = field(init=False, repr=False, default_factory=dict)
     _group: int = field(init=False, repr=False, default=0)  # the processes that had been started when it was formed
 
     def __post_init__(self) -> None:
@@ -101,85 +97,19 @@ class Ranks(Executor):
             log.spans += [each for each in own.spans if each.category != "task" or each.name not in names]
         return found
 
-    def _loaded(self, tasks: Sequence[Task]) -> list[_Share]:
+    def _loaded(self, tasks: Sequence[Task]) -> list[Share]:
         """What each rank does, the same objects for the same tasks, so that a model is sent once."""
         key = tuple(task.key for task in tasks)
         if len(self._shares) > MOST_LOADED:
             self._shares.clear()
         if key not in self._shares:
             calls = [Task(task.name, task.call) for task in tasks]
-            self._shares[key] = [_Share(calls[rank :: self.workers]) for rank in range(self.workers)]
+            self._shares[key] = [Share(calls[rank :: self.workers]) for rank in range(self.workers)]
         return self._shares[key]
 
 
-# In a rank's process --------------------------------------------------------------------------------------------------
-
-_joined: int | None = None  # the group that this process is a rank of
-_packed: list[bytearray] = []  # the results of its tasks, until they are gathered
-
-
-class _Result(NamedTuple):
-    result: Any
-
-
-@dataclass
-class _Share:
-    """The tasks of one rank, which it does without a word to the others."""
-
-    tasks: list[Task]
-
-    def __call__(self, inputs: Sequence[tuple[Any, ...]]) -> list[int]:
-        """Do them, and return how long each result is, packed, in bytes."""
-        _packed.clear()
-        for task, args in zip(self.tasks, inputs, strict=True):
-            try:
-                result = _Result(task._replace(args=args)())
-                with spans.span("pack", "transfer"):
-                    _packed.append(dump(result))
-            except TaskError as error:
-                raise TaskError(task.name, portable(error.args[1])) from error.__cause__
-            except TransferError as error:
-                raise TaskError(task.name, error) from error
-        return [len(piece) for piece in _packed]
-
-
 def _branches(call: Callable[..., Any]) -> str:
-    return f" ({', '.join(task.name for task in call.tasks)})" if isinstance(call, _Share) else ""
-
-
-def join(group: int, store: str, timeout: float, ranks: int, rank: int) -> None:
-    """Become a rank of a new group."""
-    global _joined
-    _joined = None
-    if distributed.is_initialized():
-        distributed.destroy_process_group()
-    if sys.platform == "linux":
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # else the host's name must have an address
-    with spans.span("join the group", "startup"):
-        distributed.init_process_group("gloo", f"file://{store}", timedelta(seconds=timeout), ranks, rank)
-    _joined = group
-
-
-def gather(group: int, sizes: Sequence[Sequence[int]]) -> list[list[Tensor]] | None:
-    """Send the packed results to rank 0, which returns all of them: ``(bytes,)`` uint8 each, by rank and task."""
-    if _joined != group:
-        raise WorkerError("a rank was lost between its tasks and the gathering of their results: call again.")
-    own = [torch.frombuffer(piece, dtype=torch.uint8) for piece in _packed]
-    _packed.clear()
-    with spans.span("gather", "transfer"):
-        if distributed.get_rank() != 0:
-            for tag, piece in enumerate(own):
-                distributed.send(piece, 0, tag=tag)
-            return None
-        found = [own, *([torch.empty(size, dtype=torch.uint8) for size in each] for each in sizes[1:])]
-        awaited = [
-            distributed.irecv(piece, rank, tag=tag)
-            for rank, pieces in enumerate(found[1:], start=1)
-            for tag, piece in enumerate(pieces)
-        ]
-        for each in filter(None, awaited):
-            each.wait()
-        return found
+    return f" ({', '.join(task.name for task in call.tasks)})" if isinstance(call, Share) else ""
 
 
 def _unpacked(task: Task, piece: Tensor) -> Any:

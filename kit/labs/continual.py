@@ -24,6 +24,7 @@ from kit.labs.markdown import table
 from kit.models import describe
 from kit.models.continual import stepper
 from kit.models.init import keep_signal
+from kit.reprs import one_line
 from kit.trace import Trace, by_name
 from kit.views.chart import Chart
 from kit.views.figures import GRID, TEXT
@@ -83,6 +84,7 @@ def frame_by_frame(module: nn.Module, step: Step, clip: Tensor) -> str:
 # Drawings -------------------------------------------------------------------------------------------------------------
 
 
+@one_line
 @dataclass(frozen=True)
 class Diagram:
     """A module's containers and layers as nested boxes: chains from left to right, parallel streams in columns."""

@@ -18,11 +18,14 @@ from torch.utils.flop_counter import flop_registry
 
 from kit import executors
 from kit.equality import as_args, shapes
-from kit.errors import KitError, ShapeError
+from kit.errors import KitError
 from kit.executors import Executor, Task
+from kit.inputs import called_with, opened
 from kit.regions import regions
+from kit.reprs import one_line
 
 
+@one_line
 @dataclass(frozen=True)
 class Part:
     """Something that runs: a branch, a region, or a whole network. An operator here is one with MACs.
@@ -269,13 +272,14 @@ def describe(model: nn.Module, inputs: Any) -> Description:
 
     Args:
         model: in eval mode.
-        inputs: a tensor, or a tuple of the model's arguments.
+        inputs: a tensor, a tuple of the model's arguments, or a dict of its keyword arguments.
 
     Raises:
-        KitError: a model in training mode, whose batch norm the call would change.
+        KitError: no ``nn.Module``, or one in training mode, whose batch norm the call would change.
         ShapeError: inputs that the model does not take.
         TaskError: a branch raised on these inputs.
     """
+    call, args = opened(model, inputs, computes=False)
     if model.training:
         raise KitError(
             f"{type(model).__name__} is in training mode, which a call would change: call model.eval() first."
@@ -284,10 +288,7 @@ def describe(model: nn.Module, inputs: Any) -> Description:
     names: dict[nn.Module, str] = {region: name or title for name, region in regions(model)}
     counter = _Counting()
     executor = _Regions(counter, names)
-    try:
-        with torch.no_grad(), executors.use(executor), _in_plain_operators(), counter:
-            model(*as_args(inputs))
-    except (RuntimeError, TypeError, ValueError) as error:
-        raise ShapeError(f"{title} does not take these inputs, {shapes(inputs)}: {error}.") from error
+    with called_with(call, args), torch.no_grad(), executors.use(executor), _in_plain_operators(), counter:
+        call(*args)
     whole = replace(counter.tally.part(title), regions_known=bool(executor.found))
     return Description(whole, tuple(executor.found), shapes(inputs))

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from kit.reprs import one_line
 
+
+@one_line
 class Node(NamedTuple):
     """One task of a graph. A graph is a sequence of nodes in topological order."""
 

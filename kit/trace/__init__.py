@@ -23,7 +23,6 @@ from kit.trace.metrics import (
     wall_ns,
 )
 from kit.trace.saving import save_trace
-from kit.trace.synthetic import synthesise
 
 __all__ = [
     "Event",
@@ -49,7 +48,6 @@ __all__ = [
     "stack",
     "sum_ns",
     "summary",
-    "synthesise",
     "utilisation",
     "wall_ns",
 ]

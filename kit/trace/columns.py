@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from kit.reprs import one_line
+
 Int64 = NDArray[np.int64]
 Int32 = NDArray[np.int32]
 Float64 = NDArray[np.float64]
@@ -27,6 +29,7 @@ class Numbers(dict[Any, int]):
         return np.array([self[value] for value in values], np.int32)
 
 
+@one_line
 class Lane(NamedTuple):
     """One row of a timeline: a thread of a process, or a stream of a GPU."""
 
@@ -36,6 +39,7 @@ class Lane(NamedTuple):
     group: str = ""  # what the lane belongs to in a comparison: the approach's name
 
 
+@one_line
 class Event(NamedTuple):
     """One complete event, as a row: the form in which traces are built."""
 
@@ -47,6 +51,7 @@ class Event(NamedTuple):
     correlation: int = -1  # what ties a launch to its kernel; -1: nothing
 
 
+@one_line
 class Marks(NamedTuple):
     """What has a moment and no length: ends of flow arrows, instants, counters; columns of equal length."""
 

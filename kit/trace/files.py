@@ -8,160 +8,22 @@ exactly.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field, replace
-from decimal import Decimal
-from itertools import islice
-from operator import attrgetter
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from kit.errors import TraceError
-from kit.trace.columns import KINDS, Float64, Int32, Int64, Lane, Marks, Numbers, Trace, in_order
+from kit.trace.columns import Int64, Marks, Numbers, Trace, in_order
 from kit.trace.doubts import doubts
-from kit.trace.numbers import LAST, NO_TIME, decimals, ids_of, nanoseconds
-from kit.trace.places import NOWHERE, Kind, Place, lanes_of
-from kit.trace.reading import MAX_EXPANDED, About, Batch, Damaged, batches, decode
+from kit.trace.expanding import MAX_EXPANDED
+from kit.trace.gathering import ASYNC_BEGIN, ASYNC_END, BEGIN, COMPLETE, COUNTER, END, MARK, Columns, Reader, short
+from kit.trace.numbers import LAST, NO_TIME, plain, text
+from kit.trace.places import NOWHERE, Kind, lanes_of
+from kit.trace.reading import Bad, Damaged, batches
 
-_COMPLETE, _BEGIN, _END, _MARK = 0, 1, 2, 3  # the marks are in the order of KINDS
-_PHASES = {"X": _COMPLETE, "B": _BEGIN, "E": _END, **{phase: _MARK + i for i, phase in enumerate(KINDS)}, "I": 6}
-_INSTANT, _COUNTER = _PHASES["i"], _PHASES["C"]
-_RARE = 100  # metadata, and what is not kept
-
-
-_KIND = attrgetter("ph", "pid", "tid", "name", "cat")
-_CORRELATION, _EXTERNAL = attrgetter("args.correlation"), attrgetter("args.external")
-
-
-class _Exact(msgspec.Struct):
-    ts: Decimal | None = None
-    dur: Decimal | None = None
-
-
-class _Rare(msgspec.Struct):
-    """The second look at a row: metadata and counters, whose arguments matter."""
-
-    ph: str = ""
-    name: str | None = ""
-    ts: int | float | None = None
-    pid: int | str = 0
-    tid: int | str = 0
-    args: Any = None
-
-
-class _Rows(NamedTuple):
-    """The rows of a file as columns, in its order."""
-
-    kind: Int32
-    phase: Int32
-    start: Int64  # ns; NO_TIME where there is none
-    duration: Int64  # ns; NO_TIME where there is none
-    correlation: Int64
-    external: Int64
-    key: Int32
-    value: Float64
-
-    def of(self, rows: NDArray[Any]) -> _Rows:
-        columns: list[Any] = [column[rows] for column in self]
-        return _Rows(*columns)
-
-    @classmethod
-    def joined(cls, parts: list[_Rows]) -> _Rows:
-        columns: list[Any] = [np.concatenate(column) for column in zip(_no_rows(), *parts, strict=True)]
-        return cls(*columns)
-
-
-@dataclass
-class _Reader:
-    """What has been read so far."""
-
-    kinds: Numbers = field(default_factory=Numbers)  # of Kind, or a tuple like it
-    keys: Numbers = field(default_factory=Numbers)
-    places: dict[tuple[int | str, int | str | None], Place] = field(default_factory=dict)
-    parts: list[_Rows] = field(default_factory=list)
-    others: Counter[str] = field(default_factory=Counter)
-    about: About = field(default_factory=lambda: About([]))
-    phases: Int32 = field(default_factory=lambda: np.zeros(0, np.int32))  # of each kind that a batch had
-
-    def add(self, batch: Batch) -> None:
-        if batch.about is not None:
-            for name in ("baseTimeNanoseconds", "schemaVersion", "clockAnchor"):
-                if getattr(batch.about, name) is not None:
-                    setattr(self.about, name, getattr(batch.about, name))
-        rows, n = batch.rows, len(batch.rows)
-        if not n:
-            return
-        kind = np.fromiter(map(self.kinds.__getitem__, map(_KIND, rows)), np.int32, n)
-        phases = [_PHASES.get(ph, _RARE) for ph, *_ in islice(self.kinds, len(self.phases), None)]
-        self.phases = np.append(self.phases, np.array(phases, np.int32))
-        start, duration = nanoseconds(rows, "ts"), nanoseconds(rows, "dur")
-        if start is None or duration is None:  # past what a double holds: once more, in decimals
-            exact = self._again(batch, _Exact)
-            start, duration = decimals([row.ts for row in exact]), decimals([row.dur for row in exact])
-        ids = (ids_of(rows, _CORRELATION), ids_of(rows, _EXTERNAL))
-        phase = self.phases[kind]
-        part = _Rows(kind, phase, start, duration, *ids, np.full(n, -1, np.int32), np.full(n, np.nan))
-        for i in np.flatnonzero((phase >= _MARK) & (phase < _COUNTER)).tolist():
-            row = rows[i]
-            if phase[i] != _INSTANT:
-                part.key[i] = self.keys[0 if row.id is None else row.id]
-            elif row.s == "g":
-                part.kind[i] = self.kinds[Kind("i", *NOWHERE, row.name, row.cat)]
-        kept = phase < _COUNTER
-        self.parts.append(part if kept.all() else part.of(kept))
-        if not kept.all():
-            self._rare(self._again(batch, _Rare), start)
-
-    def _again(self, batch: Batch, kind: Any) -> list[Any]:
-        """A second look at the rows of a batch."""
-        rows: Any = list[kind]
-        end = decode(batch.text, rows if batch.about is None else msgspec.defstruct("End", [("traceEvents", rows)]))
-        found: list[Any] = end if batch.about is None else end.traceEvents
-        return found
-
-    def _rare(self, rows: list[_Rare], start: Int64) -> None:
-        """Metadata and counters, and the count of what is neither."""
-        for i, row in enumerate(rows):
-            args = row.args if isinstance(row.args, dict) else {}
-            if row.ph == "M":
-                self._place(row, args)
-            elif row.ph == "C":
-                self._count(row, args, int(start[i]))
-            elif row.ph not in _PHASES:
-                self.others[row.ph] += 1
-
-    def _place(self, row: _Rare, args: dict[str, Any]) -> None:
-        kind, _, what = (row.name or "").partition("_")
-        if kind not in ("process", "thread"):
-            return
-        key = (row.pid, None if kind == "process" else row.tid)
-        place = self.places.get(key, Place())
-        if what == "name":
-            lane = args.get("lane")
-            try:
-                known = msgspec.convert(lane, Lane) if lane is not None else None
-            except msgspec.ValidationError:
-                known = None
-            place = place._replace(name=str(args.get("name", "")).strip(), lane=known)
-        elif what == "labels":
-            place = place._replace(labels=str(args.get("labels", "")))
-        elif what == "sort_index" and isinstance(args.get("sort_index"), int):
-            place = place._replace(order=args["sort_index"])
-        self.places[key] = place
-
-    def _count(self, row: _Rare, args: dict[str, Any], start: int) -> None:
-        for series, value in args.items():
-            if isinstance(value, int | float) and abs(value) < 1e308:
-                kind = self.kinds[Kind("C", row.pid, None, row.name, "")]
-                columns = (kind, _COUNTER, start, 0, -1, -1, self.keys[series], value)
-                types = (column.dtype for column in _no_rows())
-                cells: list[Any] = [np.array([cell], t) for cell, t in zip(columns, types, strict=True)]
-                self.parts.append(_Rows(*cells))
-            else:
-                self.others["C without a number"] += 1
+_VIZTRACER = 1_000_000  # events: what its buffer holds unless told otherwise
 
 
 def load_trace(path: str | Path, *, partial: bool = False, max_bytes: int = MAX_EXPANDED) -> Trace:
@@ -169,15 +31,20 @@ def load_trace(path: str | Path, *, partial: bool = False, max_bytes: int = MAX_
 
     They are since the Unix epoch where the file says so (``baseTimeNanoseconds``), else on the writer's own clock.
     Pairs of B and E become complete events; a B without its E lasts until the trace's end, an E without its B since its
-    start, and a note of the trace says so. Lanes are in the order that the file asks for, a GPU's after its process's.
+    start, and a note of the trace says so. Where there is no complete event, asynchronous ones are shown in their
+    place, else instants, counters and flows. Lanes are in the order that the file asks for; a GPU's come after those of
+    its process.
+
+    What can be read exactly is: strings of digits as numbers, 1.0 as 1, arguments of any kind; what is no text in a
+    name becomes U+FFFD. One row may have 8 MB.
 
     Args:
         path: the file.
-        partial: of a file that breaks off, or has events with impossible times, load the others; notes say what lacks.
+        partial: of a file that is damaged or breaks off, load all that can be read; notes say what lacks.
         max_bytes: to refuse a gzipped file that expands to more.
 
     Raises:
-        TraceError: the file is missing, damaged, no Chrome trace JSON, or holds no complete event.
+        TraceError: the file is missing, damaged, no Chrome trace JSON, or holds nothing that can be shown.
     """
     try:
         return _load(Path(path), partial, max_bytes)
@@ -186,56 +53,95 @@ def load_trace(path: str | Path, *, partial: bool = False, max_bytes: int = MAX_
 
 
 def _load(path: Path, partial: bool, max_bytes: int) -> Trace:
-    reader, broken = _Reader(), ""
+    reader, broken = Reader(), ""
     try:
         for batch in batches(path, max_bytes):
-            reader.add(batch)
+            if isinstance(batch, Bad):
+                reader.miss(*batch)
+            else:
+                reader.add(batch)
     except Damaged as error:
         broken = str(error)
-    rows = _Rows.joined(reader.parts)
+    rows = Columns.joined(reader.parts)
     reader.parts.clear()
+    kinds, base = [_kind(kind) for kind in reader.kinds], _base(reader.about.baseTimeNanoseconds)
+    faults = []
+    if reader.bad:
+        faults.append(f"{reader.bad:,} of its rows cannot be read, the first of them {reader.first_bad}")
+    bad = _out_of_time(rows, base)
+    if len(bad):
+        faults.append(
+            f"{len(bad):,} of its events have no place in time, the first of them {_why(rows, kinds, bad[0])}"
+        )
+        rows = rows.of(np.delete(np.arange(len(rows.start)), bad))
     if broken:
-        count = int(np.count_nonzero((rows.phase == _COMPLETE) | (rows.phase == _END)))
-        said = f"cannot read {path} as a trace to its end: {broken}. {count:,} complete events were read before that"
+        faults.append(broken)
+    if faults:
+        count = int(np.count_nonzero((rows.phase == COMPLETE) | (rows.phase == END)))
+        said = (
+            f"cannot read {path} as a trace to its end: " if broken else f"cannot read all of {path}, it is damaged: "
+        )
+        said += f"{'; '.join(faults)}. {count:,} complete events were read" + " before that" * bool(broken)
         if not partial or not count:
             raise TraceError(said + ("; load_trace(path, partial=True) loads them." if count else "."))
-        broken = said + "."
-    return _trace(path, reader, rows, partial, [broken] if broken else [])
+        faults = [said + "."]
+    return _trace(path, reader, rows, kinds, base, faults)
 
 
-def _trace(path: Path, reader: _Reader, rows: _Rows, partial: bool, notes: list[str]) -> Trace:
-    kinds = [Kind(*kind) for kind in reader.kinds]
-    fault = (rows.start == NO_TIME) | ((rows.phase == _COMPLETE) & (rows.duration < 0))
-    if fault.any():
-        first = int(np.flatnonzero(fault)[0])
-        what = "no ts" if rows.start[first] == NO_TIME else "no dur"
-        if rows.start[first] != NO_TIME and rows.duration[first] != NO_TIME:
-            what = f"a negative dur, of {rows.duration[first]} ns"
-        said = f"{path}: {fault.sum():,} of its events have no place in time, the first of them "
-        said += _short(kinds[rows.kind[first]].name or "")
-        said += f" (event {first} of those kept) with {what}"
-        if not partial:
-            raise TraceError(f"{said}. load_trace(path, partial=True) loads the others.")
-        notes.append(f"{said}: left out.")
-        rows = rows.of(~fault)
-    base = reader.about.baseTimeNanoseconds or 0
-    if abs(base) > LAST:
+def _kind(kind: tuple[Any, ...]) -> Kind:
+    """What rows have in common, as it is meant where writers differ."""
+    ph, pid, tid, name, category = kind
+    of_all = tid is None and (ph == "C" or (pid, tid) == NOWHERE)  # so named by the reader itself
+    return Kind(text(ph), plain(pid), None if of_all else plain(tid), text(name), text(category))
+
+
+def _base(given: Any) -> int:
+    base = plain(given)
+    base = int(base) if isinstance(base, str) and base.removeprefix("-").isdecimal() and len(base) < 99 else base
+    if isinstance(base, str) or abs(base) > LAST:
         raise OverflowError
-    lengths = np.where(rows.phase == _COMPLETE, rows.duration, 0)
-    if len(rows.start):
-        start = rows.start + float(base)
-        if max(-start.min(), (start + lengths).max()) > LAST:
-            raise OverflowError
-    complete = _paired(rows, kinds, notes)
+    return base
+
+
+def _out_of_time(rows: Columns, base: int) -> Int64:
+    """Which rows have no start, or a length that no event can have."""
+    start = np.where(rows.start == NO_TIME, 0, rows.start) + base
+    impossible = (rows.duration < 0) | (start > LAST - np.maximum(rows.duration, 0))
+    return np.flatnonzero((rows.start == NO_TIME) | (abs(start) > LAST) | ((rows.phase == COMPLETE) & impossible))
+
+
+def _why(rows: Columns, kinds: list[Kind], bad: int) -> str:
+    what = f"a negative dur, of {rows.duration[bad]} ns" if rows.duration[bad] < 0 else "an impossible dur"
+    if NO_TIME in (rows.start[bad], rows.duration[bad]):
+        what = f"no {'ts' if rows.start[bad] == NO_TIME else 'dur'} that can be a time (NaN and Infinity are none)"
+    return f"{short(kinds[rows.kind[bad]].name or '')} (event {bad} of those kept) with {what}"
+
+
+def _trace(path: Path, reader: Reader, rows: Columns, kinds: list[Kind], base: int, notes: list[str]) -> Trace:
+    complete = Columns.joined([rows.of(rows.phase == COMPLETE), _pairs(rows, BEGIN, kinds, notes)])
+    asynchronous = rows.phase >= ASYNC_BEGIN
+    if not len(complete.start) and asynchronous.any():
+        complete = _pairs(rows, ASYNC_BEGIN, kinds, notes)
+        notes.append(f"{path} holds no complete event: its asynchronous ones are shown, in the lanes where they begin.")
+    else:
+        reader.others.update(kinds[kind].ph for kind in rows.kind[asynchronous].tolist())
+    marks = rows.of((rows.phase >= MARK) & (rows.phase <= COUNTER))
+    if not len(complete.start):
+        complete = marks._replace(duration=np.zeros_like(marks.duration))
+        kinds = [kind._replace(pid=0, tid=0) if (kind.pid, kind.tid) == NOWHERE else kind for kind in kinds]
+        notes.append(
+            f"{path} holds no complete event: its instants, counters and flows are shown as events of no length."
+        )
     if not len(complete.start):
         raise TraceError(
-            f"{path} holds no complete event (ph 'X', or 'B' and 'E'): record at least one operator or span."
+            f"{path} holds no complete event (ph 'X', or 'B' and 'E'), and nothing else that can be shown: record at "
+            "least one operator or span."
         )
+    _viztracer(reader, rows, kinds, notes)
     if reader.others:
-        what = ", ".join(f"{count:,} of ph {_short(kind)}" for kind, count in sorted(reader.others.items())[:20])
+        what = ", ".join(f"{count:,} of ph {short(kind)}" for kind, count in sorted(reader.others.items())[:20])
         notes.append(f"{path} also holds rows that are not kept: {what}.")
     complete = complete.of(in_order(complete.start, complete.duration))
-    marks = rows.of(rows.phase >= _MARK)
     marks = marks.of(np.argsort(marks.start, kind="stable"))
     names, categories = Numbers(), Numbers()
     name, category = names.of(kind.name or "" for kind in kinds), categories.of(kind.cat or "" for kind in kinds)
@@ -245,7 +151,9 @@ def _trace(path: Path, reader: _Reader, rows: _Rows, partial: bool, notes: list[
     if anchor is None and about.schemaVersion is not None and about.baseTimeNanoseconds is not None:
         anchor = (0, 0)  # Kineto's times are since the Unix epoch
     at = marks.kind
-    points = Marks(marks.start + base, lane[at], name[at], category[at], marks.phase - _MARK, marks.key, marks.value)
+    points = Marks(marks.start + base, lane[at], name[at], category[at], marks.phase - MARK, marks.key, marks.value)
+    if odd := sum("\ufffd" in name for name in names):
+        notes.append(f"{odd:,} of its names hold \ufffd in place of what is no text.")
     trace = Trace(
         start_ns=complete.start + base,
         duration_ns=complete.duration,
@@ -265,20 +173,40 @@ def _trace(path: Path, reader: _Reader, rows: _Rows, partial: bool, notes: list[
     return replace(trace, notes=(*notes, *doubts(trace, device_lanes)))
 
 
-def _paired(rows: _Rows, kinds: list[Kind], notes: list[str]) -> _Rows:
-    """The complete events: those of the file, and its pairs of B and E."""
-    complete = rows.of(rows.phase == _COMPLETE)
-    at = np.flatnonzero((rows.phase == _BEGIN) | (rows.phase == _END))
+def _viztracer(reader: Reader, rows: Columns, kinds: list[Kind], notes: list[str]) -> None:
+    """Say where VizTracer's buffer was full: what was before is lost."""
+    about = reader.about.viztracer_metadata
+    if about is None and not any(kind.cat in ("fee", "FEE") for kind in kinds):
+        return
+    events: Counter[Any] = Counter()
+    for kind, count in enumerate(np.bincount(rows.kind).tolist()):
+        events[kinds[kind].pid] += count
+    full = sorted(str(pid) for pid, count in events.items() if count == _VIZTRACER)
+    if full or (isinstance(about, dict) and about.get("overflow") is True):
+        notes.append(
+            f"VizTracer's buffer was full{' in process ' * bool(full)}{', '.join(full)}. It keeps the last events, "
+            f"{_VIZTRACER:,} unless told otherwise: the trace may be cut. viztracer --tracer_entries N keeps more."
+        )
+
+
+def _pairs(rows: Columns, begin: int, kinds: list[Kind], notes: list[str]) -> Columns:
+    """The pairs of B and E, each on the thread's stack; or those of asynchronous events, each of one id."""
+    end = END if begin == BEGIN else ASYNC_END
+    at = np.flatnonzero((rows.phase == begin) | (rows.phase == end))
     if not len(at):
-        return complete
+        return rows.of(at)
     at = at[np.argsort(rows.start[at], kind="stable")]
     first = int(rows.start.min())
-    last = max(int(rows.start.max()), int((complete.start + complete.duration).max(initial=NO_TIME)))
-    open_at: dict[tuple[Any, Any], list[int]] = {}
+    lengths = np.where(rows.phase == COMPLETE, rows.duration, 0)
+    last = int((rows.start + lengths).max())
+    open_at: dict[tuple[Any, ...], list[int]] = {}
     pairs, lonely = [], 0  # of a pair: the row that it is told by, where it starts, where it ends
-    for i, phase, kind in zip(at.tolist(), rows.phase[at].tolist(), rows.kind[at].tolist(), strict=True):
-        stack = open_at.setdefault((kinds[kind].pid, kinds[kind].tid), [])
-        if phase == _BEGIN:
+    for i, phase, kind, key in zip(
+        *(column.tolist() for column in (at, rows.phase[at], rows.kind[at], rows.key[at])), strict=True
+    ):
+        of = kinds[kind]
+        stack = open_at.setdefault((of.pid, of.tid) if begin == BEGIN else (of.pid, of.cat, key), [])
+        if phase == begin:
             stack.append(i)
             continue
         lonely += not stack
@@ -290,13 +218,4 @@ def _paired(rows: _Rows, kinds: list[Kind], notes: list[str]) -> _Rows:
     if lonely:
         notes.append(f"{lonely:,} events end (ph E) and never begin: they last since the trace's start.")
     row, begun, ended = np.array([*pairs, *((i, rows.start[i], last) for i in unended)], np.int64).T
-    return _Rows.joined([complete, rows.of(row)._replace(start=begun, duration=ended - begun)])
-
-
-def _no_rows() -> _Rows:
-    whole, half = np.zeros(0, np.int64), np.zeros(0, np.int32)
-    return _Rows(half, half, whole, whole, whole, whole, half, np.zeros(0))
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 60 else text[:59] + "…")
+    return rows.of(row)._replace(start=begun, duration=ended - begun)

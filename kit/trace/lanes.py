@@ -11,9 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from kit.reprs import one_line
 from kit.trace.columns import Int32, Int64, Trace
 
 
+@one_line
 class Packing(NamedTuple):
     """The place of each event in its lane; columns have shape ``(n,)``."""
 

@@ -10,11 +10,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kit.reprs import one_line
 from kit.trace.categories import DEVICE, Role, having, is_work, roles
 from kit.trace.columns import KINDS, Int64, Trace
 from kit.trace.lanes import busy_intervals, exclusive_ns
 
 
+@one_line
 class Steps(NamedTuple):
     """A step function of time: ``level[i]`` holds from ``time_ns[i]`` until ``time_ns[i + 1]``; the last level is 0."""
 
@@ -22,6 +24,7 @@ class Steps(NamedTuple):
     level: Int64
 
 
+@one_line
 class NameRow(NamedTuple):
     """All events of one name."""
 
@@ -32,6 +35,7 @@ class NameRow(NamedTuple):
     self_ns: int  # without what runs inside them on the same lane; 0 for what is no work
 
 
+@one_line
 class Change(NamedTuple):
     """All events of one name, in two traces."""
 
@@ -42,6 +46,7 @@ class Change(NamedTuple):
     after_ns: int
 
 
+@one_line
 class Delays(NamedTuple):
     """How long each launch waited for the GPU; columns of equal length."""
 

@@ -7,10 +7,11 @@ from decimal import Decimal, DecimalException
 from operator import attrgetter
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from kit.trace.columns import Int64
-from kit.trace.reading import Row
+from kit.trace.reading import Args, Row
 
 _EXACT = 2.0**43  # microseconds up to which a double keeps nanoseconds: a hundred days
 LAST = 2**62  # nanoseconds; the year 2116
@@ -18,14 +19,16 @@ NO_TIME = np.iinfo(np.int64).min
 
 
 def nanoseconds(rows: list[Row], column: str) -> Int64 | None:
-    """Microseconds as nanoseconds; None where a double may have rounded one."""
+    """Microseconds, as numbers or strings of digits, as nanoseconds; None where a double may have rounded one."""
     try:
         given = np.fromiter(map(attrgetter(column), rows), np.float64, len(rows))
-    except OverflowError:
+    except (OverflowError, TypeError, ValueError):
         return None
     absent = np.isnan(given)  # from None: JSON has no NaN
     given[absent] = 0
     if not np.all(np.abs(given) < _EXACT):
+        return None
+    if any(isinstance(getattr(rows[i], column), bool) for i in np.flatnonzero((given == 0) | (given == 1)).tolist()):
         return None
     whole = np.trunc(given)
     ns = whole.astype(np.int64) * 1000 + np.rint((given - whole) * 1000).astype(np.int64)
@@ -33,17 +36,36 @@ def nanoseconds(rows: list[Row], column: str) -> Int64 | None:
     return ns
 
 
-def decimals(values: list[Decimal | None]) -> Int64:
-    return np.array([NO_TIME if value is None else _whole_ns(value) for value in values], np.int64)
+def decimals(values: list[Any]) -> Int64:
+    """The same of decimals, and of JSON text; what is no number, or an impossible one, is NO_TIME."""
+    return np.array([_whole_ns(value) for value in values], np.int64)
 
 
-def _whole_ns(value: Decimal) -> int:
+def _whole_ns(value: Any) -> int:
     try:
-        if value.is_finite() and abs(value) * 1000 < LAST:
+        if isinstance(value, msgspec.Raw):
+            value = Decimal(bytes(value).strip(b'"').decode())
+        if isinstance(value, Decimal) and value.is_finite() and abs(value) * 1000 < LAST:
             return round(value * 1000)
-    except DecimalException:
+    except (ValueError, DecimalException):
         pass
-    raise OverflowError
+    return NO_TIME
+
+
+def plain(value: Any) -> int | str:
+    """A pid, a tid or the id of a flow: whole numbers as they are, none is 0, and others as they are written."""
+    if value is None:
+        return 0
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, str) or (type(value) is int and -(2**63) <= value < 2**64):
+        return value
+    return str(value)
+
+
+def text(value: Any) -> str:
+    """A name or a category; none is empty."""
+    return "" if value is None else str(value)
 
 
 def ids_of(rows: list[Row], column: Callable[[Row], Any]) -> Int64:
@@ -51,12 +73,14 @@ def ids_of(rows: list[Row], column: Callable[[Row], Any]) -> Int64:
     try:
         return np.fromiter(map(column, rows), np.int64, len(rows))
     except (TypeError, ValueError, OverflowError, AttributeError):
-        return np.array([-1 if row.args is None else _id(column(row)) for row in rows], np.int64)
+        return np.array([_id(column(row)) if isinstance(row.args, Args) else -1 for row in rows], np.int64)
 
 
 def _id(value: Any) -> int:
     if isinstance(value, str):
         value = int(value) if value.isdecimal() and len(value) < 20 else -1
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     if isinstance(value, bool) or not isinstance(value, int):
         return -1
     return (value + 2**63) % 2**64 - 2**63  # unsigned 64-bit ids stay different from each other

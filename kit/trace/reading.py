@@ -1,30 +1,42 @@
 """The rows of a Chrome trace file, a batch at a time, so that a file of any size is never in memory as a whole.
 
-A file is cut into batches where ``},{`` stands in it. That may be inside an event or a name; but JSON is read from
-left to right, so that a text which ends well with a ``]`` was cut between two events, and a wrong cut fails to decode:
-then the batch grows. The same holds where a file breaks off: what decodes before the break is what it really held.
+A file is cut into batches where ``},{`` stands between two objects. That may be inside of a row; but JSON is read from
+left to right, so that a text which ends well with a ``]`` was cut between two rows, and a wrong cut fails to decode.
+What fails is repaired, and cut where its brackets say that a row ends (:mod:`kit.trace.mending`). What then fails still
+is damaged: halves that can be read are, until single rows are left that cannot. So the time grows with the size of a
+file, however much of it is damaged.
 """
 
 from __future__ import annotations
 
-import gzip
 import re
-import zlib
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
+from itertools import islice
 from pathlib import Path
-from typing import IO, Any, NamedTuple, cast
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
+import numpy as np
 
 from kit.errors import TraceError
+from kit.trace.expanding import Text, foreign, without_events
+from kit.trace.mending import GAP, Mended, mended
 
-MAX_EXPANDED = 2 << 30  # bytes that a gzip may expand to unless the caller says more: eleven million usual events
 _BATCH = 1 << 19  # bytes of JSON; small enough for the processor's cache, which makes decoding faster
+_LONGEST = 1 << 23  # bytes that one row may have, or what stands before the rows
+_MARKS = 400_000  # brackets and commas that one row may have
+_TAIL = 1 << 27  # bytes that may stand behind the rows: VizTracer's source files
+_GAP = 256  # bytes that a gap may have
+_NEAR = 1 << 14  # bytes from the end of a batch in which a gap is looked for
+_BLANK = b" \t\r\n"
+_LOOSE = re.compile(rb"\}\s*,\s*\{")
 _OPENING = re.compile(rb'"traceEvents"\s*:\s*\[')
-_GAP = re.compile(rb"\}(\s*),\s*\Z")
-# Strings as a whole, so that brackets inside do not count; a lone quote is a string that was cut.
-_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|["{}\[\]]', re.DOTALL)
+_ENDING = re.compile(rb'\]\s*(?:,\s*"\w+"\s*:|\}?\s*\Z)')  # of the array, not of one inside of a row
+
+
+_BYTE = re.compile(r" ?\(byte \d+\)")
 
 
 class Args(msgspec.Struct, gc=False):
@@ -35,19 +47,19 @@ class Args(msgspec.Struct, gc=False):
 
 
 class Row(msgspec.Struct, gc=False):
-    """One row of the file, as it stands there."""
+    """One row of the file, as it stands there: writers differ in what they take for a number."""
 
     # In Kineto's order: the decoder looks for a field where it expects the next one.
-    ph: str = ""
-    cat: str | None = ""
-    name: str | None = ""
-    pid: int | str = 0
-    tid: int | str = 0
-    ts: int | float | None = None  # microseconds
-    dur: int | float | None = None
-    args: Args | None = msgspec.field(default_factory=Args)
-    id: int | float | str | None = None
-    s: str | None = None  # scope of an instant
+    ph: Any = ""
+    cat: Any = ""
+    name: Any = ""
+    pid: Any = 0
+    tid: Any = 0
+    ts: Any = None  # microseconds
+    dur: Any = None
+    args: Args | list[Any] | str | int | float | bool | None = msgspec.field(default_factory=Args)
+    id: Any = None
+    s: Any = None  # scope of an instant
 
 
 class Anchor(msgspec.Struct):
@@ -57,184 +69,326 @@ class Anchor(msgspec.Struct):
     wall_ns: int
 
 
+Rows = TypeVar("Rows")
+NoRow = list[Any] | str | int | float | bool | None  # what files have in place of an object
+
+
 class About(msgspec.Struct):
     """The file's top level."""
 
-    traceEvents: list[Row]
-    baseTimeNanoseconds: int | None = None
+    traceEvents: list[Row | NoRow]
+    baseTimeNanoseconds: Any = None
     schemaVersion: Any = None  # Kineto writes it
+    viztracer_metadata: Any = None
     clockAnchor: Anchor | None = None
 
 
+class _End(msgspec.Struct, Generic[Rows]):
+    traceEvents: Rows
+
+
 class Batch(NamedTuple):
-    rows: list[Row]
+    rows: list[Row | NoRow]
     text: bytes  # the same rows as a JSON array, for a second look at what few of them have
-    about: About | None  # in the first and in the last batch
+    first: int = 0  # the number of the first row in the file
+    about: About | None = None  # in the first and in the last batch
+
+    def again(self, kind: Any) -> list[Any]:
+        """A second look at the rows, as another type; None for what cannot be read as that."""
+        try:
+            return self.read_as(list[kind | NoRow])
+        except (ValueError, RecursionError):
+            return [_decoded(bytes(row), kind) for row in self.read_as(list[msgspec.Raw])]
+
+    def read_as(self, kind: Any) -> list[Any]:
+        """The rows as another type."""
+        found = decode(self.text, kind if self.about is None else _End[kind])
+        rows: list[Any] = found if self.about is None else found.traceEvents
+        return rows
+
+
+class Bad(NamedTuple):
+    """Rows that cannot be read."""
+
+    rows: int
+    first: str  # which one is the first, and what is wrong with it
+
+
+class _NoTrace(Exception):
+    """What the file is instead."""
 
 
 class Damaged(Exception):
     """The file breaks off, or goes on with what is no trace; all rows before that have been given out."""
 
 
-def batches(path: Path, max_bytes: int) -> Iterator[Batch]:
+def batches(path: Path, max_bytes: int) -> Iterator[Batch | Bad]:
     """Read a file, gzipped or not, to its end.
 
     Raises:
-        TraceError: it cannot be opened, or is empty.
+        TraceError: it cannot be opened, or is something else.
         Damaged: what comes next in it cannot be read.
     """
     try:
         with path.open("rb") as file:
-            yield from _rows(_Text(file, max_bytes))
+            yield from _Rows(Text(file, max_bytes)).read()
     except OSError as error:
         raise TraceError(
             f"cannot read {path} as a trace: {error.strerror or error}. Give a .json or .json.gz."
         ) from error
-
-
-class _Text:
-    """The expanded bytes of a file, and the reason why they end where they do."""
-
-    def __init__(self, file: IO[bytes], max_bytes: int) -> None:
-        self.zipped = file.read(2) == b"\x1f\x8b"
-        file.seek(0)
-        self._file = cast(IO[bytes], gzip.GzipFile(fileobj=file)) if self.zipped else file
-        self._left = max_bytes if self.zipped else None
-        self._max = max_bytes
-        self.ended = False
-        self.fault = ""
-
-    def read(self, size: int) -> bytes:
-        """That many bytes, or fewer where the file ends, or cannot be read on: then there is a fault."""
-        parts, missing = [], size
-        while missing > 0 and not self.ended:
-            block = self._block(missing)
-            parts.append(block)
-            missing -= len(block)
-        return b"".join(parts)
-
-    def _block(self, size: int) -> bytes:
-        try:
-            block = self._file.read1(size) if self.zipped else self._file.read(size)  # type: ignore[attr-defined]
-        except EOFError:
-            block, self.fault = b"", "the gzip file is truncated"
-        except (zlib.error, gzip.BadGzipFile) as error:
-            block, self.fault = b"", f"the gzip file is damaged ({error})"
-        if self._left is not None:
-            self._left -= len(block)
-            if self._left < 0:
-                block = block[: self._left]
-                self.fault = f"it expands past {self._max:,} bytes, the limit (max_bytes)"
-        self.ended = not block or bool(self.fault)
-        return block
-
-
-def _rows(text: _Text) -> Iterator[Batch]:
-    about, closing, buffer = _begin(text)
-    if about is not None:
-        yield Batch([], b"[]", about)
-    want = _BATCH
-    while not text.ended:
-        buffer += text.read(max(0, want - len(buffer)))
-        cut = _last_gap(buffer)
-        batch = b"".join((b"[", memoryview(buffer)[:cut], b"]"))
-        try:
-            rows = decode(batch, list[Row]) if cut else None
-        except (ValueError, RecursionError):
-            rows = None
-        if rows is None:
-            want = 2 * max(want, len(buffer))
-            continue
-        yield Batch(rows, batch, None)
-        buffer, want = buffer[cut + 1 :], _BATCH
-    try:
-        end = decode(closing + buffer, About if closing == b'{"traceEvents":[' else list[Row])
-    except (ValueError, RecursionError) as error:
-        yield _readable(buffer)
-        raise Damaged(text.fault or _in_words(error, buffer, len(closing))) from error
-    rows = end.traceEvents if isinstance(end, About) else end
-    yield Batch(rows, closing + buffer, end if isinstance(end, About) else None)
-    if text.fault:
-        raise Damaged(text.fault)
-
-
-def _begin(text: _Text) -> tuple[About | None, bytes, bytes]:
-    """What stands before the rows, what to put before their last batch, and what has been read of them."""
-    size = 1 << 16
-    buffer = text.read(size).removeprefix(b"\xef\xbb\xbf").lstrip()
-    while True:
-        if buffer[:1] == b"[":
-            return None, b"[", buffer[1:]
-        if buffer[:1] == b"{":
-            for opening in _OPENING.finditer(buffer):
-                try:
-                    return decode(buffer[: opening.end()] + b"]}", About), b'{"traceEvents":[', buffer[opening.end() :]
-                except (ValueError, RecursionError):
-                    continue
-        elif buffer:
-            raise Damaged(text.fault or f"it is not JSON: it begins with {buffer[:20]!r}")
-        if text.ended:
-            break
-        buffer, size = buffer + text.read(size), 2 * size
-    if not buffer:
-        raise Damaged(text.fault or "it is empty")
-    try:
-        decode(buffer, About)
-    except (ValueError, RecursionError) as error:
-        raise Damaged(text.fault or _in_words(error, buffer, 0)) from error
-    raise Damaged("its traceEvents are not where they are expected")
+    except _NoTrace as error:
+        raise TraceError(f"cannot read {path} as a trace: {error}.") from error
 
 
 def decode(text: bytes, kind: Any) -> Any:
     """JSON as that type; a name that is no UTF-8 keeps what can be read of it."""
+    read = _decoder(kind).decode
     try:
-        return msgspec.json.decode(text, type=kind)
+        return read(text)
     except UnicodeDecodeError:
-        return msgspec.json.decode(text.decode("utf-8", "replace").encode(), type=kind)
+        return read(text.decode("utf-8", "replace").encode())
+
+
+_decoder: Callable[[Any], msgspec.json.Decoder[Any]] = cache(msgspec.json.Decoder)  # dear to make: 10 rows' time
+_ROWS = list[Row | NoRow]
+
+
+def _decoded(text: bytes, kind: Any) -> Any:
+    try:
+        return decode(text, kind)
+    except (ValueError, RecursionError):
+        return None
+
+
+class _Rows:
+    """Where reading stands: what has been read of the file, and not yet given out."""
+
+    def __init__(self, text: Text) -> None:
+        self._text = text
+        self._buffer = b""  # begins between two rows
+        self._bare = False  # an array without an object around it
+        self._closed = False  # the array has ended
+        self._torn = False  # what comes next may belong to a bad row: until there is an event
+        self._lost = False  # the buffer begins inside of a row
+        self._why = ""  # the last text could not be read
+        self._row = 0
+        self._missed = 0  # how many rows of the buffer cannot be read
+        self._first_bad = ""
+
+    def read(self) -> Iterator[Batch | Bad]:
+        yield from self._begin()
+        want = _BATCH
+        while not self._closed:
+            self._buffer = (self._buffer + self._text.read(want - len(self._buffer))).lstrip(_BLANK)
+            before, final = len(self._buffer), self._text.ended
+            if self._lost and not final:
+                gap = GAP.search(self._buffer)
+                self._lost = not gap
+                self._buffer = self._buffer[gap.start(1) + 1 if gap else -_GAP :]
+            elif final and (end := self._end()):
+                yield end
+            elif not final and (cut := self._empty()):
+                self._buffer = self._buffer[cut + 1 :]
+            elif (
+                not final
+                and before <= _BATCH
+                and (cut := _last_gap(self._buffer))
+                and (batch := self._batch(self._buffer[:cut]))
+            ):
+                yield batch
+                self._buffer = self._buffer[cut + 1 :]
+            else:
+                yield from self._mend(mended(self._buffer), final)
+                if final and self._bare and not self._buffer.strip(_BLANK + b","):
+                    break  # the format allows an array to stay open
+                if final and not self._closed and len(self._buffer) == before:
+                    raise Damaged(self._text.fault or "it is truncated")
+            want = _BATCH if len(self._buffer) < before else min(max(_BATCH, 4 * before), _LONGEST)
+        yield from self._tail()
+        if self._text.fault:
+            raise Damaged(self._text.fault)
+
+    def _begin(self) -> Iterator[Batch | Bad]:
+        """Read on to the first row."""
+        buffer = self._text.read(1 << 16).removeprefix(b"\xef\xbb\xbf").lstrip(_BLANK)
+        while not (opening := self._opening(buffer)):
+            if self._text.ended or len(buffer) > _LONGEST:
+                raise _NoTrace(self._text.fault or (without_events(buffer) if buffer else "it is empty"))
+            buffer = (buffer + self._text.read(max(1 << 16, len(buffer)))).lstrip(_BLANK)
+        about, self._buffer = opening
+        self._bare = buffer[:1] == b"["
+        if about is not None:
+            yield Batch([], b"[]", about=about)
+        elif not self._bare:
+            yield Bad(1, "what stands before them all")
+
+    def _opening(self, buffer: bytes) -> tuple[About | None, bytes] | None:
+        """What is said before the rows, and what follows it; None where no rows begin."""
+        if said := foreign(buffer):
+            raise _NoTrace(said)
+        if buffer[:1] == b"[":
+            return None, buffer[1:]
+        found = [*islice(_OPENING.finditer(buffer), 16)]
+        for opening in found:  # the words may stand in another object
+            head = buffer[: opening.end()]
+            if about := _decoded(head + b"]}", About) or _decoded(mended(head).text + b"]}", About):
+                return about, buffer[opening.end() :]
+        if found and (self._text.ended or len(buffer) > _LONGEST):
+            return None, buffer[found[0].end() :]
+        return None
+
+    def _batch(self, text: bytes, end: bytes = b"]") -> Batch | None:
+        """Rows that can be read, and are all that stands there; None, and why not."""
+        text = b"".join((b"[", text, end))
+        try:
+            rows = decode(text, _ROWS)
+        except (ValueError, RecursionError) as error:
+            self._why = str(error)
+            return None
+        self._row, self._torn = self._row + len(rows), False
+        return Batch(rows, text, self._row - len(rows))
+
+    @property
+    def _truncated(self) -> bool:
+        return "truncated" in self._why
+
+    def _empty(self) -> int:
+        """Up to where there are rows, of which none is an event: there may be millions of them."""
+        cut = self._buffer.rfind(b",") if b'"ph"' not in self._buffer else 0
+        return cut if cut > 0 and _decoded(b"[" + self._buffer[:cut] + b"]", list[msgspec.Raw]) else 0
+
+    def _end(self) -> Batch | None:
+        """The last rows with all that follows, if nothing is wrong with it."""
+        if self._bare:
+            text = self._buffer.rstrip(_BLANK)
+            end = self._batch(text[:-1]) if text[-1:] == b"]" else None
+        else:
+            text = b'{"traceEvents":[' + self._buffer
+            about = _decoded(text, About) if b'"traceEvents"' not in self._buffer else None
+            end = about and Batch(about.traceEvents, text, self._row, about)
+        if end:
+            self._closed, self._buffer = True, b"" if self._bare else b"}"
+        return end
+
+    def _mend(self, mend: Mended, final: bool) -> Iterator[Batch | Bad]:
+        """All rows that end in the buffer, if none is damaged; else one part of it after the other."""
+        text, gaps = mend.text, mend.gaps
+        end = int(mend.ends[-1]) if len(mend.ends) else int(gaps[-1]) if len(gaps) else -1
+        closes = end >= 0 and text[end : end + 1] == b"]"
+        for stop in [] if self._torn else ([len(text)] if final and not closes else []) + ([end] if end >= 0 else []):
+            if batch := self._batch(text[:stop].rstrip(_BLANK + b",")):
+                yield batch
+                self._buffer, self._closed = self._buffer[stop + 1 :], closes
+                return
+        if final or self._long(mend) or (end >= 0 and not self._truncated):
+            self._missed, first = 0, self._row
+            found = self._split(mend, final)
+            yield Batch([row for each in found for row in each.rows], _joined([each.text for each in found]), first)
+            if self._missed:
+                yield Bad(self._missed, self._first_bad)
+
+    def _split(self, mend: Mended, final: bool) -> list[Batch]:
+        """The parts between gaps, as many at a time as can be read: twice as many next time, or half as many again."""
+        found: list[Batch] = []
+        text, depth = mend.text, np.append(0, mend.gap_depth)
+        cuts = [-1, *mend.gaps.tolist(), *([len(text)] if final else [])]
+        i, parts, after = 0, len(cuts) - 1, 0
+        size = 64
+        if not parts:
+            self._miss(text, f"it has more than {_LONGEST:,} bytes, or {_MARKS:,} brackets and commas")
+            self._buffer, self._lost = self._buffer[-_GAP:], True
+        while i < parts:
+            begin, k = cuts[i] + 1, min(i + size, parts)
+            if self._torn and b'"ph"' not in text[begin : cuts[i + 1]]:  # it is of the bad row before
+                event = text.find(b'"ph"', begin)
+                i = bisect_left(cuts, event) - 1 if 0 <= event < cuts[-1] else parts
+                continue
+            if batch := self._batch(text[begin : cuts[k]]):
+                found.append(batch)
+                i, size = k, 2 * size
+                continue
+            if k > i + 1:
+                size = (k - i) // 2
+                continue
+            why, end = self._why, mend.closing.get(i, -1)
+            ends = end >= 0 and _ENDING.match(text, end)
+            if ends and (batch := self._batch(text[begin:end].rstrip(_BLANK + b","))):
+                self._buffer, self._closed = self._buffer[end + 1 :], True
+                return [*found, batch]
+            if final and i + 1 == parts and end < 0 and not self._batch(text[begin:], b"") and self._truncated:
+                break
+            if "truncated" in why:  # a row with gaps inside: it ends where as few brackets are open as at its start
+                shut = np.flatnonzero(depth[i + 1 :] <= depth[i])
+                last = i + 1 + int(shut[0]) if len(shut) else parts
+                while k < last and not batch and self._truncated:
+                    k = min(2 * k - i, last)
+                    batch = self._batch(text[begin : cuts[k]])
+                if batch:
+                    found.append(batch)
+                    i = k
+                    continue
+                cut_off = self._truncated and not self._long(mend)
+                if not len(shut) and (cut_off or i) and text.find(b'"ph"', cuts[i + 1], cuts[parts]) < 0:
+                    break  # to be read on, or from here on its own
+            found += self._around(text[begin : cuts[i + 1]], why)
+            i, size, after = i + 1, 1, begin
+        if final and self._torn and i == parts:  # the array may end behind the bad row
+            for ending in islice(_ENDING.finditer(text, after), 100):
+                if self._bare or _decoded(b'{"traceEvents":[]' + text[ending.start() + 1 :], About):
+                    self._buffer, self._closed = self._buffer[ending.start() + 1 :], True
+                    return found
+        self._buffer = self._buffer[cuts[i] + 1 :] if parts else self._buffer
+        return found
+
+    def _long(self, mend: Mended) -> bool:
+        """Whether no row may be as long."""
+        return len(mend.text) >= _LONGEST or mend.marks >= _MARKS
+
+    def _around(self, text: bytes, why: str) -> list[Batch]:
+        """Count a bad part, but for the rows that it holds where the gap before or behind them is damaged."""
+        gap, last = _LOOSE.search(text), text.rfind(b"{", 0, max(0, text.rfind(b'"ph"')))
+        cut = gap.end() - 1 if gap else last
+        before = self._batch(text[: text.rfind(b"}", 0, cut) + 1]) if cut > 1 else None
+        self._miss(text[cut:] if before else text, why)
+        behind = self._batch(text[last:]) if last >= cut > 1 else None
+        return [batch for batch in (before, behind) if batch and batch.rows]
+
+    def _miss(self, text: bytes, why: str) -> None:
+        """Count a bad row, unless this is a part of the last one."""
+        if not self._torn or b'"ph"' in text:
+            self._first_bad = self._first_bad or f"row {self._row:,}, {_short(text)}: {_BYTE.sub('', why)}"
+            self._missed, self._row = self._missed + 1, self._row + 1
+        self._torn = True
+
+    def _about(self, tail: bytes) -> About | None:
+        """What is said behind the rows; None where their array does not end before this text."""
+        if self._bare:
+            return None if tail.strip(_BLANK) else About([])
+        text = b'{"traceEvents":[]' + tail
+        return _decoded(text, About) or (len(text) <= _LONGEST and _decoded(mended(text).text, About)) or None
+
+    def _tail(self) -> Iterator[Batch]:
+        """Read on to the end of the file."""
+        while not self._text.ended and len(self._buffer) < _TAIL:
+            self._buffer = (self._buffer + self._text.read(max(_BATCH, len(self._buffer)))).rstrip(_BLANK)
+        if not self._text.ended:
+            raise Damaged(f"more than {_TAIL:,} bytes stand behind its events")
+        about = self._about(self._buffer)
+        if about is None or about.traceEvents:
+            what = "has trailing text" if self._bare or self._buffer.strip(_BLANK) else "is truncated"
+            raise Damaged(self._text.fault or f"it {what} behind its events: {_short(self._buffer)}")
+        yield Batch([], b"[]", about=about)
 
 
 def _last_gap(buffer: bytes) -> int:
-    """Where the last comma stands that may be one between two rows; 0 where there is none near the end."""
-    end = len(buffer)
-    for _ in range(64):
-        end = buffer.rfind(b"{", 0, end)
-        if end < 0:
-            return 0
-        gap = _GAP.search(buffer, max(0, end - 64), end)
-        if gap:
-            return gap.end(1)
-    return 0
+    """Where the last comma between two objects stands; 0 where there is none near the end."""
+    gaps = [gap.start(1) for gap in GAP.finditer(buffer, max(0, len(buffer) - _NEAR))]
+    return gaps[-1] if gaps else 0
 
 
-def _readable(buffer: bytes) -> Batch:
-    """The rows at the beginning of a text that breaks."""
-    ends, depth = [0], 0
-    for token in _TOKEN.finditer(buffer):
-        kind = token[0]
-        if kind == b'"' or (kind in b"]}" and depth == 0):
-            break
-        depth += (kind in b"[{") - (kind in b"]}")
-        if depth == 0 and kind in b"]}":
-            ends.append(token.end())
-
-    def breaks(end: int) -> bool:
-        try:
-            decode(b"[" + buffer[:end] + b"]", list[Row])
-        except (ValueError, RecursionError):
-            return True
-        return False
-
-    last = bisect_left(ends, True, key=breaks) - 1  # where so many rows can be read, fewer can
-    text = b"[" + buffer[: ends[last]] + b"]"
-    return Batch(decode(text, list[Row]), text, None)
+def _joined(arrays: list[bytes]) -> bytes:
+    return b"[" + b",".join(array[1:-1] for array in arrays if len(array) > 2) + b"]"
 
 
-def _in_words(error: Exception, buffer: bytes, before: int) -> str:
-    if "truncated" in str(error):
-        return "it is truncated"
-    found = re.search(r"\(byte (\d+)\)", str(error))
-    near = ""
-    if found:
-        at = max(0, int(found[1]) - before)
-        near = f" near {buffer[max(0, at - 30) : at + 20].decode(errors='replace')!r}"
-    return f"{re.sub(r' ?[(]byte [0-9]+[)]', '', str(error))}{near}"
+def _short(text: bytes) -> str:
+    return repr(text.decode(errors="replace").strip()[:100])

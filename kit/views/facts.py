@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kit.reprs import one_line
 from kit.trace.columns import Float64, Int32, Int64, Trace
 from kit.trace.lanes import by_lane
 from kit.trace.metrics import lane_concurrency, wall_ns
@@ -15,6 +16,7 @@ from kit.views.levels import Level, thin
 from kit.views.palette import Palette
 
 
+@one_line
 class Group(NamedTuple):
     """One approach of a comparison, or the whole of a single trace."""
 

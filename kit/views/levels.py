@@ -6,9 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kit.reprs import one_line
 from kit.trace.columns import Int32, Int64, Trace
 
 
+@one_line
 class Level(NamedTuple):
     """A trace as seen from afar: single events, and blocks that stand for several; columns of equal length."""
 

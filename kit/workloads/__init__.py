@@ -11,10 +11,12 @@ import torch
 from torch import nn
 
 from kit.errors import KitError, UnavailableError, UnknownNameError
+from kit.reprs import one_line
 from kit.workloads import continual, feeding, live, networks, opencv_dnn
 from kit.workloads.many import Many
 
 
+@one_line
 @dataclass(frozen=True, eq=False)
 class Workload:
     """What a comparison runs on."""

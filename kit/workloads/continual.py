@@ -23,6 +23,7 @@ from kit.models import describe
 from kit.models.continual import Stepper, shallow_two_stream_3d, stepper
 from kit.recording import record_call
 from kit.regions import Branches, Concat
+from kit.reprs import one_line
 from kit.transforms import Transform
 from kit.transforms.channels_last import FORMATS, channels_last
 from kit.transforms.folded import Folded
@@ -116,6 +117,7 @@ def make(clip: Path | None) -> tuple[nn.Module, tuple[Any, ...]]:
 # A step against a sliding window --------------------------------------------------------------------------------------
 
 
+@one_line
 @dataclass(frozen=True)
 class Against:
     """What one prediction costs by a sliding window and by a step, under the same conditions."""

@@ -21,6 +21,7 @@ from kit.clips.clip import opencv
 from kit.errors import ClipError, UnavailableError, UnknownNameError, WorkerError
 from kit.executors.processes import starting
 from kit.regions import Branches
+from kit.reprs import one_line
 from kit.scenes import UInt8
 from kit.spans import span
 from kit.workloads.many import Many, Way, match_opencv_threads, pool_cold
@@ -30,6 +31,7 @@ SIDE = 112  # pixels a side of what the network sees
 LARGE = (960, 1280)
 
 
+@one_line
 class Unread(NamedTuple):
     """A file that could not be made into an input."""
 
@@ -37,6 +39,7 @@ class Unread(NamedTuple):
     reason: str
 
 
+@one_line
 class Batch(NamedTuple):
     """Inputs, and what is missing among them: together as many as there were files."""
 
@@ -175,6 +178,7 @@ def remove_pictures() -> None:
 # Ways ----------------------------------------------------------------------------------------------------------------
 
 
+@one_line
 class Loop(AbstractContextManager["Loop"]):
     """A runner of one call that gives a :class:`Batch`."""
 

@@ -22,12 +22,14 @@ from kit.errors import UnavailableError
 from kit.models.two_stream import TRAINED_SIZE, TwoStream, trained_two_stream
 from kit.pipeline import Figures, Pipeline, Stage
 from kit.recognition import LENGTH, Guess, guesses
+from kit.reprs import one_line
 from kit.scenes import Float32, UInt8
 from kit.workloads.many import Many, Way, match_opencv_threads
 
 CLIP = data_file("clips/shapes.mp4")
 
 
+@one_line
 class Sight(NamedTuple):
     """A frame on its way: each stage adds what it knows."""
 
@@ -40,6 +42,7 @@ class Sight(NamedTuple):
     motion: Guess | None = None
 
 
+@one_line
 class Flow:
     """Frames one by one; each becomes what the network sees. Before there are ten fields, the oldest stands for more.
 
@@ -132,6 +135,7 @@ def _captured(capture: Any, index: int) -> Iterator[UInt8]:
         capture.release()
 
 
+@one_line
 class FromFile(AbstractContextManager["FromFile"]):
     """A whole clip through the stages, as a runner; its output is the scores of all frames, ``(T, 45)``."""
 

@@ -24,6 +24,7 @@ from kit.hardware import detect
 from kit.measure import ROUNDS
 from kit.recording import record_call
 from kit.regions import Branches
+from kit.reprs import one_line
 from kit.spans import span
 from kit.trace import Trace, stack
 
@@ -31,7 +32,7 @@ BASELINE = "sequential"
 Way = Callable[..., Any]  # (cores, **options) -> a runner; its keywords are the way's options, whole numbers
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Rates(Comparison):
     """A comparison told in items a second: how fast many are done says nothing about how long one takes."""
 
@@ -61,6 +62,7 @@ class Rates(Comparison):
         return {**plain, "items": self.items, "unit": self.unit}
 
 
+@one_line
 @dataclass(frozen=True, eq=False)
 class Many:
     """A workload of many items, and the ways to get through them."""
@@ -92,7 +94,8 @@ class Many:
             prepare = partial(way, detect().cores, **read_options(kind, options, known, least=0))
             return Entrant(name, prepare, _is_baseline(name))
         if kind not in CATALOGUE or self.model is None:
-            raise UnknownNameError(f"way through {self.name}", kind, {**self.ways, **(CATALOGUE if self.model else {})})
+            names = [*self.ways, *(CATALOGUE if self.model else ())]
+            raise UnknownNameError(f"way through {self.name}", kind, names, set(names) & set(approaches.meant(kind)))
         approach = approaches.parse(name)
         prepare, seconds = partial(approach.prepare, self.model, self.inputs), partial(approach.seconds, self.model)
         return Entrant(name, prepare, _is_baseline(name), seconds=seconds)
@@ -115,10 +118,10 @@ class Many:
 
         Raises:
             UnknownNameError: no such way, or none of its options.
-            KitError: an item raised in the baseline.
+            KitError: no name at all, or an item raised in the baseline.
             MeasureError: fewer than 6 rounds, or a budget too small for one of the baseline.
         """
-        chosen = list(dict.fromkeys(split_names(names) if isinstance(names, str) else names))
+        chosen = list(dict.fromkeys(split_names(names)))
         if chosen == ["all"]:
             chosen = [*self.ways, *(("threads", "processes") if self.model else ())]
         if not any(map(_is_baseline, chosen)):

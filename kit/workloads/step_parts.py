@@ -21,6 +21,7 @@ from kit.equality import compare_outputs, shapes
 from kit.kernels import Kernels, exchanged, told
 from kit.measure import judged, speed_up
 from kit.models.continual import stepper
+from kit.reprs import one_line
 from kit.workloads.continual import Bound, OneStep, Side, frames_of, measure_sides, of_library
 from kit.workloads.instead import Given, Replay, WithoutZeros, on_one_dnn
 
@@ -98,6 +99,7 @@ def step_times(model: nn.Module, clip: Tensor, *, rounds: int) -> Comparison:
     return Comparison(tuple(judged(rows)), rounds, shapes(clip), (*said, *busy))
 
 
+@one_line
 @dataclass(frozen=True)
 class StepParts:
     """What one step by the library and one by the kit take, with one thing after another taken out."""

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.synthetic import synthesise
 from kit.errors import TraceError
-from kit.trace import Event, Lane, Trace, load_trace, merge, save_trace, synthesise, wall_ns
+from kit.trace import Event, Lane, Trace, load_trace, merge, save_trace, wall_ns
 
 A, B = Lane(1, 1, "main"), Lane(2, 2, "main")
 
@@ -104,7 +105,7 @@ def test_the_command(tmp_path: Path) -> None:
         return subprocess.run(command, capture_output=True, text=True)
 
     path = tmp_path / "t.json"
-    assert kit("--synthesise", 1000, path).returncode == 0
+    synthesise(1000, path)
     done = kit(path, "--json")
     assert (done.stderr, done.returncode) == ("", 0)
     numbers = json.loads(done.stdout)
