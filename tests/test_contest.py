@@ -1,5 +1,6 @@
 """A budget is kept: refusals first, cheap entrants before dear ones, and what takes longer than its share is ended."""
 
+import errno
 import os
 import threading
 import time
@@ -97,6 +98,20 @@ def test_what_could_not_be_measured_in_time_is_left_out_and_closed() -> None:
     comparison = held(Entrant("slow", lambda: slow), budget=2)
     assert comparison["slow"].reason == "left out: the 2 s of this comparison would not do for it. Raise budget."
     assert slow.closed
+
+
+def test_where_open_files_run_out_a_row_and_a_comparison_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    inputs = (torch.ones(1, 2),)
+    entrants = [Entrant("plain", lambda: sequential(nn.Identity(), 1), plain=True), Entrant("files", refuse)]
+    options = {"rounds": 6, "budget": None, "width": None, "seed": 0, "progress": False, "alone": None}
+    found = contest(entrants, inputs, "inputs", **options)
+    assert "OSError: [Errno 24] Too many open files: this process may have" in (found["files"].reason or "")
+    monkeypatch.setattr("kit.contest.judged", refuse)
+    with pytest.raises(KitError, match=r"cannot start this comparison \(OSError: .*ulimit -n"):
+        contest(entrants, inputs, "inputs", **options)
 
 
 def test_those_that_refuse_say_why_also_when_the_budget_is_spent() -> None:

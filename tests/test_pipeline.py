@@ -278,6 +278,45 @@ def test_calls_of_a_stage_never_overlap() -> None:
     assert Pipeline([Stage("stage", alone)]).run(range(50), lambda result: None).done == 50
 
 
+def test_a_thread_that_cannot_start_ends_those_that_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    real_start = threading.Thread.start
+
+    def start(self: threading.Thread) -> None:
+        if self.name.startswith("2 "):
+            raise RuntimeError("can't start new thread")
+        real_start(self)
+
+    source = Numbers(None)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        with pytest.raises(WorkerError, match=r"cannot start thread '2 double'.*ulimit -u"):
+            Pipeline([Stage("double", double), Stage("total", Total())]).run(source, lambda result: None)
+    assert source.closed.wait(2)
+    assert not left_over()
+
+
+def test_what_was_stopped_does_not_report_the_end_of_its_own_process() -> None:
+    pipeline = Pipeline([Stage("stage", time.sleep, process=True)], capacity=1)
+
+    def source() -> Iterator[float]:
+        yield 0
+        yield 60
+
+    found: list[None] = []
+
+    def deliver(result: None) -> None:
+        found.append(result)
+        pipeline.stop()
+
+    for _ in range(2):  # the second has a process of its own again
+        assert pipeline.run(source(), deliver).done == 1
+    for thread in threading.enumerate():  # that of the stage, whose process was ended under it
+        if thread.name == "2 stage":
+            thread.join(10)
+    assert pipeline._error is None
+    assert multiprocessing.active_children() == []
+
+
 def test_a_process_that_is_busy_holds_up_no_end() -> None:
     def source() -> Iterator[int]:
         yield 1

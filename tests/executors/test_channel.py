@@ -355,6 +355,23 @@ def test_nothing_has_a_name_and_everything_is_given_back() -> None:
     assert (descriptors(), mappings()) == before
 
 
+@pytest.mark.parametrize("refused", ["os.memfd_create", "mmap.mmap", "socket.fromfd"])
+def test_what_the_system_refuses_is_said_and_the_next_message_arrives(
+    ends: tuple[Channel, Channel], refused: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    x = torch.arange(1000)
+    before = descriptors()
+    with monkeypatch.context() as patch:
+        patch.setattr(refused, refuse)
+        with pytest.raises(TransferError, match=r"no memory to send 0 MiB to process \d+ \(Too many.*ulimit -n"):
+            ends[0].send(x)
+    assert descriptors() == before
+    assert torch.equal(across(ends, x), x)
+
+
 def test_cold_messages_need_no_memory() -> None:
     sent = {"x": torch.randn(3), "model": nn.Linear(2, 2)}
     received = load(dump(sent))

@@ -1,5 +1,6 @@
 """Worker processes: what travels, what they leave untouched, how they fail, and that nothing is left of them."""
 
+import ast
 import contextlib
 import functools
 import gc
@@ -26,7 +27,9 @@ import kit
 from kit import approaches, spans
 from kit.errors import TaskError, TransferError, UnknownNameError, WorkerError
 from kit.executors import Task, use
+from kit.executors.channel import Channel
 from kit.executors.processes import MOST_LOADED, Processes
+from kit.executors.worker import Reply, serve
 from kit.models import inception_block, toy_two_stream, two_stream
 
 # Functions and classes of this file travel as those of a notebook do: workers need not import it.
@@ -331,6 +334,26 @@ def test_an_argument_and_a_result_that_cannot_travel(pool: Processes) -> None:
     assert run(pool, os.getpid, os.getpid) == pids
 
 
+def test_a_result_that_cannot_be_rebuilt_here_is_its_branchs_error(pool: Processes) -> None:
+    here, pids = os.getpid(), run(pool, os.getpid, os.getpid)
+
+    class Unwelcome:
+        def __reduce__(self) -> Any:
+            return (lambda: fail() if os.getpid() == here else 1), ()
+
+    with pytest.raises(TaskError, match=r"'task 1' raised TransferError.*rebuilt in this process \(ZeroDivisionError"):
+        run(pool, lambda: 1, Unwelcome)
+    assert run(pool, os.getpid, os.getpid) == pids
+
+
+def test_a_result_without_a_bottom_is_an_error_at_once(pool: Processes) -> None:
+    def nest() -> list[Any]:
+        return functools.reduce(lambda inner, _: [inner], range(20_000), [])
+
+    with within(LIMIT_S, "a nest"), pytest.raises(TaskError, match="'task 0' raised TransferError: result"):
+        run(pool, nest)
+
+
 def test_what_cannot_be_rebuilt_over_there(pool: Processes) -> None:
     """A callable that fails while the worker unpickles it is sent anew when it is used again."""
     here = os.getpid()
@@ -613,6 +636,47 @@ def test_a_worker_that_dies_in_its_task(pool: Processes, die: Callable[[], None]
     assert len(workers()) == 2
 
 
+def test_a_worker_whose_pipe_is_held_open_by_another_process_is_missed_all_the_same(pool: Processes) -> None:
+    def fork_and_die() -> None:
+        if os.fork():
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(20)
+        os._exit(0)
+
+    with within(LIMIT_S, "a worker that forks and dies"), pytest.raises(WorkerError, match="SIGKILL"):
+        run(pool, fork_and_die)
+    assert run(pool, lambda: 1) == [1]
+
+
+def test_of_tasks_that_wait_for_each_other_a_failure_ends_all(pool: Processes) -> None:
+    tasks = [Task("waits", time.sleep, (30,)), Task("fails", fail)]
+    with within(LIMIT_S, "together"), pytest.raises(TaskError, match="'fails' raised ZeroDivisionError"):
+        pool.run(tasks, together=True)
+    assert run(pool, lambda: 1, lambda: 2) == [1, 2]
+
+
+def test_closing_under_a_call_is_no_want_of_memory() -> None:
+    executor = Processes(1)
+    call(executor, abs, -1)
+    threading.Timer(0.3, executor.close).start()
+    with pytest.raises(WorkerError, match=r"branch 'a' has no result: .* the executor was closed"):
+        call(executor, time.sleep, 30)
+
+
+def test_what_keeps_a_worker_from_starting_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("kit.executors.worker._begin", refuse)
+    ours, theirs = multiprocessing.Pipe()
+    with ours, theirs:
+        serve(theirs, 0, 1, (), 0)  # as in the worker
+        reply = Reply(*Channel(ours, os.getpid()).receive())
+    with pytest.raises(TaskError, match=r"branch 'a' raised WorkerError: its process cannot start .*ulimit -u"):
+        reply.outcome("a")
+    assert reply.arrived() == []
+
+
 def test_a_worker_killed_from_outside_while_it_is_busy(pool: Processes) -> None:
     _, victim = run(pool, os.getpid, os.getpid)
     threading.Timer(0.3, os.kill, (victim, signal.SIGKILL)).start()
@@ -851,6 +915,47 @@ print(os.statvfs("/dev/shm").f_blocks * os.statvfs("/dev/shm").f_frsize)
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{64 * 2**20}\n", "")
+
+
+FEW_FILES = """
+import gc, multiprocessing, os, resource, sys
+import torch, kit
+from kit.errors import KitError
+from kit.models import toy_two_stream
+
+limit, approaches = int(sys.argv[1]), sys.argv[2:]
+resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+inputs = torch.randn(1, 3, 25, 25), torch.randn(1, 2, 25, 25)
+try:
+    found = kit.compare(toy_two_stream(), inputs, approaches, rounds=6, progress=False)
+    print("rows", [row.reason for row in found.rows if row.reason])
+except KitError as error:
+    print("rows", [str(error)])
+gc.collect()
+print("left", multiprocessing.active_children(), limit < 14 or len(os.listdir("/proc/self/fd")) < 12)
+"""
+
+
+@pytest.mark.parametrize(
+    ("limit", "approaches"),
+    [(limit, ["sequential", "threads", "processes", "ranks", "processes_cold"]) for limit in range(8, 44, 3)]
+    if SOAK
+    else [(9, ["sequential", "processes", "processes_cold"])],
+)
+def test_where_open_files_run_out_every_row_says_so_and_nothing_is_left(limit: int, approaches: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FEW_FILES, str(limit), *approaches],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    rows, left = done.stdout.splitlines()[-2:]
+    reasons = ast.literal_eval(rows.removeprefix("rows "))
+    assert all("files open at a time: raise its limit" in reason for reason in reasons), reasons
+    assert reasons or limit > 30
+    assert left == "left [] True"
 
 
 # Spans ----------------------------------------------------------------------------------------------------------------

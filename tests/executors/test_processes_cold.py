@@ -113,6 +113,31 @@ def test_results_that_cannot_travel_and_callables_that_cannot_be_rebuilt() -> No
         ProcessesCold().run([Task("task 0", _Later(Shy()))])
 
 
+def test_tensors_of_any_dtype_and_views_travel_as_they_do_between_warm_workers() -> None:
+    def give() -> tuple[Tensor, ...]:
+        eight = torch.arange(8, dtype=torch.uint8)
+        kinds = (torch.float8_e4m3fn, torch.uint16, torch.uint64)
+        return *(eight.view(kind) for kind in kinds), torch.arange(1_000_000)[3:5], torch.ones(2, requires_grad=True)
+
+    (found,) = run(give)
+    for one, expected in zip(found, give(), strict=True):
+        assert (one.dtype, one.shape) == (expected.dtype, expected.shape)
+        assert one.detach().view(torch.uint8).tolist() == expected.detach().view(torch.uint8).tolist()
+        assert one.untyped_storage().nbytes() == one.nbytes
+        assert not one.requires_grad
+
+
+def test_a_result_that_cannot_be_rebuilt_here_is_its_branchs_error() -> None:
+    here = os.getpid()
+
+    class Unwelcome:
+        def __reduce__(self) -> Any:
+            return (lambda: fail() if os.getpid() == here else 1), ()
+
+    with pytest.raises(TaskError, match=r"'task 0' raised TransferError.*rebuilt in this process \(ZeroDivisionError"):
+        run(Unwelcome)
+
+
 class _Later:
     """Travels, and takes what cannot be rebuilt with it."""
 

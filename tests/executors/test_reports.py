@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from kit.errors import WorkerError
-from kit.executors.reports import how_it_ended, starting_is_possible
+from kit.executors.reports import how_it_ended, remedy, starting_is_possible
 
 
 def said(exitcode: int | None, by_the_kit: bool = False) -> str:
@@ -47,6 +47,32 @@ def test_a_limit_of_the_system_is_named_with_its_remedy(error: Exception, says: 
     with pytest.raises(WorkerError, match=says) as told, starting_is_possible("it"):
         raise error
     assert told.value.__cause__ is error
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (ImportError("libodd.so: cannot open shared object file: Too many open files"), "ulimit -n"),
+        (RuntimeError("DefaultCPUAllocator: Error code 12 (Cannot allocate memory)"), "smaller inputs"),
+        (RuntimeError("odd"), ""),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory"), ""),
+    ],
+)
+def test_a_limit_is_known_by_its_words_too(error: Exception, says: str) -> None:
+    assert says in remedy(error)
+    assert bool(remedy(error)) == bool(says)
+
+
+def test_the_limit_of_open_files_is_a_number() -> None:
+    resource = pytest.importorskip("resource")
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert f"may have {soft} files open" in remedy(OSError(errno.EMFILE, ""))
+
+
+def test_ends_without_a_name() -> None:
+    assert "was killed by signal 60 while" in said(-60)
+    assert "closed its pipe and runs on" in said(None)
+    assert "traceback is on stderr" in said(1)
 
 
 def test_other_errors_pass() -> None:

@@ -10,6 +10,7 @@ from functools import partial
 import pytest
 import torch
 
+from kit.errors import WorkerError
 from kit.executors import Task
 from kit.executors.modes import intra_op_threads
 from kit.executors.processes import Processes
@@ -29,6 +30,24 @@ def test_tasks_run_at_the_same_time() -> None:
     barrier = threading.Barrier(3)
     with Threads(3) as executor:
         executor.run([Task("wait", barrier.wait, (20,))] * 3)  # one after the other, none would ever get past it
+
+
+def test_a_thread_that_cannot_start_is_said_and_leaves_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    real_start = threading.Thread.start
+
+    def start(self: threading.Thread) -> None:
+        if len(workers()) == 2:
+            raise RuntimeError("can't start new thread")
+        real_start(self)
+
+    with Threads(3) as executor:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", start)
+            with pytest.raises(WorkerError, match=r"cannot start a thread \(.*can't start new thread\): .*ulimit -u"):
+                executor.run([Task("t", abs, (-1,))])
+        assert not workers()
+        assert executor.run([Task("t", abs, (-1,))]) == [1]
+        assert len(workers()) == 3
 
 
 def test_the_threads_outlive_a_call_and_end_with_the_executor() -> None:
