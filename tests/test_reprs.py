@@ -43,6 +43,7 @@ MACHINERY = {  # what no caller is handed
     "kit.factors.Case",
     "kit.neighbours.OwnWork",
     "kit.scenes.painting.Chance",
+    "kit.scenes.painting.Layer",
     "kit.spans.span",
     "kit.trace.columns.Numbers",
     "kit.trace.places.Kind",
