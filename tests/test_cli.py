@@ -2,8 +2,11 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,9 @@ import torch
 
 from bench.synthetic import synthesise
 from kit import clips, load_trace
+from kit.approaches import split_names
 from kit.cli import main
+from kit.comparison import Comparison
 from kit.workloads import NAMES
 
 ROOT = Path(__file__).parents[1]
@@ -137,7 +142,14 @@ def test_a_clip_from_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     ("arguments", "says"),
     [
         (["two-streams"], "did you mean 'two-stream'"),
-        (["two-stream", "--approaches", "sequential,thread"], "did you mean 'threads'"),
+        (["resnet50"], "no workload 'resnet50': choose one of these"),
+        ([], "name a workload: continual, googlenet"),
+        (["--approaches", "threads"], "name a workload: continual, googlenet"),
+        (["two-stream", "--approaches", "sequential,thread"], "did you mean 'threads'?"),
+        (["two-stream", "--approaches", "sequential", "torch.compile"], "did you mean 'compiled'?"),
+        (["two-stream", "--approaches", ""], "there is no approach to compare"),
+        (["opencv-dnn", "--items", "1", "--approaches", ""], "there is no approach to compare"),
+        (["opencv-dnn", "--items", "1", "--approaches", "multiprocessing"], "did you mean 'processes'?"),
         (["two-stream", "--approaches", "threads(workers=0)"], "whole number of at least 1"),
         (["two-stream", "--clip", "no/such/clip.mp4"], "no clip 'no/such/clip.mp4'"),
         (["two-stream", "--clip", __file__], "no frame can be decoded"),
@@ -145,6 +157,7 @@ def test_a_clip_from_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         (["inception-block", "--rounds", "5"], "at least 6"),
         (["inception-block", "--device", "gpu"], "write cpu, cuda or cuda:1"),
         ([*QUICK, "--json", "no/such/folder/out.json"], "cannot write no/such/folder"),
+        ([*QUICK, "--json", "."], "cannot write .: it is a folder"),
         ([*QUICK, "--traces", __file__], "cannot make the folder"),
     ],
 )
@@ -156,6 +169,29 @@ def test_bad_input_ends_with_a_message_and_status_2(
     assert message.startswith("error: ")
     assert says in message
     assert "Traceback" not in message
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["inception-block", "--approaches", "sequential(threads=1)", "threads(workers=1)"],
+        ["--approaches", "sequential(threads=1),threads(workers=1)", "inception-block"],
+        ["--approaches", "sequential(threads=1)", "threads(workers=1)", "inception-block", "--seed", "1"],
+    ],
+)
+def test_approaches_with_spaces_or_commas_before_or_after_the_workload(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def compare(model: object, inputs: object, names: Any, **options: Any) -> Comparison:
+        asked.extend(split_names(names))
+        return Comparison((), 6, "nothing")
+
+    monkeypatch.setattr("kit.verbs.compare", compare)
+    monkeypatch.setattr("kit.cli.print", lambda *_: None, raising=False)  # the table of nothing has no head
+    assert main(["compare", *arguments]) == 0
+    assert asked == ["sequential(threads=1)", "threads(workers=1)"]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
@@ -274,8 +310,12 @@ def test_predict_in_words(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", "--clip", str(ROOT / "data/clips/shapes.mp4")]) == 0
     told = capsys.readouterr().out
     assert all(word in told for word in ("texture ", "motion ", "%", "fusion", "ms"))
-    assert main(["predict", "--clip", "nowhere.mp4"]) == 2
-    assert "no clip 'nowhere.mp4'" in capsys.readouterr().err
+    for arguments in (["--clip", "nowhere.mp4"], ["nowhere.mp4"]):
+        assert main(["predict", *arguments]) == 2
+        assert "no clip 'nowhere.mp4'" in capsys.readouterr().err
+    for arguments in ([], ["one.mp4", "--clip", "two.mp4"]):
+        assert main(["predict", *arguments]) == 2
+        assert "error: name one clip, as in 'kit predict my_video.mp4'." in capsys.readouterr().err
 
 
 def test_train_writes_where_it_is_told(
@@ -292,3 +332,63 @@ def test_train_writes_where_it_is_told(
     told = capsys.readouterr().out
     assert "fused     texture " in told
     assert f"wrote {out}" in told
+
+
+def test_train_looks_at_its_path_before_it_trains(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kit.training.examples", lambda *_, **__: pytest.fail("it trains"))
+    (tmp_path / "taken.json").mkdir()
+    for out, says in (
+        (tmp_path, "it is a folder"),
+        (tmp_path / "no" / "x.safetensors", "No such file"),
+        (Path("x.json"), "the name of the recipe's file"),
+        (tmp_path / "taken.safetensors", "taken.json: it is a folder"),
+    ):
+        assert main(["train", "two-stream", "--out", str(out)]) == 2
+        message = capsys.readouterr().err
+        assert message.startswith("error: ")
+        assert says in message
+    assert main(["train", "two-stream", "--out", ""]) == 2
+
+
+SCRIPT = "import sys\nfrom kit.cli import main\nif __name__ == '__main__':\n    sys.exit(main())\n"  # as pip writes it
+
+
+def test_kit_is_a_command_too_and_its_workers_start(tmp_path: Path) -> None:
+    [(name, target)] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"].items()
+    assert (name, target) == ("kit", "kit.cli:main")
+    script = tmp_path / "kit"
+    script.write_text(SCRIPT)
+    done = python(str(script), "compare", "inception-block", "--approaches", "processes", "--rounds", "6")
+    assert done.returncode == 0, done.stderr
+    assert "not available" not in done.stdout
+    helped = python(str(script), "predict", "--help")
+    assert helped.stdout.startswith("usage: kit predict [-h] [--clip CLIP] [--json] [file]")
+
+
+INTERRUPTED = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a terminal
+import kit.verbs
+from kit.cli import main
+print("ready", flush=True)
+sys.exit(main(["compare", "inception-block", "--rounds", "100000"]))
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_a_real_interrupt_ends_with_one_word() -> None:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"ready\n"
+        time.sleep(2)
+        process.send_signal(signal.SIGINT)
+        try:
+            out, error = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert (process.returncode, out, error) == (130, b"", b"interrupted\n")

@@ -1,14 +1,19 @@
 """Regions: who gets which input, what is merged, and what a timeline sees of it."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
 
+import kit
 from kit import spans
 from kit.errors import KitError, ShapeError, TaskError
 from kit.executors import Sequential, use
 from kit.executors.threads import Threads
 from kit.regions import Branches, Concat, Mean, regions
+
+README = Path(__file__).parents[1] / "README.md"
 
 
 class Times(nn.Module):
@@ -135,3 +140,11 @@ def test_gradients_flow_through_a_region_on_threads() -> None:
         region(a=Times(2), b=Times(3))(x).sum().backward()
     assert x.grad is not None
     assert x.grad.item() == 5
+
+
+def test_the_recipe_for_somebody_elses_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    [recipe] = [block for block in README.read_text().split("```")[1::2] if "set_submodule" in block]
+    compared: list[nn.Module] = []
+    monkeypatch.setattr(kit, "compare", lambda model, x, approaches: compared.append(model), raising=False)
+    exec(recipe.removeprefix("python"), {"torch": torch, "kit": kit})
+    assert [name for name, _ in regions(compared[0])] == ["0", "2"]

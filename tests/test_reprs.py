@@ -45,6 +45,7 @@ MACHINERY = {  # what no caller is handed
     "kit.kernels.Family",
     "kit.neighbours.OwnWork",
     "kit.scenes.painting.Chance",
+    "kit.scenes.painting.Layer",
     "kit.spans.span",
     "kit.trace.categories.Role",
     "kit.trace.columns.Numbers",

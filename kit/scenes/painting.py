@@ -13,8 +13,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kit.reprs import one_line
-
 UInt8 = NDArray[np.uint8]
 Float32 = NDArray[np.float32]
 Grid = NDArray[np.floating[Any]]  # a value at each pixel, (h, w)
@@ -31,7 +29,6 @@ class Pose(NamedTuple):
     b: float  # zoom * sin(turn)
 
 
-@one_line
 class Layer(NamedTuple):
     outline: Field | None  # signed distance to the outline of radius 1, negative inside; None covers the picture
     radius: float  # pixels, at zoom 1
