@@ -152,7 +152,8 @@ class Processes(Executor):
                 )
                 raise WorkerError(
                     f"no answer within {self.timeout:g} s from {names}: the workers were ended, and the next call "
-                    "starts new ones. Give more time, as in processes(timeout=300), or look for a deadlock."
+                    "starts new ones. Give more time, as in processes(timeout=300) or Stage(..., timeout=300), or look "
+                    "for a deadlock."
                 )
             for descriptor in ready:
                 worker = busy[descriptor]
