@@ -48,7 +48,8 @@ class UnknownNameError(KitError):
     def __str__(self) -> str:
         kind, name, known, meant = self.args
         near = meant or difflib.get_close_matches(name.lower(), known, n=2, cutoff=0.7)
-        near = near or [each for each in known if name.lower() in re.split("[-_]", each)]
+        typed = name.lower()
+        near = near or [each for each in known if typed in re.split("[-_]", each) or each.startswith(f"{typed:3}")]
         hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "choose one of these."
         return f"there is no {kind} {name!r}: {hint} Known: {', '.join(known)}."
 

@@ -64,7 +64,7 @@ class Branches(nn.Module):
             raise KitError(
                 "a region wants a dict from names to nn.Modules, as in Branches({'a': ..., 'b': ...}, merge)."
             )
-        if not callable(merge) or isinstance(merge, type):
+        if not callable(merge) or (isinstance(merge, type) and issubclass(merge, nn.Module)):
             raise KitError(f"the merge {merge!r} cannot be called with the outputs: give one, as in kit.Concat(1).")
         self.branches = nn.ModuleDict()
         for name, branch in branches.items():
