@@ -301,7 +301,7 @@ def test_an_approach_that_raises_keeps_its_row_and_the_others_go_on(after: int) 
 
 def test_a_budget_takes_rounds_away_and_leaves_out_what_was_not_prepared() -> None:
     model = Region(a=lambda x: (time.sleep(0.02), x)[1], b=lambda x: x)
-    comparison = kit.compare(model, X, ["sequential", "threads"], rounds=1000, budget=2, progress=False)
+    comparison = kit.compare(model, X, ["sequential", "threads"], rounds=1000, budget=6, progress=False)
     assert MIN_ROUNDS <= comparison.rounds < 1000
     assert comparison["threads"].timing is not None
     comparison = kit.compare(model, X, ["sequential", "threads"], budget=0.1, progress=False)
