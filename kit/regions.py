@@ -76,7 +76,7 @@ class Branches(nn.Module):
                 raise KitError(
                     f"a branch cannot be called {name!r}: PyTorch says {error.args[0]}. Choose another name."
                 ) from None
-        self.merge = merge
+        self.merge: Merge = merge
 
     def forward(self, *inputs: Any) -> Any:
         tasks = self.tasks(*inputs)
