@@ -9,6 +9,7 @@ import numpy as np
 
 from kit.labs.checks import check
 from kit.labs.markdown import table
+from kit.scheduling import Node, lower_bound
 from kit.trace import Trace, busy_ns, wall_ns
 from kit.trace.columns import concatenate
 
@@ -66,7 +67,7 @@ def part_ms(trace: Trace) -> dict[str, float]:
 
 def bound_per_second(task_ms: Sequence[float], cores: int) -> float:
     """The most items a second on so many cores, of tasks that take these milliseconds at one thread."""
-    return 1000 * len(task_ms) / max(*task_ms, sum(task_ms) / cores)
+    return 1000 * len(task_ms) / lower_bound([Node(cost=ms) for ms in task_ms], cores)
 
 
 @check

@@ -6,7 +6,7 @@ import base64
 import io
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import plotly.graph_objects as go
@@ -225,12 +225,7 @@ def _colour(text: str | None) -> Any:
     if text is None:
         return _INK
     numbers = [float(number) for number in re.findall(r"[\d.]+", text)] if text.startswith("rgb") else []
-    return tuple(_shares(numbers)) if numbers else text
-
-
-def _shares(numbers: Sequence[float]) -> Iterator[float]:
-    yield from (number / 255 for number in numbers[:3])
-    yield from numbers[3:]
+    return (*(number / 255 for number in numbers[:3]), *numbers[3:]) if numbers else text
 
 
 def _plain(text: str) -> str:

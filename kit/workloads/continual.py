@@ -218,7 +218,8 @@ def against_window(
     """
     sides = window_and_step(model, clip, **advantages)
     (window, streams), (step, frames) = sides.values()
-    reach = stepper(model).reach
+    one_step: Any = step  # an OneStep: another stepper would prove its steps once more
+    reach = one_step.step.reach
     with torch.inference_mode():
         whole, out = window(*streams), step(*frames)[0]
     instead = on_one_dnn if one_dnn else None
