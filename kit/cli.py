@@ -81,7 +81,7 @@ def _compare(options: argparse.Namespace) -> int:
         found["explanations"] = [each.to_dict() for each in explanations]
         rewritten = [row.name for row in comparison.rows if row.rewritten and row.timing]
         if rewritten:
-            print("\n".join(_changes({name: recorded(name) for name in (comparison.rows[0].name, *rewritten)})))
+            print("\n".join(_changes({name: recorded(name) for name in (comparison.baseline.name, *rewritten)})))
     if options.json:
         about = {"workload": work.name, "seed": options.seed, "hardware": hardware.detect().to_dict()}
         _write(options.json, _json({**about, **found}))

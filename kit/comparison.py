@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -146,8 +146,6 @@ class Row:
 class Comparison:
     """Approaches measured on the same inputs in interleaved rounds, the baseline first."""
 
-    latency: ClassVar[bool] = True  # whether it tells how long one request takes, rather than how many are done
-
     rows: tuple[Row, ...]
     rounds: int
     inputs: str  # their shapes, dtypes and devices
@@ -155,6 +153,9 @@ class Comparison:
     solo: Mapping[int, Timing] = field(default_factory=dict)  # intra-op threads -> branches one by one, same rounds
     cores: int = 1  # that this process could use
     gain: Ratio | None = None  # what they did together in these rounds over one of them, on work that shares nothing
+    device: str = "cpu"  # or "cuda", where any of the inputs or outputs is on a GPU
+    items: int = 1  # that one call gets through
+    unit: str = "call"  # what the items are, as in "images"
 
     def __getitem__(self, name: str) -> Row:
         for row in self.rows:
@@ -163,39 +164,75 @@ class Comparison:
         raise KeyError(f"{name!r} was not compared; compared were {', '.join(row.name for row in self.rows)}")
 
     @property
+    def baseline(self) -> Row:
+        """The row that the speed-ups are over: the first."""
+        return self.rows[0]
+
+    @property
+    def latency(self) -> bool:
+        """Whether it tells how long one request takes; else it tells how many items a second are done."""
+        return self.unit == "call"
+
+    def per_second(self, name: str) -> float:
+        """Items a second of one approach, from the median of its rounds; NaN where it could not run.
+
+        Raises:
+            KeyError: no such row.
+        """
+        timing = self[name].timing
+        return self.items / timing.median_ms * 1000 if timing else float("nan")
+
+    @property
     def traces(self) -> dict[str, Trace]:
         """Approach -> the spans of its most typical measured round."""
         return {row.name: row.timing.trace for row in self.rows if row.timing is not None}
 
     def told(self, row: Row) -> str:
-        """How fast a measured row is, in words."""
-        return f"{milliseconds(row.timing.median_ms)} a call" if row.timing else "-"
+        """How fast a row is, in words: the time of a call, or items a second."""
+        if row.timing is None:
+            return "-"
+        if self.latency:
+            return f"{milliseconds(row.timing.median_ms)} a call"
+        return f"{self.per_second(row.name):,.4g} {self.unit}/s"
 
     def table(self) -> list[tuple[str, ...]]:
         """The header, then a row per approach, as text."""
-        head = ("approach", "median", f"speed-up over {self.rows[0].name} [95%]", "same output", "verdict")
+        speed = "median" if self.latency else f"{self.unit}/s"
+        head = ("approach", speed, f"speed-up over {self.baseline.name} [95%]", "same output", "verdict")
         lines: list[tuple[str, ...]] = [head]
         for row in self.rows:
             if row.timing is None or row.equality is None:
                 lines.append((row.name, "-", "-", "-", row.finding))
                 continue
             ratio, same = ("1", "-") if row.baseline else (str(row.ratio), str(row.equality))
-            rounds = len(row.timing.samples_ns)
-            few = f", {rounds} rounds by itself" if rounds != self.rounds else ""
-            prepared = f", prepared in {row.prepare_s:.1f} s" if row.prepare_s >= 0.1 else ""
-            median = f"{milliseconds(row.timing.median_ms)}{few}{prepared}"
-            lines.append((row.name, median, ratio, same, row.finding))
+            lines.append((row.name, self._speed(row, row.timing), ratio, same, row.finding))
         return lines
 
+    def _speed(self, row: Row, timing: Timing) -> str:
+        if not self.latency:
+            return f"{self.per_second(row.name):,.4g}"
+        rounds = len(timing.samples_ns)
+        few = f", {rounds} rounds by itself" if rounds != self.rounds else ""
+        prepared = f", prepared in {row.prepare_s:.1f} s" if row.prepare_s >= 0.1 else ""
+        return f"{milliseconds(timing.median_ms)}{few}{prepared}"
+
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Plain values for JSON: a summary without samples."""
+        rows = [row.to_dict() for row in self.rows]
+        if not self.latency:
+            for plain in rows:
+                del plain["latency_ms"]  # which would be that of all items
+                plain["per_second"] = self.per_second(plain["name"]) if plain["available"] else None
         return {
+            "device": self.device,
+            "items": self.items,
+            "unit": self.unit,
             "rounds": self.rounds,
             "inputs": self.inputs,
             "caveats": list(self.caveats),
             "cores": self.cores,
             "cores_gain": self.gain and self.gain._asdict(),
-            "approaches": [row.to_dict() for row in self.rows],
+            "approaches": rows,
         }
 
     def __str__(self) -> str:

@@ -15,7 +15,7 @@ import torch
 from kit import kernels, neighbours, spans
 from kit.budget import Budget, Overdue, can_interrupt, limited
 from kit.comparison import Comparison, Ratio, Row, Timing
-from kit.equality import Equality, as_args, compare_outputs
+from kit.equality import Equality, as_args, compare_outputs, device_of
 from kit.errors import KitError, MeasureError
 from kit.executors.modes import intra_op_threads
 from kit.executors.reports import remedy, starting_is_possible
@@ -227,7 +227,7 @@ def contest(
     assert lead.timing
     rounds = len(lead.timing.samples_ns)  # fewer where the budget or the width says so
     solo = {int(name): timing for name, timing in beside.items()}
-    return Comparison(tuple(rows), rounds, about, (*caveats, *busy), solo, cores, gain)
+    return Comparison(tuple(rows), rounds, about, (*caveats, *busy), solo, cores, gain, device_of(args, expected))
 
 
 CORE, CORES = "one core", "all cores"

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from kit.errors import MeasureError, ShapeError
 
@@ -54,6 +55,11 @@ def _shape(x: Any) -> str:
     if isinstance(x, Tensor):
         return f"{tuple(x.shape)} {str(x.dtype).removeprefix('torch.')} on {x.device}"
     return f"numpy array {x.shape} {x.dtype}" if isinstance(x, np.ndarray | np.generic) else type(x).__name__
+
+
+def device_of(*values: Any) -> str:
+    """``"cuda"`` where a tensor in these nested values is on a GPU, else ``"cpu"``."""
+    return "cuda" if any(isinstance(leaf, Tensor) and leaf.is_cuda for leaf in tree_leaves(values)) else "cpu"
 
 
 def tensors(value: Any, path: str = "output") -> Iterator[tuple[str, Tensor]]:

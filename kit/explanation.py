@@ -227,7 +227,7 @@ def _estimate(row: Row) -> float:
 
 def _advice(comparison: Comparison, best: Row, case: Case | None) -> list[Advice]:
     """For latency, for throughput, and what would change the answer."""
-    baseline, alone = comparison.rows[0], comparison.solo.get(1)
+    baseline, alone = comparison.baseline, comparison.solo.get(1)
     if baseline.timing is None or best.timing is None:
         return []
     verb = "keep" if best is baseline else "use"
@@ -261,7 +261,7 @@ def _what_would_change(comparison: Comparison, case: Case) -> Advice:
     longest = max((ms, branch) for region in regions for branch, ms in region.items())[1]
     noun, meaning = LOSSES[name]
     waiting, overhead = (_largest(parts) for parts in (case.waiting_ms(), case.overhead_ms()))
-    baseline, cores = comparison.rows[0].name, comparison.cores
+    baseline, cores = comparison.baseline.name, comparison.cores
     meaning = meaning.format(baseline=baseline, longest=longest, waiting=waiting, overhead=overhead)
     if case.lanes > cores:  # nor would splitting help then
         meaning = f"{meaning.partition(': split')[0]}; {case.lanes} lanes share {cores} cores, {cores}x at most"

@@ -95,8 +95,8 @@ class Case:
     def __init__(self, comparison: Comparison, row: Row) -> None:
         assert row.timing is not None and row.against is not None  # noqa: PT018 - of explicable rows only
         self.row, self.own, self.base = row, row.timing, row.against
-        self.on_cpu = "cuda" not in comparison.inputs
-        same_rounds = row.against is comparison.rows[0].timing
+        self.on_cpu = comparison.device == "cpu"
+        same_rounds = row.against is comparison.baseline.timing
         # Of a rewritten model nothing is known alone: the branches that were run one by one are the original's.
         self.solo = comparison.solo.get(row.lane_threads or 0) if same_rounds and not row.rewritten else None
         self.lanes = int(_of(self.own, "lanes").max())

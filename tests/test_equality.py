@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from kit.equality import RTOL, as_args, compare_outputs, deaf_inputs, shapes
+from kit.equality import RTOL, as_args, compare_outputs, deaf_inputs, device_of, shapes
 from kit.errors import MeasureError, ShapeError
 
 X = torch.tensor([1.0, -4.0])
@@ -114,3 +115,11 @@ def test_inputs_as_arguments_and_in_words() -> None:
     assert as_args(X) == (X,)
     assert as_args([1, 2]) == (1, 2)
     assert shapes((X, 3, torch.zeros(1, 2, dtype=torch.int64))) == "(2,) float32 on cpu, int, (1, 2) int64 on cpu"
+
+
+def test_the_device_is_cuda_where_any_nested_tensor_is() -> None:
+    with FakeTensorMode():
+        on_gpu = torch.empty(1, device="cuda")
+    assert device_of((torch.ones(1), {"x": [on_gpu]})) == "cuda"
+    assert device_of(torch.ones(1), {"a": None}, 3) == "cpu"
+    assert device_of() == "cpu"

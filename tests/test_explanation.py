@@ -146,7 +146,7 @@ def test_what_was_not_measured_is_not_separated() -> None:
 
 
 def test_on_a_gpu_tasks_are_launches() -> None:
-    found = explain(replace(example(), inputs="(1, 3) float32 on cuda:0"))
+    found = explain(replace(example(), device="cuda"))
     assert found.bounds is None
     assert found.factors is not None
     assert "a task is a launch" in found.notes[0]

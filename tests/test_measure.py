@@ -5,7 +5,7 @@ import math
 import random
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
@@ -583,3 +583,18 @@ def test_rows_by_name_and_traces_of_what_ran() -> None:
     assert list(COMPARISON.traces) == ["sequential", "threads<2>", "wrong"]
     with pytest.raises(KeyError, match=r"'thread' was not compared; compared were sequential, threads<2>"):
         COMPARISON["thread"]
+
+
+def test_items_and_their_unit_make_it_a_comparison_of_rates() -> None:
+    rates = replace(COMPARISON, items=8, unit="images")
+    assert not rates.latency
+    assert rates.per_second("threads<2>") == 8 / 0.002
+    assert math.isnan(rates.per_second("streams"))
+    assert [line[1] for line in rates.table()] == ["images/s", "2,000", "4,000", "8,000", "-"]
+    assert rates.told(rates["wrong"]) == "8,000 images/s"
+    assert COMPARISON.told(COMPARISON["wrong"]) == "1 ms a call"
+    plain = rates.to_dict()
+    assert (plain["items"], plain["unit"]) == (8, "images")
+    assert [row["per_second"] for row in plain["approaches"]] == [2000, 4000, 8000, None]
+    assert not any("latency_ms" in row for row in plain["approaches"])
+    assert repr(rates) == repr(COMPARISON)

@@ -30,7 +30,6 @@ from kit.views.live import Live
 from kit.views.static import Figure
 from kit.workloads import live
 from kit.workloads.feeding import Loop
-from kit.workloads.many import Rates
 
 MACHINERY = {  # what no caller is handed
     "kit.budget.Budget",
@@ -140,7 +139,6 @@ def samples(ms: float) -> list[Any]:
         grid = Grid(lambda items: None)  # type: ignore[arg-type, return-value]
     return [
         *(comparison, row, row.timing, kit.explain(comparison, "threads"), comparison.traces["threads"]),
-        Rates(**vars(comparison), items=8, unit="images"),
         *(approaches.parse("folded + threads(workers=2)"), runner, SpanLog(), hardware.detect()),
         *(kit.models.describe(MODEL, X), state, clips.generate(frames=2, height=32, width=32)),
         *(pipeline.Pipeline([stage]), figures),

@@ -29,7 +29,7 @@ def comparison_chart(comparison: Comparison) -> Chart:
 
     The axis is logarithmic, so that twice as fast and half as fast lie equally far from 1.
     """
-    baseline = comparison.rows[0]
+    baseline = comparison.baseline
     figure = Chart()
     for row in comparison.rows:
         if baseline.timing is None or row.timing is None or row.ratio is None or row.baseline:

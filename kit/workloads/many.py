@@ -5,9 +5,9 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from torch import Tensor
 from kit import approaches
 from kit.approaches import read_options, split_names
 from kit.catalogue import CATALOGUE, Runner
-from kit.comparison import Comparison, Row
+from kit.comparison import Comparison
 from kit.contest import Entrant, contest
 from kit.errors import UnknownNameError
 from kit.executors import Executor, Task
@@ -30,36 +30,6 @@ from kit.trace import Trace, stack
 
 BASELINE = "sequential"
 Way = Callable[..., Any]  # (cores, **options) -> a runner; its keywords are the way's options, whole numbers
-
-
-@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
-class Rates(Comparison):
-    """A comparison told in items a second: how fast many are done says nothing about how long one takes."""
-
-    latency: ClassVar[bool] = False
-
-    items: int  # in a call
-    unit: str  # what they are, as in "images"
-
-    def told(self, row: Row) -> str:
-        return f"{self.per_second(row.name):,.4g} {self.unit}/s"
-
-    def per_second(self, name: str) -> float:
-        """Items a second of one way, from the median of its rounds; NaN where it could not run."""
-        timing = self[name].timing
-        return self.items / timing.median_ms * 1000 if timing else float("nan")
-
-    def table(self) -> list[tuple[str, ...]]:
-        rates = [f"{self.per_second(row.name):,.4g}" if row.timing else "-" for row in self.rows]
-        lines = zip(super().table(), [f"{self.unit}/s", *rates], strict=True)
-        return [(line[0], rate, *line[2:]) for line, rate in lines]
-
-    def to_dict(self) -> dict[str, Any]:
-        plain = super().to_dict()
-        for row in plain["approaches"]:
-            row.pop("latency_ms", None)  # of all items
-            row["per_second"] = self.per_second(row["name"]) if row["available"] else None
-        return {**plain, "items": self.items, "unit": self.unit}
 
 
 @one_line
@@ -109,7 +79,7 @@ class Many:
         width: float | None = None,
         seed: int = 0,
         progress: bool = True,
-    ) -> Rates:
+    ) -> Comparison:
         """Measure ways side by side on the same items, as :func:`kit.compare` measures approaches.
 
         ``all`` stands for its own ways, and threads and processes where its items are branches. The first
@@ -137,7 +107,7 @@ class Many:
             progress=progress,
             alone=(lambda threads: self.prepare(f"{BASELINE}(threads={threads})")) if self.model else None,
         )
-        return Rates(**vars(comparison), items=self.items, unit=self.unit)
+        return replace(comparison, items=self.items, unit=self.unit)
 
     def record(self, name: str, *, first: bool = False) -> Trace:
         """One call of a way as a trace of spans; ``first`` records the very first one, start-up included."""
