@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 from kit.errors import TaskError
 from kit.reprs import one_line
@@ -43,6 +43,18 @@ class Task(NamedTuple):
 
 class Executor(ABC):
     """A way to run independent tasks. Use it as a context manager, or close it: it may own threads or processes."""
+
+    cold: ClassVar[bool] = False  # whether every call starts from nothing, so that no call can warm the next
+
+    @property
+    def caller_threads(self) -> int | None:
+        """Intra-op threads that the calling thread is to have; None: as many as there are cores."""
+        return None
+
+    @property
+    def lane_threads(self) -> int | None:
+        """Intra-op threads of each lane, where the executor sets them; None where it does not."""
+        return None
 
     @abstractmethod
     def run(self, tasks: Sequence[Task]) -> list[Any]:

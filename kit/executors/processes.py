@@ -69,6 +69,10 @@ class Processes(Executor):
                 self._worker(position)
             return self._started
 
+    @property
+    def lane_threads(self) -> int:
+        return self.intra_op_threads
+
     def run(self, tasks: Sequence[Task], *, together: bool = False) -> list[Any]:
         """As :meth:`Executor.run`. Task i goes to worker i modulo their number, so that each model is sent once.
 

@@ -6,7 +6,7 @@ import queue
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import multiprocessing
 
@@ -29,6 +29,7 @@ class ProcessesCold(Executor):
     moved into shared memory in the caller's hands.
     """
 
+    cold: ClassVar[bool] = True
     timeout: float = 120.0  # seconds that a call may take
 
     def run(self, tasks: Sequence[Task]) -> list[Any]:

@@ -44,6 +44,10 @@ class Ranks(Executor):
         self._processes = Processes(self.workers, self.intra_op_threads, self.timeout)
         self._lock = threading.Lock()  # nothing of another call between the steps of one
 
+    @property
+    def lane_threads(self) -> int:
+        return self.intra_op_threads
+
     def run(self, tasks: Sequence[Task]) -> list[Any]:
         """As :meth:`kit.executors.processes.Processes.run`; a group that lost a rank is made anew by the next call."""
         inputs = [[task.args for task in tasks[rank :: self.workers]] for rank in range(self.workers)]

@@ -17,5 +17,15 @@ class Sequential(Executor):
     operators are large enough to fill the cores, and leaves cores idle when they are not.
     """
 
+    intra_op_threads: int | None = None  # of the calling thread, which is the only lane; None: one for each core
+
+    @property
+    def caller_threads(self) -> int | None:
+        return self.intra_op_threads
+
+    @property
+    def lane_threads(self) -> int | None:
+        return self.intra_op_threads
+
     def run(self, tasks: Sequence[Task]) -> list[Any]:
         return [task() for task in tasks]

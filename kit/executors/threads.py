@@ -42,6 +42,10 @@ class Threads(Executor):
     _waiting: SimpleQueue[Callable[[], None] | None] = field(init=False, repr=False, default_factory=SimpleQueue)
     _took: dict[tuple[str, int], int] = field(init=False, repr=False, default_factory=dict)  # ns, of the last call
 
+    @property
+    def lane_threads(self) -> int:
+        return self.intra_op_threads
+
     def run(self, tasks: Sequence[Task]) -> list[Any]:
         return list(self.fork_join(tasks, list))
 

@@ -1,0 +1,214 @@
+"""An approach: one or more entries of the registry with their options, and how it is prepared for a model."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.jit._trace import TracerWarning
+
+from kit import hardware
+from kit.approaches.registry import Calls, Entry, Rewrites, Runs
+from kit.approaches.runner import ModelRunner, Runner
+from kit.equality import as_args, shapes
+from kit.errors import KitError, UnavailableError, brief
+from kit.executors import Sequential
+from kit.executors.modes import intra_op_threads
+from kit.inputs import Args, opened
+from kit.regions import outermost, some_regions
+from kit.reprs import one_line
+from kit.spans import clock
+from kit.transforms import Transform
+from kit.transforms.copying import rewritable
+from kit.transforms.proof import prove, undisturbed
+
+
+@one_line
+class Term(NamedTuple):
+    """One entry of the registry with its options: ``threads(workers=2)``."""
+
+    kind: str  # its name in the registry
+    options: Mapping[str, Any]
+    entry: Entry
+
+    def __str__(self) -> str:
+        options = ", ".join(f"{key}={value}" for key, value in self.options.items())
+        return f"{self.kind}({options})" if options else self.kind
+
+
+@dataclass(frozen=True)
+class Approach:
+    """A named, parameterised way to run a model; :func:`parse` makes one from its name.
+
+    Transforms rewrite the model one after the other; the last step may be an executor, which runs its regions. Without
+    one they run one after the other in the calling thread, on all cores.
+
+    Raises:
+        KitError: steps that do not go together, with the reason.
+    """
+
+    terms: tuple[Term, ...]
+
+    def __post_init__(self) -> None:
+        kinds = [term.kind for term in self.terms]
+        if len(set(kinds)) < len(kinds):
+            raise KitError(f"{self.name}: one of them is there twice; once is enough.")
+        for term, following in pairwise(self.terms):
+            if isinstance(term.entry, Calls) or isinstance(following.entry, Calls):
+                alone = term if isinstance(term.entry, Calls) else following
+                raise KitError(f"{self.name}: {alone.kind} runs the whole workload by itself: write it alone.")
+            if not isinstance(term.entry, Rewrites):
+                raise KitError(
+                    f"{self.name}: {term.kind} runs the regions, so nothing comes after it: write it last, and alone."
+                )
+            transform = term.entry.make
+            if isinstance(following.entry, Rewrites) and transform.closed:
+                raise KitError(
+                    f"{self.name}: {term.kind} gives {transform.closed}, which {following.kind} cannot rewrite: write "
+                    f"{term.kind} after the other transforms."
+                )
+            if transform.closed and not transform.each_branch:
+                raise KitError(
+                    f"{self.name}: {term.kind} gives {transform.closed}, so {following.kind} finds nothing that it "
+                    "could run: leave one of them out."
+                )
+            last = self.terms[-1].entry
+            if transform.stays and isinstance(last, Runs) and last.sends:
+                raise KitError(
+                    f"{self.name}: {transform.stays} cannot be sent to another process: run it on threads instead."
+                )
+
+    @property
+    def name(self) -> str:
+        """As people write it: ``threads(workers=2)`` or ``channels_last + compiled + threads``."""
+        return " + ".join(map(str, self.terms))
+
+    @property
+    def kind(self) -> str:
+        """Its name without the options."""
+        return " + ".join(term.kind for term in self.terms)
+
+    def __repr__(self) -> str:
+        return f"Approach({self.name})"
+
+    @property
+    def about(self) -> str:
+        """What each of its terms is, in one sentence."""
+        return " ".join(term.entry.about for term in self.terms)
+
+    def unavailable_because(self, machine: hardware.Hardware) -> str | None:
+        """Why it cannot run on this machine, as a sentence, or None when it can."""
+        return next(filter(None, (term.entry.unavailable_because(machine) for term in self.terms)), None)
+
+    def seconds(self, model: nn.Module) -> float:
+        """About how long preparing this model and its first call take: by the half dozen models timed on two cores.
+
+        Raises:
+            KitError: the model has no region, and the executor wants one.
+        """
+        if self._executor is not None and self._executor.kind != "sequential":
+            some_regions(model)
+        return sum(term.entry.seconds(model) for term in self.terms)
+
+    def remarks(self, inputs: Any) -> list[str]:
+        """What a reader of its results must know."""
+        return list(filter(None, (transform.remark(as_args(inputs)) for transform in self._transforms)))
+
+    @property
+    def calls(self) -> bool:
+        """Whether it is a workload's own runner, which :meth:`start` makes; all others :meth:`prepare` a model."""
+        return isinstance(self.terms[0].entry, Calls)
+
+    def start(self) -> Runner:
+        """The runner of an approach that a workload brings, for its own items."""
+        runner: Runner = self.terms[0].entry.made(self.terms[0].options, cores=hardware.detect().cores)
+        return runner
+
+    def prepare(self, model: nn.Module, inputs: Any) -> ModelRunner:
+        """A runner of this model on these inputs. The model is not changed; its weights are shared where possible.
+
+        Args:
+            model: in eval mode.
+            inputs: a tensor, a tuple of arguments or a dict of keyword arguments. Every call of the runner works on
+                them; a transform rewrites the model for their shapes.
+
+        Raises:
+            UnavailableError: the machine cannot do this; an approach is never replaced by another.
+            KitError: the model has no region whose branches could run at the same time, or nothing to rewrite; or what
+                a compiler or exporter said of the model.
+        """
+        machine = hardware.detect()
+        if reason := self.unavailable_because(machine):
+            raise UnavailableError(f"{self.name} cannot run here: {reason}")
+        named = tuple(inputs) if isinstance(inputs, Mapping) else ()
+        model, args = opened(model, inputs)
+        start = clock()
+        with warnings.catch_warnings():  # torch's compilers and exporters use parts of torch that are deprecated
+            for category in (DeprecationWarning, FutureWarning, TracerWarning):
+                warnings.simplefilter("ignore", category)
+            try:
+                runner = self._made(model, args, machine.cores)
+            except KitError:
+                raise
+            except KeyboardInterrupt:  # a compiler's frames, dozens of them, would take a notebook seconds to print
+                raise KeyboardInterrupt(f"while {self.name} was being prepared") from None
+            except Exception as error:  # of a compiler or an exporter
+                name = type(model).__name__
+                raise KitError(f"{self.name} failed on {name} with {shapes(inputs)}: {brief(error)}") from error
+        runner.keywords = named
+        runner.prepare_s = (clock() - start) / 1e9 if self._transforms else 0.0
+        return runner
+
+    def _made(self, model: nn.Module, args: Args, cores: int) -> ModelRunner:
+        with torch.inference_mode(False), torch.no_grad():  # new weights are to be ordinary tensors
+            for transform in self._transforms:
+                each, given = transform.each_branch and self._executor, model
+                model = _rewrite_branches(transform, model, args) if each else transform.apply(model, args)
+        executor = Sequential(cores)
+        if self._executor:
+            executor = self._executor.entry.made(self._executor.options, model=model, cores=cores)
+        runner = ModelRunner(model, args, executor, executor.caller_threads or cores)
+        if any(transform.stays for transform in self._transforms):
+            try:
+                _settle(runner, self._transforms[-1], given, args)
+            except BaseException:
+                runner.close()
+                raise
+        return runner
+
+    @property
+    def rewrites(self) -> bool:
+        """Whether any of its terms is a transform."""
+        return bool(self._transforms)
+
+    @cached_property
+    def _transforms(self) -> list[Transform]:
+        return [term.entry.made(term.options) for term in self.terms if isinstance(term.entry, Rewrites)]
+
+    @property
+    def _executor(self) -> Term | None:
+        return self.terms[-1] if isinstance(self.terms[-1].entry, Runs) else None
+
+
+def _rewrite_branches(transform: Transform, model: nn.Module, args: Args) -> nn.Module:
+    """Each branch of the outermost regions by itself, so that an executor still runs the regions."""
+    with undisturbed(model):
+        model, _, given = rewritable(model, args)
+    for region in outermost(model, given).values():
+        for name, branch in region.branches.items():
+            region.branches[name] = transform.apply(branch, args)
+    return model
+
+
+def _settle(runner: ModelRunner, transform: Transform, given: nn.Module, args: Args) -> None:
+    """Let branch after branch change for the last time, with the intra-op threads that it will have, and prove it."""
+    threads = intra_op_threads(runner.lane_threads or runner.intra_op_threads)
+    with threads, undisturbed(given):
+        runner.model = transform.settled(runner.model, args)
+        prove(type(transform).__name__, given, runner.model, args)

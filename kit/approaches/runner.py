@@ -1,0 +1,131 @@
+"""A runner: one piece of work, prepared, bound to its inputs, ready to be called and timed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from torch import nn
+
+from kit import executors
+from kit.equality import as_args
+from kit.errors import ShapeError
+from kit.executors import Executor
+from kit.inputs import Args
+from kit.reprs import one_line
+
+
+class Runner(Protocol):
+    """What can be measured and recorded. It was bound to its inputs when it was prepared, and is called with nothing."""
+
+    @property
+    def inputs(self) -> Args:
+        """What every call works on; empty where only the runner itself knows."""
+
+    @property
+    def intra_op_threads(self) -> int:
+        """Threads of one operator in the calling thread, while this runner has its turn."""
+
+    @property
+    def lane_threads(self) -> int | None:
+        """Threads of one operator in each lane that tasks run on; None: not set by the kit."""
+
+    @property
+    def cold(self) -> bool:
+        """Whether every call starts from nothing, so that no call can warm the next."""
+
+    @property
+    def prepare_s(self) -> float:
+        """Seconds that rewriting the model took: copying, exporting, compiling. They are in no timing."""
+
+    def __call__(self) -> Any:
+        """One call on its inputs; returns the output."""
+
+    def close(self) -> None:
+        """Release the threads and processes that it owns. Closing twice is harmless."""
+
+
+class _Closing(AbstractContextManager[Any]):
+    def close(self) -> None:
+        """Release what it owns."""
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+@dataclass(repr=False, eq=False)
+class ModelRunner(_Closing):
+    """A model whose regions run on an executor, as a :class:`Runner`. It is a context manager: the end closes it.
+
+    Where it was prepared with a dict of keyword arguments, :meth:`run` takes such a dict.
+    """
+
+    model: nn.Module
+    inputs: Args  # positional
+    executor: Executor
+    intra_op_threads: int
+    prepare_s: float = 0.0
+    keywords: tuple[str, ...] = field(default=())  # whose values are the inputs, where it was prepared with a dict
+
+    def __call__(self) -> Any:
+        with executors.use(self.executor):
+            return self.model(*self.inputs)
+
+    def run(self, inputs: Any) -> Any:
+        """One call on other inputs, of the shapes that it was prepared for.
+
+        Args:
+            inputs: a tensor, a tuple of arguments or a dict of keyword arguments, as it was prepared with.
+
+        Raises:
+            ShapeError: other keywords than those that it was prepared with.
+        """
+        if self.keywords:
+            if not isinstance(inputs, Mapping) or inputs.keys() != set(self.keywords):
+                given = ", ".join(map(str, inputs)) if isinstance(inputs, Mapping) else "no dict"
+                raise ShapeError(f"this was prepared for {', '.join(self.keywords)}, and is given {given}.")
+            inputs = tuple(inputs[name] for name in self.keywords)
+        with executors.use(self.executor):
+            return self.model(*as_args(inputs))
+
+    @property
+    def cold(self) -> bool:
+        """Whether every call starts from nothing."""
+        return self.executor.cold
+
+    @property
+    def lane_threads(self) -> int | None:
+        """Intra-op threads of each lane, where the executor sets them."""
+        return self.executor.lane_threads
+
+    def close(self) -> None:
+        """Release the executor's threads and processes."""
+        self.executor.close()
+
+    def __repr__(self) -> str:
+        return (
+            f"ModelRunner({type(self.model).__name__} on {self.executor!r}, {self.intra_op_threads} intra-op threads)"
+        )
+
+
+@one_line
+@dataclass(eq=False)
+class FunctionRunner(_Closing):
+    """A function without arguments as a :class:`Runner`: for what is no model with regions."""
+
+    call: Callable[[], Any]
+    end: Callable[[], None] = lambda: None
+    intra_op_threads: int = 1
+    lane_threads: int | None = None
+    cold: bool = False
+    inputs: Args = ()
+    prepare_s: float = 0.0
+
+    def __call__(self) -> Any:
+        return self.call()
+
+    def close(self) -> None:
+        """Release what it owns."""
+        self.end()
