@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from kit import capture, spans
+from kit.about import about_here
 from kit.capture import span_events, synchronize
 from kit.equality import as_args
 from kit.errors import KitError, TaskError
@@ -50,7 +52,8 @@ def record_call(
     with modes.intra_op_threads(intra_op_threads), torch.inference_mode():
         if warm:
             call(*args)
-        return Trace.build(span_events(_record(call, args, warm=warm, operators=operators)))
+        trace = Trace.build(span_events(_record(call, args, warm=warm, operators=operators)))
+    return replace(trace, about=about_here().to_dict())
 
 
 def record_kernels(call: Callable[..., Any], args: tuple[Any, ...]) -> Kernels | None:
