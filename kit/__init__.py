@@ -13,6 +13,7 @@ _NAMES = {  # module -> the public names that it defines: nothing is imported be
     "explanation": "explain",
     "regions": "Branches Concat Mean",
     "results": "compare_results",
+    "spans": "collect span",
     "trace": "Trace load_trace save_trace",
     "verbs": "compare record",
     "views.figures": "comparison_chart confusion_chart line_chart",

@@ -19,7 +19,7 @@ from kit import hardware
 from kit.catalogue import CATALOGUE, Entry, Runner, sequential
 from kit.equality import as_args, shapes
 from kit.errors import KitError, UnavailableError, UnknownNameError, brief
-from kit.executors.modes import intra_op_threads
+from kit.executors.thread_counts import intra_op_threads
 from kit.inputs import opened
 from kit.regions import outermost, some_regions
 from kit.reprs import one_line

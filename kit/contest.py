@@ -18,8 +18,8 @@ from kit.budget import Budget, Overdue, can_interrupt, limited
 from kit.comparison import Comparison, Ratio, Row, Timing
 from kit.equality import Equality, as_args, compare_outputs, device_of, tf32_rounding
 from kit.errors import KitError, MeasureError
-from kit.executors.modes import intra_op_threads
-from kit.executors.reports import remedy, starting_is_possible
+from kit.executors.thread_counts import intra_op_threads
+from kit.executors.workers.reports import remedy, starting_is_possible
 from kit.hardware import detect
 from kit.measure import TURN_NS, UNSTEADY, judged, least_rounds, measure, speed_up
 from kit.progress import progress_bar

@@ -13,14 +13,14 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from kit import capture, spans
+from kit import spans
 from kit.about import about_here
-from kit.capture import span_events, synchronize
 from kit.equality import as_args
 from kit.errors import KitError, TaskError
-from kit.executors import Task, modes
+from kit.executors import Task, thread_counts
 from kit.executors.processes_cold import ProcessesCold
 from kit.kernels import Kernels, kernels
+from kit.profiler import profiled, span_events, synchronize
 from kit.trace import Trace, load_trace, save_trace
 from kit.trace.categories import on_device
 
@@ -49,7 +49,7 @@ def record_call(
         TraceError: a kernel starts before its launch.
     """
     args = as_args(inputs)
-    with modes.intra_op_threads(intra_op_threads), torch.inference_mode():
+    with thread_counts.intra_op_threads(intra_op_threads), torch.inference_mode():
         if warm:
             call(*args)
         trace = Trace.build(span_events(_record(call, args, warm=warm, operators=operators)))
@@ -116,7 +116,7 @@ def _record(
 
     profiler: AbstractContextManager[list[spans.Span]] = nullcontext([])
     if operators:
-        profiler = capture.operators(warm_up if warm else None, gpu=gpu)
+        profiler = profiled(warm_up if warm else None, gpu=gpu)
     in_workers = operators and (gpu is None or not on_gpu(args))
     with spans.collect(operators=in_workers) as log, profiler as found, spans.span("call", "call"):
         synchronize(args, call(*args))

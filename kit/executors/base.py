@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 from kit.errors import TaskError
 from kit.reprs import one_line
@@ -43,6 +43,13 @@ class Task(NamedTuple):
 
 class Executor(ABC):
     """A way to run independent tasks. Use it as a context manager, or close it: it may own threads or processes."""
+
+    cold: ClassVar[bool] = False  # whether every call starts new processes, so that no call warms up the next one
+
+    @property
+    def lane_threads(self) -> int | None:
+        """Intra-op threads of each lane, if the executor sets them; None: the lanes use the caller's number."""
+        return None
 
     @abstractmethod
     def run(self, tasks: Sequence[Task]) -> list[Any]:

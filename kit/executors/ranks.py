@@ -15,9 +15,10 @@ from torch import Tensor, distributed
 from kit import spans
 from kit.errors import TaskError, TransferError
 from kit.executors.base import Executor, Task
-from kit.executors.channel import load
-from kit.executors.processes import MOST_LOADED, Processes
-from kit.executors.rank import Share, gather, join
+from kit.executors.processes import Processes
+from kit.executors.workers.pickling import load
+from kit.executors.workers.process import MOST_LOADED
+from kit.executors.workers.rank import Share, gather, join
 from kit.hardware import Hardware
 
 
@@ -43,6 +44,10 @@ class Ranks(Executor):
     def __post_init__(self) -> None:
         self._processes = Processes(self.workers, self.intra_op_threads, self.timeout)
         self._lock = threading.Lock()  # nothing of another call between the steps of one
+
+    @property
+    def lane_threads(self) -> int:
+        return self.intra_op_threads
 
     def run(self, tasks: Sequence[Task]) -> list[Any]:
         """As :meth:`kit.executors.processes.Processes.run`; a group that lost a rank is made anew by the next call."""

@@ -27,9 +27,11 @@ import kit
 from kit import approaches, spans
 from kit.errors import TaskError, TransferError, UnknownNameError, WorkerError
 from kit.executors import Task, use
-from kit.executors.channel import Channel
-from kit.executors.processes import MOST_LOADED, Processes
-from kit.executors.worker import Reply, serve
+from kit.executors.processes import Processes
+from kit.executors.workers.channel import Channel
+from kit.executors.workers.messages import Reply
+from kit.executors.workers.process import MOST_LOADED, share_of_cores
+from kit.executors.workers.worker import serve
 from kit.models import inception_block, toy_two_stream, two_stream
 
 # Functions and classes of this file travel as those of a notebook do: workers need not import it.
@@ -502,8 +504,7 @@ def test_workers_have_the_threads_that_were_asked_for_and_cores_of_their_own() -
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 9])
 def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch, cores: list[int], count: int) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(cores))
-    executor = Processes(count)
-    shares = [executor._cores(i) for i in range(count)]
+    shares = [share_of_cores(i, count) for i in range(count)]
     assert all(shares)
     assert all(set(share) <= set(cores) for share in shares)
     if count <= len(cores):
@@ -667,7 +668,7 @@ def test_what_keeps_a_worker_from_starting_is_said(monkeypatch: pytest.MonkeyPat
     def refuse(*_: Any) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr("kit.executors.worker._begin", refuse)
+    monkeypatch.setattr("kit.executors.workers.worker._begin", refuse)
     ours, theirs = multiprocessing.Pipe()
     with ours, theirs:
         serve(theirs, 0, 1, (), 0)  # as in the worker
