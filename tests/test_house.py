@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -123,6 +124,18 @@ def test_imports_run_down_the_floors() -> None:
     modules = [path for path in MODULES if path != KIT / "__init__.py"]
     assert {room(name_of(path)) for path in modules} <= FLOORS.keys(), "a new room: give it a floor"
     assert [fault for path in modules for fault in upward_imports(path)] == []
+
+
+def on_the_map(text: str) -> dict[str, float]:
+    """Room -> floor, from the rows of the README's map."""
+    rows = re.findall(r"^\| ([\d.]+) \| (`.*?) \|", text, flags=re.MULTILINE)
+    return {name: float(floor) for floor, rooms in rows for name in re.findall(r"`(\w+)(?:/|\.py)`", rooms)}
+
+
+def test_the_readmes_map_is_the_list_of_floors() -> None:
+    built = {room(name_of(path)) for path in MODULES if path.parent != KIT or not path.name.startswith("__")}
+    text = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## The map of the house\n")[2]
+    assert on_the_map(text) == {name: floor for name, floor in FLOORS.items() if name in built}
 
 
 def test_the_floor_test_bites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
