@@ -25,7 +25,7 @@ AS_ROOT   := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help lab test setup lint unit nbval browser strip bench soak clean
+.PHONY: help lab test setup lint unit nbval browser gpu strip bench soak clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +58,10 @@ ifneq ($(BROWSER),)
 else
 	@echo "browser: there are no browser tests"
 endif
+
+# On a server: with the torch that is there, and without the packages of the lab.
+gpu:  ## the tests that need a GPU, by the Python that you name: make gpu PYTHON=python3
+	$(PYTHON) -m pytest -m gpu --ignore=tests/browser tests
 
 strip: $(VENV)/lab.stamp  ## take the outputs out of the notebooks, before a commit
 	$(BIN)/python tools/strip.py $(NOTEBOOKS)

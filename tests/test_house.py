@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import os
 import re
 import subprocess
 import sys
@@ -177,6 +178,27 @@ sys.meta_path.insert(0, Blocker())
 for name in {core!r}:
     importlib.import_module(name)
 """)
+
+
+def test_on_a_server_with_a_gpu_its_tests_are_found_without_the_lab_packages() -> None:
+    code = f"""
+import sys, pytest
+
+class Without:
+    def __init__(self, finder):
+        self.finder = finder
+
+    def find_spec(self, name, *args):
+        found = name.partition(".")[0] in {(*LAB_ONLY, "yaml", "playwright", "nbval", "xdist")!r}
+        return None if found else self.finder.find_spec(name, *args)
+
+sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]
+sys.exit(pytest.main("-m gpu --collect-only --quiet -p no:cacheprovider --ignore=tests/browser tests".split()))
+"""
+    environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # plugins here are not those there
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout  # 5: none is found
+    assert "test_on_a_gpu_each_recording_has_its_kernels_after_their_launches" in done.stdout
 
 
 def test_importing_kit_imports_nothing_heavy() -> None:
