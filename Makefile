@@ -43,7 +43,7 @@ lint: $(VENV)/test.stamp  ## ruff (notebooks too) and mypy
 	$(BIN)/mypy --strict kit
 
 # Two runs share two cores here. OpenMP's threads would spin while they wait, and take the cores from the other run.
-unit nbval: export OMP_WAIT_POLICY := passive
+unit nbval browser: export OMP_WAIT_POLICY := passive
 
 unit: $(VENV)/test.stamp  ## the tests that need no browser
 	$(BIN)/pytest --numprocesses=2 --dist=worksteal --ignore=tests/browser tests
@@ -57,7 +57,7 @@ endif
 
 browser: $(VENV)/test.stamp  ## the tests in Chromium; screenshots go to build/
 ifneq ($(BROWSER),)
-	KIT_FAST=1 $(BIN)/pytest tests/browser
+	KIT_FAST=1 $(BIN)/pytest --numprocesses=2 --dist=loadfile tests/browser
 else
 	@echo "browser: there are no browser tests"
 endif
@@ -78,6 +78,7 @@ bench: $(VENV)/test.stamp  ## measure the kit against plain code; writes build/b
 
 soak: $(VENV)/test.stamp  ## full products and hundreds of cycles: processes, compilers, budgets, layers, damaged traces; an hour
 	KIT_SOAK=1 $(BIN)/pytest -rP -p no:logging tests/executors tests/transforms tests/models tests/trace tests/test_contest.py tests/test_cli.py
+	KIT_SOAK=1 KIT_FAST=1 $(BIN)/pytest tests/browser/test_notebooks.py
 
 clean:  ## remove the environment and everything that was built
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
