@@ -21,7 +21,6 @@ from kit.explanation import explain
 from kit.kernels import Kernel, Use
 from kit.trace import Trace, stack
 from kit.trace.columns import Marks
-from kit.views.figures import comparison_chart
 from tests.test_explanation import MS, SAME, example, timing, turn
 
 ROOT = Path(__file__).parents[1]
@@ -78,6 +77,9 @@ def test_a_loaded_comparison_has_the_same_table_and_summary(pair: tuple[Comparis
 
 def test_a_loaded_comparison_has_the_same_chart(pair: tuple[Comparison, Comparison]) -> None:
     before, after = pair
+    pytest.importorskip("plotly")
+    from kit.views.figures import comparison_chart
+
     assert comparison_chart(after).to_json() == comparison_chart(before).to_json()
 
 
