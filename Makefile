@@ -25,7 +25,7 @@ AS_ROOT   := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help lab test setup lint unit nbval browser strip bench soak clean
+.PHONY: help lab test setup lint unit nbval browser gpu strip bench soak clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ lint: $(VENV)/test.stamp  ## ruff (notebooks too) and mypy
 	$(BIN)/ruff check .
 	$(BIN)/mypy --strict kit
 
+# Two runs share two cores here. OpenMP's threads would spin while they wait, and take the cores from the other run.
+unit nbval browser: export OMP_WAIT_POLICY := passive
+
 unit: $(VENV)/test.stamp  ## the tests that need no browser
 	$(BIN)/pytest --numprocesses=2 --dist=worksteal --ignore=tests/browser tests
 
@@ -54,10 +57,14 @@ endif
 
 browser: $(VENV)/test.stamp  ## the tests in Chromium; screenshots go to build/
 ifneq ($(BROWSER),)
-	KIT_FAST=1 $(BIN)/pytest tests/browser
+	KIT_FAST=1 $(BIN)/pytest --numprocesses=2 --dist=loadfile tests/browser
 else
 	@echo "browser: there are no browser tests"
 endif
+
+# On a server: with the torch that is there, and without the packages of the lab.
+gpu:  ## the tests that need a GPU, by the Python that you name: make gpu PYTHON=python3
+	$(PYTHON) -m pytest -m gpu --ignore=tests/browser tests
 
 strip: $(VENV)/lab.stamp  ## take the outputs out of the notebooks, before a commit
 	$(BIN)/python tools/strip.py $(NOTEBOOKS)
@@ -70,7 +77,8 @@ bench: $(VENV)/test.stamp  ## measure the kit against plain code; writes build/b
 	$(BIN)/python -m bench.timeline
 
 soak: $(VENV)/test.stamp  ## full products and hundreds of cycles: processes, compilers, budgets, layers, damaged traces; an hour
-	KIT_SOAK=1 $(BIN)/pytest -rP -p no:logging tests/executors tests/transforms tests/models tests/trace tests/test_contest.py
+	KIT_SOAK=1 $(BIN)/pytest -rP -p no:logging tests/executors tests/transforms tests/models tests/trace tests/test_contest.py tests/test_cli.py
+	KIT_SOAK=1 KIT_FAST=1 $(BIN)/pytest tests/browser/test_notebooks.py
 
 clean:  ## remove the environment and everything that was built
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

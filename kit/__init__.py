@@ -6,27 +6,23 @@ from typing import Any
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "9")  # read once, by torch: its profiler else logs two lines a recording
 
-_HOME = {  # public name -> the module that defines it: nothing is imported before it is used
-    "Branches": "kit.regions",
-    "Clip": "kit.clips",
-    "Comparison": "kit.comparison",
-    "Concat": "kit.regions",
-    "KitError": "kit.errors",
-    "Mean": "kit.regions",
-    "Quiz": "kit.views.quiz",
-    "Trace": "kit.trace",
-    "compare": "kit.verbs",
-    "clip_figure": "kit.views.pictures",
-    "comparison_chart": "kit.views.figures",
-    "confusion_chart": "kit.views.figures",
-    "explain": "kit.explanation",
-    "line_chart": "kit.views.figures",
-    "load_trace": "kit.trace",
-    "record": "kit.verbs",
-    "save_trace": "kit.trace",
-    "timeline": "kit.views.timeline",
-    "waterfall": "kit.views.why",
+_NAMES = {  # module -> the public names that it defines: nothing is imported before it is used
+    "clips": "Clip",
+    "comparison": "Comparison load_comparison",
+    "errors": "KitError",
+    "explanation": "explain",
+    "regions": "Branches Concat Mean",
+    "results": "compare_results",
+    "spans": "collect span",
+    "trace": "Trace load_trace save_trace",
+    "verbs": "compare record",
+    "views.figures": "comparison_chart confusion_chart line_chart",
+    "views.pictures": "clip_figure",
+    "views.quiz": "Quiz",
+    "views.timeline": "timeline",
+    "views.why": "waterfall",
 }
+_HOME = {name: f"kit.{module}" for module, names in _NAMES.items() for name in names.split()}
 __all__ = sorted(_HOME)
 
 

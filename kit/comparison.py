@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kit.about import About, about_here
 from kit.equality import Equality
 from kit.kernels import Kernels
+from kit.records import Format, load_record, save_record
 from kit.reprs import one_line
 from kit.trace import Trace
 from kit.turns import Turn
@@ -156,6 +159,7 @@ class Comparison:
     device: str = "cpu"  # or "cuda", where any of the inputs or outputs is on a GPU
     items: int = 1  # that one call gets through
     unit: str = "call"  # what the items are, as in "images"
+    about: About = field(default_factory=about_here)  # when, by which command, and on which machine it was measured
 
     def __getitem__(self, name: str) -> Row:
         for row in self.rows:
@@ -185,7 +189,19 @@ class Comparison:
     @property
     def traces(self) -> dict[str, Trace]:
         """Approach -> the spans of its most typical measured round."""
-        return {row.name: row.timing.trace for row in self.rows if row.timing is not None}
+        about = self.about.to_dict()
+        return {row.name: replace(row.timing.trace, about=about) for row in self.rows if row.timing is not None}
+
+    def save(self, path: str | Path) -> None:
+        """Write all of it as one JSON file, gzipped where the name ends in ``.gz``.
+
+        Every sample is kept, so that what :func:`kit.load_comparison` gives shows and explains the same. A file of that
+        name stays as it is until the new one is complete. ``docs/results.md`` describes the format.
+
+        Raises:
+            KitError: the file cannot be written.
+        """
+        save_record(self, path, FORMAT)
 
     def told(self, row: Row) -> str:
         """How fast a row is, in words: the time of a call, or items a second."""
@@ -217,7 +233,7 @@ class Comparison:
         return f"{milliseconds(timing.median_ms)}{few}{prepared}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON: a summary without samples."""
+        """Plain values for JSON: a summary without samples; :meth:`save` keeps all."""
         rows = [row.to_dict() for row in self.rows]
         if not self.latency:
             for plain in rows:
@@ -267,3 +283,17 @@ class Comparison:
         notes = "".join(f"<p>&#9888; {html.escape(caveat)}</p>" for caveat in self.caveats)
         caption = html.escape(self.caption)
         return f"<table><thead><tr>{cells}</tr></thead><tbody>{rows}</tbody></table><p>{caption}</p>{notes}"
+
+
+FORMAT = Format("kit comparison", 1, Timing, "timings")
+
+
+def load_comparison(path: str | Path) -> Comparison:
+    """A comparison that :meth:`Comparison.save` wrote: the same table, chart, timeline and explanation.
+
+    >>> print(kit.load_comparison("before.json.gz"))
+
+    Raises:
+        ResultError: the file is missing, truncated or damaged, is no comparison, or is of a newer version of the kit.
+    """
+    return load_record(Comparison, path, FORMAT)

@@ -8,17 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 
 from kit import kernels, neighbours, spans
 from kit.budget import Budget, Overdue, can_interrupt, limited
 from kit.comparison import Comparison, Ratio, Row, Timing
-from kit.equality import Equality, as_args, compare_outputs, device_of
+from kit.equality import Equality, as_args, compare_outputs, device_of, tf32_rounding
 from kit.errors import KitError, MeasureError
-from kit.executors.modes import intra_op_threads
-from kit.executors.reports import remedy, starting_is_possible
+from kit.executors.thread_counts import intra_op_threads
+from kit.executors.workers.reports import remedy, starting_is_possible
 from kit.hardware import detect
 from kit.measure import TURN_NS, UNSTEADY, judged, least_rounds, measure, speed_up
 from kit.progress import progress_bar
@@ -27,6 +28,13 @@ from kit.recording import record_kernels
 WARM_TURNS = 4  # about as much as warming up takes
 GRACE = 0.25  # of the budget, shared out: what each may try even when it is spent, so that those that refuse say why
 WHOLE = 0.75  # a share of the cores below which a table says that they are not all there
+
+
+class Expected(NamedTuple):
+    """What every entrant is to give."""
+
+    output: Any  # the baseline's
+    rounding: dict[str, float]  # path of a tensor -> how far TF32 moves it
 
 
 @dataclass(eq=False)
@@ -63,7 +71,7 @@ class Entrant:
         except Exception as error:
             self.fail(error)
 
-    def enter(self, args: tuple[Any, ...], expected: Any, share: float, grace: float) -> None:
+    def enter(self, args: tuple[Any, ...], expected: Expected, share: float, grace: float) -> None:
         """Prepare and check it within its share, in seconds; whatever it raises is its reason for not taking part.
 
         Without a share it is only prepared, within the grace: some that refuse this model say so there.
@@ -82,7 +90,7 @@ class Entrant:
         except Exception as error:
             self.fail(error)
 
-    def check(self, args: tuple[Any, ...], expected: Any) -> None:
+    def check(self, args: tuple[Any, ...], expected: Expected) -> None:
         """Compare its output; the last call, warm where it can be, tells how long a turn takes."""
         with torch.inference_mode(), intra_op_threads(self.intra_op_threads):  # compiled code takes no others
             for _ in range(1 if self.cold else 2):
@@ -92,7 +100,7 @@ class Entrant:
             if not self.cold:
                 self.kernels = record_kernels(self, args)
         self.turn_ns = call_ns if self.cold else call_ns + max(call_ns, TURN_NS)
-        self.equality = compare_outputs(expected, found)
+        self.equality = compare_outputs(expected.output, found, expected.rounding)
 
     def fail(self, error: Exception) -> None:
         """Take it out; its row says why."""
@@ -168,7 +176,8 @@ def contest(
     with ExitStack() as stack:
         lead.runner = stack.enter_context(lead.prepare())
         with torch.inference_mode():
-            expected = lead(*args)
+            output = lead(*args)
+            expected = Expected(output, tf32_rounding(partial(lead, *args), output))
             lead.check(args, expected)
             if not (lead.equality and lead.equality.equal):
                 raise MeasureError(

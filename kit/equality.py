@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from typing import Any, NamedTuple
 
@@ -14,12 +15,15 @@ from torch.utils._pytree import tree_leaves
 from kit.errors import MeasureError, ShapeError
 
 RTOL = 1e-4  # relative to the largest magnitude of the tensor: other kernels sum in another order
+ROUNDINGS = 4  # two right outputs are each one rounding from the exact one, and the largest of many is not the same
 
 
 class Equality(NamedTuple):
     """How far an output is from the baseline's."""
 
-    equal: bool  # max_abs_error <= tolerance(dtype) * max finite |baseline|, tensor by tensor
+    equal: (
+        bool  # max_abs_error <= tolerance(dtype) * max finite |baseline|, tensor by tensor; or within TF32's rounding
+    )
     max_abs_error: float
 
     def __str__(self) -> str:
@@ -86,8 +90,43 @@ def tensors(value: Any, path: str = "output") -> Iterator[tuple[str, Tensor]]:
         )
 
 
-def compare_outputs(baseline: Any, other: Any) -> Equality:
+@contextmanager
+def without_tf32() -> Iterator[None]:
+    """Within this block a GPU convolves and multiplies float32 in float32, not in TF32, which has 10 bits."""
+    backends: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    before = [backend.allow_tf32 for backend in backends]
+    try:
+        for backend in backends:
+            backend.allow_tf32 = False
+        yield
+    finally:
+        for backend, allowed in zip(backends, before, strict=True):
+            backend.allow_tf32 = allowed
+
+
+def tf32_rounding(call: Callable[[], Any], output: Any) -> dict[str, float]:
+    """How far TF32 moves each float32 tensor of an output on a GPU, at most; nothing where it moves none.
+
+    PyTorch lets cuDNN use TF32 by default, and each algorithm rounds in its own places. So two right outputs of a deep
+    network are as far apart as each is from the one that is computed in float32.
+
+    Args:
+        call: gives the output once more.
+    """
+    found = dict(tensors(output))
+    if not any(x.is_cuda and x.dtype is torch.float32 for x in found.values()):
+        return {}
+    with without_tf32():
+        exact = dict(tensors(call()))
+    return {path: float((exact[path].double() - x.double()).abs().max()) for path, x in found.items() if x.numel()}
+
+
+def compare_outputs(baseline: Any, other: Any, rounding: Mapping[str, float] = {}) -> Equality:
     """Compare two outputs of one structure, tensor by tensor.
+
+    Args:
+        rounding: path -> how far the baseline itself is from its exact output, as :func:`tf32_rounding` gives it; four
+            times that is no difference.
 
     Raises:
         ShapeError: structures, shapes or dtypes that differ.
@@ -116,7 +155,7 @@ def compare_outputs(baseline: Any, other: Any) -> Equality:
         want, got = want.to("cpu", wide), got.to("cpu", wide)
         error = float((want - got).abs().masked_fill(want == got, 0).max())  # inf agrees with inf
         scale = float(want.abs().masked_fill(want.isinf(), 0).max())
-        equal &= error <= rtol * scale
+        equal &= error <= max(rtol * scale, ROUNDINGS * rounding.get(path, 0.0))
         worst = max(worst, error)
     return Equality(equal, worst)
 

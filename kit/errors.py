@@ -12,6 +12,7 @@
     ├── WorkerError            a worker process died, did not answer in time, or is closed
     ├── WeightsError           a weights file that cannot be read, or is for another network
     ├── MeasureError           a measurement that cannot mean anything (too few rounds, no runners)
+    ├── ResultError            a saved result that cannot be read or written
     └── TraceError             a trace that cannot be read, written or merged
 """
 
@@ -88,3 +89,7 @@ class MeasureError(KitError):
 
 class TraceError(KitError):
     """A trace cannot be read, written or merged."""
+
+
+class ResultError(KitError):
+    """A saved result cannot be read or written."""

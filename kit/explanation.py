@@ -236,7 +236,7 @@ def _advice(comparison: Comparison, best: Row, case: Case | None) -> list[Advice
     if best is baseline:
         text = f"{verb} {best.name}, {comparison.told(best)}: nothing compared here was found faster."
     sentences = [_point(text, best, "call")]
-    if alone is not None and comparison.latency:
+    if alone is not None and comparison.latency and comparison.device == "cpu":  # a GPU is shared by all threads
         most, one = 1000 * comparison.cores / alone.median_ms, 1000 / best.timing.median_ms
         way = "requests side by side, each on one thread and one branch after the other" if most > one else best.name
         text = f"For many requests use {way}: a call takes {milliseconds(alone.median_ms)} of one core, so about "

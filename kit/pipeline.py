@@ -22,9 +22,10 @@ import numpy as np
 from kit.errors import KitError, TaskError, WorkerError
 from kit.executors import Task
 from kit.executors.base import uninterrupted
-from kit.executors.modes import Modes, own_intra_op_threads
 from kit.executors.processes import Processes
-from kit.executors.reports import starting_is_possible
+from kit.executors.thread_counts import own_intra_op_threads
+from kit.executors.workers.reports import starting_is_possible
+from kit.executors.workers.thread_state import ThreadState
 from kit.reprs import one_line
 from kit.spans import clock, span
 
@@ -212,7 +213,7 @@ class Pipeline:
             Exception: whatever the source or ``deliver`` raised.
         """
         self._begin()
-        figures, belts, modes = self.figures, self._belts, Modes.here()
+        figures, belts, state = self.figures, self._belts, ThreadState.here()
         threads: list[threading.Thread] = []
         with ExitStack() as stack:
             works = [partial(self._read, source)]
@@ -221,7 +222,7 @@ class Pipeline:
             stack.callback(self._join, threads)  # before the processes are closed, which answer to them
             with uninterrupted():  # else a thread could start that nobody waits for
                 for place, (name, work) in enumerate(zip(self.names, works, strict=True), start=1):
-                    args = (self._guarded, modes, work)
+                    args = (self._guarded, state, work)
                     name = f"{place} {name}"  # so that lanes come in the order of the stages
                     thread = threading.Thread(None, contextvars.copy_context().run, name, args, daemon=True)
                     with starting_is_possible(f"thread {name!r}"):
@@ -272,11 +273,11 @@ class Pipeline:
             thread.join(max(0.0, deadline - time.monotonic()))
         self.figures.ended_ns = clock()
 
-    def _guarded(self, modes: Modes, work: Callable[[], None]) -> None:
+    def _guarded(self, state: ThreadState, work: Callable[[], None]) -> None:
         """The life of a thread: an error ends all others, and is the caller's."""
         own_intra_op_threads(1)
         try:
-            modes.run(work)
+            state.run(work)
         except _Ended:
             pass
         except BaseException as error:

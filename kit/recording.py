@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,14 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from kit import capture, spans
-from kit.capture import span_events, synchronize
+from kit import spans
+from kit.about import about_here
 from kit.equality import as_args
 from kit.errors import KitError, TaskError
-from kit.executors import Task, modes
+from kit.executors import Task, thread_counts
 from kit.executors.processes_cold import ProcessesCold
 from kit.kernels import Kernels, kernels
+from kit.profiler import profiled, span_events, synchronize
 from kit.trace import Trace, load_trace, save_trace
 from kit.trace.categories import on_device
 
@@ -47,10 +49,11 @@ def record_call(
         TraceError: a kernel starts before its launch.
     """
     args = as_args(inputs)
-    with modes.intra_op_threads(intra_op_threads), torch.inference_mode():
+    with thread_counts.intra_op_threads(intra_op_threads), torch.inference_mode():
         if warm:
             call(*args)
-        return Trace.build(span_events(_record(call, args, warm=warm, operators=operators)))
+        trace = Trace.build(span_events(_record(call, args, warm=warm, operators=operators)))
+    return replace(trace, about=about_here().to_dict())
 
 
 def record_kernels(call: Callable[..., Any], args: tuple[Any, ...]) -> Kernels | None:
@@ -113,7 +116,7 @@ def _record(
 
     profiler: AbstractContextManager[list[spans.Span]] = nullcontext([])
     if operators:
-        profiler = capture.operators(warm_up if warm else None, gpu=gpu)
+        profiler = profiled(warm_up if warm else None, gpu=gpu)
     in_workers = operators and (gpu is None or not on_gpu(args))
     with spans.collect(operators=in_workers) as log, profiler as found, spans.span("call", "call"):
         synchronize(args, call(*args))

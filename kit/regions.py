@@ -1,4 +1,4 @@
-"""The fork-join region as a torch module: branches that need nothing from each other, and their merge."""
+"""The fork-join region as a torch module: independent branches, and their merge."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from kit.executors import Sequential, Task, current
 from kit.spans import span
 
 Merge = Callable[[list[Any]], Any]
+Takes = Mapping[str, int | Sequence[int]]  # branch -> the indices of the inputs that it takes
 _ONE_BY_ONE = Sequential()
 
 
@@ -38,27 +39,33 @@ class Mean(nn.Module):
 
 
 class Branches(nn.Module):
-    """A region: run every branch, then merge.
+    """A region: run independent branches, then merge their outputs.
 
-    Called with one input, every branch gets it (an Inception block). Called with as many inputs as branches, each
-    branch gets its own, in order (a two-stream network). How the branches run is not the model's business: they run on
-    the executor of the innermost :func:`kit.executors.use`, and one after the other where there is none.
+    Which inputs a branch gets is said by ``takes``. Without it there are two cases. Called with one input, every branch
+    gets it (an Inception block). Called with as many inputs as branches, each branch gets its own, in order (a
+    two-stream network). Inputs and outputs may be anything: tensors, tuples, lists and dicts of them, numbers, None.
+
+    How the branches run is not the model's business: they run on the executor of the innermost
+    :func:`kit.executors.use`, and one after the other where there is none.
 
     >>> block = Branches({"1x1": nn.Conv2d(192, 64, 1), "3x3": nn.Conv2d(192, 96, 3, padding=1)}, merge=Concat(1))
+    >>> Branches({"image": net, "both": fusion, "prior": prior}, list, takes={"image": 0, "both": (1, 0), "prior": ()})
 
     Args:
         branches: name -> module; the order is the order of the merge.
         merge: called with the list of outputs. A module's parameters become the region's. Keep it cheap: where the
             branches run on workers it runs on one of them, or beside them, on a single core.
+        takes: name of a branch -> the index of the input that it takes, from 0, or a tuple of indices in the order of
+            its arguments, ``()`` for a branch without arguments. Names every branch. The region may be called with more
+            inputs than its branches take.
 
     Raises:
         KitError: branches that are no dict of modules, a name that PyTorch keeps for itself (``keys``, or one with a
-            dot), or a merge that cannot be called.
-        ShapeError: on a call whose number of inputs is neither 1 nor the number of branches, or whose outputs the merge
-            does not take.
+            dot), a merge that cannot be called, or ``takes`` with other names or with what is no index.
+        ShapeError: on a call whose number of inputs does not fit, or whose outputs the merge does not take.
     """
 
-    def __init__(self, branches: Mapping[str, nn.Module], merge: Merge) -> None:
+    def __init__(self, branches: Mapping[str, nn.Module], merge: Merge, takes: Takes | None = None) -> None:
         super().__init__()
         if not isinstance(branches, Mapping) or not branches:
             raise KitError(
@@ -77,6 +84,7 @@ class Branches(nn.Module):
                     f"a branch cannot be called {name!r}: PyTorch says {error.args[0]}. Choose another name."
                 ) from None
         self.merge: Merge = merge
+        self.takes = None if takes is None else _checked(takes, list(branches))
 
     def forward(self, *inputs: Any) -> Any:
         tasks = self.tasks(*inputs)
@@ -100,15 +108,76 @@ class Branches(nn.Module):
 
     def tasks(self, *inputs: Any) -> list[Task]:
         """The branches as tasks on these inputs: what an executor is given."""
-        branches = self.branches.items()
-        if len(inputs) == 1:
-            return [Task(name, branch, inputs) for name, branch in branches]
-        if len(inputs) != len(branches):
+        taken = self.taken(len(inputs))
+        return [Task(name, self.branches[name], tuple(inputs[i] for i in taken[name])) for name in self.branches]
+
+    def taken(self, count: int) -> dict[str, tuple[int, ...]]:
+        """The indices of the inputs that each branch takes, in the order of its arguments, in a call with ``count``.
+
+        Raises:
+            ShapeError: the region does not take so many inputs.
+        """
+        return taken(self.takes, list(self.branches), count, f"the region of {', '.join(self.branches)}")
+
+    def extra_repr(self) -> str:
+        return "" if self.takes is None else f"takes={self.takes}"
+
+
+def taken(
+    takes: dict[str, tuple[int, ...]] | None, branches: Sequence[str], count: int, region: str
+) -> dict[str, tuple[int, ...]]:
+    """The indices of the inputs that each branch takes, of ``count`` inputs of a region.
+
+    Args:
+        takes: as :class:`Branches` has checked it.
+        branches: their names, in order.
+        region: its name, for the message.
+
+    Raises:
+        ShapeError: the region does not take so many inputs.
+    """
+    if takes is None:
+        if count not in (1, len(branches)):
             raise ShapeError(
-                f"the region of {', '.join(self.branches)} got {len(inputs)} inputs: "
-                f"give one for all branches, or {len(branches)}, one for each."
+                f"{region} got {count} inputs: give one for all of {', '.join(branches)}, or {len(branches)}, one for "
+                "each. Where branches take other inputs, say so with takes=."
             )
-        return [Task(name, branch, (x,)) for (name, branch), x in zip(branches, inputs, strict=True)]
+        return {name: (0 if count == 1 else i,) for i, name in enumerate(branches)}
+    for name, indices in takes.items():
+        if (most := max(indices, default=-1)) >= count:
+            raise ShapeError(
+                f"{region} got {count} input{'s' * (count != 1)}, and its branch {name!r} takes the one with index "
+                f"{most}, counted from 0: give at least {most + 1}, or correct takes=."
+            )
+    return takes
+
+
+def _checked(takes: Takes, names: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """``takes`` with a tuple for every branch, in the order of the branches.
+
+    Raises:
+        KitError: as :class:`Branches`.
+    """
+    if not isinstance(takes, Mapping):
+        raise KitError(
+            f"takes is a {type(takes).__name__}: give a dict from the name of a branch to the index of its input, or a "
+            "tuple of indices, as in takes={'a': 0, 'b': (0, 1)}."
+        )
+    if set(takes) != set(names):
+        wrong = [f"{name!r} is missing" for name in names if name not in takes]
+        wrong += [f"there is no branch {name!r}" for name in takes if name not in names]
+        raise KitError(f"takes names every branch once, and here {', '.join(wrong)}: () is for a branch without input.")
+    found = {}
+    for name in names:
+        taken = takes[name]
+        found[name] = tuple(taken) if isinstance(taken, tuple | list) else (taken,)
+        for i in found[name]:
+            if type(i) is not int or i < 0:
+                raise KitError(
+                    f"branch {name!r} takes {i!r}: give the index of an input, a whole number from 0 on, or a tuple of "
+                    "such indices."
+                )
+    return found
 
 
 def regions(model: nn.Module) -> Iterator[tuple[str, Branches]]:
@@ -128,7 +197,7 @@ def some_regions(model: nn.Module) -> dict[str, Branches]:
     if not found:
         raise KitError(
             f"{type(model).__name__} has no region: whatever is independent in it is not named, so there are no "
-            "branches to work on. Put parts that need nothing from each other into one, as in "
+            "branches to work on. Put independent parts into one, as in "
             "kit.Branches({'a': self.a, 'b': self.b}, merge=kit.Concat(1)), and call that in forward."
         )
     return found

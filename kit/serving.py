@@ -14,7 +14,7 @@ from kit.catalogue import Runner
 from kit.comparison import Ratio
 from kit.equality import as_args, shapes
 from kit.errors import MeasureError
-from kit.executors.modes import intra_op_threads, own_intra_op_threads
+from kit.executors.thread_counts import intra_op_threads, own_intra_op_threads
 from kit.inputs import called_with
 from kit.measure import ROUNDS, Runs, measure, speed_up
 from kit.reprs import one_line

@@ -1,8 +1,8 @@
-"""The clock, and the spans that executors write.
+"""The clock, the spans that executors write, and the categories of spans.
 
-A span is the kit's own record of one thing that took time: a call, a region, a task, a merge. Spans are written all the
-time, measured rounds included (about a microsecond each), and are the ground truth of every timeline; a profiler's
-operators are the detail below them.
+A span is the kit's own record of one step that took time: a call, a region, a task, a merge. Spans are always written,
+in measured rounds too (about a microsecond each). They are the ground truth of every timeline; a profiler's operators
+are the detail below them.
 
 All spans are integer nanoseconds of :func:`time.perf_counter_ns`. On Linux that is ``CLOCK_MONOTONIC``, which every
 process of a machine shares. A :class:`ClockAnchor` ties it to the wall clock, which profilers write.
@@ -17,19 +17,31 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from kit.reprs import one_line
 
 clock = time.perf_counter_ns
 
+# What kind of step a span is. mypy finds a misspelt one; kit.trace counts all of them as work of the host.
+Category = Literal[
+    "call",  # one call of a model or workload, from the caller's side; everything below lies within it
+    "region",  # one fork-join within the call: its branches and their merge
+    "task",  # one branch of a region, or one stage of a pipeline, on the lane that ran it
+    "part",  # a step within a task, such as decoding; the category of your own spans
+    "merge",  # the join of a region's results: concatenation, mean, fusion
+    "startup",  # starting, importing, loading a model, ending: what warm workers do once
+    "transfer",  # copying inputs or results to another process or device
+    "wait",  # the thread waits for another one, and does nothing itself
+]
+
 
 @one_line
 class Span(NamedTuple):
-    """One thing that took time, on one thread."""
+    """One step that took time, on one thread."""
 
     name: str  # what ran: a branch's name, "merge", "call"
-    category: str  # what kind: "call", "region", "task", "merge", "startup", "transfer", or a profiler's own
+    category: str  # a Category, or a profiler's own category
     start_ns: int  # perf_counter_ns
     end_ns: int
     process: int  # pid
@@ -67,15 +79,20 @@ _here = _Here()
 
 @dataclass(eq=False)
 class SpanLog:
-    """Where spans go while it is collecting. Appending is atomic under the GIL, so threads may share one log."""
+    """A list of spans that grows while it collects. Appending is atomic under the GIL, so threads may share a log."""
 
     spans: list[Span] = field(default_factory=list)
     operators: bool = False  # whether a recording is on, so that worker processes shall profile their operators too
 
     def write(
-        self, name: str, category: str, start_ns: int, end_ns: int | None = None, cpu_ns: int | None = None
+        self, name: str, category: Category, start_ns: int, end_ns: int | None = None, cpu_ns: int | None = None
     ) -> None:
-        """Add a span of the calling thread; without an end it ends now."""
+        """Add a span of the calling thread.
+
+        Args:
+            start_ns, end_ns: perf_counter_ns; without an end, the span ends now.
+            cpu_ns: CPU time of the thread in between, if it was read.
+        """
         end = clock() if end_ns is None else end_ns
         thread = threading.current_thread().name
         self.spans.append(Span(name, category, start_ns, end, _here.process, _here.thread, thread, cpu_ns=cpu_ns))
@@ -89,7 +106,10 @@ _current: ContextVar[SpanLog | None] = ContextVar("kit_span_log", default=None)
 
 @contextmanager
 def collect(*, operators: bool = False) -> Iterator[SpanLog]:
-    """Collect the spans of this block, from this thread and from every thread that runs in a copy of its context.
+    """Collect the spans of this block, as in ``with kit.collect() as log: ...`` and then ``log.spans``.
+
+    Spans come from this thread, from every thread that runs in a copy of its context, and from the worker processes of
+    executors that are called in the block.
 
     Args:
         operators: ask executors that run tasks in other processes for what torch.profiler sees there.
@@ -108,17 +128,22 @@ def current() -> SpanLog | None:
 
 
 class span:
-    """Write the block as one span into the collecting log; where none collects, do nothing.
+    """Mark a block as one span on the timeline: ``with kit.span("decode"): ...``.
 
-    A class, since a generator's context manager costs three times as much, and regions open four spans a call.
+    The span goes into the log that collects at the moment: that of :func:`kit.record`, of a comparison's rounds, or of
+    :func:`kit.collect`. If none collects, nothing is written. A span costs about a microsecond.
 
     Args:
-        cpu: note the thread's CPU time too, for two more microseconds.
+        name: what the block does; the timeline shows it.
+        category: the kind of step, one of :data:`kit.spans.Category`. Your own steps are a "part" of a task.
+        cpu: record the thread's CPU time too, for two more microseconds.
     """
+
+    # A class, since a generator's context manager costs three times as much, and regions open four spans a call.
 
     __slots__ = ("_category", "_cpu", "_cpu_start", "_log", "_name", "_start")
 
-    def __init__(self, name: str, category: str, *, cpu: bool = False) -> None:
+    def __init__(self, name: str, category: Category = "part", *, cpu: bool = False) -> None:
         self._name, self._category, self._cpu = name, category, cpu
 
     def __enter__(self) -> None:

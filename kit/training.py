@@ -26,7 +26,7 @@ from torch.nn.functional import cross_entropy
 
 from kit import clips
 from kit.errors import KitError
-from kit.executors.modes import intra_op_threads
+from kit.executors.thread_counts import intra_op_threads
 from kit.models import TwoStream
 from kit.models.two_stream import TRAINED_SIZE, TRAINED_WEIGHTS, untrained
 from kit.models.weights import save_weights

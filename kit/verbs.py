@@ -19,7 +19,7 @@ from kit.catalogue import CATALOGUE, Runner
 from kit.comparison import Comparison
 from kit.contest import Entrant, contest
 from kit.equality import deaf_inputs, shapes
-from kit.executors.modes import intra_op_threads
+from kit.executors.thread_counts import intra_op_threads
 from kit.hardware import detect
 from kit.inputs import called_with, opened
 from kit.measure import ROUNDS

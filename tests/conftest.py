@@ -1,7 +1,8 @@
-"""CUDA without a GPU: streams and events that keep account of what is known to have happened before what."""
+"""Which tests need packages of the lab; and CUDA without a GPU, with an account of what comes before what."""
 
 from __future__ import annotations
 
+import importlib.util
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,18 @@ from typing import Any
 
 import pytest
 import torch
+
+# Tests -> a package that they import. Where it is not installed they are left out, as on a server for `make gpu`.
+NEEDS = {
+    "clips/*": "cv2",
+    "labs/*": "plotly",
+    "models/test_weights.py": "safetensors",
+    "notebooks/*": "nbformat",
+    "test_packaging.py": "yaml",
+    "test_reprs.py": "ipywidgets",
+    "views/*": "plotly",
+}
+collect_ignore_glob = [tests for tests, package in NEEDS.items() if importlib.util.find_spec(package) is None]
 
 GPU = torch.device("cuda:0")
 

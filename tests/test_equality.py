@@ -7,7 +7,16 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from kit.equality import RTOL, as_args, compare_outputs, deaf_inputs, device_of, shapes
+from kit.equality import (
+    RTOL,
+    as_args,
+    compare_outputs,
+    deaf_inputs,
+    device_of,
+    shapes,
+    tf32_rounding,
+    without_tf32,
+)
 from kit.errors import MeasureError, ShapeError
 
 X = torch.tensor([1.0, -4.0])
@@ -123,3 +132,21 @@ def test_the_device_is_cuda_where_any_nested_tensor_is() -> None:
     assert device_of((torch.ones(1), {"x": [on_gpu]})) == "cuda"
     assert device_of(torch.ones(1), {"a": None}, 3) == "cpu"
     assert device_of() == "cpu"
+
+
+def test_what_tf32_moves_the_baseline_itself_is_no_difference() -> None:
+    want = torch.tensor([1.0, 100.0])
+    found = want + torch.tensor([0.0, 0.05])  # five times the tolerance
+    assert not compare_outputs(want, found).equal
+    assert compare_outputs(want, found, {"output": 0.02}).equal
+    assert not compare_outputs(want, found, {"output": 0.01}).equal, "no more than four roundings"
+    assert not compare_outputs(want, found, {"output['other']": 1.0}).equal, "of this tensor, not of another"
+
+
+def test_tf32_is_off_within_its_block_and_moves_nothing_on_a_cpu() -> None:
+    backends = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    before = [backend.allow_tf32 for backend in backends]
+    with without_tf32():
+        assert not any(backend.allow_tf32 for backend in backends)
+    assert [backend.allow_tf32 for backend in backends] == before
+    assert tf32_rounding(lambda: pytest.fail("one call too many"), (torch.ones(3), {"a": None})) == {}

@@ -1,5 +1,6 @@
 """The three ways in agree: what pyproject.toml allows, constraints.txt pins, and environment.yml installs the same."""
 
+import functools
 import os
 import re
 import shutil
@@ -81,6 +82,7 @@ def test_environment_names_a_python_that_the_project_allows() -> None:
     assert "pip" in conda, "without it conda warns and picks one"
 
 
+@functools.cache
 def make(*arguments: str) -> str:
     """The commands that make would run in a fresh clone."""
     # In a folder that is not there, so that the commands are those of a first run, whatever is installed here.

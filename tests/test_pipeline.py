@@ -228,13 +228,24 @@ def test_every_stage_has_a_lane_and_one_intra_op_thread() -> None:
     assert {(each.name, each.thread_name) for each in log.spans} == {("decode", "1 decode"), ("stage", "2 stage")}
 
 
-def test_figures_tell_latency_bottleneck_and_bound() -> None:
-    pipeline = Pipeline([Stage("double", double), Stage("stage", lambda x: time.sleep(0.004))])
-    figures = pipeline.in_turn(range(20), lambda result: None)
+def test_figures_tell_latency_bottleneck_and_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0]  # nanoseconds, which pass in the stages only
+    monkeypatch.setattr("kit.pipeline.clock", lambda: now[0])
+
+    def takes(ms: int) -> Callable[[int], int]:
+        def call(x: int) -> int:
+            now[0] += ms * 1_000_000 * (2 if x == 19 else 1)  # the last item takes twice as long
+            return x
+
+        return call
+
+    line = Pipeline([Stage("short", takes(1)), Stage("stage", takes(4))])
+    figures = line.in_turn(range(20), lambda result: None)
     assert figures.bottleneck.name == "stage"
-    assert 4 < figures.bottleneck.ms < 40
-    assert figures.latency_ms(50) <= figures.latency_ms(99)
-    assert figures.bound(1) <= figures.bound(2) <= 250
+    assert figures.bottleneck.ms == pytest.approx(4 * 21 / 20)
+    assert (figures.latency_ms(50), figures.latency_ms(100)) == (5, 10)
+    assert figures.bound(1) == pytest.approx(20 / (5 * 21) * 1000)  # the core
+    assert figures.bound(2) == figures.bound(9) == pytest.approx(20 / (4 * 21) * 1000)  # the longest stage
     assert repr(figures) == "Figures(20 of 20 done, 0 dropped, 0 failed)"
 
 

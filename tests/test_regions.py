@@ -1,7 +1,12 @@
 """Regions: who gets which input, what is merged, and what a timeline sees of it."""
 
+import copy
+import pickle
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import cloudpickle
 import pytest
 import torch
 from torch import Tensor, nn
@@ -48,6 +53,88 @@ def test_several_inputs_go_each_to_its_own_branch_in_order() -> None:
 def test_any_other_number_of_inputs_is_refused(count: int) -> None:
     with pytest.raises(ShapeError, match=rf"region of a, b, c got {count} inputs: .* or 3"):
         region(a=Times(1), b=Times(1), c=Times(1))(*[torch.ones(1, 1)] * count)
+
+
+class Call(nn.Module):
+    """A branch that does what a function does."""
+
+    def __init__(self, call: Callable[..., Any]) -> None:
+        super().__init__()
+        self.call = call
+
+    def forward(self, *inputs: Any) -> Any:
+        return self.call(*inputs)
+
+
+def digits(*inputs: Tensor) -> Tensor:
+    """An answer that tells how many inputs came, and in which order."""
+    return sum((x * 10**i for i, x in enumerate(inputs)), torch.zeros(1, 1))
+
+
+TAKES = {"one": 0, "both": (0, 1), "swapped": [1, 0], "last": (2,), "twice": (2, 2), "none": ()}
+
+
+def selecting() -> Branches:
+    return Branches({name: Call(digits) for name in TAKES}, Concat(1), takes=TAKES)
+
+
+def test_each_branch_takes_its_own_inputs_in_its_own_order() -> None:
+    inputs = [torch.tensor([[x]]) for x in (1.0, 2.0, 3.0)]
+    for make in (Sequential, lambda: Threads(2)):
+        with make() as executor, use(executor):
+            assert selecting()(*inputs).tolist() == [[1, 21, 12, 3, 33, 0]]
+            assert selecting()(*inputs, None).tolist() == [[1, 21, 12, 3, 33, 0]]  # what nobody takes does not matter
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda region: pickle.loads(cloudpickle.dumps(region))])
+def test_copies_take_what_the_region_takes_and_weights_do_not_depend_on_it(copied) -> None:
+    inputs = [torch.tensor([[x]]) for x in (1.0, 2.0, 3.0)]
+    twin = copied(selecting())
+    assert torch.equal(twin(*inputs), selecting()(*inputs))
+    layers = {"a": nn.Linear(1, 1), "b": nn.Linear(1, 1)}
+    swapped = Branches(layers, Concat(1), takes={"b": 0, "a": 1})
+    assert swapped.state_dict().keys() == Branches(layers, Concat(1)).state_dict().keys()
+    assert "takes={'a': (1,), 'b': (0,)}" in repr(swapped)
+    assert "takes" not in repr(Branches(layers, Concat(1)))
+
+
+@pytest.mark.parametrize(
+    ("takes", "says"),
+    [
+        ([0, 1], "takes is a list: give a dict from the name of a branch"),
+        ({"a": 0}, r"names every branch once, and here 'b' is missing: \(\) is for a branch without input"),
+        ({"a": 0, "b": 0, "c": 0}, "here there is no branch 'c'"),
+        ({"a": 0, "b": -1}, "branch 'b' takes -1: give the index of an input, a whole number from 0 on"),
+        ({"a": 0, "b": (0, "x")}, "branch 'b' takes 'x'"),
+        ({"a": True, "b": 0}, "branch 'a' takes True"),
+        ({"a": 0, "b": None}, "branch 'b' takes None"),
+    ],
+)
+def test_takes_that_name_no_inputs_are_refused_when_the_region_is_made(takes: Any, says: str) -> None:
+    with pytest.raises(KitError, match=says):
+        Branches({"a": nn.ReLU(), "b": nn.ReLU()}, Concat(1), takes=takes)
+
+
+@pytest.mark.parametrize(("count", "given"), [(0, "0 inputs"), (1, "1 input,"), (2, "2 inputs")])
+def test_an_input_that_is_not_there_is_named_with_the_branch_that_takes_it(count: int, given: str) -> None:
+    region = Branches({"a": nn.ReLU(), "far": nn.ReLU()}, Concat(1), takes={"a": (), "far": (0, 2)})
+    with pytest.raises(ShapeError, match=rf"region of a, far got {given}.* 'far' takes .* index 2, .*at least 3"):
+        region(*[torch.ones(1, 1)] * count)
+
+
+def test_outputs_and_inputs_of_branches_may_be_nested() -> None:
+    region = Branches(
+        {
+            "pair": Call(lambda given, scale: (given["x"] * scale, {"rest": [given["y"], None, 3]})),
+            "none": Call(lambda: None),
+        },
+        merge=lambda outputs: {"sum": outputs[0][0] + outputs[0][1]["rest"][0], "as they came": outputs},
+        takes={"pair": (1, 0), "none": ()},
+    )
+    found = region(2, {"x": torch.ones(1), "y": torch.ones(1)})
+    assert found["sum"].tolist() == [3]
+    assert found["as they came"][0][1]["rest"][1:] == [None, 3]
+    assert found["as they came"][1] is None
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """Throughput on runners whose time is known."""
 
 import threading
-import time
 
 import pytest
 import torch
@@ -12,51 +11,57 @@ from kit.errors import MeasureError, ShapeError
 from kit.serving import REQUESTS, throughput
 
 
-class Sleeper:
+class Clock:
+    """Nanoseconds that pass only where a runner says so."""
+
+    now = 0
+
+    def __call__(self) -> int:
+        return self.now
+
+
+class Server:
+    """A request takes 5 ms of its clock: of each caller, one after the other, or of so many at the same time."""
+
     intra_op_threads = 1
     cold = False
 
-    def __init__(self, seconds: float, *, one_at_a_time: bool = False) -> None:
-        self.seconds = seconds
-        self.lock = threading.Lock() if one_at_a_time else None
-        self.calls, self.most, self.now = 0, 0, 0
+    def __init__(self, clock: Clock, at_a_time: int = 1) -> None:
+        self.clock, self.together = clock, threading.Barrier(at_a_time)
+        self.lock = threading.Lock()
+        self.calls = 0
         self.modes: set[bool] = set()
 
-    def __call__(self, x: torch.Tensor) -> None:
-        self.calls += 1
-        self.now += 1
-        self.most = max(self.most, self.now)
-        self.modes.add(torch.is_inference_mode_enabled())
-        if self.lock is None:
-            time.sleep(self.seconds)
-        else:
-            with self.lock:
-                time.sleep(self.seconds)
-        self.now -= 1
+    def __call__(self, *_inputs: torch.Tensor) -> None:
+        first = self.together.wait(20) == 0  # breaks unless as many callers are here
+        with self.lock:
+            self.calls += 1
+            self.modes.add(torch.is_inference_mode_enabled())
+            self.clock.now += 5_000_000 * first
 
 
 def test_callers_at_a_time_serve_more_unless_the_runner_serves_one_at_a_time() -> None:
-    shared, free = Sleeper(0.005, one_at_a_time=True), Sleeper(0.005)
-    found = throughput({"shared": shared, "free": free}, torch.ones(1), concurrency=4, rounds=6)
-    assert free.most == shared.most == 4
+    clock = Clock()
+    shared, free = Server(clock), Server(clock, at_a_time=4)
+    found = throughput({"shared": shared, "free": free}, torch.ones(1), concurrency=4, rounds=6, clock=clock)
     assert free.calls % (4 * REQUESTS) == 0
-    assert free.modes == {True}
-    assert found["shared"].per_second <= 200
-    assert found["free"].ratio.estimate == pytest.approx(found["free"].per_second / found["shared"].per_second, rel=0.5)
-    assert found["free"].ratio.low > 1  # of four sleeps at a time, against one
+    assert free.modes == shared.modes == {True}
+    assert found["shared"].per_second == pytest.approx(200)
+    assert found["free"].per_second == pytest.approx(800)
+    assert found["free"].ratio == pytest.approx((4, 4, 4))
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("request")]
 
 
 @pytest.mark.parametrize("concurrency", [0, -1])
 def test_no_callers(concurrency: int) -> None:
     with pytest.raises(MeasureError, match=f"{concurrency} callers"):
-        throughput({"a": Sleeper(0)}, torch.ones(1), concurrency=concurrency)
+        throughput({"a": Server(Clock())}, torch.ones(1), concurrency=concurrency)
 
 
 @pytest.mark.parametrize("concurrency", [1.5, "2"])
 def test_half_a_caller(concurrency: int) -> None:
     with pytest.raises(MeasureError, match="whole number"):
-        throughput({"a": Sleeper(0)}, torch.ones(1), concurrency=concurrency)
+        throughput({"a": Server(Clock())}, torch.ones(1), concurrency=concurrency)
 
 
 LINEAR = nn.Linear(2, 1).eval()

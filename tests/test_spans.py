@@ -5,7 +5,10 @@ import time
 
 import pytest
 
+import kit
 from kit import spans
+from kit.executors import Task
+from kit.executors.threads import Threads
 
 
 def test_where_nothing_collects_nothing_is_written() -> None:
@@ -22,6 +25,20 @@ def test_a_span_is_written_even_if_its_block_raises() -> None:
     assert (span.name, span.category, span.thread_name) == ("a", "task", "MainThread")
     assert span.thread == threading.get_native_id()
     assert span.start_ns <= span.end_ns <= spans.clock()
+
+
+def test_a_span_of_ones_own_is_a_part_of_its_task() -> None:
+    with kit.collect() as log, Threads(1) as executor:
+        executor.run([Task("decode", lambda: mark("jpeg"))])
+    part, task = log.spans
+    assert [(span.name, span.category) for span in log.spans] == [("jpeg", "part"), ("decode", "task")]
+    assert part.thread == task.thread != threading.get_native_id()
+    assert task.start_ns <= part.start_ns <= part.end_ns <= task.end_ns
+
+
+def mark(name: str) -> None:
+    with kit.span(name):
+        pass
 
 
 def test_the_innermost_log_collects() -> None:

@@ -13,7 +13,7 @@ from kit.models.two_stream import TRAINED_WEIGHTS, untrained
 from kit.training import HELD_OUT, STREAMS, Evaluation, Examples, Recipe, Share
 
 RECORD = TRAINED_WEIGHTS.with_suffix(".json")
-TINY = Recipe(clips=12, held_out=9, epochs=2, batch=6, workers=1)
+TINY = Recipe(clips=6, held_out=3, epochs=2, batch=3, workers=1)
 
 
 def test_wilsons_interval() -> None:
@@ -79,7 +79,7 @@ def test_training_writes_weights_and_recipe_and_repeats(tmp_path: Path) -> None:
         assert torch.equal(x, y)
         assert not torch.equal(x, start)
     record = json.loads((tmp_path / "two.json").read_text())
-    assert record["recipe"]["clips"] == 12
+    assert record["recipe"]["clips"] == 6
     assert [len(losses) for losses in record["loss"].values()] == [2, 2]
     assert record["accuracy"] == first.to_dict()["accuracy"] == again.to_dict()["accuracy"]
 

@@ -19,7 +19,7 @@ from kit.approaches.runner import ModelRunner, Runner
 from kit.equality import as_args, shapes
 from kit.errors import KitError, UnavailableError, brief
 from kit.executors import Sequential
-from kit.executors.modes import intra_op_threads
+from kit.executors.thread_counts import intra_op_threads
 from kit.inputs import Args, opened
 from kit.regions import outermost, some_regions
 from kit.reprs import one_line

@@ -44,7 +44,7 @@ class Task(NamedTuple):
 class Executor(ABC):
     """A way to run independent tasks. Use it as a context manager, or close it: it may own threads or processes."""
 
-    cold: ClassVar[bool] = False  # whether every call starts from nothing, so that no call can warm the next
+    cold: ClassVar[bool] = False  # whether every call starts new processes, so that no call warms up the next one
 
     @property
     def caller_threads(self) -> int | None:
@@ -53,7 +53,7 @@ class Executor(ABC):
 
     @property
     def lane_threads(self) -> int | None:
-        """Intra-op threads of each lane, where the executor sets them; None where it does not."""
+        """Intra-op threads of each lane, if the executor sets them; None: the lanes use the caller's number."""
         return None
 
     @abstractmethod

@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import select
-import signal
-import sys
 import threading
 import time
-import types
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from multiprocessing import resource_tracker
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from torch import multiprocessing
-
 from kit import spans
-from kit.errors import TransferError, WorkerError
-from kit.executors.base import Executor, Task, uninterrupted
-from kit.executors.channel import Channel
-from kit.executors.modes import Modes
-from kit.executors.reports import how_it_ended, starting_is_possible, stopped
+from kit.errors import WorkerError
+from kit.executors.base import Executor, Task
 from kit.executors.threads import Threads
-from kit.executors.worker import Reply, Request, serve
+from kit.executors.workers.messages import Reply
+from kit.executors.workers.process import WorkerProcess, answered, share_of_cores, starting
+from kit.executors.workers.reports import no_answer, starting_is_possible
+from kit.executors.workers.thread_state import ThreadState
 
-MOST_LOADED = 100  # callables that a worker keeps: whoever makes a new lambda for every call shall not fill it
-LOOK_S = 0.5  # between two looks at whether busy workers live: a process that a task has forked keeps its pipe open
 GRACE_S = 1.0  # after the failure of one of several tasks that wait for each other
 
 
@@ -46,18 +35,19 @@ class Processes(Executor):
     workers: int  # processes, >= 1
     intra_op_threads: int = 1  # OpenMP threads of each worker
     timeout: float = 60.0  # seconds that a call may take, start-up included
-    _joiner: Threads = field(init=False, repr=False)
-    _workers: list[_Worker | None] = field(init=False, repr=False)
-    _closed: bool = field(init=False, repr=False, default=False)
 
     def __post_init__(self) -> None:
-        self._workers = [None] * self.workers
-        self._started = 0
+        self._workers: list[WorkerProcess | None] = [None] * self.workers
+        self._started, self._closed = 0, False
         self._joiner = Threads(1, name="merge")
         self._lock = threading.Lock()  # a channel carries one conversation at a time
 
+    @property
+    def lane_threads(self) -> int:
+        return self.intra_op_threads
+
     def start(self) -> int:
-        """Start the workers that are not there, and return how many have been started so far.
+        """Start the workers that are missing, and return how many have been started so far.
 
         As long as that number stays the same, so do the processes.
 
@@ -69,16 +59,12 @@ class Processes(Executor):
                 self._worker(position)
             return self._started
 
-    @property
-    def lane_threads(self) -> int:
-        return self.intra_op_threads
-
     def run(self, tasks: Sequence[Task], *, together: bool = False) -> list[Any]:
         """As :meth:`Executor.run`. Task i goes to worker i modulo their number, so that each model is sent once.
 
         Args:
-            together: the tasks wait for each other, so that after the failure of one the others may never end: they
-                are given a second to, and then ended with their workers.
+            together: the tasks wait for each other. So after the failure of one task the others may never end: they
+                get one more second, and then their workers are ended.
 
         Raises:
             TaskError: a task raised; its cause has the worker's traceback.
@@ -88,10 +74,10 @@ class Processes(Executor):
         """
         with self._lock:
             try:
-                replies = self._converse(tasks, together)
-            finally:  # after a KeyboardInterrupt too nothing still runs when the caller goes on
+                replies = self._replies(tasks, together)
+            finally:  # after a KeyboardInterrupt too, no task still runs when the caller goes on
                 self._end(lambda worker: worker.busy_with is not None)
-        # None: not begun, since another task failed.
+        # None: the task did not begin, since another task failed.
         return [reply.outcome(task.name) for task, reply in zip(tasks, replies, strict=True) if reply is not None]
 
     def fork_join(self, tasks: Sequence[Task], merge: Callable[[list[Any]], Any]) -> Any:
@@ -110,27 +96,27 @@ class Processes(Executor):
         living = [worker for worker in self._workers if worker is not None]
         self._workers = [None] * self.workers
         self._lock.release()
-        for worker in living:  # all of them first, so that they end at the same time
+        for worker in living:  # all pipes first, so that the workers end at the same time
             worker.channel.close()
         for worker in living:
             worker.end()
 
     def end(self) -> None:
-        """End all workers, whatever they do; the next call starts new ones."""
+        """End all workers at once, busy or not; the next call starts new ones."""
         with self._lock:
             self._end(lambda worker: True)
 
-    def _end(self, which: Callable[[_Worker], bool]) -> None:
+    def _end(self, which: Callable[[WorkerProcess], bool]) -> None:
         for i, worker in enumerate(self._workers):
             if worker is not None and which(worker):
                 self._workers[i] = None
                 worker.end(at_once=True)
 
-    def _converse(self, tasks: Sequence[Task], together: bool) -> list[Reply | None]:
-        """Hand out tasks and gather replies until all have ended; after a failure no further task begins."""
+    def _replies(self, tasks: Sequence[Task], together: bool) -> list[Reply | None]:
+        """Send tasks and collect replies until all tasks have ended; after a failure no further task begins."""
         deadline = time.monotonic() + self.timeout
         replies: list[Reply | None] = [None] * len(tasks)
-        modes, log = Modes.here(), spans.current()
+        state, log = ThreadState.here(), spans.current()
         operators = log is not None and log.operators
         waiting = [deque(range(i, len(tasks), self.workers)) for i in range(self.workers)]
         workers = [self._worker(i) for i in range(min(self.workers, len(tasks)))]
@@ -138,171 +124,36 @@ class Processes(Executor):
         while True:
             for worker, queue in zip(workers, waiting, strict=False):
                 if worker.busy_with is None and queue and not failed:
-                    i = queue.popleft()
-                    worker.busy_with = i
                     with spans.span("send", "transfer"):
-                        worker.give(tasks[i], modes, operators)
-            busy = {worker.channel.fileno(): worker for worker in workers if worker.busy_with is not None}
+                        i = queue.popleft()
+                        worker.give(i, tasks[i], state, operators)
+            busy = {worker.busy_with: worker for worker in workers if worker.busy_with is not None}
             if not busy:
                 return replies
             with spans.span("wait", "wait"):
-                ready = _answered(busy, deadline)
-            if not ready and failed and together:
-                return replies
+                ready = answered(list(busy.values()), deadline)
             if not ready:
-                names = ", ".join(
-                    repr(tasks[worker.busy_with or 0].name) + " (stopped)" * stopped(worker.process.pid)
-                    for worker in busy.values()
-                )
-                raise WorkerError(
-                    f"no answer within {self.timeout:g} s from {names}: the workers were ended, and the next call "
-                    "starts new ones. Give more time, as in processes(timeout=300) or Stage(..., timeout=300), or look "
-                    "for a deadlock."
-                )
-            for descriptor in ready:
-                worker = busy[descriptor]
-                i = worker.busy_with or 0
-                reply = worker.take(tasks[i])
+                if failed and together:
+                    return replies
+                late = [(tasks[i].name, worker.process.pid) for i, worker in busy.items()]
+                raise WorkerError(no_answer(late, self.timeout))
+            for i in [i for i, worker in busy.items() if worker in ready]:
+                reply = busy[i].take(tasks[i])
                 if log is not None:
                     log.spans += reply.arrived()
                 replies[i], failed = reply, failed or reply.error is not None
             if failed and together:
                 deadline = min(deadline, time.monotonic() + GRACE_S)
 
-    def _worker(self, position: int) -> _Worker:
-        """The living worker of this position, started anew where there is none."""
+    def _worker(self, position: int) -> WorkerProcess:
+        """The living worker of this position, started anew if there is none."""
         if self._closed:
             raise WorkerError("these worker processes are closed: prepare the approach again.")
         worker = self._workers[position]
-        if worker is not None and not worker.process.is_alive():
-            worker.end(at_once=True)
-            worker = None
-        if worker is None:
-            self._workers[position] = None
+        if worker is None or not worker.process.is_alive():
+            self._end(lambda each: each is worker)
+            cores = share_of_cores(position, self.workers)
             with starting_is_possible(f"worker process {position}"), starting():
-                worker = self._workers[position] = _Worker(position, self.intra_op_threads, self._cores(position))
+                worker = self._workers[position] = WorkerProcess(position, self.intra_op_threads, cores)
                 self._started += 1
         return worker
-
-    def _cores(self, position: int) -> list[int]:
-        """The share of this process's cores that a worker is pinned to; empty where the system cannot pin."""
-        if not hasattr(os, "sched_getaffinity"):
-            return []
-        cores = sorted(os.sched_getaffinity(0))
-        share = max(1, len(cores) // self.workers)
-        first = position * share % len(cores)
-        return cores[first : first + share]
-
-
-def _answered(busy: Mapping[int, _Worker], deadline: float) -> list[int]:
-    """The descriptors of those that have answered, or never will; none after the deadline."""
-    while True:
-        left = deadline - time.monotonic()
-        ready = _readable(busy, min(LOOK_S, left))
-        ready = ready or [descriptor for descriptor, worker in busy.items() if not worker.process.is_alive()]
-        if ready or left <= 0:
-            return ready
-
-
-def _readable(descriptors: Iterable[int], timeout: float) -> list[int]:
-    """Those that can be read or have ended, at the latest after ``timeout`` seconds."""
-    poll = select.poll()  # a third of the time of multiprocessing's wait
-    for descriptor in descriptors:
-        poll.register(descriptor, select.POLLIN)
-    return [descriptor for descriptor, _ in poll.poll(max(0.0, 1000 * timeout))]
-
-
-class _Worker:
-    """The parent's side of one worker process."""
-
-    def __init__(self, position: int, threads: int, cores: list[int]) -> None:
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe(duplex=True)
-        arguments = (theirs, position, threads, cores, spans.clock())
-        self.busy_with: int | None = None  # index of the task it works on
-        self._killed = False  # by this executor
-        self.process = context.Process(target=serve, args=arguments, name=f"kit process {position}", daemon=True)
-        try:
-            self.process.start()
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            theirs.close()  # so that the worker's death is the end of the file here
-        self.channel = Channel(ours, self.process.pid or 0)
-        self._loaded: dict[int, Any] = {}  # id -> callable: kept alive here, so that an id means one thing
-
-    def give(self, task: Task, modes: Modes, operators: bool) -> None:
-        """Send a task, and before it the callable where the worker does not have it."""
-        key = id(task.call)
-        new, full = key not in self._loaded, len(self._loaded) >= MOST_LOADED
-        request = Request(key, task.call if new else None, new and full, task.name, task.args, tuple(modes), operators)
-        try:
-            self.channel.send(request, lend=not new)  # a model stays, so it is to be the worker's own
-        except TransferError as error:
-            self.busy_with = None  # nothing was sent
-            raise TransferError(f"branch {task.name!r}: {error}") from error
-        except OSError as error:
-            raise self._lost(task) from error
-        if new:
-            self._loaded = {**({} if full else self._loaded), key: task.call}
-
-    def take(self, task: Task) -> Reply:
-        """The reply to the task that it works on, which has arrived or never will."""
-        if not self.process.is_alive() and not self.channel.connection.poll():
-            raise self._lost(task)
-        try:
-            reply = Reply(*self.channel.receive())
-        except (EOFError, OSError) as error:
-            raise self._lost(task) from error
-        except TransferError as error:
-            reply = Reply.lost(error)
-        self.busy_with = None
-        if isinstance(reply.error, TransferError):  # perhaps the callable did not get there
-            self._loaded = {}
-        return reply
-
-    def kill(self) -> None:
-        """End it in the middle of its task."""
-        self._killed = True
-        with suppress(ValueError):  # it has ended meanwhile
-            self.process.kill()
-
-    def end(self, *, at_once: bool = False) -> None:
-        """Close the pipe, at which an idle worker ends by itself; ``at_once`` does not wait for a busy one."""
-        self.channel.close()
-        if at_once or not self._loaded:  # nor is one waited for that still imports: it has been given nothing yet
-            self.process.kill()
-        self.process.join(5)
-        if self.process.is_alive():
-            self.process.kill()
-            self.process.join()
-        self.process.close()
-
-    def _lost(self, task: Task) -> WorkerError:
-        self.process.join(2)
-        return WorkerError(how_it_ended(self.process, task.name, self._killed))
-
-
-_one_at_a_time = threading.Lock()
-
-
-@contextmanager
-def starting() -> Iterator[None]:
-    """Start processes in this block.
-
-    They inherit the blocked SIGINT and so are deaf to it from their first instruction. They do not see ``__main__``,
-    which spawn would run again in each of them: what they need of it comes by cloudpickle.
-    """
-    can_block = hasattr(signal, "pthread_sigmask")
-    with _one_at_a_time, uninterrupted():
-        main = sys.modules["__main__"]
-        resource_tracker.ensure_running()  # with the first process it would start, and unblock the signal
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if can_block else set()
-        sys.modules["__main__"] = types.ModuleType("__main__")
-        try:
-            yield
-        finally:
-            sys.modules["__main__"] = main
-            if can_block:
-                signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -13,11 +13,12 @@ from torch import multiprocessing
 from kit import spans
 from kit.errors import TransferError, WorkerError
 from kit.executors.base import Executor, Task
-from kit.executors.channel import dump, load
-from kit.executors.modes import Modes
-from kit.executors.processes import starting
-from kit.executors.reports import how_it_ended, starting_is_possible
-from kit.executors.worker import Reply, Request, run_once
+from kit.executors.workers.messages import Reply, Request
+from kit.executors.workers.pickling import dump, load
+from kit.executors.workers.process import starting
+from kit.executors.workers.reports import how_it_ended, starting_is_possible
+from kit.executors.workers.thread_state import ThreadState
+from kit.executors.workers.worker import run_once
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class ProcessesCold(Executor):
 
 def _payload(task: Task, operators: bool) -> bytearray:
     try:
-        return dump(Request(0, task.call, False, task.name, task.args, tuple(Modes.here()), operators))
+        return dump(Request(0, task.call, False, task.name, task.args, tuple(ThreadState.here()), operators))
     except TransferError as error:
         raise TransferError(f"branch {task.name!r}: {error}") from error
 

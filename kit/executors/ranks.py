@@ -15,9 +15,10 @@ from torch import Tensor, distributed
 from kit import spans
 from kit.errors import TaskError, TransferError
 from kit.executors.base import Executor, Task
-from kit.executors.channel import load
-from kit.executors.processes import MOST_LOADED, Processes
-from kit.executors.rank import Share, gather, join
+from kit.executors.processes import Processes
+from kit.executors.workers.pickling import load
+from kit.executors.workers.process import MOST_LOADED
+from kit.executors.workers.rank import Share, gather, join
 from kit.hardware import Hardware
 
 

@@ -12,12 +12,11 @@ from queue import SimpleQueue
 from typing import Any
 
 from kit.executors.base import Executor, Task, uninterrupted
-from kit.executors.modes import Modes, own_intra_op_threads
-from kit.executors.reports import starting_is_possible
-from kit.spans import clock
+from kit.executors.thread_counts import own_intra_op_threads
+from kit.executors.workers.fork import MERGE, Fork
+from kit.executors.workers.reports import starting_is_possible
 
 MOST_REMEMBERED = 4096  # tasks; a network's regions are far fewer, an endless stream of new tasks is not
-MERGE = -1  # where the merge comes among the calls of a fork
 
 _inside = threading.local()
 
@@ -61,7 +60,7 @@ class Threads(Executor):
             return merge([task() for task in tasks])
         if not self._threads:
             self._start()
-        fork = _Fork(tasks, merge)
+        fork = Fork(tasks, merge)
         try:
             for i in self._longest_first(tasks) or [MERGE]:
                 self._waiting.put(partial(contextvars.copy_context().run, fork.run, i))
@@ -102,61 +101,3 @@ class Threads(Executor):
     def _longest_first(self, tasks: Sequence[Task]) -> list[int]:
         """What is not known yet counts as longest, and sorting is stable."""
         return sorted(range(len(tasks)), key=lambda i: -self._took.get(tasks[i].key, sys.maxsize))
-
-
-class _Fork:
-    """The tasks of one call, which workers begin and end, and the lock that opens for the caller when all is over.
-
-    A future for each, and a wait for them, would do the same. They cost ten times as much, and most of that while a
-    worker that has just woken up waits for the GIL.
-    """
-
-    def __init__(self, tasks: Sequence[Task], merge: Callable[[list[Any]], Any]) -> None:
-        self._tasks, self._merge, self._modes = tasks, merge, Modes.here()
-        self._results: list[Any] = [None] * (len(tasks) + 1)
-        self._errors: dict[int, BaseException] = {}
-        self._left, self._running, self._cancelled = max(1, len(tasks)), 0, False
-        self._lock = threading.Lock()
-        self.took = [0] * len(self._results)  # ns
-        self.over = threading.Lock()
-        self.over.acquire()
-
-    def run(self, index: int) -> None:
-        """In a worker: one call, and after the last task the merge."""
-        with self._lock:
-            if self._cancelled:
-                return
-            self._running += 1
-        self._call(index)
-        with self._lock:
-            self._left -= 1
-            merge = index != MERGE and not self._left and not self._errors and not self._cancelled
-        if merge:
-            self._call(MERGE)
-        with self._lock:
-            self._running -= 1
-            if not self._running and (self._cancelled or not self._left):
-                self.over.release()
-
-    def cancel(self) -> None:
-        """Let no task begin any more, and wait for what runs."""
-        with self._lock:
-            self._cancelled = True
-            running = self._running
-        if running:
-            self.over.acquire()
-
-    def outcome(self) -> Any:
-        """What the merge gave, or the first task's error."""
-        if self._errors:
-            raise self._errors.pop(min(self._errors))
-        return self._results[MERGE]
-
-    def _call(self, index: int) -> None:
-        start = clock()
-        try:
-            call = partial(self._merge, self._results[:MERGE]) if index == MERGE else self._tasks[index]
-            self._results[index] = self._modes.run(call)
-        except BaseException as error:  # the caller's to see, whatever it is
-            self._errors[index] = error
-        self.took[index] = clock() - start

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from kit.executors.modes import intra_op_threads
+from kit.executors.thread_counts import intra_op_threads
 from kit.labs.checks import check, first_wrong
 from kit.labs.markdown import table
 from kit.pipeline import Figures

@@ -17,10 +17,11 @@ from torch import Tensor, multiprocessing, nn
 
 from kit.errors import TransferError
 from kit.executors import Task
-from kit.executors.channel import dump, load
-from kit.executors.echo import echo
-from kit.executors.processes import Processes, starting
-from kit.executors.reports import starting_is_possible
+from kit.executors.processes import Processes
+from kit.executors.workers.echo import echo
+from kit.executors.workers.pickling import dump, load
+from kit.executors.workers.process import starting
+from kit.executors.workers.reports import starting_is_possible
 from kit.labs.checks import check
 from kit.labs.markdown import table
 from kit.trace import Trace

@@ -1,4 +1,4 @@
-"""What a network asks for: its work, its span, and so how much of it could run at the same time."""
+"""What any network asks for: its work, its span, and so how much of it could run at the same time."""
 
 from __future__ import annotations
 
@@ -236,11 +236,12 @@ class _Regions(Executor):
 
     def __init__(self, counter: _Counting, names: dict[nn.Module, str]) -> None:
         self.counter = counter
-        self.names = names  # region -> its name
+        self.names = names  # of those that are modules of the model; a plain list may hold more
         self.found: list[Part] = []
 
     def fork_join(self, tasks: Sequence[Task], merge: Any) -> Any:
-        return merge(self._counted(tasks, self.names[merge.__self__]))  # a region's own method
+        region = merge.__self__  # it is a method of the region
+        return merge(self._counted(tasks, self.names.get(region, type(region).__name__)))
 
     def run(self, tasks: Sequence[Task]) -> list[Any]:
         return self._counted(tasks, "tasks")
@@ -262,7 +263,7 @@ class _Regions(Executor):
 
 
 def describe(model: nn.Module, inputs: Any) -> Description:
-    """Count what one call asks for, by running it once, on whatever device the model is (``meta`` computes nothing).
+    """Count what one call of any model asks for, by running it once on its device (``meta`` computes nothing).
 
     Work is what all branches do together; the span is what the longest path does, where a region counts with its
     longest branch, and a region within a branch likewise. A merge counts to what is around its region. Operators are

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -96,6 +96,7 @@ class Trace:
     keys: tuple[Key, ...] = ()
     anchor: tuple[int, int] | None = None  # the same instant on the trace's clock and since the Unix epoch, in ns
     notes: tuple[str, ...] = ()  # what reading it had to decide or leave out, in sentences
+    about: Mapping[str, Any] = field(default_factory=dict)  # of its origin: date, command, versions, machine, ...
 
     @classmethod
     def build(cls, events: Iterable[Event]) -> Trace:
@@ -265,8 +266,15 @@ def concatenate(traces: Sequence[Trace]) -> Trace:
         marks=_joined_marks([part.marks for part in parts if part.marks is not None]),
         keys=tuple(keys),
         notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
+        about=_in_common([trace.about for trace in traces]),
     )
     return whole.take(in_order(whole.start_ns, whole.duration_ns))
+
+
+def _in_common(abouts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What is known of all of them, and alike."""
+    first, *others = abouts or [{}]
+    return {key: value for key, value in first.items() if all(key in o and o[key] == value for o in others)}
 
 
 def in_order(start_ns: Int64, duration_ns: Int64) -> Int64:

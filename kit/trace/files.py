@@ -21,7 +21,7 @@ from kit.trace.expanding import MAX_EXPANDED
 from kit.trace.gathering import ASYNC_BEGIN, ASYNC_END, BEGIN, COMPLETE, COUNTER, END, MARK, Columns, Reader, short
 from kit.trace.numbers import LAST, NO_TIME, plain, text
 from kit.trace.places import NOWHERE, Kind, lanes_of
-from kit.trace.reading import Bad, Damaged, batches
+from kit.trace.reading import About, Bad, Damaged, batches
 
 _VIZTRACER = 1_000_000  # events: what its buffer holds unless told otherwise
 
@@ -169,8 +169,15 @@ def _trace(path: Path, reader: Reader, rows: Columns, kinds: list[Kind], base: i
         keys=tuple(reader.keys),
         anchor=anchor,
         notes=tuple(notes),
+        about=_about(about),
     )
     return replace(trace, notes=(*notes, *doubts(trace, device_lanes)))
+
+
+def _about(said: About) -> dict[str, Any]:
+    """What the file says of the trace's origin; a GPU's properties as Kineto lists them."""
+    about: dict[str, Any] = said.otherData if isinstance(said.otherData, dict) else {}
+    return about if said.deviceProperties is None else {**about, "deviceProperties": said.deviceProperties}
 
 
 def _viztracer(reader: Reader, rows: Columns, kinds: list[Kind], notes: list[str]) -> None:

@@ -92,7 +92,7 @@ class Reader:
 
     def add(self, batch: Batch) -> None:
         if batch.about is not None:
-            for name in ("baseTimeNanoseconds", "schemaVersion", "viztracer_metadata", "clockAnchor"):
+            for name in set(About.__struct_fields__) - {"traceEvents"}:
                 if getattr(batch.about, name) is not None:
                     setattr(self.about, name, getattr(batch.about, name))
         rows: list[Any] = batch.rows

@@ -81,6 +81,8 @@ class About(msgspec.Struct):
     schemaVersion: Any = None  # Kineto writes it
     viztracer_metadata: Any = None
     clockAnchor: Anchor | None = None
+    otherData: Any = None  # the format's place for what a writer says of a trace's origin
+    deviceProperties: Any = None  # Kineto's: a list of GPUs
 
 
 class _End(msgspec.Struct, Generic[Rows]):

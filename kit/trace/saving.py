@@ -23,7 +23,8 @@ def save_trace(trace: Trace, path: str | Path) -> None:
     """Write Chrome trace JSON, gzipped where the name ends in ``.gz``; :func:`load_trace` gives the same trace again.
 
     Times are written relative to the first event, which keeps nanoseconds exact in the format's microseconds. Events
-    that overlap in a lane without nesting, which other viewers would drop, go to a thread id of their own.
+    that overlap in a lane without nesting, which other viewers would drop, go to a thread id of their own. What is
+    known of the trace's origin, ``trace.about``, goes to the format's ``otherData``.
 
     Raises:
         TraceError: the file cannot be written.
@@ -37,6 +38,8 @@ def save_trace(trace: Trace, path: str | Path) -> None:
         del about["schemaVersion"]  # which would say that the times are since the Unix epoch
     else:
         about["clockAnchor"] = {"trace_ns": trace.anchor[0], "wall_ns": trace.anchor[1]}
+    if trace.about:
+        about["otherData"] = dict(trace.about)
     head = msgspec.json.encode(about)[:-1] + b',"traceEvents":[\n'
     try:
         with gzip.open(path, "wb", 6) if path.suffix == ".gz" else path.open("wb") as file:

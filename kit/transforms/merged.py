@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from kit.errors import KitError
 from kit.regions import Branches, some_regions
 from kit.transforms.base import Transform, become, oddity
 from kit.transforms.copying import rewritable
-
-Conv = nn.Conv2d | nn.Conv3d
+from kit.transforms.heads import Head, head_of, unseen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,22 +31,27 @@ class Merged(Transform):
 
     def rewrite(self, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:
         title, (model, _, given) = type(model).__name__, rewritable(model, args)
-        changed, unseen = False, []
+        changed, left_out = False, []
         for name, region in reversed(some_regions(model).items()):  # inner regions first
-            if len(given.get(region, (None,))) != 1:
+            sharing = _sharing(region, given.get(region))
+            if not sharing:
                 continue
             if odd := oddity(region, Branches) or ("" if region in given else "is not called on these inputs"):
-                unseen.append(f"the region {name or title!r} ({odd})")
+                left_out.append(f"the region {name or title!r} ({odd})")
                 continue
-            unseen += [f"branch {key!r} ({odd})" for key, each in region.branches.items() if (odd := _unseen(each))]
-            heads = [_head(branch) for branch in region.branches.values()]
-            if sum(head is not None for head in heads) > 1:
-                become(region, _SharedHead(region, heads))
-                changed = True
+            count = len(given[region])
+            for names in sharing:
+                branches = {key: region.branches[key] for key in names}
+                left_out += [f"branch {key!r} ({odd})" for key, each in branches.items() if (odd := unseen(each))]
+                heads = {key: head for key, each in branches.items() if (head := head_of(each)) is not None}
+                if len(heads) > 1:
+                    shared = _SharedHead(region, heads, count)
+                    become(region, shared)
+                    region, count, changed = shared.tails, len(heads) + count, True
         if changed:
             return model.eval()  # the new modules in it too
-        parts = f"{', '.join(unseen[:3])}{' and more' * (len(unseen) > 3)}"
-        seen = f"merged cannot look into {parts}. As far as it sees, " if unseen else ""
+        parts = f"{', '.join(left_out[:3])}{' and more' * (len(left_out) > 3)}"
+        seen = f"merged cannot look into {parts}. As far as it sees, " if left_out else ""
         raise KitError(
             f"{seen}no region of {title} has two branches that begin with a 1x1 convolution of the same input (with "
             "stride 1, no padding, one group), so there is nothing to merge: write such branches as nn.Sequential of "
@@ -54,21 +59,18 @@ class Merged(Transform):
         )
 
 
-class _Head(NamedTuple):
-    """A branch's 1x1 convolution, and the layers that it still has to do."""
-
-    conv: Conv
-    bias: Tensor | None  # for the shared convolution; behind a pool it is no longer part of it
-    tail: Sequence[nn.Module]
-
-
 class _SharedHead(nn.Module):
-    """One convolution, then the region of what is left of the branches."""
+    """One convolution, then the region of what is left of the branches.
 
-    def __init__(self, region: Branches, heads: Sequence[_Head | None]) -> None:
+    That region has the parts of the convolution's output for its first inputs, and those of this one behind them.
+    """
+
+    def __init__(self, region: Branches, heads: Mapping[str, Head], count: int) -> None:
+        """``heads`` are of branches that take the same input, one of ``count``."""
         super().__init__()
-        merged = [head for head in heads if head is not None]
-        self.takes = [head is not None for head in heads]  # which branches begin with a part of the shared output
+        merged = list(heads.values())
+        taken = region.taken(count)
+        (self.index,) = taken[next(iter(heads))]
         self.widths = [head.conv.out_channels for head in merged]
         first = merged[0].conv
         weight = torch.cat([head.conv.weight for head in merged])
@@ -79,72 +81,25 @@ class _SharedHead(nn.Module):
         if all(head.bias is None for head in merged):
             self.head.bias = None
         tails = {
-            name: branch if head is None else nn.Sequential(*head.tail)
-            for (name, branch), head in zip(region.branches.items(), heads, strict=True)
+            name: nn.Sequential(*heads[name].tail) if name in heads else branch
+            for name, branch in region.branches.items()
         }
-        self.tails = Branches(tails, region.merge)
+        takes = {name: tuple(len(heads) + i for i in indices) for name, indices in taken.items()}
+        self.tails = Branches(tails, region.merge, takes | {name: (i,) for i, name in enumerate(heads)})
 
-    def forward(self, x: Tensor) -> Any:
-        return self.tails(*self.parts(self.head(x), x))
-
-    def parts(self, shared: Tensor, x: Tensor) -> list[Tensor]:
-        """What each branch begins with: its part of the head's output, or the input."""
-        parts = iter(torch.split(shared, self.widths, 1 - self.head.weight.ndim))  # inputs may have no batch
-        return [next(parts) if takes else x for takes in self.takes]
+    def forward(self, *inputs: Any) -> Any:
+        shared = self.head(inputs[self.index])
+        return self.tails(*torch.split(shared, self.widths, 1 - self.head.weight.ndim), *inputs)  # with a batch or not
 
 
-class _Bias(nn.Module):
-    """What a convolution adds to each channel, where it cannot do so itself."""
+def _sharing(region: Branches, inputs: tuple[Any, ...] | None) -> list[list[str]]:
+    """Branches that take one and the same input, where these are several.
 
-    def __init__(self, bias: Tensor, dims: int) -> None:
-        super().__init__()
-        self.bias = nn.Parameter(bias.detach().reshape(-1, *[1] * dims), requires_grad=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.bias
-
-
-def _head(branch: nn.Module) -> _Head | None:
-    layers = _layers(branch)
-    pool = layers.pop(0) if layers and _is_same_average(layers[0]) else None
-    if not layers or not _is_1x1(layers[0]):
-        return None
-    conv, rest = layers[0], layers[1:]
-    if pool is None:
-        return _Head(conv, conv.bias, rest)
-    bias = [] if conv.bias is None else [_Bias(conv.bias, conv.weight.ndim - 2)]
-    return _Head(conv, None, [pool, *bias, *rest])
-
-
-def _layers(module: Any) -> list[Any]:
-    """The modules that a chain runs one after the other, inner chains laid out flat."""
-    return [module] if oddity(module, nn.Sequential) else [layer for child in module for layer in _layers(child)]
-
-
-def _unseen(branch: nn.Module) -> str:
-    """What a branch begins with, where that cannot be seen to be another layer than a 1x1 convolution; else nothing."""
-    first = next((layer for layer in _layers(branch) if not _is_same_average(layer)), None)
-    if first is None or type(first) is Branches:
-        return ""
-    layer = type(first) is nn.Sequential or not any(first.children())
-    plain = type(first).__module__.startswith("torch.nn.modules") and layer
-    return oddity(first, type(first)) if plain else f"begins with a {type(first).__name__}"
-
-
-def _is_1x1(layer: Any) -> bool:
-    return (
-        not oddity(layer, nn.Conv2d, nn.Conv3d)
-        and {*layer.kernel_size, *layer.stride, layer.groups} == {1}
-        and layer.padding in ("same", "valid", (0,) * len(layer.kernel_size))
-    )
-
-
-def _is_same_average(layer: Any) -> bool:
-    """An average pool that keeps the size: its windows step by one and are padded by half."""
-    if oddity(layer, nn.AvgPool2d, nn.AvgPool3d):
-        return False
-    dims = 2 if type(layer) is nn.AvgPool2d else 3
-    kernel, stride, padding = (
-        [size] * dims if isinstance(size, int) else [*size] for size in (layer.kernel_size, layer.stride, layer.padding)
-    )
-    return set(stride) == {1} and [side // 2 for side in kernel] == padding and all(side % 2 for side in kernel)
+    ``inputs`` are those of the region's call, None where there was none: it then counts as a call with one.
+    """
+    taken = region.takes or region.taken(1 if inputs is None else len(inputs))
+    found: dict[int, list[str]] = defaultdict(list)
+    for name, indices in taken.items():
+        if len(indices) == 1:
+            found[indices[0]].append(name)
+    return [names for names in found.values() if len(names) > 1]

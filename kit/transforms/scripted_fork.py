@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from kit.errors import KitError
 from kit.executors import Task
-from kit.executors.modes import intra_op_threads
+from kit.executors.thread_counts import intra_op_threads
 from kit.regions import Branches, Merge, outermost
 from kit.transforms.base import Transform, become, oddity
 from kit.transforms.copying import rewritable

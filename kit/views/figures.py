@@ -32,9 +32,10 @@ def comparison_chart(comparison: Comparison) -> Chart:
     baseline = comparison.baseline
     figure = Chart()
     for row in comparison.rows:
-        if baseline.timing is None or row.timing is None or row.ratio is None or row.baseline:
+        beside = row.against or baseline.timing  # a cold approach has rounds of its own
+        if beside is None or row.timing is None or row.ratio is None or row.baseline:
             continue
-        rounds = baseline.timing.samples_ns / row.timing.samples_ns
+        rounds = beside.samples_ns / row.timing.samples_ns
         colour, symbol = _LOOKS[row.verdict]
         figure.add_scatter(
             x=rounds,

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from kit import clips
 from kit.clips.clip import opencv
 from kit.errors import ClipError, UnavailableError, UnknownNameError, WorkerError
-from kit.executors.processes import starting
+from kit.executors.workers.process import starting
 from kit.regions import Branches
 from kit.reprs import one_line
 from kit.scenes import UInt8

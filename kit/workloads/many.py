@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -142,8 +142,13 @@ _one_at_a_time = threading.Lock()
 class ColdPool(Executor):
     """A pool of processes that is made and ended in every call, as in ``with Pool(4) as pool: pool.map(...)``."""
 
+    cold: ClassVar[bool] = True
     workers: int
     intra_op_threads: int
+
+    @property
+    def lane_threads(self) -> int:
+        return self.intra_op_threads
 
     def run(self, tasks: Sequence[Task]) -> list[Any]:
         """As :meth:`kit.executors.processes.Processes.run`."""

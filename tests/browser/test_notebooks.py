@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import pytest
 from tools.lab import READY, ROOT, RUN_ALL, Lab
 from tools.lab import lab as start_lab
 
+SOAK = os.environ.get("KIT_SOAK") == "1"
 STATES = """() => {
   const cells = window.jupyterapp.shell.currentWidget.content.model.cells;
   return Array.from({length: cells.length}, (_, i) => cells.get(i)).filter(cell => cell.type === 'code').map(cell => ({
@@ -37,7 +40,7 @@ COLOURS_PER_LANE = """canvas => {
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """A JupyterLab on a copy of the notebooks."""
+    """One JupyterLab for all these tests, on a copy of the notebooks: to start it takes longer than most of them."""
     folder = tmp_path_factory.mktemp("lab")
     for name in ("notebooks", "data"):
         shutil.copytree(ROOT / name, folder / name)
@@ -79,11 +82,18 @@ def show(page: Any, timeline: Any) -> Any:
     raise AssertionError(f"the page never came to rest with the timeline in view: {after}")
 
 
-TIMELINES = {"00_start_here": 3, "02_processes": 3}  # at least so many; nbval runs every notebook
+PROCESSES = """\
+import kit, torch
+from kit import models
+inputs = torch.rand(1, 3, 25, 25), torch.rand(1, 2, 25, 25)
+kit.timeline(kit.compare(models.toy_two_stream(), inputs, ["sequential", "threads", "processes"], rounds=6))"""
+# At least so many. nbval runs every notebook, and `make soak` a whole one with processes here.
+TIMELINES = {"00_start_here": 3, "lanes_of_processes": 1, **({"02_processes": 3} if SOAK else {})}
 
 
 @pytest.mark.parametrize("name", TIMELINES)
 def test_runs_to_its_end_and_draws_every_lane(chromium: Any, lab: Lab, name: str, screenshots: Path) -> None:
+    written(lab.folder / "notebooks" / "lanes_of_processes.ipynb", PROCESSES)
     page = open_and_run(chromium, lab, f"notebooks/{name}.ipynb")
     page.wait_for_selector(".kit-timeline .stage canvas", timeout=30_000)
     timelines = page.query_selector_all(".kit-timeline")
@@ -160,30 +170,25 @@ from kit.workloads import opencv_dnn
 Grid(lambda items: opencv_dnn.sleep_control(items, 0.001), ways=["threads"])"""
 
 
-def test_the_live_view_plays_and_stops_and_the_grid_measures_again(
-    chromium: Any, tmp_path: Path, screenshots: Path
-) -> None:
-    written(tmp_path / "react.ipynb", GRID, LIVE)
-    with start_lab(tmp_path) as lab:
-        page = open_and_run(chromium, lab, "react.ipynb")
-        start = page.get_by_role("button", name="Start", exact=True)
-        start.wait_for(timeout=30_000)
-        picture = page.locator("img.widget-image").first
-        empty = picture.get_attribute("src")
-        start.click()
-        changed = "old => document.querySelector('img.widget-image').src !== old"
-        page.wait_for_function(changed, arg=empty, timeout=30_000)
-        page.screenshot(path=screenshots / "live.png")
-        page.get_by_role("button", name="Stop", exact=True).click()
-        start.wait_for(timeout=10_000)
-        table = page.locator("table", has_text="workers").first
-        before = table.inner_text()
-        page.locator("select", has_text="16").select_option("8")
-        again = (
-            "old => [...document.querySelectorAll('table')].some(t => t.innerText.includes('★') && t.innerText !== old)"
-        )
-        page.wait_for_function(again, arg=before, timeout=60_000)
-        page.close()
+def test_the_live_view_plays_and_stops_and_the_grid_measures_again(chromium: Any, lab: Lab, screenshots: Path) -> None:
+    written(lab.folder / "react.ipynb", GRID, LIVE)
+    page = open_and_run(chromium, lab, "react.ipynb")
+    start = page.get_by_role("button", name="Start", exact=True)
+    start.wait_for(timeout=30_000)
+    picture = page.locator("img.widget-image").first
+    empty = picture.get_attribute("src")
+    start.click()
+    changed = "old => document.querySelector('img.widget-image').src !== old"
+    page.wait_for_function(changed, arg=empty, timeout=30_000)
+    page.screenshot(path=screenshots / "live.png")
+    page.get_by_role("button", name="Stop", exact=True).click()
+    start.wait_for(timeout=10_000)
+    table = page.locator("table", has_text="workers").first
+    before = table.inner_text()
+    page.locator("select", has_text="16").select_option("8")
+    again = "old => [...document.querySelectorAll('table')].some(t => t.innerText.includes('★') && t.innerText !== old)"
+    page.wait_for_function(again, arg=before, timeout=60_000)
+    page.close()
 
 
 MANY = """\
@@ -194,36 +199,43 @@ late = [Event("late", "task", 29_000_000, 1_000_000, Lane(1, 2, "late"))]
 kit.timeline(Trace.build([*busy, *late]))"""
 
 
-def test_a_saved_notebook_draws_its_copy_when_kernel_and_server_are_gone(
-    chromium: Any, tmp_path: Path, screenshots: Path
-) -> None:
-    written(tmp_path / "many.ipynb", MANY)
-    with start_lab(tmp_path) as lab:
-        page = open_and_run(chromium, lab, "many.ipynb")
-        page.wait_for_selector(".kit-timeline[data-events='30001']", timeout=30_000)  # all of them, from the kernel
-        page.wait_for_timeout(1000)  # the widgets' state reaches the notebook's model a little after the widget
-        page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
-        page.wait_for_function("() => !window.jupyterapp.shell.currentWidget.context.model.dirty", timeout=30_000)
-        page.close()
-    saved = (tmp_path / "many.ipynb").read_text()
+def end_kernels(lab: Lab) -> None:
+    """End every kernel of the server: what is opened next gets one in which nothing has run."""
+    api, token = f"http://127.0.0.1:{lab.port}/api/sessions", {"Authorization": f"token {lab.token}"}
+    with urllib.request.urlopen(urllib.request.Request(api, headers=token), timeout=20) as answer:
+        sessions = json.load(answer)
+    for session in sessions:
+        request = urllib.request.Request(f"{api}/{session['id']}", method="DELETE", headers=token)
+        urllib.request.urlopen(request, timeout=20).close()
+
+
+def test_a_saved_notebook_draws_its_copy_when_its_kernel_is_gone(chromium: Any, lab: Lab, screenshots: Path) -> None:
+    path = lab.folder / "many.ipynb"
+    written(path, MANY)
+    page = open_and_run(chromium, lab, "many.ipynb")
+    page.wait_for_selector(".kit-timeline[data-events='30001']", timeout=30_000)  # all of them, from the kernel
+    page.wait_for_timeout(1000)  # the widgets' state reaches the notebook's model a little after the widget
+    page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
+    page.wait_for_function("() => !window.jupyterapp.shell.currentWidget.context.model.dirty", timeout=30_000)
+    page.close()
+    saved = path.read_text()
     assert len(saved) < 400_000
     assert json.loads(saved)["metadata"]["widgets"]
-    # Another server, and nothing has been run: there is no kernel that could answer.
-    with start_lab(tmp_path) as lab:
-        page = chromium.new_page(viewport={"width": 1280, "height": 900})
-        page.goto(lab.url("many.ipynb"))
-        timeline = page.wait_for_selector(".kit-timeline", timeout=60_000)
-        assert 1000 < int(timeline.get_attribute("data-events")) < 30_001
-        assert "30,001 events: the thinned copy" in timeline.text_content()
-        canvas = show(page, timeline)
-        assert all(count > 1 for count in canvas.evaluate(COLOURS_PER_LANE).values())
-        page.screenshot(path=screenshots / "saved-notebook.png")
-        pictures = [canvas.evaluate("canvas => canvas.toDataURL()")]
-        timeline.query_selector(".stage").focus()
-        for key in "wdf":
-            page.keyboard.press(key)
-            page.wait_for_timeout(300)
-            pictures.append(canvas.evaluate("canvas => canvas.toDataURL()"))
-        assert len(set(pictures[:3])) == 3  # zoomed, panned
-        assert pictures[3] == pictures[0]
-        page.close()
+    end_kernels(lab)
+    page = chromium.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(lab.url("many.ipynb"))
+    timeline = page.wait_for_selector(".kit-timeline", timeout=60_000)
+    assert 1000 < int(timeline.get_attribute("data-events")) < 30_001
+    assert "30,001 events: the thinned copy" in timeline.text_content()
+    canvas = show(page, timeline)
+    assert all(count > 1 for count in canvas.evaluate(COLOURS_PER_LANE).values())
+    page.screenshot(path=screenshots / "saved-notebook.png")
+    pictures = [canvas.evaluate("canvas => canvas.toDataURL()")]
+    timeline.query_selector(".stage").focus()
+    for key in "wdf":
+        page.keyboard.press(key)
+        page.wait_for_timeout(300)
+        pictures.append(canvas.evaluate("canvas => canvas.toDataURL()"))
+    assert len(set(pictures[:3])) == 3  # zoomed, panned
+    assert pictures[3] == pictures[0]
+    page.close()

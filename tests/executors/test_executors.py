@@ -1,18 +1,28 @@
 """What every executor promises: results in order, the caller's context, and errors that name their branch."""
 
 import contextvars
+import importlib
+import pkgutil
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 
+import kit
 from kit import spans
 from kit.errors import TaskError
 from kit.executors import Executor, Sequential, Task, current, use
+from kit.executors.cuda_streams import CudaStreams
+from kit.executors.cuda_streams_threads import CudaStreamsThreads
+from kit.executors.devices import Devices
+from kit.executors.processes import Processes
+from kit.executors.processes_cold import ProcessesCold
+from kit.executors.ranks import Ranks
 from kit.executors.threads import Threads
+from kit.workloads.many import ColdPool
 
 MAKERS = {"sequential": Sequential, "threads": lambda: Threads(2), "one thread": lambda: Threads(1)}
 
@@ -158,3 +168,33 @@ def test_the_innermost_use_decides() -> None:
             assert current() is inner
         assert current() is outer
     assert current() is None
+
+
+PROMISES: dict[Callable[[], Executor], tuple[bool, int | None]] = {  # executor -> cold, lane threads
+    lambda: Sequential(): (False, None),
+    lambda: Threads(2, 3): (False, 3),
+    lambda: Processes(2, 3): (False, 3),
+    lambda: Ranks(2, 3): (False, 3),
+    lambda: ProcessesCold(): (True, None),
+    lambda: ColdPool(2, 3): (True, 3),
+    lambda: Devices(("cpu",)): (False, None),
+    lambda: CudaStreams(): (False, None),
+    lambda: CudaStreamsThreads(2): (False, None),
+}
+
+
+def test_every_executor_says_whether_it_is_cold_and_how_many_threads_a_lane_has() -> None:
+    for module in pkgutil.walk_packages(kit.__path__, "kit."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    seen = set()
+    for make, (cold, lane_threads) in PROMISES.items():
+        with make() as made:
+            assert (made.cold, made.lane_threads) == (cold, lane_threads), type(made).__name__
+            seen.add(type(made))
+
+    def below(parent: type[Executor]) -> set[type[Executor]]:
+        children = set(parent.__subclasses__())
+        return children.union(*map(below, children))
+
+    assert seen == {each for each in below(Executor) if each.__module__.startswith("kit.") and each.__name__[0] != "_"}

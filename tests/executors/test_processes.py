@@ -27,9 +27,11 @@ import kit
 from kit import approaches, spans
 from kit.errors import TaskError, TransferError, UnknownNameError, WorkerError
 from kit.executors import Task, use
-from kit.executors.channel import Channel
-from kit.executors.processes import MOST_LOADED, Processes
-from kit.executors.worker import Reply, serve
+from kit.executors.processes import Processes
+from kit.executors.workers.channel import Channel
+from kit.executors.workers.messages import Reply
+from kit.executors.workers.process import MOST_LOADED, share_of_cores
+from kit.executors.workers.worker import serve
 from kit.models import inception_block, toy_two_stream, two_stream
 
 # Functions and classes of this file travel as those of a notebook do: workers need not import it.
@@ -38,7 +40,7 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])
 pytestmark = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="looked at through Linux's /proc")
 
 ROOT = Path(__file__).parents[2]
-LIMIT_S = 10.0  # the promise is 2 s; a busy machine gets some more, and what it took is printed
+LIMIT_S = 15.0  # less than any wait that it must not last; the promise is 2 s, and what it took is printed
 SOAK = os.environ.get("KIT_SOAK") == "1"
 
 
@@ -502,8 +504,7 @@ def test_workers_have_the_threads_that_were_asked_for_and_cores_of_their_own() -
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 9])
 def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch, cores: list[int], count: int) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(cores))
-    executor = Processes(count)
-    shares = [executor._cores(i) for i in range(count)]
+    shares = [share_of_cores(i, count) for i in range(count)]
     assert all(shares)
     assert all(set(share) <= set(cores) for share in shares)
     if count <= len(cores):
@@ -667,7 +668,7 @@ def test_what_keeps_a_worker_from_starting_is_said(monkeypatch: pytest.MonkeyPat
     def refuse(*_: Any) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr("kit.executors.worker._begin", refuse)
+    monkeypatch.setattr("kit.executors.workers.worker._begin", refuse)
     ours, theirs = multiprocessing.Pipe()
     with ours, theirs:
         serve(theirs, 0, 1, (), 0)  # as in the worker
@@ -893,12 +894,13 @@ def test_a_killed_kernel_leaves_no_process_and_no_memory(way: str, state: str) -
         wait_until(lambda: not any(Path(name).exists() for name in names), f"{way}, {state}: /dev/shm as before")
 
 
-def test_a_container_with_64_mb_of_shared_memory() -> None:
-    private = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs -o size=64m tmpfs /dev/shm && exec "$@"', "sh"]
+def test_a_container_with_little_shared_memory() -> None:
+    size = 64 if SOAK else 8  # MiB, as Docker gives; what is sent takes more
+    private = ["unshare", "-m", "sh", "-c", f'mount -t tmpfs -o size={size}m tmpfs /dev/shm && exec "$@"', "sh"]
     if subprocess.run([*private, "true"], capture_output=True, check=False).returncode:
         pytest.skip("making a mount namespace is not permitted here")
-    code = """
-x = torch.arange(25_000_000, dtype=torch.float32)  # 100 MB
+    code = f"""
+x = torch.arange({size * 400_000}, dtype=torch.float32)
 for make in (lambda: Processes(2), ProcessesCold):
     with make() as executor:
         a, b = executor.run([Task("a", torch.neg, (x,)), Task("b", torch.abs, (x,))])
@@ -914,7 +916,7 @@ print(os.statvfs("/dev/shm").f_blocks * os.statvfs("/dev/shm").f_frsize)
         timeout=120,
         check=False,
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, f"{64 * 2**20}\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{size * 2**20}\n", "")
 
 
 FEW_FILES = """
@@ -1006,6 +1008,7 @@ class State:
         self.threads = me.num_threads()
         self.descriptors = me.num_fds()
         self.shared = {path.name for path in Path("/dev/shm").iterdir()}
+        self.tensors = sum(issubclass(type(thing), Tensor) for thing in gc.get_objects())  # __class__ may warn
         self.memory = me.memory_info().rss
 
     def check(self, before: "State", what: str) -> None:
@@ -1020,7 +1023,9 @@ class State:
         assert self.descriptors == before.descriptors
         if not self.shared <= before.shared:  # another program's, which will not stay
             wait_until(lambda: State().shared <= before.shared, "/dev/shm as before")
-        assert growth < 0.05
+        assert self.tensors == before.tensors
+        if SOAK:  # a few cycles are less than what malloc keeps
+            assert growth < 0.05
 
 
 def cycle(approach: str, calls: int) -> None:
@@ -1032,7 +1037,7 @@ def cycle(approach: str, calls: int) -> None:
 
 @pytest.mark.parametrize(
     ("approach", "cycles", "calls"),
-    [("processes_cold", 30 if SOAK else 2, 1), ("processes", 20 if SOAK else 2, 25 if SOAK else 10)],
+    [("processes_cold", 30 if SOAK else 1, 1), ("processes", 20 if SOAK else 2, 25 if SOAK else 10)],
 )
 def test_cycles_leak_nothing(approach: str, cycles: int, calls: int) -> None:
     cycle(approach, calls)  # the resource tracker starts once and stays

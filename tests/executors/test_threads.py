@@ -12,8 +12,8 @@ import torch
 
 from kit.errors import WorkerError
 from kit.executors import Task
-from kit.executors.modes import intra_op_threads
 from kit.executors.processes import Processes
+from kit.executors.thread_counts import intra_op_threads
 from kit.executors.threads import Threads
 
 

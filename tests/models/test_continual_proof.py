@@ -12,6 +12,7 @@ from kit.errors import KitError, ShapeError
 from kit.models.continual import Crop, stepper
 from kit.models.init import keep_signal
 from kit.regions import Branches, Concat, Mean
+from kit.transforms.merged import Merged
 
 
 class Residual(nn.Conv3d):
@@ -201,6 +202,38 @@ def test_an_example_of_one_s_own() -> None:
     assert compare_outputs(model(x)[:, :, :5], outputs).equal
     streams = Branches({"rgb": conv(), "flow": conv(2)}, Mean())
     assert stepper(streams, (clip(1, 3, 5, 8, 8), clip(1, 2, 5, 8, 8))).reach == stepper(streams).reach
+
+
+def selecting() -> Branches:
+    """Three streams: one for two branches, one for a region that takes two in another order, one beside it."""
+    inner = Branches({"flow": conv(2), "rgb": conv()}, Mean())
+    branches = {"rgb": conv(), "both": inner, "depth": conv(1), "again": conv()}
+    return Branches(branches, Concat(1), takes={"rgb": 1, "both": (2, 1), "depth": 0, "again": 1})
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_branches_take_the_streams_that_they_name(merged: bool) -> None:
+    model = selecting().eval()
+    clips = clip(1, 1, 5, 8, 9), clip(1, 3, 5, 8, 9), clip(1, 2, 5, 8, 9)
+    if merged:
+        heads = {name: nn.Sequential(nn.Conv3d(3, 3, 1), nn.ReLU(inplace=True), conv()) for name in ("rgb", "again")}
+        model.branches.update(heads)
+        model = Merged().apply(model.eval(), clips)
+    net = stepper(model)
+    outputs, _ = net.over(clips)
+    whole = model(*clips)
+    assert compare_outputs(whole[:, :, : outputs.shape[2]], outputs).equal
+    with pytest.raises(ShapeError, match=r"got \d inputs, and its branch .both. takes"):
+        net.over(clips[:2])
+
+
+def test_who_shares_a_stream_is_said_by_what_branches_take() -> None:
+    writing = nn.Sequential(nn.ReLU(inplace=True), conv())
+    with pytest.raises(KitError, match=r"branches\.a\.0 writes in place .* that c in Branches reads"):
+        stepper(Branches({"a": writing, "b": conv(), "c": conv()}, Mean(), {"a": 0, "b": 1, "c": 0}).eval())
+    stepper(Branches({"a": writing, "b": conv()}, Mean(), {"a": 0, "b": 1}).eval())
+    with pytest.raises(KitError, match="branch 'b' of Branches takes no input"):
+        stepper(Branches({"a": conv(), "b": conv()}, Mean(), {"a": 0, "b": ()}).eval())
 
 
 def test_a_stream_that_moves_nothing_is_named() -> None:

@@ -133,6 +133,35 @@ def test_regions_that_share_a_branch_keep_their_names() -> None:
     assert (described["branches.left"].macs, described["branches.right"].macs) == (32, 24)
 
 
+def test_branches_that_take_several_inputs_or_none_are_counted_with_what_they_take() -> None:
+    class Fixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.prior = nn.Linear(4, 4, bias=False)
+
+        def forward(self) -> Tensor:
+            return self.prior(torch.ones(1, 4))
+
+    branches = {"both": nn.Bilinear(4, 2, 3, bias=False), "one": chain(2, 8), "none": Fixed()}
+    model = kit.Branches(branches, kit.Concat(1), takes={"both": (1, 0), "one": 0, "none": ()}).eval()
+    (region,) = describe(model, (torch.ones(1, 2), torch.ones(1, 4))).regions
+    assert [(branch.name, branch.macs) for branch in region.branches] == [("both", 24), ("one", 16), ("none", 16)]
+    assert (region.span_macs, region.parameters) == (24, 24 + 16 + 16)
+
+
+def test_a_region_that_is_in_no_module_has_the_name_of_its_class() -> None:
+    class Hidden(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.held = [kit.Branches({"a": chain(4, 4), "b": chain(4, 2)}, kit.Concat(1))]
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.held[0](x)
+
+    (region,) = describe(Hidden().eval(), torch.ones(1, 4)).regions
+    assert (region.name, region.macs, region.span_macs) == ("Branches", 24, 16)
+
+
 class Called(nn.Module):
     """Operators that belong to no module."""
 

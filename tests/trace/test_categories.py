@@ -6,14 +6,15 @@ import re
 import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
 
+from kit.spans import Category
 from kit.trace import Event, Lane, Trace, busy_ns, load_trace, overlap_ns, self_ns, summary, utilisation, wall_ns
-from kit.trace.categories import Role, role_of
+from kit.trace.categories import Role, role_of, roles
 
 
 def test_every_category_of_the_installed_kineto_is_known() -> None:
@@ -41,6 +42,13 @@ def test_every_category_of_the_installed_kineto_is_known() -> None:
 )
 def test_what_a_category_is(role: Role | None, names: str) -> None:
     assert {name: role_of(name) for name in names.split()} == dict.fromkeys(names.split(), role)
+
+
+def test_every_category_of_the_kits_own_spans_is_work_of_the_host() -> None:
+    own = get_args(Category)
+    trace = Trace.build([Event(category, category, 10 * i, 5, Lane(1, 1, "main")) for i, category in enumerate(own)])
+    assert len(trace) >= 8
+    assert roles(trace).tolist() == [Role.OTHER] * len(own), "no category is taken for a vendor's"
 
 
 def row(cat: str, name: str, ts: float, dur: float, pid: object = 1, tid: object = 1, **args: Any) -> dict[str, Any]:

@@ -2,13 +2,15 @@
 
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from kit.errors import TraceError
-from kit.trace import Event, Lane, Trace, by_name, load_trace, save_trace
+from kit.trace import Event, Lane, Trace, by_name, load_trace, save_trace, stack
 from kit.trace.lanes import depths
 
 NOW = 1_763_629_380_123_456_789  # nanoseconds since 1970: as a float of microseconds it would lose its last digits
@@ -37,6 +39,34 @@ def test_saved_and_loaded_again_nothing_has_changed(tmp_path: Path, name: str) -
     save_trace(TRACE, tmp_path / name)
     assert list(load_trace(tmp_path / name).events()) == list(TRACE.events())
     assert ((tmp_path / name).read_bytes()[:2] == b"\x1f\x8b") == name.endswith(".gz")
+
+
+@pytest.mark.parametrize("name", ["trace.json", "trace.json.gz"])
+def test_where_a_trace_comes_from_is_kept(tmp_path: Path, name: str) -> None:
+    about = {"date": "2026-11-26", "machine": {"cpu": "Z80 \N{SNOWMAN}", "cores": 1}, "command": 'a "traceEvents":[{'}
+    save_trace(replace(TRACE, about=about), tmp_path / name)
+    found = load_trace(tmp_path / name)
+    assert found.about == about
+    assert list(found.events()) == list(TRACE.events())
+    assert found.take(np.array([0])).about == about
+    assert load_trace(write(tmp_path, json.dumps({"traceEvents": rows()}))).about == {}
+
+
+@pytest.mark.parametrize("behind", [False, True])
+def test_what_other_writers_say_of_a_traces_origin(tmp_path: Path, behind: bool) -> None:
+    gpus = [{"name": "H100", "totalGlobalMem": 1}]
+    said = {"deviceProperties": gpus, "otherData": {"version": "My App"}}
+    events = {"traceEvents": rows()}
+    found = load_trace(write(tmp_path, json.dumps(events | said if behind else said | events)))
+    assert found.about == {"version": "My App", "deviceProperties": gpus}
+    assert load_trace(write(tmp_path, json.dumps({"otherData": ["odd"], **events}))).about == {}
+
+
+def test_traces_put_together_keep_what_they_agree_on() -> None:
+    one, other = (replace(TRACE, about={"machine": {"cores": 2}, "date": date}) for date in ("May", "June"))
+    assert stack({"a": one, "b": other}).about == {"machine": {"cores": 2}}
+    assert stack({"a": one}).about == one.about
+    assert stack({"a": one, "b": TRACE}).about == {}
 
 
 def test_what_is_saved_is_what_other_viewers_read(tmp_path: Path) -> None:

@@ -163,6 +163,41 @@ def test_inputs_without_a_batch_have_their_channels_first() -> None:
         assert compare_outputs(model(x), Merged().apply(model, (x,))(x)).equal
 
 
+def selecting() -> Branches:
+    """Two groups of heads on an input each, a branch that takes both inputs, and heads that share no input."""
+
+    class Sum(nn.Module):
+        def forward(self, x: Tensor, y: Tensor) -> Tensor:
+            return x + 2 * y
+
+    branches = {
+        "a": conv(),
+        "b": nn.Sequential(conv(), nn.ReLU(inplace=True)),
+        "sum": Sum(),
+        "c": average(),
+        "alone": conv(),
+        "d": nn.Sequential(conv(bias=False), nn.Tanh()),
+        "itself": nn.Sequential(),
+    }
+    takes = {"a": 2, "b": (0,), "sum": (2, 0), "c": 0, "alone": 1, "d": 2, "itself": 0}
+    return Branches(branches, Concat(1), takes)
+
+
+def test_heads_are_merged_among_the_branches_that_take_the_same_input() -> None:
+    model = selecting().eval()
+    found = Merged().apply(model, (X, X + 1, X + 2))
+    kernels = [layer.out_channels for layer in found.modules() if isinstance(layer, nn.Conv2d)]
+    assert sorted(kernels) == [4, 8, 8]
+    inputs = torch.randn(3, 2, 4, 6, 6).unbind()
+    with torch.inference_mode():
+        assert compare_outputs(model(*inputs), found(*inputs)).equal
+
+
+def test_heads_on_an_input_each_are_not_the_same_input() -> None:
+    with pytest.raises(KitError, match=f"^{NOTHING}"):
+        Merged().apply(Branches({"a": conv(), "b": conv()}, Concat(1), {"a": 1, "b": 0}).eval(), (X, X + 1))
+
+
 @pytest.mark.parametrize(
     ("make", "says"),
     [  # heads would no longer see what a branch between them wrote into their input

@@ -1,5 +1,7 @@
 """Plotly figures, by their data: what is drawn is what was measured."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -32,6 +34,12 @@ def test_every_round_is_a_dot_and_the_interval_a_line() -> None:
     assert list(dots.x) == [2.0, 3.0]  # the baseline's time by the approach's, round by round
     assert (estimate.x[0], estimate.error_x.array[0], estimate.error_x.arrayminus[0]) == (2.5, 0.5, 0.5)
     assert estimate.text[0] == "2.50x, faster"
+
+
+def test_the_rounds_of_a_cold_approach_are_paired_with_the_baseline_in_the_same_rounds() -> None:
+    cold = replace(row("cold", [8.0, 4.0, 2.0], Ratio(1, 0.5, 2)), against=Timing(np.full(3, 4.0), 1, Trace.build([])))
+    dots, _ = comparison_chart(replace(COMPARISON, rows=(COMPARISON.rows[0], cold))).data
+    assert list(dots.x) == [0.5, 1, 2]
 
 
 def test_a_verdict_has_a_colour_and_a_symbol_of_its_own() -> None:

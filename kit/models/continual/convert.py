@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -32,8 +31,8 @@ from kit.models.continual.steps import (
     ForkStep,
     Layers,
     MaxPoolStep,
+    ModuleStep,
     RegionStep,
-    Step,
 )
 from kit.models.inception3d import EdgeConv3d
 from kit.regions import Branches
@@ -97,7 +96,7 @@ class Stepper(nn.Module):
         frames = frame if isinstance(frame, tuple | list) else (frame,)
         if not all(isinstance(x, Tensor) and x.ndim == 4 for x in frames):
             raise ShapeError(f"a step takes a frame (N, C, H, W), got {shapes(frames)}: take the time axis off.")
-        if frames is frame and not isinstance(self.step.steps[0], RegionStep):
+        if frames is frame and not isinstance(self.step.steps[0], RegionStep | ForkStep):
             raise ShapeError(f"{self.step.name} takes one stream of frames, got {len(frames)}: give one tensor.")
         # A copy: whoever reads a camera fills the same memory again.
         own = tuple(x.clone().unsqueeze(2) for x in frames)
@@ -159,12 +158,12 @@ def stepper(model: nn.Module, clip: Any = None) -> Stepper:
     return Stepper(step).eval()
 
 
-def _step(module: Any, name: str, path: str) -> Step:
+def _step(module: Any, name: str, path: str) -> ModuleStep:
     """The step of a module; ``path`` is what leads to its children's names."""
     kind = type(module)
     as_its_class(module, name)
 
-    def inner(children: Mapping[str, nn.Module], path: str) -> dict[str, Step]:
+    def inner(children: Mapping[str, nn.Module], path: str) -> dict[str, ModuleStep]:
         return {key: _step(child, f"{path}{key}", f"{path}{key}.") for key, child in children.items()}
 
     if kind is nn.Sequential:  # named_children() would leave out a module that is there twice
@@ -172,10 +171,8 @@ def _step(module: Any, name: str, path: str) -> Step:
     if kind is Branches:
         return _region(module, inner(module.branches, f"{path}branches."), name)
     if kind is by_name("kit.transforms.merged", "_SharedHead"):
-        (head,) = inner({"head": module.head}, path).values()
-        branches = inner(module.tails.branches, f"{path}tails.branches.")
-        alone = {key for key, takes in zip(branches, module.takes, strict=True) if takes}
-        return ForkStep(name, head, module.parts, _region(module.tails, branches, f"{path}tails", alone))
+        steps = inner({"head": module.head, "tails": module.tails}, path)
+        return ForkStep(name, steps["head"], module.index, module.widths, cast(RegionStep | ForkStep, steps["tails"]))
     if (kind in CONVOLUTIONS or kind is by_name("continual.conv", "Conv3d")) and module.weight is not None:
         return _convolution(module, name)
     if kind is nn.MaxPool3d and not module.return_indices:
@@ -192,7 +189,7 @@ def _step(module: Any, name: str, path: str) -> Step:
     )
 
 
-def _convolution(conv: Any, name: str) -> Step:
+def _convolution(conv: Any, name: str) -> ModuleStep:
     edges = type(conv) is EdgeConv3d  # which repeats frames, whatever its padding_mode
     mode = "constant" if edges or conv.padding_mode == "zeros" else conv.padding_mode
     step = ConvStep(name, conv, repeat=edges or mode == "replicate", mode=mode)
@@ -204,13 +201,17 @@ def _convolution(conv: Any, name: str) -> Step:
     return step
 
 
-def _region(region: Branches, branches: dict[str, Step], name: str, alone: Collection[str] = ()) -> RegionStep:
-    """The step of a region; ``alone`` are the branches that get an input of their own."""
-    as_its_class(region, name)
-    sharing = [(key, step) for key, step in branches.items() if key not in alone]
-    for i, (_, step) in enumerate(sharing):
+def _region(region: Branches, branches: dict[str, ModuleStep], name: str) -> RegionStep:
+    taken = region.takes or region.taken(1)
+    for i, (key, step) in enumerate(branches.items()):
+        if not taken[key]:
+            raise KitError(f"branch {key!r} of {name} takes no input, so no frame brings its output: take it out.")
         # Those after it read what it wrote, and so does an earlier one's output that is the input itself.
-        readers = [key for j, (key, other) in enumerate(sharing) if j > i or (j < i and other.passes)]
+        readers = [
+            other
+            for j, other in enumerate(branches)
+            if {*taken[key]} & {*taken[other]} and (j > i or (j < i and branches[other].passes))
+        ]
         if step.writer and readers:
             raise KitError(
                 f"{step.writer} writes in place into the input that {', '.join(readers)} in {name} reads after it or "
@@ -223,7 +224,4 @@ def _region(region: Branches, branches: dict[str, Step], name: str, alone: Colle
             f"{name} merges by {getattr(region.merge, '__qualname__', region.merge)}, of which it is not known whether "
             "it mixes frames or writes into them: merge by kit.Concat(1), kit.Mean() or sum, and do the rest behind it."
         )
-    reach = beside([step.reach for step in branches.values()], name)
-    whole = RegionStep(name, branches, reach, copy.deepcopy(region.merge))
-    whole.writer = next((step.writer for _, step in sharing if step.writer), "")
-    return whole
+    return RegionStep(name, region, branches, beside([step.reach for step in branches.values()], name))

@@ -73,7 +73,7 @@ def looks_at_one_frame(module: Any) -> bool:
         return module.dim in _INSIDE_FRAMES
     if kind in _LAYER_NORMS:
         return len(module.normalized_shape) < 3
-    return kind in _POINTWISE or kind is by_name("kit.transforms.merged", "_Bias")
+    return kind in _POINTWISE or kind is by_name("kit.transforms.heads", "Bias")
 
 
 def merges_frame_by_frame(merge: Any) -> bool:

@@ -14,7 +14,7 @@ from kit import executors
 from kit.equality import as_args, shapes
 from kit.errors import KitError, ShapeError
 from kit.models.continual.reach import Reach
-from kit.models.continual.steps import ChainStep, ConvStep, EachFrame, ForkStep, Layers, RegionStep, Step
+from kit.models.continual.steps import ChainStep, ConvStep, EachFrame, ForkStep, Layers, ModuleStep, RegionStep
 from kit.regions import Branches
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -49,7 +49,7 @@ def prove(model: nn.Module, step: ChainStep, clip: Any = None) -> None:
             "show nothing: give stepper(model, clip) a clip that it reacts to."
         )
     with torch.no_grad(), executors.use(executors.Sequential()):
-        place = _place(own, cast(Step, steps.steps[0]), clips)
+        place = _place(own, cast(ModuleStep, steps.steps[0]), clips)
     raise KitError(
         f"the steps of {place} do not give what it gives on clips ({shapes(clips)}), so they are refused: take it out "
         "of the model."
@@ -65,7 +65,7 @@ def _frames(reach: Reach) -> int:
     return reach.delay + (padded + 1) * reach.stride + 1
 
 
-def _checked(clip: Any, step: Step) -> Clips:
+def _checked(clip: Any, step: ModuleStep) -> Clips:
     clips, frames = as_args(clip), _frames(step.reach)
     numbers = all(isinstance(x, Tensor) and x.ndim == 5 and (x.is_floating_point() or x.is_complex()) for x in clips)
     if not numbers or len({x.shape[2] for x in clips}) != 1:
@@ -85,13 +85,8 @@ def _drawn(model: nn.Module, step: ChainStep) -> Clips:
     """Noise that the model takes, of the first size that does; found by shapes alone, which costs no arithmetic."""
     bare = _copied(model, torch.float64, "meta")
     dtype = torch.complex128 if any(x.is_complex() for x in _tensors(model)) else torch.float64
-    outer = step.steps[0]
-    ways = [[_channels(step)]]
-    if isinstance(outer, RegionStep):
-        each = [_channels(branch) for branch in outer.steps()]
-        ways = [*(ways if len({*each} - {None}) < 2 else []), each]
     failure: Exception | None = None
-    for channels in ways:
+    for channels in _ways(step.steps[0]):
         for height in _SIDES:
             for width in (height + height // 8, height):
                 sizes = [(1, c or 3, _frames(step.reach), height, width) for c in channels]
@@ -106,6 +101,26 @@ def _drawn(model: nn.Module, step: ChainStep) -> Clips:
         f"no clip was found that {step.name} takes, to compare its steps with it ({failure}). If it takes one, give "
         "it: stepper(model, clip), with clip (N, C, T, H, W)."
     ) from failure
+
+
+def _ways(step: Any) -> list[list[int | None]]:
+    """The streams of frames that a step may take, by their channels; None for any number."""
+    if isinstance(step, ForkStep):
+        (streams,) = _ways(step.region)
+        streams = streams[len(step.widths) :]
+        streams[step.index] = _channels(step.head)
+        return [streams]
+    if not isinstance(step, RegionStep):
+        return [[_channels(step)]]
+    if step.takes is None:
+        each = [_channels(branch) for branch in step.steps()]
+        return [*([[_channels(step)]] if len({*each} - {None}) < 2 else []), each]
+    streams = [None] * (1 + max(map(max, step.takes.values())))
+    for branch, indices in zip(step.steps(), step.takes.values(), strict=True):
+        found = next((way for way in _ways(branch) if len(way) == len(indices)), [None] * len(indices))
+        for i, channels in zip(indices, found, strict=True):
+            streams[i] = streams[i] or channels
+    return [streams]
 
 
 def _channels(step: Any) -> int | None:
@@ -129,7 +144,7 @@ def _channels(step: Any) -> int | None:
 # Comparing ------------------------------------------------------------------------------------------------------------
 
 
-def _compared(module: nn.Module, step: Step, clips: Clips) -> tuple[bool, list[int]]:
+def _compared(module: nn.Module, step: ModuleStep, clips: Clips) -> tuple[bool, list[int]]:
     """Whether each output of the steps that is due is the module's, and which streams the module does not react to."""
     share, noise = _PRECISIONS[clips[0].real.dtype]
     generator = torch.Generator().manual_seed(1)
@@ -171,7 +186,7 @@ def _whole(module: nn.Module, name: str, clips: Clips) -> Tensor:
     return out
 
 
-def _stepped(step: Step, clips: Clips) -> Tensor:
+def _stepped(step: ModuleStep, clips: Clips) -> Tensor:
     state: Layers = step.start()
     outputs = [clips[0].new_empty(0)]
     for t in range(clips[0].shape[2]):
@@ -181,18 +196,19 @@ def _stepped(step: Step, clips: Clips) -> Tensor:
     return torch.cat(outputs[1:], 2)
 
 
-def _place(module: nn.Module, step: Step, clips: Clips) -> str:
+def _place(module: nn.Module, step: ModuleStep, clips: Clips) -> str:
     """The name of the innermost part whose steps differ from it on what comes to it."""
     if isinstance(step, ChainStep):
-        for inner, part in zip(cast(Iterable[Step], step.steps), cast(nn.Sequential, module), strict=True):
+        for inner, part in zip(cast(Iterable[ModuleStep], step.steps), cast(nn.Sequential, module), strict=True):
             if not _compared(part, inner, clips)[0]:
                 return _place(part, inner, clips)
             clips = [_whole(part, inner.name, clips)]
     if isinstance(step, RegionStep):
-        given = clips if len(clips) > 1 else [*clips] * len(step.steps())
-        for inner, part, x in zip(step.steps(), cast(Branches, module).branches.values(), given, strict=True):
-            if not _compared(part, inner, [x])[0]:
-                return _place(part, inner, [x])
+        parts = cast(Branches, module).branches.values()
+        for inner, part, x in zip(step.steps(), parts, step.given([*clips]), strict=True):
+            given = [x] if isinstance(x, Tensor) else [*x]
+            if not _compared(part, inner, given)[0]:
+                return _place(part, inner, given)
     return step.name
 
 

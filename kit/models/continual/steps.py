@@ -9,7 +9,7 @@ writes into what it is given: branches and states share it. Its weights are its 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import reduce
 from typing import Any, cast
 
@@ -21,12 +21,13 @@ from torch.nn.modules.dropout import _DropoutNd
 from kit.errors import KitError, ShapeError
 from kit.models.continual.reach import Reach
 from kit.regions import Branches
+from kit.regions import taken as taken_by
 
 Layers = tuple[Any, ...]  # the state of a step, in the shape that the step gives it
 Stepped = tuple[Tensor | None, Layers]
 
 
-class Step(nn.Module):
+class ModuleStep(nn.Module):
     """A layer that goes from frame to frame; ``step(frame, state) -> (output or None, new state)``."""
 
     # Of the layer on a clip; a step does neither.
@@ -42,7 +43,7 @@ class Step(nn.Module):
         return ()
 
 
-class EachFrame(Step):
+class EachFrame(ModuleStep):
     """A layer that looks at one frame only: a copy of it runs, which writes nothing in place."""
 
     def __init__(self, name: str, layer: nn.Module) -> None:
@@ -58,7 +59,7 @@ class EachFrame(Step):
         return self.layer(x), state
 
 
-class Window(Step):
+class Window(ModuleStep):
     """A layer that looks at several frames; its state is (the frames it will look at again, frames to wait).
 
     Frames that padding would put before the first one are not there: subclasses leave out what they would add.
@@ -227,10 +228,10 @@ class CropStep(Window):
         return frames[self.kernel // 2].unsqueeze(2).clone()  # it is the caller's, and may be remembered
 
 
-class ChainStep(Step):
+class ChainStep(ModuleStep):
     """Steps one after another: where one gives nothing, the later ones wait."""
 
-    def __init__(self, name: str, steps: list[Step]) -> None:
+    def __init__(self, name: str, steps: list[ModuleStep]) -> None:
         reach = Reach()
         for step in steps:
             reach = reach.then(step.reach)
@@ -241,7 +242,7 @@ class ChainStep(Step):
         self.writer = next((step.writer for step in steps[: new + 1] if step.writer), "")
 
     def start(self) -> Layers:
-        return tuple(cast(Step, step).start() for step in self.steps)
+        return tuple(cast(ModuleStep, step).start() for step in self.steps)
 
     def forward(self, x: Any, state: Layers) -> Stepped:
         after = list(state)
@@ -255,32 +256,44 @@ class ChainStep(Step):
         return x, tuple(after)
 
 
-class RegionStep(Step):
+class RegionStep(ModuleStep):
     """Branches that step side by side, on whatever executor is in use, and merge output i of all of them.
 
     A branch that is ahead of the slowest waits: the state is (the states of the branches, what waits of each).
     """
 
-    def __init__(self, name: str, branches: dict[str, Step], reach: Reach, merge: Any) -> None:
+    def __init__(self, name: str, region: Branches, branches: dict[str, ModuleStep], reach: Reach) -> None:
         super().__init__(name, reach)
-        self.region = Branches({name: _Branch(step) for name, step in branches.items()}, merge=list)
-        self.merge = merge
+        # The inputs of a step: what each branch is given, then the state of each.
+        self.region = Branches(branches, list, {key: (i, len(branches) + i) for i, key in enumerate(branches)})
+        self.merge, self.takes = copy.deepcopy(region.merge), region.takes
+        taken = self.takes or dict.fromkeys(branches, (0,))
+        self.writers: dict[int, str] = {  # input -> what writes into it
+            i: step.writer for key, step in reversed(branches.items()) if step.writer for i in taken[key]
+        }
+        self.writer = next(iter(self.writers.values()), "")
 
-    def steps(self) -> list[Step]:
+    def steps(self) -> list[ModuleStep]:
         """Of the branches, in their order."""
-        return [cast(_Branch, branch).step for branch in self.region.branches.values()]
+        return [cast(ModuleStep, step) for step in self.region.branches.values()]
 
     def start(self) -> Layers:
         steps = self.steps()
         return tuple(step.start() for step in steps), ((),) * len(steps)
 
+    def given(self, x: Any) -> list[Any]:
+        """What each branch gets of ``x``, a tensor or a tuple of them: one tensor, or a tuple of several.
+
+        Raises:
+            ShapeError: the region does not take so many.
+        """
+        xs = x if isinstance(x, tuple | list) else (x,)
+        taken = taken_by(self.takes, list(self.region.branches), len(xs), self.name)
+        return [xs[indices[0]] if len(indices) == 1 else tuple(xs[i] for i in indices) for indices in taken.values()]
+
     def forward(self, x: Any, state: Layers) -> Stepped:
         states, waiting = state
-        inputs = x if isinstance(x, tuple | list) else (x,) * len(states)
-        if len(inputs) != len(states):
-            names = ", ".join(self.region.branches)
-            raise ShapeError(f"{self.name} got {len(inputs)} streams: give one for all of {names}, or one for each.")
-        stepped = self.region(*zip(inputs, states, strict=True))
+        stepped = self.region(*self.given(x), *states)
         lines = [line if out is None else (*line, out) for line, (out, _) in zip(waiting, stepped, strict=True)]
         states = tuple(after for _, after in stepped)
         if not all(lines):
@@ -288,31 +301,27 @@ class RegionStep(Step):
         return self.merge([line[0] for line in lines]), (states, tuple(line[1:] for line in lines))
 
 
-class _Branch(nn.Module):
-    """A step as a region's branch, which has one argument."""
+class ForkStep(ModuleStep):
+    """A merged head: a layer on one stream, whose output is split along the channels.
 
-    def __init__(self, step: Step) -> None:
-        super().__init__()
-        self.step = step
+    The parts are the first streams of the region behind it, and the streams that came are those after them.
+    """
 
-    def forward(self, given: tuple[Tensor, Layers]) -> Stepped:
-        stepped: Stepped = self.step(*given)
-        return stepped
-
-
-class ForkStep(Step):
-    """A layer whose output is parted among the branches of a region: heads that were merged."""
-
-    def __init__(self, name: str, head: Step, parts: Callable[[Tensor, Tensor], list[Tensor]], region: Step) -> None:
+    def __init__(
+        self, name: str, head: ModuleStep, index: int, widths: list[int], region: RegionStep | ForkStep
+    ) -> None:
         super().__init__(name, region.reach)
-        self.head, self.parts, self.region, self.writer = head, parts, region, region.writer
+        self.head, self.index, self.widths, self.region = head, index, widths, region
+        self.writers: dict[int, str] = {i - len(widths): name for i, name in region.writers.items() if i >= len(widths)}
+        self.writer = next(iter(self.writers.values()), "")
 
     def start(self) -> Layers:
         return self.head.start(), self.region.start()
 
-    def forward(self, x: Tensor, state: Layers) -> Stepped:
-        shared, head = self.head(x, state[0])
-        out, region = self.region(self.parts(shared, x), state[1])
+    def forward(self, x: Any, state: Layers) -> Stepped:
+        xs = x if isinstance(x, tuple | list) else (x,)
+        shared, head = self.head(xs[self.index], state[0])
+        out, region = self.region((*torch.split(shared, self.widths, 1), *xs), state[1])
         return out, (head, region)
 
 

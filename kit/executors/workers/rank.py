@@ -1,4 +1,7 @@
-"""What runs in the processes of ranks: they join a group, do their tasks, and gather the packed results on rank 0."""
+"""The code that runs in the processes of ranks.
+
+They join a process group, run their tasks, and gather the packed results on rank 0.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,8 @@ from torch import Tensor, distributed
 from kit import spans
 from kit.errors import TaskError, TransferError, WorkerError
 from kit.executors.base import Task
-from kit.executors.channel import dump
-from kit.executors.worker import portable
+from kit.executors.workers.messages import portable
+from kit.executors.workers.pickling import dump
 
 _joined: int | None = None  # the group that this process is a rank of
 _packed: list[bytearray] = []  # the results of its tasks, until they are gathered
@@ -28,12 +31,12 @@ class _Result(NamedTuple):
 
 @dataclass
 class Share:
-    """The tasks of one rank, which it does without a word to the others."""
+    """The tasks of one rank, which it runs without communication with the other ranks."""
 
     tasks: list[Task]
 
     def __call__(self, inputs: Sequence[tuple[Any, ...]]) -> list[int]:
-        """Do them, and return how long each result is, packed, in bytes."""
+        """Run the tasks, keep their packed results, and return the size of each packed result in bytes."""
         _packed.clear()
         for task, args in zip(self.tasks, inputs, strict=True):
             try:
@@ -61,7 +64,18 @@ def join(group: int, store: str, timeout: float, ranks: int, rank: int) -> None:
 
 
 def gather(group: int, sizes: Sequence[Sequence[int]]) -> list[list[Tensor]] | None:
-    """Send the packed results to rank 0, which returns all of them: ``(bytes,)`` uint8 each, by rank and task."""
+    """Send the packed results to rank 0, which returns the results of all ranks; other ranks return None.
+
+    Args:
+        group: the group that the packed results belong to.
+        sizes: of the packed results in bytes, by rank and task.
+
+    Returns:
+        tensors ``(bytes,)`` uint8, by rank and task.
+
+    Raises:
+        WorkerError: this process was replaced after the tasks, so the results are lost.
+    """
     if _joined != group:
         raise WorkerError("a rank was lost between its tasks and the gathering of their results: call again.")
     own = [torch.frombuffer(piece, dtype=torch.uint8) for piece in _packed]
@@ -71,12 +85,12 @@ def gather(group: int, sizes: Sequence[Sequence[int]]) -> list[list[Tensor]] | N
             for tag, piece in enumerate(own):
                 distributed.send(piece, 0, tag=tag)
             return None
-        found = [own, *([torch.empty(size, dtype=torch.uint8) for size in each] for each in sizes[1:])]
-        awaited = [
+        gathered = [own, *([torch.empty(size, dtype=torch.uint8) for size in of_rank] for of_rank in sizes[1:])]
+        receives = [
             distributed.irecv(piece, rank, tag=tag)
-            for rank, pieces in enumerate(found[1:], start=1)
+            for rank, pieces in enumerate(gathered[1:], start=1)
             for tag, piece in enumerate(pieces)
         ]
-        for each in filter(None, awaited):
-            each.wait()
-        return found
+        for receive in filter(None, receives):
+            receive.wait()
+        return gathered

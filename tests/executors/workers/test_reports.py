@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from kit.errors import WorkerError
-from kit.executors.reports import how_it_ended, remedy, starting_is_possible
+from kit.executors.workers.reports import how_it_ended, remedy, starting_is_possible
 
 
 def said(exitcode: int | None, by_the_kit: bool = False) -> str:

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from kit.errors import TransferError
-from kit.executors.channel import Channel, dump, load
+from kit.executors.workers.channel import Channel
+from kit.executors.workers.pickling import dump, load
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="descriptors are counted on Linux")
 
@@ -280,7 +281,7 @@ def closing_over(thing: Any) -> Any:
 def test_what_cannot_travel_is_named_with_the_way_to_it(ends: tuple[Channel, Channel], thing: Any, path: str) -> None:
     with pytest.raises(TransferError) as caught:
         ends[0].send(thing)
-    assert str(caught.value).startswith(f"{path}, which cannot travel to another process")
+    assert str(caught.value).startswith(f"{path}, which cannot be pickled and so not be sent to another process")
     assert "__getstate__" in str(caught.value)
     assert caught.value.__cause__ is not None
     assert across(ends, "still works") == "still works"

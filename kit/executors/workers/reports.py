@@ -1,11 +1,14 @@
-"""What to say where a process ended, or where the system refuses one, a thread, memory or an open file."""
+"""Sentences for errors: how a worker process ended, and which limit of the system was reached.
+
+The system may refuse a process, a thread, memory or an open file. Each message names the limit and the remedy.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,7 +39,7 @@ _SIGNALS = {
 
 @contextmanager
 def starting_is_possible(what: str) -> Iterator[None]:
-    """Start ``what`` in this block; where the system refuses, the error names the limit.
+    """Start ``what`` in this block; if the system refuses, the error names the limit.
 
     Raises:
         WorkerError: the system gave no file descriptor, process, thread or memory.
@@ -46,22 +49,22 @@ def starting_is_possible(what: str) -> Iterator[None]:
     except KitError:
         raise
     except Exception as error:
-        said = remedy(error) or ("the system refused" if isinstance(error, OSError) else "")
-        if not said:
+        hint = remedy(error) or ("the system refused" if isinstance(error, OSError) else "")
+        if not hint:
             raise
-        raise WorkerError(f"cannot start {what} ({type(error).__name__}: {error}): {said}.") from error
+        raise WorkerError(f"cannot start {what} ({type(error).__name__}: {error}): {hint}.") from error
 
 
 def remedy(error: BaseException) -> str:
-    """What to do where an error says that a limit of the system was reached; of another error, nothing."""
+    """What to do after an error that says that a limit of the system was reached; ``""`` for any other error."""
     if isinstance(error, MemoryError):
         return _LIMITS[errno.ENOMEM]
     if isinstance(error, OSError) and error.errno is not None:
         return _LIMITS.get(error.errno, "").format_map(_Numbers())
-    words = str(error)  # all that there is from an import, and from native code
-    found = [code for code in _LIMITS if os.strerror(code) in words]
-    found += [errno.EAGAIN] if _NO_THREAD in words else []
-    return _LIMITS[found[0]].format_map(_Numbers()) if found else ""
+    words = str(error)  # an import or native code gives no errno
+    codes = [code for code in _LIMITS if os.strerror(code) in words]
+    codes += [errno.EAGAIN] if _NO_THREAD in words else []
+    return _LIMITS[codes[0]].format_map(_Numbers()) if codes else ""
 
 
 class _Numbers(dict[str, str]):
@@ -77,11 +80,12 @@ class _Numbers(dict[str, str]):
 
 
 def how_it_ended(process: Any, task: str, by_the_kit: bool = False) -> str:
-    """What to say of a worker process that is gone before its task was done.
+    """Say how a worker process ended before its task was done.
 
     Args:
-        process: joined.
-        by_the_kit: whether the kit itself killed it, since its executor was closed.
+        process: a process that was joined.
+        task: the name of its task.
+        by_the_kit: whether the kit itself killed the process, since its executor was closed.
     """
     if by_the_kit:
         return f"branch {task!r} has no result: its worker process was ended, since the executor was closed meanwhile."
@@ -99,8 +103,22 @@ def how_it_ended(process: Any, task: str, by_the_kit: bool = False) -> str:
     return f"{sentences} The next call starts a new process."
 
 
-def stopped(pid: int | None) -> bool:
-    """Whether a process is stopped (SIGSTOP, Ctrl+Z, a debugger), as far as the system tells."""
+def no_answer(late: Iterable[tuple[str, int | None]], timeout: float) -> str:
+    """Say which tasks took too long.
+
+    Args:
+        late: name of each task, and the process id of its worker.
+        timeout: seconds that they were given.
+    """
+    names = ", ".join(repr(name) + " (stopped)" * _is_stopped(pid) for name, pid in late)
+    return (
+        f"no answer within {timeout:g} s from {names}: the workers were ended, and the next call starts new ones. "
+        "Give more time, as in processes(timeout=300) or Stage(..., timeout=300), or look for a deadlock."
+    )
+
+
+def _is_stopped(pid: int | None) -> bool:
+    """Whether a process is stopped (SIGSTOP, Ctrl+Z, a debugger), as far as the system says."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "Tt"
     except (OSError, IndexError):

@@ -1,4 +1,7 @@
-"""What happened in this process, as events on one clock: the kit's own spans, and torch.profiler's operators."""
+"""The adapter of torch.profiler: its operators and kernels as spans, on the clock of the kit's own spans.
+
+Also what turns spans of either kind into the events of a trace, and the wait for GPUs at the end of a measured call.
+"""
 
 from __future__ import annotations
 
@@ -22,38 +25,39 @@ from kit.trace.categories import Role, on_device, roles
 
 
 @contextmanager
-def operators(warm: Callable[[], object] | None = None, *, gpu: bool | None = None) -> Iterator[list[Span]]:
-    """Record the operators that any thread of this process runs in this block, and the kernels of its GPUs.
+def profiled(warm: Callable[[], object] | None = None, *, gpu: bool | None = None) -> Iterator[list[Span]]:
+    """Run torch.profiler in this block: the operators of all threads of this process, and the kernels of its GPUs.
 
-    The list is filled when the block ends. torch.profiler alone is thread-local: of a pool's threads it would see
-    nothing, hence ``profile_all_threads``. It writes wall-clock time; the anchor brings its events, the GPU's too, onto
-    the clock of the spans, to within tens of microseconds.
+    The list that the block gets is filled when the block ends. By default torch.profiler records the calling thread
+    only, and would see nothing of a pool's threads, hence ``profile_all_threads``. It writes wall-clock time. A clock
+    anchor brings its events, those of the GPU too, onto the clock of the spans, to within tens of microseconds.
 
     Args:
-        warm: called before the block while the profiler starts up and throws away what it sees: its first events in a
-            process are slow. With a GPU it is the same profile, since a second one may shift or lose kernels.
-        gpu: whether to record GPUs too; by default where this process has begun to use one.
+        warm: called before the block, while the profiler starts and its events are thrown away: the first events of a
+            process are slow. On a GPU this is the same profile, since a second profile may shift or lose kernels.
+        gpu: whether to record GPUs too; None: if this process has begun to use one.
 
     Raises:
         TraceError: a kernel starts before its launch.
     """
-    found: list[Span] = []
+    operators: list[Span] = []
     config = _ExperimentalConfig(profile_all_threads=True)
     profiler: Any
     if torch.cuda.is_initialized() if gpu is None else gpu:  # type: ignore[no-untyped-call]
         activities = [ProfilerActivity.CPU, ProfilerActivity.CUDA]
         steps = schedule(wait=0, warmup=1, active=1) if warm else None
-        with profile(activities=activities, schedule=steps, experimental_config=config) as profiler:
+        # Accumulating is what one cycle does anyway; it is said so that torch 2.11 does not warn of the opposite.
+        with profile(activities=activities, schedule=steps, experimental_config=config, acc_events=True) as profiler:
             if warm:
                 warm()
                 profiler.step()
-            yield found
+            yield operators
     else:  # the part of torch.profiler that records: the whole imports torch's compiler first, which takes a second
         if warm:
             with autograd_profiler.profile(use_kineto=True, experimental_config=config):
                 warm()
         with autograd_profiler.profile(use_kineto=True, experimental_config=config) as profiler:
-            yield found
+            yield operators
     anchor = ClockAnchor.now()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trace.json"
@@ -65,13 +69,13 @@ def operators(warm: Callable[[], object] | None = None, *, gpu: bool | None = No
         if role != Role.BOOKKEEPING:  # not the recording itself
             name, category, start, duration, lane, correlation = event
             begin, place = start + shift, (int(lane.process), int(lane.thread))
-            found.append(Span(name, category, begin, begin + duration, *place, "", correlation))
+            operators.append(Span(name, category, begin, begin + duration, *place, "", correlation))
 
 
 def synchronize(*values: Any) -> None:
-    """Wait for the GPUs that these tensors are on, all of their streams: what has returned has only been launched.
+    """Wait for all streams of the GPUs that these tensors are on: a call returns when its kernels are launched.
 
-    Of a call, give inputs and result: the result is on a device that has waited for every other one it came from.
+    Give the inputs and the result of a call: the result's device has waited for every other device it depends on.
     """
     if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         return
@@ -82,8 +86,8 @@ def synchronize(*values: Any) -> None:
 def span_events(spans: Iterable[Span]) -> Iterator[Event]:
     """Spans as events in lanes.
 
-    This process's main thread is the caller; other threads keep the names that their executor gave them, which a
-    profiler's spans do not have and take from the spans beside them.
+    This process's main thread is the caller. Other threads keep the names that their executor gave them. A profiler's
+    spans have no thread name, and take that of the kit's own spans on the same thread.
     """
     spans = list(spans)
     main, here = threading.main_thread().name, os.getpid()
