@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from kit import spans
 from kit.about import about_here
-from kit.equality import as_args
+from kit.approaches.runner import Runner
 from kit.errors import KitError, TaskError
 from kit.executors import Task, thread_counts
 from kit.executors.processes_cold import ProcessesCold
@@ -25,9 +25,7 @@ from kit.trace import Trace, load_trace, save_trace
 from kit.trace.categories import on_device
 
 
-def record_call(
-    call: Callable[..., Any], inputs: Any, *, intra_op_threads: int, warm: bool = True, operators: bool = True
-) -> Trace:
+def record_call(runner: Runner, *, warm: bool = True, operators: bool = True) -> Trace:
     """Record one call in inference mode: spans, and what torch.profiler saw in all threads and worker processes.
 
     Profiling costs a few microseconds an operator, and the better part of a second where a process does it for the
@@ -38,9 +36,6 @@ def record_call(
     profile, and the process is to have made no other before: see :func:`record_fresh`.
 
     Args:
-        call: a runner, or a model.
-        inputs: a tensor, or a tuple of arguments.
-        intra_op_threads: of the calling thread, for the length of the call.
         warm: make two calls before, one of them while the profiler starts up (its first events are slow). Otherwise the
             call is recorded as it comes, start-up included.
         operators: run torch.profiler; without, the spans have their true lengths.
@@ -48,15 +43,15 @@ def record_call(
     Raises:
         TraceError: a kernel starts before its launch.
     """
-    args = as_args(inputs)
-    with thread_counts.intra_op_threads(intra_op_threads), torch.inference_mode():
+    with thread_counts.intra_op_threads(runner.intra_op_threads), torch.inference_mode():
         if warm:
-            call(*args)
-        trace = Trace.build(span_events(_record(call, args, warm=warm, operators=operators)))
+            runner()
+            runner()
+        trace = Trace.build(span_events(_record(runner, warm=warm, operators=operators)))
     return replace(trace, about=about_here().to_dict())
 
 
-def record_kernels(call: Callable[..., Any], args: tuple[Any, ...]) -> Kernels | None:
+def record_kernels(runner: Runner) -> Kernels | None:
     """The kernels of one call, a warm one, under the caller's modes; None where a profiler is on already.
 
     It costs that call and some milliseconds. GPUs are left out of it, so that later profiles can be trusted: which
@@ -64,7 +59,7 @@ def record_kernels(call: Callable[..., Any], args: tuple[Any, ...]) -> Kernels |
     """
     if torch._C._autograd._profiler_enabled():
         return None
-    log = _record(call, args, warm=False, operators=True, gpu=False)
+    log = _record(runner, warm=False, operators=True, gpu=False)
     return kernels(Trace.build(span_events(log)))
 
 
@@ -107,18 +102,18 @@ def _save(record: Callable[[], Trace], path: Path) -> None:
 
 
 def _record(
-    call: Callable[..., Any], args: tuple[Any, ...], *, warm: bool, operators: bool, gpu: bool | None = None
+    runner: Runner, *, warm: bool, operators: bool, gpu: bool | None = None
 ) -> list[spans.Span]:
     def warm_up() -> None:
         # In a log of its own. Workers make a first profile too, unless a second one is not to be trusted.
-        with spans.collect(operators=operators and not on_gpu(args)):
-            synchronize(args, call(*args))
+        with spans.collect(operators=operators and not on_gpu(*runner.inputs)):
+            synchronize(runner.inputs, runner())
 
     profiler: AbstractContextManager[list[spans.Span]] = nullcontext([])
     if operators:
         profiler = profiled(warm_up if warm else None, gpu=gpu)
-    in_workers = operators and (gpu is None or not on_gpu(args))
+    in_workers = operators and (gpu is None or not on_gpu(*runner.inputs))
     with spans.collect(operators=in_workers) as log, profiler as found, spans.span("call", "call"):
-        synchronize(args, call(*args))
+        synchronize(runner.inputs, runner())
     own = {(span.process, span.thread) for span in log.spans}
     return log.spans + [s for s in found if (s.process, s.thread) in own or on_device(s.category)]

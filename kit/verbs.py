@@ -1,4 +1,4 @@
-"""The verbs: compare approaches on one model, and record one of them.
+"""The verbs: compare approaches, and record one of them.
 
 Not ``compare.py``: importing a submodule of that name would put it in the place of the function ``kit.compare``.
 """
@@ -6,35 +6,28 @@ Not ``compare.py``: importing a submodule of that name would put it in the place
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import replace
+from contextlib import closing, nullcontext
 from functools import partial
 from typing import Any
 
-import torch
 from torch import nn
 
-from kit.approaches import Approach, parse, split_names
-from kit.catalogue import CATALOGUE, Runner
-from kit.comparison import Comparison
-from kit.contest import Entrant, contest
-from kit.equality import deaf_inputs, shapes
-from kit.executors.thread_counts import intra_op_threads
-from kit.hardware import detect
-from kit.inputs import called_with, opened
-from kit.measure import ROUNDS
+from kit.approaches import ALL, Workload, one_request, split_names
+from kit.errors import KitError
+from kit.inputs import called_with
+from kit.measuring.candidates import compete
+from kit.measuring.comparison import Comparison
+from kit.measuring.rounds import ROUNDS
 from kit.recording import on_gpu, record_call, record_fresh
 from kit.trace import Trace, stack
 from kit.transforms.base import check_eval
 
-BASELINE = "sequential"
-ALL = "all"  # stands for every approach of the catalogue
 BUDGET_S = 60.0  # of a comparison of all
 
 
 def compare(
-    model: nn.Module,
-    inputs: Any,
+    model: nn.Module | Workload,
+    inputs: Any = None,
     approaches: str | Sequence[str] = ALL,
     *,
     rounds: int = ROUNDS,
@@ -46,14 +39,15 @@ def compare(
     """Measure approaches side by side on the same inputs, and check that each gives the baseline's output.
 
     >>> kit.compare(model, (frame, flow))
+    >>> kit.compare(kit.workloads.workload("feeding"), approaches="sequential,threads,loader(workers=2)")
     >>> kit.compare(model, (frame, flow), ["sequential", "threads", "folded + channels_last + threads(workers=4)"])
 
     An approach that raises keeps its row, with the error as its reason, and the others go on.
 
     Args:
-        model: in eval mode; it is not changed.
+        model: in eval mode; it is not changed. Or a :class:`kit.Workload`, which brings its inputs.
         inputs: a tensor, a tuple of the model's arguments, or a dict of its keyword arguments.
-        approaches: names from the catalogue, or one string of them with commas between; ``all`` stands for every one.
+        approaches: names from the registry, or one string of them with commas between; ``all`` stands for every one.
             ``sequential`` leads, as the baseline of all others; it is added if it is not among them.
         rounds: interleaved rounds, at least 6. An approach that starts from nothing on every call has the fewest that
             can tell it from the others, by itself.
@@ -66,7 +60,7 @@ def compare(
         progress: show a bar where tqdm is installed.
 
     Raises:
-        UnknownNameError: an approach that is not in the catalogue.
+        UnknownNameError: an approach that is not in the registry.
         ShapeError: inputs that do not fit the model; the message says what would.
         KitError: a model that is no ``nn.Module``, is compiled already, has no weights yet, or is in training mode,
             where a measurement would change its batch norm; steps that do not go together.
@@ -74,59 +68,21 @@ def compare(
         MeasureError: fewer than 6 rounds, a budget too small for one of the baseline, or an output with NaN, with
             something that is no tensor, or another on every call.
     """
-    names = split_names(approaches)
-    if budget is None and ALL in names:
+    work = _workload(model, inputs)
+    if budget is None and ALL in split_names(approaches) and not work.approaches:
         budget = BUDGET_S
-    named = [each for name in names for each in (CATALOGUE if name == ALL else [name])]
-    chosen = list({each.name: each for each in map(parse, named)}.values())  # 'threads()' is 'threads' again
-    if not any(each.kind == BASELINE for each in chosen):
-        chosen.insert(0, parse(BASELINE))
-    said = shapes(inputs)
-    model, args = opened(model, inputs)
-    check_eval(model)
-    comparison = contest(
-        [
-            Entrant(
-                each.name,
-                partial(_ready, each, model, args),
-                each.kind == BASELINE,
-                each.rewrites,
-                partial(each.seconds, model),
-                reason=each.unavailable_because(detect()),
-            )
-            for each in chosen
-        ],
-        args,
-        said,
-        rounds=rounds,
-        budget=budget,
-        width=width,
-        seed=seed,
-        progress=progress,
-        alone=lambda threads: parse(f"{BASELINE}(threads={threads})").prepare(model, args),
-        remarks=lambda lead: [
-            f"the output hardly changes when input {i + 1} of {len(args)} does: that outputs are the same says nothing "
-            "about the branch that it goes through."
-            for i in deaf_inputs(lead, args)
-        ],
+    return compete(
+        work, work.chosen(approaches), rounds=rounds, budget=budget, width=width, seed=seed, progress=progress
     )
-    remarks = [f"{each.name}: {said}" for each in chosen if comparison[each.name].timing for said in each.remarks(args)]
-    return replace(comparison, caveats=(*comparison.caveats, *remarks))
-
-
-def _ready(approach: Approach, model: nn.Module, args: tuple[Any, ...]) -> Runner:
-    """Its runner; that of a baseline has been called, so that the model is known to take these inputs."""
-    with ExitStack() as stack:
-        runner = stack.enter_context(approach.prepare(model, args))
-        if approach.kind == BASELINE:
-            with called_with(model, args), torch.inference_mode():
-                runner(*args)
-        stack.pop_all()
-    return runner
 
 
 def record(
-    model: nn.Module, inputs: Any, approach: str = BASELINE, *, first: bool = False, operators: bool = True
+    model: nn.Module | Workload,
+    inputs: Any = None,
+    approach: str = "sequential",
+    *,
+    first: bool = False,
+    operators: bool = True,
 ) -> Trace:
     """Record one call under an approach: spans of every thread and worker process, PyTorch's operators below them.
 
@@ -144,18 +100,24 @@ def record(
         TraceError: a kernel starts before its launch.
         TransferError: a model on a GPU that cannot be sent to another process.
     """
-    model, args = opened(model, inputs)
-    check_eval(model)
-    call = partial(_record_here, model, args, approach, first, operators)
-    return record_fresh(call) if operators and on_gpu(model, *args) else call()
+    work = _workload(model, inputs)
+    call = partial(_record_here, work, approach, first, operators)
+    return record_fresh(call) if operators and on_gpu(work.model, *work.inputs) else call()
 
 
-def _record_here(model: nn.Module, args: tuple[Any, ...], approach: str, first: bool, operators: bool) -> Trace:
-    chosen = parse(approach)
-    with called_with(model, args), chosen.prepare(model, args) as runner:
-        warm = not (first or runner.cold)
-        if warm:
-            with torch.inference_mode(), intra_op_threads(runner.intra_op_threads):
-                runner(*args)
-        trace = record_call(runner, args, intra_op_threads=runner.intra_op_threads, warm=warm, operators=operators)
+def _workload(model: Any, inputs: Any) -> Workload:
+    if isinstance(model, Workload):
+        if inputs is not None:
+            raise KitError(f"the workload {model.name} brings its inputs: name approaches as approaches='threads'.")
+        return model
+    work = one_request(model, inputs)
+    if work.model is not None:
+        check_eval(work.model)
+    return work
+
+
+def _record_here(work: Workload, approach: str, first: bool, operators: bool) -> Trace:
+    fits = nullcontext() if work.model is None else called_with(work.model, work.inputs)
+    with fits, closing(work.prepare(approach)) as runner:
+        trace = record_call(runner, warm=not (first or runner.cold), operators=operators)
     return stack({approach: trace})

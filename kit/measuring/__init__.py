@@ -1,0 +1,1 @@
+"""Measuring: interleaved rounds, their statistics, and the comparison that comes of them."""

@@ -1,0 +1,204 @@
+"""Interleaved rounds: every runner has one turn in each, in random order, so that only what ran side by side is compared.
+
+A shared machine changes speed from second to second. So approaches are never measured one after the other, and only
+ratios within a round are compared.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from typing import Literal, NamedTuple, ParamSpec, TypeVar
+
+import numpy as np
+import torch
+
+from kit import spans
+from kit.approaches.runner import Runner
+from kit.errors import MeasureError
+from kit.measuring.breakdown import Turn, reduce_turn
+from kit.measuring.comparison import Timing
+from kit.measuring.statistics import MIN_ROUNDS, widest_interval
+from kit.neighbours import queued_ns
+from kit.profiler import span_events, synchronize
+from kit.trace import Trace
+
+ROUNDS = 12  # enough for a verdict on each of the dozen approaches that a machine without a GPU has
+STEADY, IN_A_ROW = 0.05, 3  # warm: so many calls in a row no faster, by this share, than the fastest before them
+WARM_CALLS, WARM_NS = 30, 1_000_000_000  # or so many calls, or so long
+TURN_NS = 2_000_000  # a turn repeats its call until it lasts this long, so that the clock's own cost vanishes
+
+
+class Reference(NamedTuple):
+    """What is measured beside the candidates, in the same rounds, to explain their speed-ups."""
+
+    kind: Literal["branches alone", "independent load"]
+    threads: int  # of each operator, or of the load
+
+
+Key = str | Reference  # a candidate by its name, or a reference
+
+
+class RunnerFailed(MeasureError):
+    """A runner raised while it was measured; its exception is the cause."""
+
+    def __init__(self, key: Key, error: Exception) -> None:
+        super().__init__(f"{key} failed while it was measured: {type(error).__name__}: {error}")
+        self.key, self.error = key, error
+
+
+def measure(
+    runners: Mapping[str, Runner],
+    *,
+    references: Mapping[Reference, Runner] = {},
+    rounds: int = ROUNDS,
+    enough: Callable[[int], bool] = lambda done: False,
+    width: float | None = None,
+    seed: int = 0,
+    clock: Callable[[], int] = spans.clock,
+    progress: Callable[[int], None] = lambda done: None,
+) -> dict[Key, Timing]:
+    """Time runners in interleaved rounds.
+
+    A round gives every runner one turn, in an order drawn anew from ``seed``. A turn sets the runner's intra-op thread
+    count, makes one untimed call (switching empties oneDNN's caches, and the previous runner's data fills the CPU's),
+    and then times as many calls as make up two milliseconds, at least one. A cold runner's turn is one timed call.
+    Before, every other runner is called until three calls in a row are no more than 5% faster than the fastest before
+    them, at most 30 times or for a second. All in inference mode.
+
+    Args:
+        runners: name -> runner, prepared. The first is the baseline.
+        references: further runners with a turn in every round; no ``width`` is asked of them.
+        rounds: at least 6, the least that can give a 95% interval; where ``enough`` or ``width`` is given, the most.
+        enough: asked with the number of rounds done, once there are 6, whether that will do: :meth:`Budget.enough`.
+        width: enough rounds when the 95% interval of every ratio is this narrow, as a share: 0.05 is from 0.98 to 1.03.
+            It is all that decides when to stop, so that stopping favours no verdict.
+        clock: nanoseconds; tests inject one.
+        progress: called after each round with the number of rounds done.
+
+    Raises:
+        MeasureError: fewer than 6 rounds, or no runners.
+        RunnerFailed: a runner raised; it has its name, and the exception.
+    """
+    if rounds < MIN_ROUNDS:
+        raise MeasureError(
+            f"{rounds} rounds cannot give a 95% interval: ask for at least {MIN_ROUNDS}, better 10 or more."
+        )
+    if not runners:
+        raise MeasureError("there is nothing to measure: none of the approaches can run here.")
+    order = random.Random(seed)
+    everyone: dict[Key, Runner] = {**runners, **references}
+    turns: dict[Key, list[_Turn]] = {key: [] for key in everyone}
+    threads_before = torch.get_num_threads()
+    try:
+        with torch.inference_mode():
+            calls = {key: _named(key, _calls_per_turn, runner, clock) for key, runner in everyone.items()}
+            for done in range(1, rounds + 1):
+                turn_order = list(everyone)
+                order.shuffle(turn_order)
+                for key in turn_order:
+                    lanes = turns[key][-1].lanes if turns[key] else frozenset()
+                    turns[key].append(_named(key, _turn, everyone[key], calls[key], lanes, clock))
+                progress(done)
+                if done >= MIN_ROUNDS and (enough(done) or (width is not None and _interval(runners, turns) <= width)):
+                    break
+    finally:
+        torch.set_num_threads(threads_before)
+    return {key: _timing(own, calls[key]) for key, own in turns.items()}
+
+
+class _Turn(NamedTuple):
+    """What is kept of a turn."""
+
+    sample: float  # mean nanoseconds of a call
+    latencies: list[int]  # of each call
+    reduced: Turn | None
+    last_call: list[spans.Span]
+    lanes: frozenset[tuple[int, int]]  # process and thread of those that ran tasks
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _named(key: Key, function: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
+    """What a function gives; what it raises says whose runner it was."""
+    try:
+        return function(*args, **options)
+    except Exception as error:
+        raise RunnerFailed(key, error) from error
+
+
+def _interval(runners: Mapping[str, Runner], turns: Mapping[Key, Sequence[_Turn]]) -> float:
+    return widest_interval([np.array([turn.sample for turn in turns[name]]) for name in runners])
+
+
+def _turn(
+    runner: Runner, calls: int, lanes: frozenset[tuple[int, int]], clock: Callable[[], int]
+) -> _Turn:
+    _take_turn(runner)
+    stamps = [0] * (calls + 1)
+    queued_before = queued_ns(lanes)
+    with spans.collect() as log:
+        start = clock()
+        stamps[0] = spans.clock()
+        for i in range(calls):  # a stamp costs a tenth of a microsecond, where a span would cost three
+            _call(runner)
+            stamps[i + 1] = spans.clock()
+        sample = (clock() - start) / calls
+    queued_after = queued_ns(lanes)
+    for begin, end in pairwise(stamps):
+        log.write("call", "call", begin, end)
+    found = frozenset((span.process, span.thread) for span in log.spans if span.category == "task")
+    known = queued_before is not None and queued_after is not None and found <= lanes
+    return _Turn(
+        sample,
+        [end - begin for begin, end in pairwise(stamps)],
+        reduce_turn(log.spans, (queued_after or 0) - (queued_before or 0) if known else None),
+        [span for span in log.spans if span.start_ns >= stamps[-2]],  # the last call of a turn is the warmest
+        found or lanes,
+    )
+
+
+def _timing(turns: Sequence[_Turn], calls: int) -> Timing:
+    samples = np.array([turn.sample for turn in turns])
+    usual = turns[int(np.argmin(np.abs(samples - np.median(samples))))]
+    return Timing(
+        samples,
+        calls,
+        Trace.build(span_events(usual.last_call)),
+        tuple(turn.reduced for turn in turns),
+        np.array([latency for turn in turns for latency in turn.latencies], float),
+    )
+
+
+def _take_turn(runner: Runner) -> None:
+    if torch.get_num_threads() != runner.intra_op_threads:
+        torch.set_num_threads(runner.intra_op_threads)
+    if not runner.cold:
+        _call(runner)
+
+
+def _call(runner: Runner) -> None:
+    """One call and its end: on a GPU, what has returned has only been launched."""
+    synchronize(runner.inputs, runner())
+
+
+def _calls_per_turn(runner: Runner, clock: Callable[[], int]) -> int:
+    """Warm the runner up at its own thread count, and count the calls that fit a turn; one where none can warm."""
+    if runner.cold:
+        return 1
+    begin = clock()
+    _take_turn(runner)
+    taken: list[int] = []
+    while len(taken) < WARM_CALLS and (not taken or clock() - begin < WARM_NS) and not _steady(taken):
+        start = clock()
+        _call(runner)
+        taken.append(clock() - start)
+    return max(1, min(1000, TURN_NS // max(1, taken[-1])))
+
+
+def _steady(taken: Sequence[int]) -> bool:
+    before, last = taken[:-IN_A_ROW], taken[-IN_A_ROW:]
+    return bool(before) and min(last) >= (1 - STEADY) * min(before)
