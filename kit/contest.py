@@ -24,12 +24,14 @@ from kit.hardware import detect
 from kit.measure import TURN_NS, UNSTEADY, judged, least_rounds, measure, speed_up
 from kit.progress import progress_bar
 from kit.recording import record_kernels
+from kit.reprs import one_line
 
 WARM_TURNS = 4  # about as much as warming up takes
 GRACE = 0.25  # of the budget, shared out: what each may try even when it is spent, so that those that refuse say why
 WHOLE = 0.75  # a share of the cores below which a table says that they are not all there
 
 
+@one_line
 class Expected(NamedTuple):
     """What every entrant is to give."""
 
