@@ -73,6 +73,7 @@ def open_and_run(chromium: Any, lab: Lab, path: str) -> Any:
 def show(page: Any, timeline: Any) -> Any:
     """The canvas of a timeline, in view and drawn: JupyterLab shifts its cells for a while after a scroll."""
     canvas = timeline.query_selector(".stage canvas")
+    page.wait_for_function("root => root.dataset.lanes", arg=timeline, timeout=30_000)  # written with the first drawing
     for _ in range(20):
         timeline.evaluate("root => root.scrollIntoView({block: 'start'})")
         page.wait_for_timeout(300)
