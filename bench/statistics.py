@@ -24,7 +24,7 @@ from torch import nn
 from torch.utils.benchmark import Timer
 
 import kit
-from kit import neighbours
+from kit import load
 from kit.comparison import Row
 from kit.equality import Equality
 from kit.explanation import Explanation
@@ -189,9 +189,9 @@ def main(arguments: Sequence[str]) -> None:
     }
     results: dict[str, Any] = {}
     for name, part in parts.items():
-        before, start = neighbours.Usage.now(), time.monotonic()
+        before, start = load.Usage.now(), time.monotonic()
         results[name] = {"result": part(), "seconds": time.monotonic() - start}
-        results[name]["load"] = neighbours.caveats(before, neighbours.Usage.now())
+        results[name]["load"] = load.caveats(before, load.Usage.now())
         print(name, json.dumps(results[name], indent=2), flush=True)
         OUT.parent.mkdir(exist_ok=True)
         OUT.write_text(json.dumps(results, indent=2) + "\n")

@@ -12,9 +12,10 @@ from typing import Any
 
 import torch
 
-from kit import kernels, neighbours, spans
+from kit import kernels, load, spans
 from kit.budget import Budget, Overdue, can_interrupt, limited
 from kit.comparison import Comparison, Ratio, Row, Timing
+from kit.core_scaling import IndependentLoad
 from kit.equality import Equality, as_args, compare_outputs
 from kit.errors import KitError, MeasureError
 from kit.executors.thread_counts import intra_op_threads
@@ -200,13 +201,13 @@ def contest(
         warm = [each for each in entrants if each.runner and each not in cold]
         few = least_rounds(len(warm) + len(cold) - 1)
         yardsticks = _yardsticks(stack, warm, alone) if len(warm) > 1 else {}
-        usage = neighbours.Usage.now()
+        usage = load.Usage.now()
         with progress_bar(rounds + few * len(cold), progress) as advance:
             later = few * sum(each.turn_ns + lead.turn_ns for each in cold) / 1e9
             beside = _measure(warm, yardsticks, args, rounds, limit.enough(few, later), width, seed, advance)
             for each in cold:
                 _measure([lead, each], {}, args, few, limit.enough(few), None, seed, advance)
-        busy = neighbours.caveats(usage, neighbours.Usage.now())
+        busy = load.caveats(usage, load.Usage.now())
     unsteady = {each.name: each.timing.scatter for each in entrants if each.timing and each.timing.scatter > UNSTEADY}
     if unsteady:
         caveats.append(
@@ -236,7 +237,7 @@ CORE, CORES = "one core", "all cores"
 def _yardsticks(stack: ExitStack, warm: list[Entrant], alone: Callable[[int], Any] | None) -> dict[str, Any]:
     """What explains a speed-up: the cores themselves, and the branches one by one at the lanes' thread counts."""
     cores = detect().cores
-    found = {CORE: neighbours.OwnWork(1), CORES: neighbours.OwnWork(cores)} if cores > 1 else {}
+    found = {CORE: IndependentLoad(1), CORES: IndependentLoad(cores)} if cores > 1 else {}
     if alone:
         here = {each.lane_threads for each in warm if each.plain}
         wanted = {1, *(each.lane_threads for each in warm)} - here

@@ -24,7 +24,7 @@ from kit import spans
 from kit.comparison import SMALLEST_EFFECT, Ratio, Row, Timing
 from kit.equality import as_args
 from kit.errors import MeasureError
-from kit.neighbours import queued_ns
+from kit.load import queued_ns
 from kit.profiler import span_events, synchronize
 from kit.trace import Trace
 from kit.turns import Turn, reduce_turn

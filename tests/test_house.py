@@ -30,7 +30,8 @@ FLOORS = {
     "hardware": 1,
     "equality": 1,
     "kernels": 1.2,  # what a trace says of them
-    "neighbours": 1,
+    "load": 1,
+    "core_scaling": 1,
     "snippets": 1,
     "profiler": 1.5,  # a mezzanine: it puts spans and operators into a trace, and workers use it
     "executors": 2,

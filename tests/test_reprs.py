@@ -35,6 +35,7 @@ from kit.workloads.many import Rates
 MACHINERY = {  # what no caller is handed
     "kit.budget.Budget",
     "kit.contest.Entrant",
+    "kit.core_scaling.IndependentLoad",
     "kit.executors.workers.channel.Channel",
     "kit.executors.cuda_streams.SideStreams",
     "kit.executors.workers.pickling.PlacedTensors",
@@ -47,7 +48,6 @@ MACHINERY = {  # what no caller is handed
     "kit.executors.workers.messages.Request",
     "kit.factors.Case",
     "kit.kernels.Family",
-    "kit.neighbours.OwnWork",
     "kit.scenes.painting.Chance",
     "kit.scenes.painting.Layer",
     "kit.spans.span",

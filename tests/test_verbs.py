@@ -159,7 +159,7 @@ def test_cores_that_are_not_all_there_are_a_caveat_unless_others_have_them(
     monkeypatch: pytest.MonkeyPatch, share: float, busy: bool
 ) -> None:
     monkeypatch.setattr("kit.contest.speed_up", lambda one, together: Ratio(share, share - 0.1, share + 0.1))
-    monkeypatch.setattr("kit.neighbours.caveats", lambda before, after: ["others"] * busy)
+    monkeypatch.setattr("kit.load.caveats", lambda before, after: ["others"] * busy)
     make, sizes = MODELS["toy"]
     comparison = compare(make(), random_inputs(1, sizes), ["sequential", "threads"])
     assert comparison.gain is not None

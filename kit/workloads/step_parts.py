@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kit import neighbours
+from kit import load
 from kit.comparison import Comparison, Ratio, Row, Timing
 from kit.equality import compare_outputs, shapes
 from kit.kernels import Kernels, exchanged, told
@@ -74,7 +74,7 @@ def step_times(model: nn.Module, clip: Tensor, *, rounds: int) -> Comparison:
             with torch.no_grad():
                 outputs[name + where] = predicted[name](call(x))
             sides[name + where] = Bound(call, [x]), []
-    before = neighbours.Usage.now()
+    before = load.Usage.now()
     timings, kernels = measure_sides(sides, "sequential(threads=1)", rounds=rounds)
     rows = [
         Row(
@@ -89,7 +89,7 @@ def step_times(model: nn.Module, clip: Tensor, *, rounds: int) -> Comparison:
         )
         for name, timing in timings.items()
     ]
-    busy = neighbours.caveats(before, neighbours.Usage.now())
+    busy = load.caveats(before, load.Usage.now())
     said = [
         f"{told(one, exchange, other)}: a part of the ratio between them is PyTorch's choice of kernel. Both on oneDNN "
         "are compared in rows of their own."
