@@ -20,13 +20,14 @@ from torch import nn
 
 from bench import peers, traces
 from bench.peers import Bare
-from kit.approaches import parse
-from kit.comparison import Ratio
+from kit.approaches import Runner, parse
 from kit.executors import Executor, Sequential, Task
 from kit.executors.processes import Processes
 from kit.executors.threads import Threads
 from kit.hardware import detect
-from kit.measure import MIN_ROUNDS, Runs, measure, speed_up
+from kit.measuring.comparison import Ratio
+from kit.measuring.rounds import measure
+from kit.measuring.statistics import MIN_ROUNDS, speed_up
 from kit.models import toy_two_stream
 from kit.workloads import workload
 
@@ -49,7 +50,7 @@ class Result:
         return {**vars(self), "ratio": self.ratio.estimate}
 
 
-def against(name: str, ours: Runs, peer: Runs, inputs: Sequence[Any] = (), unit: str = "ms") -> Result:
+def against(name: str, ours: Runner, peer: Runner, inputs: Sequence[Any] = (), unit: str = "ms") -> Result:
     timings = measure({"ours": ours, "peer": peer}, tuple(inputs), rounds=ROUNDS)
     scale = {"ms": 1, "us": 1000}[unit]
     medians = [timings[side].median_ms * scale for side in ("ours", "peer")]

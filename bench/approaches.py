@@ -10,12 +10,13 @@ import torch
 from torch import nn
 
 from bench.peers import Bare
-from kit.approaches import parse
+from kit.approaches import Runner, parse
 from kit.equality import compare_outputs
 from kit.executors import use
 from kit.executors.threads import Threads
 from kit.hardware import detect
-from kit.measure import Runs, measure, speed_up
+from kit.measuring.rounds import measure
+from kit.measuring.statistics import speed_up
 from kit.regions import Branches
 from kit.workloads import workload
 
@@ -35,7 +36,7 @@ OURS = (
 )
 
 
-def row(name: str, ours: Runs, by_hand: Runs, inputs: tuple[Any, ...]) -> str:
+def row(name: str, ours: Runner, by_hand: Runner, inputs: tuple[Any, ...]) -> str:
     """Median time of both, what ours adds, and the median of the rounds' ratios."""
     timings = measure({"ours": ours, "by hand": by_hand}, inputs, rounds=ROUNDS)
     mine, theirs = (timings[side].median_ms * 1000 for side in ("ours", "by hand"))

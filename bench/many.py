@@ -24,7 +24,8 @@ import torch
 
 from bench.peers import Bare
 from kit.labs.opencv_dnn import named_share
-from kit.measure import measure, speed_up
+from kit.measuring.rounds import measure
+from kit.measuring.statistics import speed_up
 from kit.pipeline import Pipeline, Stage
 from kit.workloads import Many, live, opencv_dnn
 

@@ -24,11 +24,12 @@ from torch import nn
 from torch.utils.benchmark import Timer
 
 import kit
-from kit import neighbours
-from kit.comparison import Row
+from kit import load
 from kit.equality import Equality
 from kit.explanation import Explanation
-from kit.measure import ROUNDS, judged, measure
+from kit.measuring.comparison import Row
+from kit.measuring.rounds import ROUNDS, measure
+from kit.measuring.statistics import with_verdicts
 
 OUT = Path("build/statistics.json")
 SAME = Equality(True, 0.0)
@@ -62,7 +63,7 @@ def table(runners: Sequence[Repeated], rounds: int, seed: int) -> list[Row]:
     rows = [
         Row(name, timing=timing, equality=SAME, baseline=name == "0", against=base) for name, timing in timings.items()
     ]
-    return judged(rows)[1:]
+    return with_verdicts(rows)[1:]
 
 
 def false_alarms(tables: int, rows: int = 12, rounds: int = ROUNDS) -> dict[str, Any]:
@@ -189,9 +190,9 @@ def main(arguments: Sequence[str]) -> None:
     }
     results: dict[str, Any] = {}
     for name, part in parts.items():
-        before, start = neighbours.Usage.now(), time.monotonic()
+        before, start = load.Usage.now(), time.monotonic()
         results[name] = {"result": part(), "seconds": time.monotonic() - start}
-        results[name]["load"] = neighbours.caveats(before, neighbours.Usage.now())
+        results[name]["load"] = load.caveats(before, load.Usage.now())
         print(name, json.dumps(results[name], indent=2), flush=True)
         OUT.parent.mkdir(exist_ok=True)
         OUT.write_text(json.dumps(results, indent=2) + "\n")

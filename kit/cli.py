@@ -16,6 +16,7 @@ from typing import Any
 
 from kit import hardware
 from kit.errors import KitError, TraceError
+from kit.load import load_average
 from kit.paths import check_writable
 
 
@@ -39,10 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _doctor(options: argparse.Namespace) -> int:
     """What this machine has; 1 where something that the kit needs is missing."""
-    machine = hardware.detect()
-    found = hardware.checks(machine)
+    machine, load = hardware.detect(), load_average()
+    found = hardware.checks(machine, load)
     if options.json:
-        print(_json({"hardware": machine.to_dict(), "checks": [check.to_dict() for check in found]}))
+        print(_json({"hardware": machine.to_dict(), "load": load, "checks": [check.to_dict() for check in found]}))
     else:
         print(hardware.report(found))
     return int(any(check.status == "FAIL" for check in found))
@@ -50,8 +51,8 @@ def _doctor(options: argparse.Namespace) -> int:
 
 def _compare(options: argparse.Namespace) -> int:
     from kit import workloads
-    from kit.comparison import Comparison
     from kit.explanation import explain
+    from kit.measuring.comparison import Comparison
     from kit.trace import Trace, save_trace
     from kit.verbs import compare, record
 

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kit import kernels
-from kit.comparison import Comparison, Ratio, Row, milliseconds
 from kit.errors import MeasureError
 from kit.factors import FACTORS, Bounds, Case, Excess, explicable, regions_ms
+from kit.measuring.comparison import Comparison, Ratio, Row, milliseconds
 from kit.reprs import one_line
 from kit.snippets import snippet
 from kit.trace import Trace

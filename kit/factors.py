@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kit.comparison import SMALLEST_EFFECT, Comparison, Row, Timing
-from kit.measure import MIN_ROUNDS, median_interval
+from kit.measuring.comparison import SMALLEST_EFFECT, Comparison, Row, Timing
+from kit.measuring.statistics import MIN_ROUNDS, median_interval
 from kit.reprs import one_line
 
 FACTORS = ("baseline's overhead", "lanes", "no inflation", "load balance", "no overhead")

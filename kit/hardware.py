@@ -62,7 +62,6 @@ class Hardware:
     platform: str  # operating system, kernel and C library
     cpu: str  # the processor's model name
     packages: Mapping[str, str | None] = field(hash=False, default_factory=dict)  # version; None: not installed
-    load: float = 0.0  # cores' worth of work that the system had in the minute before
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -75,7 +74,7 @@ class Hardware:
 
 @one_line
 @dataclass(frozen=True)
-class Check:
+class Finding:
     """One finding about this machine, and what to do about it."""
 
     status: Literal["OK", "WARN", "FAIL"]  # FAIL: the kit cannot run; WARN: it can, with something missing
@@ -114,16 +113,21 @@ def detect(root: Path = Path("/")) -> Hardware:
         platform=platform.platform(),
         cpu=_cpu_name(root),
         packages={name: _version(name) for name in (*CORE_PACKAGES, *LAB_PACKAGES)},
-        load=os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0,
     )
 
 
-def checks(hardware: Hardware) -> list[Check]:
-    """What a learner should know about this machine before the first notebook, in reading order."""
+def checks(hardware: Hardware, load: float) -> list[Finding]:
+    """What a learner should know about this machine before the first notebook, in reading order.
+
+    Args:
+        hardware: as :func:`detect` found it. These facts stay, so they are looked up once.
+        load: as :func:`kit.load.load_average` gives it now.
+    """
     return [
         _check_packages(hardware, "core", CORE_PACKAGES, "FAIL"),
         _check_packages(hardware, "lab", LAB_PACKAGES, "WARN"),
         *_check_cores(hardware),
+        *_check_load(hardware, load),
         _check_memory(hardware),
         _check_shm(hardware),
         _check_compiler(hardware),
@@ -131,7 +135,7 @@ def checks(hardware: Hardware) -> list[Check]:
     ]
 
 
-def report(findings: Iterable[Check]) -> str:
+def report(findings: Iterable[Finding]) -> str:
     """The findings as lines: ``[OK] what`` or ``[WARN] what - what to do``."""
     return "\n".join(map(str, findings))
 
@@ -139,7 +143,7 @@ def report(findings: Iterable[Check]) -> str:
 # Checks -------------------------------------------------------------------------------------------------------------
 
 
-def _check_packages(hardware: Hardware, part: str, least: Mapping[str, str], bad: Literal["WARN", "FAIL"]) -> Check:
+def _check_packages(hardware: Hardware, part: str, least: Mapping[str, str], bad: Literal["WARN", "FAIL"]) -> Finding:
     found = {name: hardware.packages.get(name) for name in least}
     faults = [f"{name} is missing" for name, version in found.items() if version is None]
     faults += [
@@ -148,62 +152,66 @@ def _check_packages(hardware: Hardware, part: str, least: Mapping[str, str], bad
         if version is not None and _numbers(version) < _numbers(least[name])
     ]
     if faults:
-        return Check(bad, f"{part} packages: {', '.join(faults)}", "run `pip install -c constraints.txt -e .[lab]`")
+        return Finding(bad, f"{part} packages: {', '.join(faults)}", "run `pip install -c constraints.txt -e .[lab]`")
     versions = f"Python {hardware.python}, torch {hardware.torch}" if part == "core" else "JupyterLab and the widgets"
-    return Check("OK", f"{part} packages: all {len(least)} present ({versions})")
+    return Finding("OK", f"{part} packages: all {len(least)} present ({versions})")
 
 
-def _check_cores(hardware: Hardware) -> Iterator[Check]:
+def _check_cores(hardware: Hardware) -> Iterator[Finding]:
     quota = "none" if hardware.cgroup_cores is None else f"{hardware.cgroup_cores:g}"
     what = f"{_count(hardware.cores, 'core')} usable (affinity {hardware.affinity}, cgroup limit {quota})"
     if hardware.cores == 1:
-        yield Check("WARN", what, "branches cannot overlap on one core: give the container or the process more")
+        yield Finding("WARN", what, "branches cannot overlap on one core: give the container or the process more")
     elif hardware.cores < hardware.affinity:
         # torch and OpenCV size their pools by affinity, so the quota throttles them in the middle of a measurement.
         do = f"libraries will start {hardware.affinity} threads: set OMP_NUM_THREADS={hardware.cores} before starting"
-        yield Check("WARN", what, do)
+        yield Finding("WARN", what, do)
     else:
-        yield Check("OK", what)
-    if hardware.load > hardware.cores / 2:
-        do = "close other programs before measuring, or rounds will scatter"
-        yield Check("WARN", f"the cores are busy: a load of {hardware.load:.1f} on {hardware.cores}", do)
+        yield Finding("OK", what)
 
 
-def _check_memory(hardware: Hardware) -> Check:
+def _check_load(hardware: Hardware, load: float) -> Iterator[Finding]:
+    if load > hardware.cores / 2:
+        do = "close other programs before measuring, or timings will vary a lot between rounds"
+        what = f"the cores are busy: a load average of {load:.1f} on {_count(hardware.cores, 'core')}"
+        yield Finding("WARN", what, do)
+
+
+def _check_memory(hardware: Hardware) -> Finding:
     what = f"{_size(hardware.memory_bytes)} of memory"
     if hardware.memory_bytes is None:
-        return Check("WARN", what, "make sure that at least 4 GiB are free")
+        return Finding("WARN", what, "make sure that at least 4 GiB are free")
     if hardware.memory_bytes < 3.5 * GIB:  # a machine sold as 4 GB shows a little less
-        return Check("WARN", what, "the larger notebooks want 4 GiB: close programs or raise the container's limit")
-    return Check("OK", what)
+        return Finding("WARN", what, "the larger notebooks want 4 GiB: close programs or raise the container's limit")
+    return Finding("OK", what)
 
 
-def _check_shm(hardware: Hardware) -> Check:
+def _check_shm(hardware: Hardware) -> Finding:
     if hardware.shm_bytes is None:
-        return Check("OK", "no /dev/shm: this platform shares memory another way")
+        return Finding("OK", "no /dev/shm: this platform shares memory another way")
     what = f"/dev/shm has {_size(hardware.shm_bytes)}"
     if hardware.shm_bytes < GIB:
         do = "worker processes may die with a bus error: start the container with --shm-size=1g (64 MB is its default)"
-        return Check("WARN", what, do)
-    return Check("OK", what)
+        return Finding("WARN", what, do)
+    return Finding("OK", what)
 
 
-def _check_compiler(hardware: Hardware) -> Check:
+def _check_compiler(hardware: Hardware) -> Finding:
     if hardware.cxx is None:
-        return Check("WARN", "no C++ compiler: torch.compile cannot run on the CPU", "install g++ (or clang++)")
+        return Finding("WARN", "no C++ compiler: torch.compile cannot run on the CPU", "install g++ (or clang++)")
     if not hardware.python_headers:
         do = "install the headers of this Python (on Debian and Ubuntu: python3-dev)"
-        return Check("WARN", "no Python.h: torch.compile cannot build what it generates", do)
-    return Check("OK", f"torch.compile can build: {hardware.cxx} and the Python headers")
+        return Finding("WARN", "no Python.h: torch.compile cannot build what it generates", do)
+    return Finding("OK", f"torch.compile can build: {hardware.cxx} and the Python headers")
 
 
-def _check_gpu(hardware: Hardware) -> Check:
+def _check_gpu(hardware: Hardware) -> Finding:
     if hardware.gpus:
-        return Check("OK", f"{_count(len(hardware.gpus), 'GPU')}: {', '.join(hardware.gpus)}")
+        return Finding("OK", f"{_count(len(hardware.gpus), 'GPU')}: {', '.join(hardware.gpus)}")
     if hardware.nvidia_device:
         do = "install torch with CUDA (not TORCH=cpu), and a driver that is new enough for it"
-        return Check("WARN", f"an NVIDIA GPU that torch {hardware.torch} cannot use", do)
-    return Check("OK", "no GPU: everything runs on the CPU, and GPU timelines are shown as recorded elsewhere")
+        return Finding("WARN", f"an NVIDIA GPU that torch {hardware.torch} cannot use", do)
+    return Finding("OK", "no GPU: everything runs on the CPU, and GPU timelines are shown as recorded elsewhere")
 
 
 # Reading the machine ------------------------------------------------------------------------------------------------

@@ -101,9 +101,7 @@ def _save(record: Callable[[], Trace], path: Path) -> None:
     save_trace(record(), path)
 
 
-def _record(
-    runner: Runner, *, warm: bool, operators: bool, gpu: bool | None = None
-) -> list[spans.Span]:
+def _record(runner: Runner, *, warm: bool, operators: bool, gpu: bool | None = None) -> list[spans.Span]:
     def warm_up() -> None:
         # In a log of its own. Workers make a first profile too, unless a second one is not to be trusted.
         with spans.collect(operators=operators and not on_gpu(*runner.inputs)):

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kit.about import About
-from kit.comparison import Comparison, Ratio, Row
 from kit.errors import MeasureError
-from kit.measure import ERROR, median_interval
+from kit.measuring.comparison import Comparison, Ratio, Row
+from kit.measuring.statistics import median_interval
 from kit.reprs import one_line
 
 ChangeVerdict = Literal["faster", "slower", "no difference found", "only in one"]

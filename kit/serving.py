@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 import torch
 
 from kit import spans
-from kit.catalogue import Runner
-from kit.comparison import Ratio
+from kit.approaches import Runner
 from kit.equality import as_args, shapes
 from kit.errors import MeasureError
 from kit.executors.thread_counts import intra_op_threads, own_intra_op_threads
 from kit.inputs import called_with
-from kit.measure import ROUNDS, Runs, measure, speed_up
+from kit.measuring.comparison import Ratio
+from kit.measuring.rounds import ROUNDS, measure
+from kit.measuring.statistics import speed_up
 from kit.reprs import one_line
 
 REQUESTS = 4  # of each caller in a measured call, so that the last one's end does not decide
@@ -35,7 +36,7 @@ class _Callers:
 
     cold = False
 
-    def __init__(self, runner: Runs, callers: int) -> None:
+    def __init__(self, runner: Runner, callers: int) -> None:
         self.runner, self.callers, self.intra_op_threads = runner, callers, runner.intra_op_threads
         self.pool = ThreadPoolExecutor(callers, "request", own_intra_op_threads, (runner.intra_op_threads,))
 
@@ -50,7 +51,7 @@ class _Callers:
 
 
 def throughput(
-    runners: Mapping[str, Runs],
+    runners: Mapping[str, Runner],
     inputs: Any,
     *,
     concurrency: int,
@@ -58,7 +59,7 @@ def throughput(
     seed: int = 0,
     clock: Callable[[], int] = spans.clock,
 ) -> dict[str, Throughput]:
-    """Requests per second with ``concurrency`` callers at a time, in interleaved rounds as :func:`kit.measure.measure`.
+    """Requests per second with ``concurrency`` callers at a time, in interleaved rounds as :func:`kit.measuring.rounds.measure`.
 
     Args:
         runners: name -> runner, prepared; their intra-op threads are those of each caller.
@@ -66,7 +67,7 @@ def throughput(
         concurrency: callers, each of which sends its next request when its last one is answered.
 
     Raises:
-        MeasureError: no callers, something that is no runner; or as :func:`kit.measure.measure`.
+        MeasureError: no callers, something that is no runner; or as :func:`kit.measuring.rounds.measure`.
         ShapeError: inputs that a model does not take.
     """
     if not isinstance(concurrency, int) or concurrency < 1:

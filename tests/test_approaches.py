@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from kit import approaches, catalogue, hardware
-from kit.approaches import CATALOGUE, available, parse, split_names
+from kit.approaches import REGISTRY, available, parse, split_names
 from kit.errors import KitError, MeasureError, UnavailableError, UnknownNameError
 from kit.executors import Sequential
 from kit.executors.processes import Processes
@@ -124,7 +124,7 @@ def test_what_others_call_it_leads_to_the_approach(text: str, approach: str) -> 
 def test_no_other_name_of_an_approach_is_an_approach() -> None:
     for kind, also in approaches._ALSO_CALLED.items():
         assert parse(kind).kind == kind
-        assert not set(also.split()) & set(CATALOGUE)
+        assert not set(also.split()) & set(REGISTRY)
 
 
 def test_only_near_names_are_suggested() -> None:
@@ -170,7 +170,7 @@ def test_what_is_no_name(given: object, says: str) -> None:
         split_names(given)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("kind", CATALOGUE)
+@pytest.mark.parametrize("kind", REGISTRY)
 def test_every_approach_says_what_it_is(kind: str) -> None:
     assert parse(kind).about.endswith(".")
 
@@ -207,7 +207,7 @@ def test_processes_share_the_cores(cores: int, options: dict[str, int], workers:
 
 
 def test_only_what_starts_anew_on_every_call_is_cold() -> None:
-    executors = [name for name, entry in CATALOGUE.items() if not entry.rewrites and available()[name] is None]
+    executors = [name for name, entry in REGISTRY.items() if not entry.rewrites and available()[name] is None]
     assert {name for name in executors if parse(name).prepare(MODEL).cold} == {"processes_cold"}
 
 
@@ -239,7 +239,7 @@ def test_a_model_without_regions_has_nothing_for_threads() -> None:
 
 def test_what_this_machine_cannot_do_is_refused_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     entry = catalogue.Entry(catalogue.sequential, lambda machine: "it needs a GPU.")
-    monkeypatch.setitem(CATALOGUE, "streams", entry)
+    monkeypatch.setitem(REGISTRY, "streams", entry)
     with pytest.raises(UnavailableError, match=r"streams cannot run here: it needs a GPU\."):
         parse("streams").prepare(MODEL)
 
@@ -314,7 +314,7 @@ def test_without_onnxruntime_it_says_what_to_install(monkeypatch: pytest.MonkeyP
 
 def test_available_lists_every_approach_with_its_reason() -> None:
     found = approaches.available(replace(hardware.detect(), cxx=None))
-    assert list(found) == list(CATALOGUE)
+    assert list(found) == list(REGISTRY)
     assert found["threads"] is None
     assert found["compiled"] is not None
 

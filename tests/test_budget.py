@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from kit.budget import Budget, Overdue, can_interrupt, limited
 from kit.executors.base import uninterrupted
+from kit.measuring.budget import Budget, Overdue, can_interrupt, limited
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no alarms")
 SHORT = 0.05

@@ -17,7 +17,7 @@ from bench.synthetic import synthesise
 from kit import clips, load_trace
 from kit.approaches import split_names
 from kit.cli import main
-from kit.comparison import Comparison
+from kit.measuring.comparison import Comparison
 from kit.workloads import NAMES
 
 ROOT = Path(__file__).parents[1]

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 import kit
-from kit.comparison import FORMAT, Comparison, Ratio, Row, Timing, load_comparison
 from kit.equality import Equality
 from kit.errors import KitError, ResultError
 from kit.explanation import explain
 from kit.kernels import Kernel, Use
+from kit.measuring.comparison import FORMAT, Comparison, Ratio, Row, Timing, load_comparison
 from kit.trace import Trace, stack
 from kit.trace.columns import Marks
 from tests.test_explanation import MS, SAME, example, timing, turn

@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 import torch
+from kit.catalogue import Entry, Runner, sequential
 from torch import nn
 
 import kit
 from kit import catalogue
 from kit.approaches import parse
-from kit.catalogue import Entry, Runner, sequential
-from kit.comparison import Comparison
-from kit.contest import Entrant, contest
 from kit.errors import KitError
 from kit.hardware import detect
+from kit.measuring.candidates import Entrant, contest
+from kit.measuring.comparison import Comparison
 from kit.models import inception_block, inception_v3
 from kit.transforms import Transform
 
@@ -109,7 +109,7 @@ def test_where_open_files_run_out_a_row_and_a_comparison_say_so(monkeypatch: pyt
     options = {"rounds": 6, "budget": None, "width": None, "seed": 0, "progress": False, "alone": None}
     found = contest(entrants, inputs, "inputs", **options)
     assert "OSError: [Errno 24] Too many open files: this process may have" in (found["files"].reason or "")
-    monkeypatch.setattr("kit.contest.judged", refuse)
+    monkeypatch.setattr("kit.measuring.candidates.judged", refuse)
     with pytest.raises(KitError, match=r"cannot start this comparison \(OSError: .*ulimit -n"):
         contest(entrants, inputs, "inputs", **options)
 
@@ -169,7 +169,7 @@ def test_an_estimate_grows_with_the_model_and_refuses_one_without_regions() -> N
 
 def test_rows_that_can_never_run_are_not_told_to_raise_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a region, batch norm or convolution, behind something that takes all of the budget."""
-    monkeypatch.setitem(catalogue.CATALOGUE, "slow", Entry(Slow, seconds=lambda model: 1.0))
+    monkeypatch.setitem(catalogue.REGISTRY, "slow", Entry(Slow, seconds=lambda model: 1.0))
     names = ["slow", "threads", "processes", "ranks", "processes_cold", "merged", "folded", "channels_last"]
     start = time.monotonic()
     comparison = kit.compare(nn.Linear(4, 4).eval(), X, [*names, "folded + slow"], budget=4, progress=False)
@@ -181,8 +181,8 @@ def test_rows_that_can_never_run_are_not_told_to_raise_the_budget(monkeypatch: p
 
 
 def test_a_transform_that_was_ended_leaves_the_others_their_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(catalogue.CATALOGUE, "slow", Entry(Slow, seconds=lambda model: 1.0))
-    monkeypatch.setitem(catalogue.CATALOGUE, "again", Entry(again))
+    monkeypatch.setitem(catalogue.REGISTRY, "slow", Entry(Slow, seconds=lambda model: 1.0))
+    monkeypatch.setitem(catalogue.REGISTRY, "again", Entry(again))
     pair = kit.Branches({"a": nn.ReLU(), "b": nn.ReLU()}, kit.Mean())
     comparison = kit.compare(pair, X, ["slow", "threads", "again"], budget=5, rounds=6, progress=False)
     assert "had not ended within its share" in str(comparison["slow"].reason)

@@ -16,18 +16,19 @@ from torch import nn
 
 import kit
 from kit import spans
-from kit.comparison import Comparison, Ratio, Row, Timing
 from kit.equality import Equality
 from kit.errors import MeasureError
 from kit.explanation import Explanation, explain
 from kit.factors import FACTORS
 from kit.hardware import detect
-from kit.measure import judged, measure
+from kit.measuring.breakdown import Turn, reduce_turn
+from kit.measuring.comparison import Comparison, Ratio, Row, Timing
+from kit.measuring.rounds import measure
+from kit.measuring.statistics import with_verdicts
 from kit.models import inception_block
 from kit.snippets import snippet
 from kit.spans import Span
 from kit.trace import Event, Lane, Trace
-from kit.turns import Turn, reduce_turn
 from tests.test_turns import turns
 
 SAME = Equality(True, 0.0)
@@ -51,7 +52,7 @@ def turn(tasks: dict[str, float], busiest: float, lanes: int, *, regions: float 
 
 def compared(base: Timing, own: Timing, solo: dict[int, Timing] | None = None, threads: int | None = 1) -> Comparison:
     first = Row("sequential", None, base, Ratio(1, 1, 1), SAME, True, against=base, lane_threads=2)
-    rows = judged([first, Row("threads", None, own, None, SAME, against=base, lane_threads=threads)])
+    rows = with_verdicts([first, Row("threads", None, own, None, SAME, against=base, lane_threads=threads)])
     return Comparison(tuple(rows), len(base.samples_ns), "", (), solo or {}, cores=2)
 
 

@@ -32,7 +32,7 @@ FLOORS = {
     "hardware": 1,
     "equality": 1,
     "kernels": 1.2,  # what a trace says of them
-    "neighbours": 1,
+    "load": 1,
     "about": 1.2,
     "records": 1.2,
     "snippets": 1,

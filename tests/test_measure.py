@@ -16,18 +16,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kit import spans
-from kit.budget import Budget
-from kit.comparison import Comparison, Ratio, Row, Timing
 from kit.equality import Equality
 from kit.errors import MeasureError
-from kit.measure import (
+from kit.measuring.budget import Budget
+from kit.measuring.comparison import Comparison, Ratio, Row, Timing
+from kit.measuring.rounds import measure
+from kit.measuring.statistics import (
     MIN_ROUNDS,
-    judged,
     least_rounds,
-    measure,
     median_interval,
-    smallest_difference,
+    minimum_detectable_effect,
     speed_up,
+    with_verdicts,
 )
 from kit.trace import Trace
 
@@ -330,7 +330,7 @@ def rows(*ratios: list[float]) -> list[Row]:
     others = [
         Row(str(i), None, timing(*(1 / np.array(each))), None, SAME, against=base) for i, each in enumerate(ratios)
     ]
-    return judged([Row("base", None, base, Ratio(1, 1, 1), SAME, True, against=base), *others])
+    return with_verdicts([Row("base", None, base, Ratio(1, 1, 1), SAME, True, against=base), *others])
 
 
 CLEAR = [1.5, 1.6, 1.7, 1.8, 1.9, 2.0, 2.1, 2.2, 2.3, 2.4, 2.5, 2.6]
@@ -409,7 +409,7 @@ def test_the_smallest_difference_is_found_in_nine_of_ten_new_tables(n: int) -> N
     hits = claims = 0
     for _ in range(40):
         pilot = np.sort(draw.lognormal(0, 0.05, n))
-        size = smallest_difference(pilot, median_interval(n)[0])
+        size = minimum_detectable_effect(pilot, median_interval(n)[0])
         again = draw.lognormal(0, 0.05, (50, n)) / (1 + size)
         hits += sum(rows(list(each))[1].verdict == "slower" for each in again)
         claims += len(again)

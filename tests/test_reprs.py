@@ -17,10 +17,10 @@ from torch import nn
 
 import kit
 from kit import approaches, clips, hardware, pipeline
-from kit.comparison import Comparison, Ratio, Row, Timing
 from kit.equality import Equality
 from kit.labs import Check
 from kit.labs.continual import Explorer
+from kit.measuring.comparison import Comparison, Ratio, Row, Timing
 from kit.models.continual import stepper
 from kit.reprs import LONGEST
 from kit.spans import SpanLog
@@ -32,8 +32,9 @@ from kit.workloads import live
 from kit.workloads.feeding import Loop
 
 MACHINERY = {  # what no caller is handed
-    "kit.budget.Budget",
-    "kit.contest.Entrant",
+    "kit.measuring.budget.Budget",
+    "kit.measuring.candidates.Entrant",
+    "kit.measuring.core_scaling.IndependentLoad",
     "kit.executors.workers.channel.Channel",
     "kit.executors.cuda_streams.SideStreams",
     "kit.executors.workers.pickling.PlacedTensors",
@@ -46,7 +47,6 @@ MACHINERY = {  # what no caller is handed
     "kit.executors.workers.messages.Request",
     "kit.factors.Case",
     "kit.kernels.Family",
-    "kit.neighbours.OwnWork",
     "kit.scenes.painting.Chance",
     "kit.scenes.painting.Layer",
     "kit.spans.span",

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 import kit
 from kit.about import About
-from kit.comparison import Comparison, Ratio, Row, Timing
 from kit.equality import Equality
+from kit.measuring.comparison import Comparison, Ratio, Row, Timing
 from kit.results import Changes, compare_results
 from kit.trace import Trace
 

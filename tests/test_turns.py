@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.measuring.breakdown import OVERHEAD, Turn, reduce_turn
 from kit.spans import Span
-from kit.turns import OVERHEAD, Turn, reduce_turn
 
 CALLER = 1
 

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 import kit
 from kit import approaches, catalogue
-from kit.comparison import Ratio
 from kit.errors import KitError, MeasureError, ShapeError, TaskError, UnknownNameError
 from kit.executors import Sequential
 from kit.executors.processes_cold import ProcessesCold
 from kit.hardware import detect
-from kit.measure import MIN_ROUNDS, least_rounds
+from kit.measuring.comparison import Ratio
+from kit.measuring.statistics import MIN_ROUNDS, least_rounds
 from kit.models import inception_block, toy_two_stream, two_stream
 
 Make = Callable[[], nn.Module]
@@ -159,8 +159,10 @@ def test_a_cold_approach_has_few_rounds_by_itself_and_the_others_keep_theirs(mon
 def test_cores_that_are_not_all_there_are_a_caveat_unless_others_have_them(
     monkeypatch: pytest.MonkeyPatch, share: float, busy: bool
 ) -> None:
-    monkeypatch.setattr("kit.contest.speed_up", lambda one, together: Ratio(share, share - 0.1, share + 0.1))
-    monkeypatch.setattr("kit.neighbours.caveats", lambda before, after: ["others"] * busy)
+    monkeypatch.setattr(
+        "kit.measuring.candidates.speed_up", lambda one, together: Ratio(share, share - 0.1, share + 0.1)
+    )
+    monkeypatch.setattr("kit.load.caveats", lambda before, after: ["others"] * busy)
     make, sizes = MODELS["toy"]
     comparison = compare(make(), random_inputs(1, sizes), ["sequential", "threads"])
     assert comparison.gain is not None
@@ -264,7 +266,7 @@ def test_a_model_with_another_output_on_every_call_is_refused() -> None:
 
 def test_what_cannot_run_here_has_a_row_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     entry = catalogue.Entry(catalogue.sequential, lambda machine: "it needs a GPU.")
-    monkeypatch.setitem(catalogue.CATALOGUE, "streams", entry)
+    monkeypatch.setitem(catalogue.REGISTRY, "streams", entry)
     comparison = compare(Region(a=lambda x: x), X, ["sequential", "streams"])
     assert comparison["streams"].verdict == "not available"
     assert comparison["streams"].reason == "it needs a GPU."
@@ -326,8 +328,8 @@ def test_a_compiled_model_is_compared_and_recorded_whatever_threads_the_caller_h
 
 
 def test_all_is_every_approach_of_the_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
-    light = {name: catalogue.CATALOGUE[name] for name in ("sequential", "threads", "folded", "merged")}
-    monkeypatch.setattr("kit.verbs.CATALOGUE", light)
+    light = {name: catalogue.REGISTRY[name] for name in ("sequential", "threads", "folded", "merged")}
+    monkeypatch.setattr("kit.verbs.REGISTRY", light)
     for given in ("all", "threads(workers=1), all"):
         comparison = kit.compare(inception_block(8), torch.randn(1, 8, 9, 9), given, rounds=6, progress=False)
         assert {row.name for row in comparison.rows} - {"threads(workers=1)"} == set(light)
@@ -478,6 +480,6 @@ def test_record_refuses_as_compare_does() -> None:
 
 @pytest.mark.parametrize(("unsteady", "caveats"), [(0.5, 1), (1e9, 0)])
 def test_rounds_that_scatter_are_a_caveat(monkeypatch: pytest.MonkeyPatch, unsteady: float, caveats: int) -> None:
-    monkeypatch.setattr("kit.contest.UNSTEADY", unsteady)  # every scatter is at least 1
+    monkeypatch.setattr("kit.measuring.candidates.UNSTEADY", unsteady)  # every scatter is at least 1
     comparison = kit.compare(Region(a=lambda x: x, b=lambda x: x), X, "sequential", rounds=6, progress=False)
     assert sum("rounds scatter, those of sequential by" in caveat for caveat in comparison.caveats) == caveats

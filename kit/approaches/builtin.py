@@ -65,9 +65,7 @@ def processes_cold(model: nn.Module, *, timeout: int = 120) -> ProcessesCold:
     return ProcessesCold(timeout)
 
 
-def cuda_streams(
-    model: nn.Module, *, policy: PolicyName = "one_per_branch", streams: int | None = None
-) -> CudaStreams:
+def cuda_streams(model: nn.Module, *, policy: PolicyName = "one_per_branch", streams: int | None = None) -> CudaStreams:
     """A CUDA stream per branch, launched from the calling thread."""
     some_regions(model)
     return CudaStreams(policy, streams)

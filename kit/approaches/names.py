@@ -64,9 +64,7 @@ def _options(kind: str, text: str, entry: Entry) -> dict[str, Any]:
         }
         if int in (known[option], *choices.values()):
             if not value.isdecimal() or int(value) < entry.least:
-                raise KitError(
-                    f"{kind}({option}={value}): {option} must be a whole number of at least {entry.least}."
-                )
+                raise KitError(f"{kind}({option}={value}): {option} must be a whole number of at least {entry.least}.")
             options[option] = int(value)
         elif value in choices:
             options[option] = choices[value]

@@ -17,7 +17,6 @@ from kit.hardware import Hardware
 from kit.reprs import one_line
 from kit.transforms import Transform
 
-
 ALL = "all"  # stands for every approach
 
 

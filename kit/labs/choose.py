@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from kit.comparison import milliseconds
 from kit.explanation import LOSSES, Explanation
 from kit.labs.checks import check, first_wrong
 from kit.labs.markdown import table
+from kit.measuring.comparison import milliseconds
 
 
 def decision_table(found: Mapping[str, Explanation]) -> str:

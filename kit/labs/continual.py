@@ -15,12 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from kit.comparison import Comparison, milliseconds
 from kit.equality import compare_outputs
 from kit.errors import KitError
 from kit.kernels import Kernels
 from kit.labs.checks import check
 from kit.labs.markdown import table
+from kit.measuring.comparison import Comparison, milliseconds
 from kit.models import describe
 from kit.models.continual import stepper
 from kit.models.init import keep_signal

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from kit.approaches import parse
-from kit.comparison import Comparison, Row, milliseconds
 from kit.kernels import caveats, exchanged
 from kit.labs.checks import check, first_wrong
 from kit.labs.speed import size
 from kit.labs.threads import versus
+from kit.measuring.comparison import Comparison, Row, milliseconds
 from kit.models import describe, inception_v3
 from kit.regions import regions
 from kit.spans import clock

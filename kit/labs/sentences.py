@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kit.comparison import SMALLEST_EFFECT, Comparison, milliseconds
+from kit.measuring.comparison import SMALLEST_EFFECT, Comparison, milliseconds
 from kit.trace import Trace, busy_ns, overlap_ns
 
 

@@ -2,7 +2,7 @@
 
 import os
 
-from kit.measure import MIN_ROUNDS
+from kit.measuring.statistics import MIN_ROUNDS
 
 
 def rounds(full: int) -> int:

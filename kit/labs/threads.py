@@ -16,12 +16,12 @@ import plotly.graph_objects as go
 import torch
 from torch import nn
 
-from kit.catalogue import Runner
-from kit.comparison import Comparison, Ratio, Row, times
 from kit.executors import Task
 from kit.executors.threads import Threads
 from kit.labs.checks import check, first_wrong
-from kit.measure import measure, speed_up
+from kit.measuring.comparison import Comparison, Ratio, Row, times
+from kit.measuring.rounds import measure
+from kit.measuring.statistics import speed_up
 from kit.regions import Branches
 from kit.views.chart import Chart
 from kit.views.figures import TEXT

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from kit.about import About, about_here
 from kit.equality import Equality
 from kit.kernels import Kernels
+from kit.measuring.breakdown import Turn
 from kit.records import Format, load_record, save_record
 from kit.reprs import one_line
 from kit.trace import Trace
-from kit.turns import Turn
 
 SMALLEST_EFFECT = 0.01  # two copies of one network can differ by this much for reasons of memory layout
 

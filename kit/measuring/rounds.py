@@ -17,10 +17,10 @@ import torch
 from kit import spans
 from kit.approaches.runner import Runner
 from kit.errors import MeasureError
+from kit.load import queued_ns
 from kit.measuring.breakdown import Turn, reduce_turn
 from kit.measuring.comparison import Timing
 from kit.measuring.statistics import MIN_ROUNDS, widest_interval
-from kit.neighbours import queued_ns
 from kit.profiler import span_events, synchronize
 from kit.trace import Trace
 
@@ -134,9 +134,7 @@ def _interval(runners: Mapping[str, Runner], turns: Mapping[Key, Sequence[_Turn]
     return widest_interval([np.array([turn.sample for turn in turns[name]]) for name in runners])
 
 
-def _turn(
-    runner: Runner, calls: int, lanes: frozenset[tuple[int, int]], clock: Callable[[], int]
-) -> _Turn:
+def _turn(runner: Runner, calls: int, lanes: frozenset[tuple[int, int]], clock: Callable[[], int]) -> _Turn:
     _take_turn(runner)
     stamps = [0] * (calls + 1)
     queued_before = queued_ns(lanes)

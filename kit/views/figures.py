@@ -8,8 +8,8 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from kit.comparison import Comparison, Verdict, times
 from kit.explanation import explain
+from kit.measuring.comparison import Comparison, Verdict, times
 from kit.views.chart import Chart
 from kit.views.palette import NEUTRAL, OKABE_ITO
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import ipywidgets as widgets
 
-from kit.comparison import Ratio
-from kit.measure import least_rounds
+from kit.measuring.comparison import Ratio
+from kit.measuring.statistics import least_rounds
 from kit.views.palette import NEUTRAL, OKABE_ITO
 from kit.views.still import Still
 from kit.workloads import Many

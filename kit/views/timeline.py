@@ -17,8 +17,8 @@ import anywidget
 import numpy as np
 import traitlets
 
-from kit.comparison import Comparison
 from kit.errors import KitError, TraceError
+from kit.measuring.comparison import Comparison
 from kit.trace.columns import Int32, Int64, Trace, stack
 from kit.trace.lanes import depths
 from kit.trace.links import links

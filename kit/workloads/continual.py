@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from kit.approaches import parse
-from kit.comparison import Ratio, Timing
 from kit.equality import Equality, as_args, compare_outputs
 from kit.errors import ClipError, KitError
 from kit.kernels import Exchange, Kernels, exchanged, kernels
-from kit.measure import ROUNDS, measure, speed_up
+from kit.measuring.comparison import Ratio, Timing
+from kit.measuring.rounds import ROUNDS, measure
+from kit.measuring.statistics import speed_up
 from kit.models import describe
 from kit.models.continual import Stepper, shallow_two_stream_3d, stepper
 from kit.recording import record_call
@@ -214,7 +215,7 @@ def against_window(
             only those of the calling thread, so not with an executor of several.
         advantages: ``transforms`` and ``last``.
 
-    Raises: as :func:`window_and_step` and :func:`kit.measure.measure`.
+    Raises: as :func:`window_and_step` and :func:`kit.measuring.rounds.measure`.
     """
     sides = window_and_step(model, clip, **advantages)
     (window, streams), (step, frames) = sides.values()

@@ -13,15 +13,14 @@ import torch
 from torch import Tensor
 
 from kit import approaches
-from kit.approaches import read_options, split_names
-from kit.catalogue import CATALOGUE, Runner
-from kit.comparison import Comparison
-from kit.contest import Entrant, contest
+from kit.approaches import REGISTRY, read_options, split_names
 from kit.errors import UnknownNameError
 from kit.executors import Executor, Task
 from kit.executors.processes import Processes
 from kit.hardware import detect
-from kit.measure import ROUNDS
+from kit.measuring.candidates import Entrant, contest
+from kit.measuring.comparison import Comparison
+from kit.measuring.rounds import ROUNDS
 from kit.recording import record_call
 from kit.regions import Branches
 from kit.reprs import one_line
@@ -63,8 +62,8 @@ class Many:
             known = {each.name: int for each in parameters if each.kind is each.KEYWORD_ONLY}
             prepare = partial(way, detect().cores, **read_options(kind, options, known, least=0))
             return Entrant(name, prepare, _is_baseline(name))
-        if kind not in CATALOGUE or self.model is None:
-            names = [*self.ways, *(CATALOGUE if self.model else ())]
+        if kind not in REGISTRY or self.model is None:
+            names = [*self.ways, *(REGISTRY if self.model else ())]
             raise UnknownNameError(f"way through {self.name}", kind, names, set(names) & set(approaches.meant(kind)))
         approach = approaches.parse(name)
         prepare, seconds = partial(approach.prepare, self.model, self.inputs), partial(approach.seconds, self.model)

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from kit import clips, executors
-from kit.catalogue import Runner
 from kit.errors import TaskError, UnavailableError, WorkerError
 from kit.executors import Task
 from kit.executors.processes_cold import ProcessesCold

@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kit import neighbours
-from kit.comparison import Comparison, Ratio, Row, Timing
+from kit import load
 from kit.equality import compare_outputs, shapes
 from kit.kernels import Kernels, exchanged, told
-from kit.measure import judged, speed_up
+from kit.measuring.comparison import Comparison, Ratio, Row, Timing
+from kit.measuring.statistics import speed_up, with_verdicts
 from kit.models.continual import stepper
 from kit.reprs import one_line
 from kit.workloads.continual import Bound, OneStep, Side, frames_of, measure_sides, of_library
@@ -74,7 +74,7 @@ def step_times(model: nn.Module, clip: Tensor, *, rounds: int) -> Comparison:
             with torch.no_grad():
                 outputs[name + where] = predicted[name](call(x))
             sides[name + where] = Bound(call, [x]), []
-    before = neighbours.Usage.now()
+    before = load.Usage.now()
     timings, kernels = measure_sides(sides, "sequential(threads=1)", rounds=rounds)
     rows = [
         Row(
@@ -89,14 +89,14 @@ def step_times(model: nn.Module, clip: Tensor, *, rounds: int) -> Comparison:
         )
         for name, timing in timings.items()
     ]
-    busy = neighbours.caveats(before, neighbours.Usage.now())
+    busy = load.caveats(before, load.Usage.now())
     said = [
         f"{told(one, exchange, other)}: a part of the ratio between them is PyTorch's choice of kernel. Both on oneDNN "
         "are compared in rows of their own."
         for one, other in combinations(predicted, 2)
         for exchange in exchanged(kernels[one], kernels[other])
     ]
-    return Comparison(tuple(judged(rows)), rounds, shapes(clip), (*said, *busy))
+    return Comparison(tuple(with_verdicts(rows)), rounds, shapes(clip), (*said, *busy))
 
 
 @one_line

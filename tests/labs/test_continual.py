@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from kit.comparison import Comparison, Ratio, Row, Timing
 from kit.equality import Equality
 from kit.kernels import Kernel, Kernels, Use
 from kit.labs import continual as lab
+from kit.measuring.comparison import Comparison, Ratio, Row, Timing
 from kit.models import inception3d_block
 from kit.trace import Trace, wall_ns
 from kit.verbs import record

@@ -10,7 +10,6 @@ from torch import nn
 
 import kit
 from kit import labs
-from kit.comparison import Comparison, Row, Timing
 from kit.equality import Equality
 from kit.kernels import Kernel, Use
 from kit.labs.checks import Check
@@ -26,7 +25,8 @@ from kit.labs.inception import (
     work_and_span_ms,
 )
 from kit.labs.threads import versus
-from kit.measure import speed_up
+from kit.measuring.comparison import Comparison, Row, Timing
+from kit.measuring.statistics import speed_up
 from kit.models import describe, inception_v3
 from kit.trace import Event, Lane, Trace
 

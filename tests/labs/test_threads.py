@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from kit.comparison import Comparison, Ratio, Row, Timing
 from kit.equality import Equality
 from kit.labs.threads import check_pool, check_share, counts, heat_map, started, versus
+from kit.measuring.comparison import Comparison, Ratio, Row, Timing
 from kit.trace import Trace
 
 

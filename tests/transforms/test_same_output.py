@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from kit import hardware
-from kit.approaches import CATALOGUE, parse
+from kit.approaches import REGISTRY, parse
 from kit.equality import compare_outputs, deaf_inputs
 from kit.errors import KitError
 from kit.models import inception2d, two_stream
@@ -192,7 +192,7 @@ def settings_for(approach: str) -> list[tuple[str, int, torch.dtype]]:
     return [*((name, 1, torch.float32) for name in few), (few[0], 4, torch.bfloat16)]
 
 
-CROSS = [marked(approach, *setting) for approach in [*CATALOGUE, *TOGETHER] for setting in settings_for(approach)]
+CROSS = [marked(approach, *setting) for approach in [*REGISTRY, *TOGETHER] for setting in settings_for(approach)]
 
 
 @pytest.mark.parametrize(("approach", "name", "batch", "dtype"), CROSS)
@@ -213,18 +213,18 @@ def test_same_output(approach: str, name: str, batch: int, dtype: torch.dtype) -
 
 
 GOES_ON = ("channels_last", "folded", "merged")  # after which the model can be rewritten and its regions run
-EXECUTORS = [kind for kind, entry in CATALOGUE.items() if not entry.rewrites]
+EXECUTORS = [kind for kind, entry in REGISTRY.items() if not entry.rewrites]
 
 
-PAIRS = list(itertools.product(CATALOGUE, CATALOGUE))
+PAIRS = list(itertools.product(REGISTRY, REGISTRY))
 GO_TOGETHER = [
     (first, second)
     for first, second in PAIRS
     if first != second
-    and (first in GOES_ON or (first == "compiled" and second in EXECUTORS and not CATALOGUE[second].sends))
+    and (first in GOES_ON or (first == "compiled" and second in EXECUTORS and not REGISTRY[second].sends))
 ]
 # What is slow after one rewriting is not asked again after each of the others.
-AFTER_FOLDED = {*CATALOGUE} - {"processes_cold"}  # which sends what processes send
+AFTER_FOLDED = {*REGISTRY} - {"processes_cold"}  # which sends what processes send
 TRIED = [
     pair for pair in GO_TOGETHER if SOAK or pair[1] not in SLOW or (pair[0] == "folded" and pair[1] in AFTER_FOLDED)
 ]
@@ -308,7 +308,7 @@ KEEPS = {"compiled": 2**20}  # bytes a cycle: torch keeps each compilation's gen
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="asks Linux what this process holds")
 @pytest.mark.parametrize(
     "approach",
-    [marked(kind) for kind, entry in CATALOGUE.items() if not entry.sends]
+    [marked(kind) for kind, entry in REGISTRY.items() if not entry.sends]
     + [marked("folded + merged + channels_last + threads")],
 )
 def test_preparing_and_closing_again_and_again_leaves_nothing(approach: str) -> None:

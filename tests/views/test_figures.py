@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kit.comparison import Comparison, Ratio, Row, Timing
 from kit.equality import Equality
+from kit.measuring.comparison import Comparison, Ratio, Row, Timing
 from kit.trace import Trace
 from kit.views.figures import _ticks, comparison_chart, confusion_chart, line_chart
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from kit.comparison import Ratio
+from kit.measuring.comparison import Ratio
 from kit.models import trained_two_stream
 from kit.views.grid import alike, best, grid_html
 from kit.views.live import Live

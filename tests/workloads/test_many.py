@@ -16,7 +16,7 @@ from kit.equality import compare_outputs
 from kit.errors import ClipError, KitError, MeasureError, TaskError, UnavailableError, UnknownNameError, WorkerError
 from kit.explanation import explain
 from kit.hardware import detect
-from kit.measure import MIN_ROUNDS
+from kit.measuring.statistics import MIN_ROUNDS
 from kit.models import trained_two_stream
 from kit.workloads import Many, feeding, live, opencv_dnn, workload
 from kit.workloads.feeding import Pictures, Unread, collate

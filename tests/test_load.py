@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -11,9 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kit import neighbours
-from kit.hardware import detect
-from kit.neighbours import OwnWork, Usage, caveats, queued_ns
+from kit import load
+from kit.load import Usage, caveats, queued_ns
 
 linux = pytest.mark.skipif(not Path("/proc/stat").exists(), reason="the system has no such counters")
 
@@ -22,7 +20,8 @@ def test_a_caveat_says_how_much_others_and_the_host_took() -> None:
     before = Usage(cores=100, busy=10, stolen=1, own=5)
     assert caveats(before, Usage(cores=120, busy=20, stolen=1, own=14)) == []  # others: 1 s of 20
     (caveat,) = caveats(before, Usage(cores=120, busy=20, stolen=2, own=8))
-    assert "other programs took 35% of the machine's cores during the rounds, and its host 5%" in caveat
+    assert "other programs took 35% of the machine's CPU time during the rounds" in caveat
+    assert "the host of a virtual machine 5% (load average" in caveat
 
 
 def test_without_counters_nothing_is_said() -> None:
@@ -53,9 +52,9 @@ def test_counters_of_another_form_are_none(tmp_path: Path, text: str) -> None:
     (tmp_path / "1/stat").write_text(text)
     now = Usage.now(tmp_path)
     assert now is None or now.cores > -1e30
-    assert neighbours._cpu(tmp_path, 1, 100) == 0
+    assert load._cpu(tmp_path, 1, 100) == 0
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(neighbours, "PROC", tmp_path)
+        patch.setattr(load, "PROC", tmp_path)
         assert queued_ns([(1, 1)]) is None
         (tmp_path / "1/task/1").mkdir(parents=True, exist_ok=True)
         (tmp_path / "1/task/1/schedstat").write_text(text)
@@ -89,12 +88,3 @@ def test_waiting_for_a_core_is_counted_by_thread() -> None:
     assert 0 <= first <= second
     assert queued_ns([]) is None
     assert queued_ns([here, (2**22 + 1, 1)]) is None
-
-
-def test_own_work_runs_on_so_many_threads_and_leaves_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    together = threading.Barrier(3)
-    monkeypatch.setattr("kit.neighbours._hash", lambda _: together.wait(20))
-    with OwnWork(3) as work:
-        work("whatever a model is given")  # one after the other, none would ever get past the barrier
-        assert not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) == detect().affinity
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("own work")]
