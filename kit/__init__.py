@@ -7,14 +7,18 @@ from typing import Any
 os.environ.setdefault("KINETO_LOG_LEVEL", "9")  # read once, by torch: its profiler else logs two lines a recording
 
 _NAMES = {  # module -> the public names that it defines: nothing is imported before it is used
+    "approaches": "Workload register",
     "clips": "Clip",
-    "comparison": "Comparison load_comparison",
     "errors": "KitError",
+    "executors": "Executor",
     "explanation": "explain",
+    "measuring.comparison": "Comparison load_comparison",
     "regions": "Branches Concat Mean",
     "results": "compare_results",
     "spans": "collect span",
+    "serving": "throughput",
     "trace": "Trace load_trace save_trace",
+    "transforms": "Transform",
     "verbs": "compare record",
     "views.figures": "comparison_chart confusion_chart line_chart",
     "views.pictures": "clip_figure",

@@ -9,8 +9,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +51,6 @@ def _doctor(options: argparse.Namespace) -> int:
 def _compare(options: argparse.Namespace) -> int:
     from kit import workloads
     from kit.explanation import explain
-    from kit.measuring.comparison import Comparison
     from kit.trace import Trace, save_trace
     from kit.verbs import compare, record
 
@@ -65,14 +63,18 @@ def _compare(options: argparse.Namespace) -> int:
     if workload is None:
         raise KitError(f"name a workload: {', '.join((*workloads.NAMES, *workloads.MANY))}.")
     work = workloads.workload(workload, options.clip, options.device, options.items)
-    common = {"rounds": options.rounds, "budget": options.budget, "seed": options.seed, "progress": sys.stderr.isatty()}
-    comparison: Comparison
-    recorded: Callable[[str], Trace]
-    if isinstance(work, workloads.Many):
-        comparison, recorded = work.compare("all" if names is None else names, **common), work.record
-    else:
-        comparison = compare(work.model, work.inputs, "sequential,threads" if names is None else names, **common)
-        recorded = partial(record, work.model, work.inputs)
+    comparison = compare(
+        work,
+        approaches=names or ("all" if work.approaches else "sequential,threads"),
+        rounds=options.rounds,
+        budget=options.budget,
+        seed=options.seed,
+        progress=sys.stderr.isatty(),
+    )
+
+    def recorded(name: str) -> Trace:
+        return record(work, approach=name, operators=not work.approaches)  # those of many items would fill the memory
+
     print(comparison)
     found: dict[str, Any] = comparison.to_dict()
     if options.explain:

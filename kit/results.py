@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from kit.about import About
 from kit.errors import MeasureError
 from kit.measuring.comparison import Comparison, Ratio, Row
-from kit.measuring.statistics import median_interval
+from kit.measuring.statistics import ALPHA, median_interval
 from kit.reprs import one_line
 
 ChangeVerdict = Literal["faster", "slower", "no difference found", "only in one"]
@@ -140,7 +140,7 @@ def compare_results(old: Comparison, new: Comparison) -> Changes:
     both = [name for name in names if _measured(before.get(name)) and _measured(after.get(name))]
     same_baseline = old.baseline.name == new.baseline.name
     relative = [name for name in both if same_baseline and name != new.baseline.name]
-    error = ERROR / max(1, len(both) + len(relative))
+    error = ALPHA / max(1, len(both) + len(relative))
     changes = []
     for name in names:
         one, other = before.get(name), after.get(name)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
 from kit import spans
-from kit.approaches import Runner
-from kit.equality import as_args, shapes
+from kit.approaches import FunctionRunner, ModelRunner, Runner
+from kit.equality import shapes
 from kit.errors import MeasureError
 from kit.executors.thread_counts import intra_op_threads, own_intra_op_threads
 from kit.inputs import called_with
@@ -31,39 +31,34 @@ class Throughput(NamedTuple):
     ratio: Ratio  # to the first runner, of paired rounds; above 1 serves more
 
 
-class _Callers:
+def _callers(runner: Runner, callers: int) -> FunctionRunner:
     """Callers of one runner at the same time, as a runner itself: one call of it is ``REQUESTS`` of each caller."""
+    pool = ThreadPoolExecutor(callers, "request", own_intra_op_threads, (runner.intra_op_threads,))
 
-    cold = False
+    def request(_: int) -> None:
+        with torch.inference_mode():  # modes are per thread
+            runner()
 
-    def __init__(self, runner: Runner, callers: int) -> None:
-        self.runner, self.callers, self.intra_op_threads = runner, callers, runner.intra_op_threads
-        self.pool = ThreadPoolExecutor(callers, "request", own_intra_op_threads, (runner.intra_op_threads,))
-
-    def __call__(self, *args: Any) -> None:
-        def request(_: int) -> None:
-            with torch.inference_mode():  # modes are per thread
-                self.runner(*args)
-
+    def call() -> None:
         # One caller is this thread: OpenMP helpers of another one, beside this one's, would be too many for the cores.
-        send = map if self.callers == 1 else self.pool.map
-        list(send(request, range(REQUESTS * self.callers)))
+        send = map if callers == 1 else pool.map
+        list(send(request, range(REQUESTS * callers)))
+
+    return FunctionRunner(call, pool.shutdown, runner.intra_op_threads, inputs=runner.inputs)
 
 
 def throughput(
     runners: Mapping[str, Runner],
-    inputs: Any,
     *,
     concurrency: int,
     rounds: int = ROUNDS,
     seed: int = 0,
     clock: Callable[[], int] = spans.clock,
 ) -> dict[str, Throughput]:
-    """Requests per second with ``concurrency`` callers at a time, in interleaved rounds as :func:`kit.measuring.rounds.measure`.
+    """Requests per second with ``concurrency`` callers at a time, in rounds as of :func:`kit.measuring.rounds.measure`.
 
     Args:
-        runners: name -> runner, prepared; their intra-op threads are those of each caller.
-        inputs: of every request, as given to prepare.
+        runners: name -> runner, whose inputs are those of every request; its intra-op threads are each caller's.
         concurrency: callers, each of which sends its next request when its last one is answered.
 
     Raises:
@@ -74,20 +69,18 @@ def throughput(
         raise MeasureError(f"{concurrency} callers send no requests: concurrency is a whole number of at least 1.")
     given = runners if isinstance(runners, Mapping) else {"runners": runners}
     for name, runner in given.items():
-        if not hasattr(runner, "intra_op_threads") or given is not runners:
+        if not isinstance(runner, Runner) or given is not runners:
             raise MeasureError(
                 f"{name} is {shapes((runner,))}: give a dict from names to runners, as prepared by "
                 "kit.approaches.parse('sequential').prepare(model, inputs)."
             )
-        if isinstance(runner, Runner):
-            args = as_args(inputs)
-            with called_with(runner.model, args), intra_op_threads(runner.intra_op_threads), torch.inference_mode():
-                runner(*args)
+        if isinstance(runner, ModelRunner):
+            fits = called_with(runner.model, runner.inputs)
+            with fits, intra_op_threads(runner.intra_op_threads), torch.inference_mode():
+                runner()
     with ExitStack() as stack:
-        callers = {name: _Callers(runner, concurrency) for name, runner in runners.items()}
-        for each in callers.values():
-            stack.enter_context(each.pool)
-        timings = measure(callers, as_args(inputs), rounds=rounds, seed=seed, clock=clock)
+        callers = {name: stack.enter_context(_callers(runner, concurrency)) for name, runner in runners.items()}
+        timings = measure(callers, rounds=rounds, seed=seed, clock=clock)
     first = next(iter(timings.values()))
     requests = REQUESTS * concurrency
     return {

@@ -184,8 +184,8 @@ class Approach:
 
     @property
     def rewrites(self) -> bool:
-        """Whether any of its terms is a transform."""
-        return bool(self._transforms)
+        """Whether it computes in another way than the model as given: by a transform, or by a runner of its own."""
+        return bool(self._transforms) or any(isinstance(e, Calls) and e.rewrites for _, _, e in self.terms)
 
     @cached_property
     def _transforms(self) -> list[Transform]:

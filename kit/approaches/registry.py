@@ -48,7 +48,7 @@ class Entry:
     @property
     def options(self) -> dict[str, Any]:
         """Option -> its type."""
-        hints = get_type_hints(self.make.__init__ if isinstance(self.make, type) else self.make)
+        hints = get_type_hints(vars(self.make).get("__init__", self.make))
         return {name: hints[name] for name in inspect.signature(self.make).parameters if name not in ("model", "cores")}
 
     @property
@@ -77,6 +77,7 @@ class Calls(Entry):
     """A runner of its own, which a workload brings: it goes together with nothing else."""
 
     make: Callable[..., Runner]
+    rewrites: bool = False  # whether it computes in another way than the baseline, so that their tasks differ
 
     least: ClassVar[int] = 0
 

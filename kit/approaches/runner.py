@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import nn
 
@@ -17,8 +17,9 @@ from kit.inputs import Args
 from kit.reprs import one_line
 
 
+@runtime_checkable
 class Runner(Protocol):
-    """What can be measured and recorded. It was bound to its inputs when it was prepared, and is called with nothing."""
+    """What can be measured and recorded: bound to its inputs when it was prepared, and called with nothing."""
 
     @property
     def inputs(self) -> Args:

@@ -30,7 +30,7 @@ from kit.views.chart import Chart
 from kit.views.figures import GRID, TEXT
 from kit.views.palette import NEUTRAL, OKABE_ITO
 from kit.views.still import Still
-from kit.workloads.continual import Against, OneStep, Side
+from kit.workloads.continual import OneStep, Side, WindowVersusStep
 from kit.workloads.step_parts import StepParts
 
 LOOK = {**TEXT, "margin": {"l": 20, "r": 20, "t": 20, "b": 20}, "legend": {"orientation": "h", "y": 1.1}}
@@ -293,19 +293,19 @@ def parts_told(parts: StepParts) -> str:
     return " ".join(lines)
 
 
-def against_table(found: Mapping[str, Against]) -> str:
+def against_table(found: Mapping[str, WindowVersusStep]) -> str:
     """What a prediction costs by a window and by a step, a row for each of these, and on which kernels, as Markdown."""
     rows = []
     for name, each in found.items():
         took = milliseconds(each.window_ms), milliseconds(each.step_ms)
         share = "other kernels" if each.exchanges else f"{each.realised:.0%}"
-        ran = " / ".join(map(kernels_in_words, (each.window_kernels, each.step_kernels)))
+        ran = " / ".join(map(kernels_in_words, each.kernels.values()))
         rows.append((name, *took, f"{each.counted:.1f}x", each.measured, share, ran, each.equality))
     head = ("", "window", "step", "counted", "measured", "realised", "convolutions: window / step", "same output?")
     return table(head, "lrrrrrll", rows)
 
 
-def realised_told(found: Mapping[str, Against]) -> str:
+def realised_told(found: Mapping[str, WindowVersusStep]) -> str:
     """How much of the counted ratios was measured, over the rows whose sides ran on the same kernels."""
     shares = {name: each.realised for name, each in found.items() if not each.exchanges}
     others = [name for name, each in found.items() if each.exchanges]
@@ -337,7 +337,7 @@ def gap_told(window: Mapping[str, float], step: Mapping[str, float], counted: fl
     return "".join(lines) + "The profiler makes every operator a little longer: read here what costs, not how much."
 
 
-def apart_told(apart: Mapping[str, Against]) -> str:
+def apart_told(apart: Mapping[str, WindowVersusStep]) -> str:
     """What each condition brings to the window and to the step by itself; the last of these holds all of them."""
     first, best = next(iter(apart.values())), list(apart.values())[-1]
     lines = [
@@ -351,7 +351,7 @@ def apart_told(apart: Mapping[str, Against]) -> str:
     return "\n".join([*lines, "", said])
 
 
-def ratios_chart(found: Mapping[str, Against]) -> Chart:
+def ratios_chart(found: Mapping[str, WindowVersusStep]) -> Chart:
     """The counted and the measured ratio, window by step, of each of these; the measured one with its interval."""
     ratios = [each.measured for each in found.values()]
     bars = {"array": [r.high - r.estimate for r in ratios], "arrayminus": [r.estimate - r.low for r in ratios]}

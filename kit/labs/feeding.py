@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
+from kit.approaches import Workload
 from kit.executors.thread_counts import intra_op_threads
 from kit.labs.checks import check, first_wrong
 from kit.labs.markdown import table
 from kit.pipeline import Figures
-from kit.workloads import Many
+from kit.workloads import live
 from kit.workloads.feeding import Pictures, published, spawning
 
 
@@ -35,13 +36,15 @@ def crossing(sizes: Sequence[float], one: Sequence[float], other: Sequence[float
     return sizes[0]
 
 
-def figures(video: Many, way: str) -> Figures:
-    """What the stages of a pipeline workload took, in a second call, at the way's own number of threads."""
-    with video.prepare(way) as runner, intra_op_threads(runner.intra_op_threads):
+def figures(video: Workload, approach: str) -> Figures:
+    """What the stages of a pipeline workload took, in a second call, at the approach's own number of threads."""
+    runner = video.prepare(approach)
+    assert isinstance(runner, live.FromFile)
+    with runner, intra_op_threads(runner.intra_op_threads):
         runner()
         runner()
-        found: Figures = runner.figures
-    return found
+    assert runner.figures is not None
+    return runner.figures
 
 
 def stages_table(figures: Figures, cores: int) -> str:
@@ -69,7 +72,7 @@ def latency_table(runs: Mapping[str, Figures]) -> str:
     for name, figures in runs.items():
         cells = (f"{figures.latency_ms(percent):.1f} ms" for percent in (50, 95, 99))
         rows.append((name, *cells, f"{figures.dropped} of {figures.read}"))
-    return table(("way", "half of the frames within", "95% within", "99% within", "dropped"), "lrrrr", rows)
+    return table(("approach", "half of the frames within", "95% within", "99% within", "dropped"), "lrrrr", rows)
 
 
 @check

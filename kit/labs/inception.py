@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kit.approaches import parse
+from kit.approaches import Rewrites, parse
 from kit.kernels import caveats, exchanged
 from kit.labs.checks import check, first_wrong
 from kit.labs.speed import size
@@ -83,8 +83,8 @@ def work_and_span_ms(trace: Trace) -> tuple[float, float]:
 
 def one_at_a_time(name: str) -> bool:
     """Whether an approach leaves the branches one after the other, so that only its rewriting can make it faster."""
-    last = parse(name).steps[-1]
-    return last.kind == "sequential" or last.entry.rewrites
+    last = parse(name).terms[-1]
+    return last.kind == "sequential" or isinstance(last.entry, Rewrites)
 
 
 def fastest(comparison: Comparison, *, peer: bool = True) -> Row | None:

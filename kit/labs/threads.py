@@ -16,6 +16,7 @@ import plotly.graph_objects as go
 import torch
 from torch import nn
 
+from kit.approaches import ModelRunner
 from kit.executors import Task
 from kit.executors.threads import Threads
 from kit.labs.checks import check, first_wrong
@@ -64,8 +65,9 @@ def after_an_operator(threads: Sequence[int], workers: int, rounds: int) -> tupl
     tasks = {f"task {i}": nn.Sequential(*[nn.Tanh()] * 4) for i in range(workers)}
     model = nn.Sequential(nn.ReLU(), Branches(tasks, merge=itemgetter(0)))
     with ExitStack() as stack:
-        runners = {str(count): stack.enter_context(Runner(model, Threads(workers), count)) for count in threads}
-        timings = measure(runners, torch.ones(2**20), rounds=rounds).values()
+        data = (torch.ones(2**20),)
+        runners = {count: stack.enter_context(ModelRunner(model, data, Threads(workers), count)) for count in threads}
+        timings = measure(runners, rounds=rounds).values()
     inside = [np.array([turn.regions for turn in timing.turns if turn]) for timing in timings]
     regions = [replace(timing, samples_ns=samples) for timing, samples in zip(timings, inside, strict=True)]
     return [each.median_ms for each in regions], speed_up(regions[1], regions[0])

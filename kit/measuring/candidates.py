@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from kit import kernels, neighbours, spans
+from kit import kernels, load, spans
 from kit.approaches import Approach, ModelRunner, Runner, Workload
 from kit.equality import Equality, compare_outputs, device_of, inputs_without_effect, tf32_rounding
 from kit.errors import KitError, MeasureError
@@ -19,7 +19,8 @@ from kit.hardware import detect
 from kit.inputs import called_with
 from kit.measuring.budget import Budget, Overdue, can_interrupt, limited
 from kit.measuring.comparison import Comparison, Ratio, Row, Timing
-from kit.measuring.rounds import TURN_NS, Key, Reference, RunnerFailed, measure
+from kit.measuring.core_scaling import independent_load
+from kit.measuring.rounds import TURN_NS, Reference, RunnerFailed, measure
 from kit.measuring.statistics import least_rounds, speed_up, with_verdicts
 from kit.progress import progress_bar
 from kit.recording import record_kernels
@@ -164,13 +165,13 @@ def compete(
         warm = [each for each in candidates if each.runner and each not in cold]
         few = least_rounds(len(warm) + len(cold) - 1)
         references = _references(stack, warm) if len(warm) > 1 else {}
-        usage = neighbours.Usage.now()
+        usage = load.Usage.now()
         with progress_bar(rounds + few * len(cold), progress) as advance:
             later = few * sum(each.turn_ns + baseline.turn_ns for each in cold) / 1e9
             found = _measure(warm, references, rounds, limit.enough(few, later), width, seed, advance)
             for each in cold:
                 _measure([baseline, each], {}, few, limit.enough(few), None, seed, advance)
-        busy = neighbours.caveats(usage, neighbours.Usage.now())
+        busy = load.caveats(usage, load.Usage.now())
     caveats += _unsteady(candidates)
     measured = [(each.approach.name, each.kernels, each.approach.rewrites) for each in others if each.timing]
     caveats += kernels.caveats(baseline.approach.name, baseline.kernels, measured)
@@ -229,11 +230,11 @@ def _baseline(baseline: Candidate, budget: float | None) -> Expected:
 
 def _without_effect(baseline: Candidate) -> list[str]:
     """Of a single request: which inputs do not move the output, so that its being the same says nothing of them."""
-    work = baseline.work
-    if work.items > 1 or not isinstance(baseline.runner, ModelRunner):
+    work, runner = baseline.work, baseline.runner
+    if work.items > 1 or not isinstance(runner, ModelRunner):
         return []
     with torch.inference_mode():
-        deaf = inputs_without_effect(baseline.runner, work.inputs)
+        deaf = inputs_without_effect(lambda *args: runner.run(args), work.inputs)
     return [
         f"the output hardly changes when input {i + 1} of {len(work.inputs)} does: that outputs are the same says "
         "nothing about the branch that it goes through."
@@ -275,9 +276,7 @@ def _references(stack: ExitStack, warm: Sequence[Candidate]) -> dict[Reference, 
     """What explains a speed-up: the cores themselves, and the branches one by one at the lanes' thread counts."""
     cores, work, found = detect().cores, warm[0].work, dict[Reference, Runner]()
     if cores > 1:
-        found |= {
-            Reference("independent load", threads): neighbours.independent_load(threads) for threads in (1, cores)
-        }
+        found |= {Reference("independent load", threads): independent_load(threads) for threads in (1, cores)}
     if work.model is not None:
         here = {each.runner.lane_threads for each in warm if each.runner and each.one_by_one}
         wanted = {1, *(each.runner.lane_threads for each in warm if each.runner)} - here
@@ -319,7 +318,7 @@ def _measure(
     for name, each in ready.items():
         if each.timing is None:  # the baseline keeps those of the rounds with all
             each.paired_baseline, each.timing = timings[baseline.approach.name], timings[name]
-    alone: dict[Key, Timing] = {
+    alone: dict[str | Reference, Timing] = {
         Reference("branches alone", runners[name].intra_op_threads): timings[name]
         for name, each in ready.items()
         if each.one_by_one

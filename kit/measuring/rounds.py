@@ -1,4 +1,4 @@
-"""Interleaved rounds: every runner has one turn in each, in random order, so that only what ran side by side is compared.
+"""Interleaved rounds: every runner has one turn in each, in random order.
 
 A shared machine changes speed from second to second. So approaches are never measured one after the other, and only
 ratios within a round are compared.
@@ -7,7 +7,7 @@ ratios within a round are compared.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from itertools import pairwise
 from typing import Literal, NamedTuple, ParamSpec, TypeVar
 
@@ -30,6 +30,12 @@ WARM_CALLS, WARM_NS = 30, 1_000_000_000  # or so many calls, or so long
 TURN_NS = 2_000_000  # a turn repeats its call until it lasts this long, so that the clock's own cost vanishes
 
 
+K = TypeVar("K", bound=Hashable)  # names of runners
+R = TypeVar("R", bound=Hashable)  # names of references
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
 class Reference(NamedTuple):
     """What is measured beside the candidates, in the same rounds, to explain their speed-ups."""
 
@@ -37,28 +43,25 @@ class Reference(NamedTuple):
     threads: int  # of each operator, or of the load
 
 
-Key = str | Reference  # a candidate by its name, or a reference
-
-
 class RunnerFailed(MeasureError):
     """A runner raised while it was measured; its exception is the cause."""
 
-    def __init__(self, key: Key, error: Exception) -> None:
+    def __init__(self, key: Hashable, error: Exception) -> None:
         super().__init__(f"{key} failed while it was measured: {type(error).__name__}: {error}")
         self.key, self.error = key, error
 
 
 def measure(
-    runners: Mapping[str, Runner],
+    runners: Mapping[K, Runner],
     *,
-    references: Mapping[Reference, Runner] = {},
+    references: Mapping[R, Runner] = {},
     rounds: int = ROUNDS,
     enough: Callable[[int], bool] = lambda done: False,
     width: float | None = None,
     seed: int = 0,
     clock: Callable[[], int] = spans.clock,
     progress: Callable[[int], None] = lambda done: None,
-) -> dict[Key, Timing]:
+) -> dict[K | R, Timing]:
     """Time runners in interleaved rounds.
 
     A round gives every runner one turn, in an order drawn anew from ``seed``. A turn sets the runner's intra-op thread
@@ -88,8 +91,8 @@ def measure(
     if not runners:
         raise MeasureError("there is nothing to measure: none of the approaches can run here.")
     order = random.Random(seed)
-    everyone: dict[Key, Runner] = {**runners, **references}
-    turns: dict[Key, list[_Turn]] = {key: [] for key in everyone}
+    everyone = dict[K | R, Runner]([*runners.items(), *references.items()])
+    turns: dict[K | R, list[_Turn]] = {key: [] for key in everyone}
     threads_before = torch.get_num_threads()
     try:
         with torch.inference_mode():
@@ -118,11 +121,7 @@ class _Turn(NamedTuple):
     lanes: frozenset[tuple[int, int]]  # process and thread of those that ran tasks
 
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-def _named(key: Key, function: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
+def _named(key: Hashable, function: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
     """What a function gives; what it raises says whose runner it was."""
     try:
         return function(*args, **options)
@@ -130,7 +129,7 @@ def _named(key: Key, function: Callable[P, T], *args: P.args, **options: P.kwarg
         raise RunnerFailed(key, error) from error
 
 
-def _interval(runners: Mapping[str, Runner], turns: Mapping[Key, Sequence[_Turn]]) -> float:
+def _interval(runners: Mapping[K, Runner], turns: Mapping[K | R, Sequence[_Turn]]) -> float:
     return widest_interval([np.array([turn.sample for turn in turns[name]]) for name in runners])
 
 

@@ -6,20 +6,21 @@ from collections.abc import Callable, Mapping, Sequence
 
 import ipywidgets as widgets
 
+from kit.approaches import Workload
 from kit.measuring.comparison import Ratio
 from kit.measuring.statistics import least_rounds
+from kit.verbs import compare
 from kit.views.palette import NEUTRAL, OKABE_ITO
 from kit.views.still import Still
-from kit.workloads import Many
 
 Place = tuple[int, int]  # workers, threads of each
 Cells = Mapping[Place, tuple[float, Ratio]]  # items a second, and how many times as fast as a loop
 
 
-def measured(work: Many, way: str, workers: Sequence[int], threads: Sequence[int]) -> Cells:
-    """``way`` for every number of workers and of threads each, in the same interleaved rounds."""
-    names = {(w, t): f"{way}(workers={w},threads={t})" for w in workers for t in threads}
-    rates = work.compare(list(names.values()), rounds=least_rounds(len(names)), progress=False)
+def measured(work: Workload, approach: str, workers: Sequence[int], threads: Sequence[int]) -> Cells:
+    """``approach`` for every number of workers and of threads each, in the same interleaved rounds."""
+    names = {(w, t): f"{approach}(workers={w},threads={t})" for w in workers for t in threads}
+    rates = compare(work, approaches=list(names.values()), rounds=least_rounds(len(names)), progress=False)
     return {place: (rates.per_second(name), rates[name].ratio or Ratio(1, 1, 1)) for place, name in names.items()}
 
 
@@ -54,44 +55,46 @@ def grid_html(cells: Cells, unit: str) -> str:
 
 
 class Grid(Still):
-    """Workers x threads x items: choose how many items and which way, and measure; the best cell is marked.
+    """Workers x threads x items: choose how many items and which approach, and measure; the best cell is marked.
 
     Args:
         make: the workload of so many items.
         items: to choose from; the first is measured when the grid is made.
         workers, threads: of the grid's rows and columns.
-        ways: to choose from; their options must be workers and threads.
+        approaches: to choose from; their options must be workers and threads.
     """
 
     def __init__(
         self,
-        make: Callable[[int], Many],
+        make: Callable[[int], Workload],
         *,
         items: Sequence[int] = (4, 8, 16),
         workers: Sequence[int] = (1, 2, 4),
         threads: Sequence[int] = (1, 2),
-        ways: Sequence[str] = ("threads", "processes"),
+        approaches: Sequence[str] = ("threads", "processes"),
     ) -> None:
         self._make, self._workers, self._threads = make, workers, threads
         wide = {"description_width": "initial"}
         self._items = widgets.Dropdown(options=list(items), value=items[0], description="images", style=wide)
-        self._way = widgets.Dropdown(options=list(ways), value=ways[0], description="way", style=wide)
+        self._approach = widgets.Dropdown(
+            options=list(approaches), value=approaches[0], description="approach", style=wide
+        )
         self._table = widgets.HTML()
         self.cells: Cells = {}
-        super().__init__(widgets.HBox([self._items, self._way]), self._table)
+        super().__init__(widgets.HBox([self._items, self._approach]), self._table)
         self._measure()
-        for control in (self._items, self._way):
+        for control in (self._items, self._approach):
             control.observe(self._measure, "value")
 
     def _measure(self, change: object = None) -> None:
         self._table.value = "<i>measuring ...</i>"
         work = self._make(self._items.value)
-        self.cells = measured(work, self._way.value, self._workers, self._threads)
+        self.cells = measured(work, self._approach.value, self._workers, self._threads)
         self._table.value = grid_html(self.cells, work.unit)
 
     def still(self) -> str:
         """The table as it was measured last, under what it was measured for."""
-        return f"<p>{self._items.value} images, {self._way.value}</p>{self._table.value}"
+        return f"<p>{self._items.value} images, {self._approach.value}</p>{self._table.value}"
 
     def __repr__(self) -> str:
         return f"Grid({len(self._workers)} x {len(self._threads)})"

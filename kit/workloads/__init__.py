@@ -3,30 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from kit.approaches import Workload
 from kit.errors import KitError, UnavailableError, UnknownNameError
-from kit.reprs import one_line
 from kit.workloads import continual, feeding, live, networks, opencv_dnn
-from kit.workloads.many import Many
 
-
-@one_line
-@dataclass(frozen=True, eq=False)
-class Workload:
-    """What a comparison runs on."""
-
-    name: str
-    model: nn.Module
-    inputs: tuple[Any, ...]
-
-
-__all__ = ["MANY", "NAMES", "Many", "Workload", "workload"]
+__all__ = ["MANY", "NAMES", "Workload", "workload"]
 _MAKERS: dict[str, Callable[[Path | None], tuple[nn.Module, tuple[Any, ...]]]] = {
     "continual": continual.make,
     "googlenet": networks.googlenet,
@@ -36,7 +23,7 @@ _MAKERS: dict[str, Callable[[Path | None], tuple[nn.Module, tuple[Any, ...]]]] =
     "two-stream-i3d": networks.two_stream_i3d,
 }
 NAMES = tuple(_MAKERS)
-_MAKERS_OF_MANY: dict[str, Callable[..., Many]] = {
+_MAKERS_OF_MANY: dict[str, Callable[..., Workload]] = {
     "feeding": feeding.make,
     "opencv-dnn": opencv_dnn.make,
     "pipeline": live.make,
@@ -44,7 +31,7 @@ _MAKERS_OF_MANY: dict[str, Callable[..., Many]] = {
 MANY = tuple(_MAKERS_OF_MANY)
 
 
-def workload(name: str, clip: Path | None = None, device: str = "cpu", items: int | None = None) -> Workload | Many:
+def workload(name: str, clip: Path | None = None, device: str = "cpu", items: int | None = None) -> Workload:
     """A workload by name: one request, or many of them.
 
     Args:
@@ -69,7 +56,7 @@ def workload(name: str, clip: Path | None = None, device: str = "cpu", items: in
     return Workload(name, model.to(place), tuple(x.to(place) for x in inputs))
 
 
-def _many(name: str, clip: Path | None, device: str, items: int | None) -> Many:
+def _many(name: str, clip: Path | None, device: str, items: int | None) -> Workload:
     if device != "cpu":
         raise KitError(f"{name} runs on the CPU: leave --device out.")
     if items is not None and items < 1:

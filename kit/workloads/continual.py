@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,22 +13,22 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
-from kit.approaches import parse
-from kit.equality import Equality, as_args, compare_outputs
-from kit.errors import ClipError, KitError
-from kit.kernels import Exchange, Kernels, exchanged, kernels
-from kit.measuring.comparison import Ratio, Timing
-from kit.measuring.rounds import ROUNDS, measure
-from kit.measuring.statistics import speed_up
+from kit.approaches import Calls, Runner, Workload, parse
+from kit.equality import Equality, as_args, shapes
+from kit.errors import ClipError, KitError, MeasureError
+from kit.kernels import Exchange, Kernels, exchanged
+from kit.measuring.comparison import Comparison, Ratio, Timing
+from kit.measuring.rounds import ROUNDS
 from kit.models import describe
 from kit.models.continual import Stepper, shallow_two_stream_3d, stepper
-from kit.recording import record_call
 from kit.regions import Branches, Concat
 from kit.reprs import one_line
 from kit.transforms import Transform
-from kit.transforms.channels_last import FORMATS, channels_last
+from kit.transforms.channels_last import FORMATS
+from kit.transforms.channels_last import channels_last as channels_last_format
 from kit.transforms.folded import Folded
 from kit.transforms.merged import Merged
+from kit.verbs import compare
 from kit.workloads.instead import Given, on_one_dnn
 from kit.workloads.networks import video, with_flow
 
@@ -120,22 +120,42 @@ def make(clip: Path | None) -> tuple[nn.Module, tuple[Any, ...]]:
 
 @one_line
 @dataclass(frozen=True)
-class Against:
+class WindowVersusStep:
     """What one prediction costs by a sliding window and by a step, under the same conditions."""
 
-    window_ms: float  # median
-    step_ms: float
-    measured: Ratio  # the window's time by the step's
+    comparison: Comparison  # of "window", the baseline, and "step"
     window_macs: int
     step_macs: int
-    equality: Equality  # of both predictions
-    window_kernels: Kernels = field(default_factory=dict)
-    step_kernels: Kernels = field(default_factory=dict)
+
+    @property
+    def window_ms(self) -> float:
+        """Median, in milliseconds."""
+        return self._timing("window").median_ms
+
+    @property
+    def step_ms(self) -> float:
+        """Median, in milliseconds."""
+        return self._timing("step").median_ms
+
+    @property
+    def measured(self) -> Ratio:
+        """The window's time by the step's."""
+        return self.comparison["step"].ratio or Ratio(math.nan, math.nan, math.nan)
+
+    @property
+    def equality(self) -> Equality | None:
+        """Of both predictions."""
+        return self.comparison["step"].equality
+
+    @property
+    def kernels(self) -> dict[str, Kernels]:
+        """Of "window" and of "step"."""
+        return {row.name: row.kernels or {} for row in self.comparison.rows}
 
     @property
     def exchanges(self) -> list[Exchange]:
         """Where both ran on different kernels: then the ratio measures PyTorch's choice of them as well."""
-        return exchanged(self.window_kernels, self.step_kernels)
+        return exchanged(self.kernels["window"], self.kernels["step"])
 
     @property
     def counted(self) -> float:
@@ -147,34 +167,41 @@ class Against:
         """How much of the counted ratio was measured; 1 is all."""
         return self.measured.estimate / self.counted
 
+    def _timing(self, name: str) -> Timing:
+        row = self.comparison[name]
+        if row.timing is None:
+            raise MeasureError(f"the {name} was not measured: {row.reason}")
+        return row.timing
 
-class Bound(nn.Module):
-    """A callable with its inputs, so that things with different inputs can be measured side by side."""
 
-    def __init__(self, call: Callable[..., Any], inputs: Sequence[Any]) -> None:
+class Picked(nn.Module):
+    """A module of whose output a part is the prediction."""
+
+    def __init__(self, module: nn.Module, pick: Callable[[Any], Tensor]) -> None:
         super().__init__()
-        self.call, self.inputs = call, inputs
+        self.module, self.pick = module, pick
         self.eval()
 
-    def forward(self) -> Any:
-        return self.call(*self.inputs)
+    def forward(self, *args: Any) -> Tensor:
+        return self.pick(self.module(*args))
 
 
-def measure_sides(
-    sides: Mapping[str, Side], approach: str, *, rounds: int, seed: int = 0
-) -> tuple[dict[str, Timing], dict[str, Kernels]]:
-    """Measure modules side by side in interleaved rounds, each on inputs of its own; and the kernels that they ran."""
-    with ExitStack() as stack:
-        runners = {name: stack.enter_context(parse(approach).prepare(Bound(*side), ())) for name, side in sides.items()}
-        found = {
-            name: kernels(record_call(runner, (), intra_op_threads=runner.intra_op_threads))
-            for name, runner in runners.items()
-        }
-        return measure(runners, (), rounds=rounds, seed=seed), found
+def side(module: nn.Module, inputs: Sequence[Any], approach: str = "sequential", *, rewrites: bool = False) -> Calls:
+    """A module on inputs of its own, as an approach of a workload.
+
+    Args:
+        approach: how its regions run.
+        rewrites: whether it computes in another way than the workload's baseline.
+    """
+
+    def make() -> Runner:
+        return parse(approach).prepare(module, tuple(inputs))
+
+    return Calls(make, rewrites=rewrites)
 
 
 def window_and_step(
-    model: nn.Module, clip: Any, *, transforms: Sequence[Transform] = (Folded(), Merged()), last: bool = True
+    model: nn.Module, clip: Any, *, transforms: Sequence[Transform] = (Folded(), Merged()), channels_last: bool = True
 ) -> dict[str, Side]:
     """A network over a whole window, and its step on the last frame, each with the same advantages.
 
@@ -182,7 +209,7 @@ def window_and_step(
         model: over clips, in eval mode.
         clip: ``(N, C, T, H, W)``, or a tuple of them: the window, whose last frame is the step's.
         transforms: of the model, before both.
-        last: channels last, for both.
+        channels_last: the memory format, for both.
 
     Raises: as :func:`kit.models.continual.stepper` and :class:`OneStep`.
     """
@@ -191,13 +218,13 @@ def window_and_step(
         for transform in transforms:
             model = transform.apply(model, streams).eval()
     net = stepper(model)
-    if last:
-        model, net, streams = _last(model), _last(net), tuple(channels_last(x) for x in streams)
+    if channels_last:
+        model, net, streams = _last(model), _last(net), tuple(channels_last_format(x) for x in streams)
     step = OneStep(net, streams if isinstance(clip, tuple) else streams[0])
     return {"window": (model, streams), "step": (step, step.frames)}
 
 
-def against_window(
+def window_versus_step(
     model: nn.Module,
     clip: Any,
     *,
@@ -206,44 +233,44 @@ def against_window(
     seed: int = 0,
     one_dnn: bool = False,
     **advantages: Any,
-) -> Against:
+) -> WindowVersusStep:
     """Measure a prediction by a whole window and by a step, as :func:`window_and_step` makes them.
 
     Args:
         approach: what runs the regions of both.
         one_dnn: give every convolution of both to oneDNN, where PyTorch might choose another kernel for one of them;
             only those of the calling thread, so not with an executor of several.
-        advantages: ``transforms`` and ``last``.
+        advantages: ``transforms`` and ``channels_last``.
 
-    Raises: as :func:`window_and_step` and :func:`kit.measuring.rounds.measure`.
+    Raises: as :func:`window_and_step` and :func:`kit.compare`.
     """
     sides = window_and_step(model, clip, **advantages)
-    (window, streams), (step, frames) = sides.values()
+    (window, streams), (step, frames) = sides["window"], sides["step"]
     one_step: Any = step  # an OneStep: another stepper would prove its steps once more
-    reach = one_step.step.reach
-    with torch.inference_mode():
-        whole, out = window(*streams), step(*frames)[0]
+    at = (streams[0].shape[2] - 1 - one_step.step.reach.delay) // one_step.step.reach.stride
     instead = on_one_dnn if one_dnn else None
-    measured = {name: (Given(instead, module), inputs) for name, (module, inputs) in sides.items()}
-    timings, ran = measure_sides(measured, approach, rounds=rounds, seed=seed)
-    macs = {name: describe(*side).whole.macs for name, side in sides.items()}
-    return Against(
-        timings["window"].median_ms,
-        timings["step"].median_ms,
-        speed_up(timings["window"], timings["step"]),
-        macs["window"],
-        macs["step"],
-        compare_outputs(whole[:, :, (streams[0].shape[2] - 1 - reach.delay) // reach.stride], out),
-        ran["window"],
-        ran["step"],
+    work = Workload(
+        "window-versus-step",
+        None,
+        (),
+        unit="prediction",
+        inputs_description=shapes(streams),
+        approaches={
+            "window": side(Picked(Given(instead, window), lambda out: out[:, :, at]), streams, approach),
+            "step": side(Picked(Given(instead, step), lambda out: out[0]), frames, approach, rewrites=True),
+        },
+        baseline="window",
     )
+    comparison = compare(work, approaches=["window", "step"], rounds=rounds, seed=seed, progress=False)
+    macs = {name: describe(*side).whole.macs for name, side in sides.items()}
+    return WindowVersusStep(comparison, macs["window"], macs["step"])
 
 
 def _last(model: Model) -> Model:
     """A copy with its weights channels last."""
     model = copy.deepcopy(model)
     for parameter in model.parameters():
-        parameter.data = channels_last(parameter.data)
+        parameter.data = channels_last_format(parameter.data)
     return model
 
 

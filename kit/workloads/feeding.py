@@ -6,8 +6,8 @@ import atexit
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from functools import cache, partial
+from contextlib import ExitStack, contextmanager, nullcontext
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -17,6 +17,7 @@ from torch import Tensor, multiprocessing, nn
 from torch.utils.data import DataLoader
 
 from kit import clips
+from kit.approaches import Calls, FunctionRunner, Workload
 from kit.clips.clip import opencv
 from kit.errors import ClipError, UnavailableError, UnknownNameError, WorkerError
 from kit.executors.workers.process import starting
@@ -24,7 +25,8 @@ from kit.regions import Branches
 from kit.reprs import one_line
 from kit.scenes import UInt8
 from kit.spans import span
-from kit.workloads.many import Many, Way, match_opencv_threads, pool_cold
+from kit.workloads.cold_pool import POOL_COLD
+from kit.workloads.opencv_threads import match_opencv_threads
 
 WORKS = ("opencv", "torch", "python", "io")
 SIDE = 112  # pixels a side of what the network sees
@@ -175,57 +177,51 @@ def remove_pictures() -> None:
     _files.cache_clear()
 
 
-# Ways ----------------------------------------------------------------------------------------------------------------
+# Approaches ----------------------------------------------------------------------------------------------------------
 
 
-@one_line
-class Loop(AbstractContextManager["Loop"]):
-    """A runner of one call that gives a :class:`Batch`."""
-
-    def __init__(self, call: Callable[..., Batch], close: Callable[[], None], *, cold: bool = False) -> None:
-        self.call, self.close, self.cold = call, close, cold
-        self.intra_op_threads = 1  # the caller only waits
-
-    def __call__(self, *args: Any) -> Batch:
-        return self.call()
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
-
-
-def make(items: int = 32, work: str = "opencv", size: tuple[int, int] = (240, 320)) -> Many:
-    """``items`` JPEG files, and every way to make them inputs.
+def make(items: int = 32, work: str = "opencv", size: tuple[int, int] = (240, 320)) -> Workload:
+    """``items`` JPEG files, and every approach to make them inputs.
 
     Raises:
         UnknownNameError: a work that is not in WORKS.
     """
     pictures = Pictures(_files(items, size), work)
-    model = Branches({file.stem: pictures for file in pictures.files}, collate).eval()
-    ways: dict[str, Way] = {
-        "pool_cold": partial(pool_cold, model),
-        "mp_pool": partial(_mp_pool, pictures),
-        "mp_spawn": partial(_mp_spawn, pictures),
-        "loader": partial(_loader, pictures),
-    }
-    about = f"{size[1]}x{size[0]}, {work}"
-    return Many("feeding", tuple(torch.arange(items)), items, "files", about, ways, model)
+
+    def mp_pool(cores: int, *, workers: int | None = None) -> FunctionRunner:
+        """``torch.multiprocessing.Pool``, kept open: tensors come back through shared memory, a file each."""
+        return _mp_pool(pictures, workers or cores)
+
+    def mp_spawn(cores: int, *, workers: int | None = None) -> FunctionRunner:
+        """``torch.multiprocessing.spawn`` as it must be called: the rank comes first. New processes for every call."""
+        return FunctionRunner(lambda: collate(spawned(share, workers or cores, pictures)), cold=True)
+
+    def loader(
+        *, workers: int = 0, batch: int = 8, prefetch: int = 2, persistent: int = 1, pinned: int = 0
+    ) -> FunctionRunner:
+        """A DataLoader: ``workers=0`` loads in the calling thread, ``persistent=0`` starts workers in every call."""
+        return _loader(pictures, workers, batch, prefetch, bool(persistent), bool(pinned))
+
+    return Workload(
+        "feeding",
+        Branches({file.stem: pictures for file in pictures.files}, collate).eval(),
+        tuple(torch.arange(items)),
+        items,
+        "files",
+        f"{items} files of {size[1]}x{size[0]}, {work}",
+        {"pool_cold": POOL_COLD, "mp_pool": Calls(mp_pool), "mp_spawn": Calls(mp_spawn), "loader": Calls(loader)},
+    )
 
 
-def _mp_pool(pictures: Pictures, cores: int, *, workers: int | None = None) -> Loop:
-    """``torch.multiprocessing.Pool``, kept open: tensors come back through shared memory, a file each."""
+def _mp_pool(pictures: Pictures, workers: int) -> FunctionRunner:
     with starting():
-        pool = multiprocessing.get_context("spawn").Pool(workers or cores, torch.set_num_threads, (1,))
+        pool = multiprocessing.get_context("spawn").Pool(workers, torch.set_num_threads, (1,))
 
     def close() -> None:
         pool.terminate()
         pool.join()
 
-    return Loop(lambda: collate(pool.map(pictures.__getitem__, range(len(pictures)))), close)
-
-
-def _mp_spawn(pictures: Pictures, cores: int, *, workers: int | None = None) -> Loop:
-    """``torch.multiprocessing.spawn`` as it must be called: the rank comes first. New processes for every call."""
-    return Loop(lambda: collate(spawned(share, workers or cores, pictures)), lambda: None, cold=True)
+    return FunctionRunner(lambda: collate(pool.map(pictures.__getitem__, range(len(pictures)))), close)
 
 
 def spawned(share: Callable[..., None], workers: int, pictures: Pictures) -> list[Tensor | Unread]:
@@ -283,16 +279,8 @@ def published(pictures: Pictures, rank: int) -> None:
 
 
 def _loader(
-    pictures: Pictures,
-    cores: int,
-    *,
-    workers: int = 0,
-    batch: int = 8,
-    prefetch: int = 2,
-    persistent: int = 1,
-    pinned: int = 0,
-) -> Loop:
-    """A DataLoader: ``workers=0`` loads in the calling thread, ``persistent=0`` starts its workers in every call."""
+    pictures: Pictures, workers: int, batch: int, prefetch: int, persistent: bool, pinned: bool
+) -> FunctionRunner:
     if pinned and not torch.cuda.is_available():
         raise UnavailableError("memory is pinned for copies to a GPU, and there is none here: leave pinned out.")
     options: dict[str, Any] = {}
@@ -300,13 +288,11 @@ def _loader(
         options = {
             "multiprocessing_context": "spawn",
             "prefetch_factor": max(1, prefetch),
-            "persistent_workers": bool(persistent),
+            "persistent_workers": persistent,
             "worker_init_fn": _quiet,
         }
     data_set: Any = pictures  # of the shape of one, if not of the class
-    loader: Any = DataLoader(
-        data_set, batch, num_workers=workers, collate_fn=collate, pin_memory=bool(pinned), **options
-    )
+    loader: Any = DataLoader(data_set, batch, num_workers=workers, collate_fn=collate, pin_memory=pinned, **options)
 
     def call() -> Batch:
         with starting() if workers else nullcontext():
@@ -325,7 +311,7 @@ def _loader(
         unread = tuple(item for batch in found for item in batch.unread)
         return Batch(torch.cat([batch.images for batch in found]), unread)
 
-    return Loop(call, lambda: _end(loader, loader._iterator), cold=bool(workers and not persistent))
+    return FunctionRunner(call, lambda: _end(loader, loader._iterator), cold=bool(workers and not persistent))
 
 
 def _quiet(worker: int) -> None:

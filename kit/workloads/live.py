@@ -5,17 +5,18 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, closing
+from contextlib import closing
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from kit import clips
+from kit.approaches import Calls, FunctionRunner, Workload
 from kit.clips.clip import fit, opencv
 from kit.data_files import data_file
 from kit.errors import UnavailableError
@@ -24,7 +25,7 @@ from kit.pipeline import Figures, Pipeline, Stage
 from kit.recognition import LENGTH, Guess, guesses
 from kit.reprs import one_line
 from kit.scenes import Float32, UInt8
-from kit.workloads.many import Many, Way, match_opencv_threads
+from kit.workloads.opencv_threads import match_opencv_threads
 
 CLIP = data_file("clips/shapes.mp4")
 
@@ -135,31 +136,29 @@ def _captured(capture: Any, index: int) -> Iterator[UInt8]:
         capture.release()
 
 
-@one_line
-class FromFile(AbstractContextManager["FromFile"]):
-    """A whole clip through the stages, as a runner; its output is the scores of all frames, ``(T, 45)``."""
+class FromFile(FunctionRunner):
+    """A whole clip through the stages, as a runner; its output is the scores of all frames, ``(T, 45)``.
 
-    cold = False
+    Args:
+        side_by_side: a thread for each stage; otherwise one frame goes through all stages before the next.
+        threads: intra-op threads of the caller and of each stage.
+    """
 
-    def __init__(
-        self, way: Literal["run", "in_turn"], path: Path, items: int, threads: int = 1, capacity: int = 2
-    ) -> None:
-        self.way, self.path, self.items, self.capacity = way, path, items, capacity
-        self.intra_op_threads = self.lane_threads = threads  # of the caller, and of each stage
+    def __init__(self, side_by_side: bool, path: Path, items: int, threads: int = 1, capacity: int = 2) -> None:
+        super().__init__(self._play, intra_op_threads=threads, lane_threads=threads)
+        self.side_by_side, self.path, self.items, self.capacity = side_by_side, path, items, capacity
         self.model = trained_two_stream()
         self.figures: Figures | None = None  # of the last call
 
-    def __call__(self) -> Tensor:
+    def _play(self) -> Tensor:
         scores: list[Tensor] = []
         line = pipeline(self.model, capacity=self.capacity)
-        self.figures = getattr(line, self.way)(frames(self.path, self.items), lambda sight: scores.append(sight.scores))
+        play = line.run if self.side_by_side else line.in_turn
+        self.figures = play(frames(self.path, self.items), lambda sight: scores.append(sight.scores))
         return torch.cat(scores)
 
-    def __exit__(self, *exc_info: object) -> None:
-        """It owns nothing between calls."""
 
-
-def make(items: int | None = None, clip: Path = CLIP) -> Many:
+def make(items: int | None = None, clip: Path = CLIP) -> Workload:
     """The frames of a clip: ``sequential``, at one thread as the stages have it, and ``pipeline``.
 
     Raises:
@@ -167,12 +166,21 @@ def make(items: int | None = None, clip: Path = CLIP) -> Many:
     """
     shapes = [frame.shape for frame in frames(clip, items)]
 
-    def sequential(cores: int, *, threads: int = 1) -> FromFile:
-        return FromFile("in_turn", clip, len(shapes), threads)
+    def sequential(*, threads: int = 1) -> FromFile:
+        """One frame after the other through all stages."""
+        return FromFile(False, clip, len(shapes), threads)
 
-    def piped(cores: int, *, capacity: int = 2) -> FromFile:
-        return FromFile("run", clip, len(shapes), capacity=capacity)
+    def piped(*, capacity: int = 2) -> FromFile:
+        """A thread for each stage, with queues of ``capacity`` frames between them."""
+        return FromFile(True, clip, len(shapes), capacity=capacity)
 
     height, width, _ = shapes[0]
-    ways: dict[str, Way] = {"sequential": sequential, "pipeline": piped}
-    return Many("pipeline", (), len(shapes), "frames", f"{width}x{height} from {clip.name}", ways)
+    return Workload(
+        "pipeline",
+        None,
+        (),
+        len(shapes),
+        "frames",
+        f"{len(shapes)} frames of {width}x{height} from {clip.name}",
+        {"sequential": Calls(sequential), "pipeline": Calls(piped)},
+    )

@@ -12,7 +12,7 @@ import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from kit import clips, executors
+from kit.approaches import Calls, ModelRunner, Workload
 from kit.errors import TaskError, UnavailableError, WorkerError
 from kit.executors import Task
 from kit.executors.processes_cold import ProcessesCold
@@ -28,43 +29,54 @@ from kit.models import trained_two_stream
 from kit.regions import Branches, Concat
 from kit.spans import span
 from kit.transforms import onnx_runtime
-from kit.workloads.many import Many, Way, match_opencv_threads, pool_cold
+from kit.workloads.cold_pool import POOL_COLD
+from kit.workloads.opencv_threads import match_opencv_threads
 
 SIDE = 224  # pixels a side of what the network sees
 HEIGHT, WIDTH = 480, 640  # of the images
 
 
-def make(items: int = 8) -> Many:
-    """``items`` images ``(480, 640, 3)`` in OpenCV's BGR, one input each, and every way to classify them.
+def make(items: int = 8) -> Workload:
+    """``items`` images ``(480, 640, 3)`` in OpenCV's BGR, one input each, and every approach to classify them.
 
     Raises:
         UnavailableError: onnx and onnxscript, which the export needs, are not installed.
     """
-    graph = exported()
-    model = each(OpenCV(graph), items)
+    graph, images = exported(), pictures(items)
 
-    ways: dict[str, Way] = {
-        "pool_cold": partial(pool_cold, model),
-        "batch": partial(_in_turn, lambda threads: OpenCV(graph)),
-        "onnxruntime": partial(_in_turn, lambda threads: each(OnnxRuntime(graph, threads), items)),
-        "torch": partial(_in_turn, lambda threads: each(Torch(), items)),
-    }
-    return Many("opencv-dnn", pictures(items), items, "images", f"{WIDTH}x{HEIGHT}, BGR", ways, model)
+    def of(network: Callable[[int], nn.Module]) -> Calls:
+        """A network that is made for a number of threads, in the calling thread."""
+
+        def make(cores: int, *, threads: int | None = None) -> ModelRunner:
+            count = threads or cores
+            return ModelRunner(network(count), images, executors.Sequential(count), count)
+
+        return Calls(make)
+
+    return Workload(
+        "opencv-dnn",
+        each(OpenCV(graph), items),
+        images,
+        items,
+        "images",
+        f"{items} images of {WIDTH}x{HEIGHT}, BGR",
+        {
+            "pool_cold": POOL_COLD,
+            "batch": of(lambda threads: OpenCV(graph)),
+            "onnxruntime": of(lambda threads: each(OnnxRuntime(graph, threads), items)),
+            "torch": of(lambda threads: each(Torch(), items)),
+        },
+    )
 
 
-def _in_turn(network: Callable[[int], nn.Module], cores: int, *, threads: int | None = None) -> Runner:
-    """A network that is made for a number of threads, in the calling thread."""
-    return Runner(network(threads or cores), executors.Sequential(), threads or cores)
-
-
-def sleep_control(naps: int, seconds: float, network: nn.Module | None = None) -> Many:
+def sleep_control(naps: int, seconds: float, network: nn.Module | None = None) -> Workload:
     """The control of the thread: each item sleeps, and then goes through the network if there is one.
 
     What sleeps needs no core. So here only starting and handing out can cost time, and with a network contention.
     """
-    model = each(Nap(seconds, network), naps)
-    about = f"{seconds:g} s" + " and an inference" * (network is not None)
-    return Many("sleep-control", pictures(naps), naps, "naps", about, {"pool_cold": partial(pool_cold, model)}, model)
+    about = f"{naps} naps of {seconds:g} s" + " and an inference" * (network is not None)
+    model, own = each(Nap(seconds, network), naps), {"pool_cold": POOL_COLD}
+    return Workload("sleep-control", model, pictures(naps), naps, "naps", about, own)
 
 
 def each(network: nn.Module, n: int) -> Branches:

@@ -7,25 +7,30 @@ ways to compute a step are compared as PyTorch runs them and once more with ever
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from itertools import combinations
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kit import load
+from kit.approaches import Runner, Workload, parse
 from kit.equality import compare_outputs, shapes
-from kit.kernels import Kernels, exchanged, told
-from kit.measuring.comparison import Comparison, Ratio, Row, Timing
-from kit.measuring.statistics import speed_up, with_verdicts
+from kit.errors import MeasureError
+from kit.kernels import Kernels, exchanged, kernels, told
+from kit.measuring.comparison import Comparison, Ratio, Timing
+from kit.measuring.rounds import measure
+from kit.measuring.statistics import speed_up
 from kit.models.continual import stepper
+from kit.recording import record_call
 from kit.reprs import one_line
-from kit.workloads.continual import Bound, OneStep, Side, frames_of, measure_sides, of_library
-from kit.workloads.instead import Given, Replay, WithoutZeros, on_one_dnn
+from kit.verbs import compare
+from kit.workloads.continual import OneStep, Picked, frames_of, of_library, side
+from kit.workloads.instead import Given, Replay, Swap, WithoutZeros, on_one_dnn
 
-ON_ONE_DNN = ", oneDNN"
+ONE_THREAD = "sequential(threads=1)"
+ON_ONE_DNN = "_onednn"  # after the name of a row: with every convolution on oneDNN
 PARTS = {  # what it costs: the time of a step without what the ones above take out, less that of one without it too
     "choice of kernel": "as it is",
     "zeros": "on oneDNN",
@@ -53,50 +58,57 @@ def step_times(model: nn.Module, clip: Tensor, *, rounds: int) -> Comparison:
     """One prediction by a window, by the library's step and by the kit's, on one thread: as PyTorch runs it, and once
     more with every convolution on oneDNN. The rows hold the kernels, and caveats say where those differ.
 
+    The predictions of the clip are compared first. Then all see its last frame only, again and again: the library
+    remembers by itself, so that the output of every call is the same from then on.
+
     Args:
         model: over clips, of what :func:`kit.workloads.continual.of_library` takes.
         clip: ``(N, C, T, H, W)``, the window.
+
+    Raises:
+        MeasureError: a step does not predict what the window does.
     """
-    last, at = frames_of(clip)[-1], clip.shape[2] - 1 - stepper(model).delay
-    predicted: dict[str, Callable[[Any], Any]] = {
-        "window": lambda out: out[:, :, at],
-        "library": lambda out: out,
-        "kit": lambda out: out[0],
-    }
-    sides: dict[str, Side] = {}
-    outputs: dict[str, Tensor] = {}
-    for where, instead in (("", None), (ON_ONE_DNN, on_one_dnn)):
-        own, theirs = OneStep(stepper(model), clip), library_step(model, clip[:, :, :-1])
-        calls: dict[str, tuple[Callable[..., Any], Tensor]]
-        calls = {"window": (model, clip), "library": (theirs, last), "kit": (own, last)}
-        for name, (way, x) in calls.items():
-            call = Given(instead, way)
-            with torch.no_grad():
-                outputs[name + where] = predicted[name](call(x))
-            sides[name + where] = Bound(call, [x]), []
-    before = load.Usage.now()
-    timings, kernels = measure_sides(sides, "sequential(threads=1)", rounds=rounds)
-    rows = [
-        Row(
-            name,
-            timing=timing,
-            ratio=Ratio(1, 1, 1),
-            equality=compare_outputs(outputs["window"], outputs[name]),
-            baseline=name == "window",
-            against=timings["window"],
-            rewritten=name != "window",
-            kernels=kernels[name],
+    _same_predictions(model, clip)
+    still = clip[:, :, -1:].expand_as(clip).contiguous()
+    ways = {
+        name + where: side(
+            _prediction(name, model, still, instead), _seen(name, still), ONE_THREAD, rewrites=name != "window"
         )
-        for name, timing in timings.items()
-    ]
-    busy = load.caveats(before, load.Usage.now())
+        for where, instead in (("", None), (ON_ONE_DNN, on_one_dnn))
+        for name in ("window", "library", "kit")
+    }
+    work = Workload("step-times", None, (), unit="prediction", inputs_description=shapes(clip), approaches=ways)
+    work = replace(work, baseline="window")
+    found = compare(work, approaches=list(ways), rounds=rounds, progress=False)
+    library, kit = found["library"].kernels or {}, found["kit"].kernels or {}
     said = [
-        f"{told(one, exchange, other)}: a part of the ratio between them is PyTorch's choice of kernel. Both on oneDNN "
-        "are compared in rows of their own."
-        for one, other in combinations(predicted, 2)
-        for exchange in exchanged(kernels[one], kernels[other])
+        f"{told('library', exchange, 'kit')}: a part of the ratio between them is PyTorch's choice of kernel. Both on "
+        "oneDNN are compared in rows of their own."
+        for exchange in exchanged(library, kit)
     ]
-    return Comparison(tuple(with_verdicts(rows)), rounds, shapes(clip), (*said, *busy))
+    return replace(found, caveats=(*found.caveats, *said))
+
+
+def _prediction(name: str, model: nn.Module, clip: Tensor, instead: Swap | None = None) -> nn.Module:
+    """One way to predict the clip's last output: from :func:`_seen`, after what the clip had before."""
+    if name == "library":
+        return Given(instead, library_step(model, clip[:, :, :-1]))
+    if name == "kit":
+        return Picked(Given(instead, OneStep(stepper(model), clip)), lambda out: out[0])
+    at = clip.shape[2] - 1 - stepper(model).delay
+    return Picked(Given(instead, model), lambda out: out[:, :, at])
+
+
+def _seen(name: str, clip: Tensor) -> list[Tensor]:
+    return [clip] if name == "window" else frames_of(clip)[-1:]
+
+
+def _same_predictions(model: nn.Module, clip: Tensor) -> None:
+    with torch.no_grad():
+        window, *steps = (_prediction(name, model, clip)(*_seen(name, clip)) for name in ("window", "library", "kit"))
+    for name, step in zip(("library", "kit"), steps, strict=True):
+        if not (same := compare_outputs(window, step)).equal:
+            raise MeasureError(f"the step by the {name} does not predict what the window does: off by {same}.")
 
 
 @one_line
@@ -139,23 +151,23 @@ def step_parts(model: nn.Module, clip: Tensor, *, rounds: int) -> StepParts:
 
     Args: as :func:`step_times`.
     """
-    sides: dict[str, Side] = {}
-    for left in PARTS.values():
-        seen = clip[..., :1, :1] if left == "tiny frames" else clip
-        ways: dict[str, Callable[..., Any]] = {
-            "library": library_step(model, seen),
-            "kit": OneStep(stepper(model), seen),
-        }
-        for name, step in ways.items():
-            instead = {
-                "as it is": None,
-                "on oneDNN": on_one_dnn,
-                "no zeros": WithoutZeros(),
-                "no convolutions": Replay("conv"),
-            }.get(left, Replay("conv", "pool"))
-            sides[f"{name}: {left}"] = Bound(Given(instead, step), frames_of(seen)[-1:]), []
-    timings, kernels = measure_sides(sides, "sequential(threads=1)", rounds=rounds)
-    return StepParts(
-        {name: {left: timings[f"{name}: {left}"] for left in PARTS.values()} for name in ("library", "kit")},
-        {name: kernels[f"{name}: as it is"] for name in ("library", "kit")},
-    )
+    with ExitStack() as stack:
+        runners: dict[tuple[str, str], Runner] = {}
+        for left in PARTS.values():
+            seen = clip[..., :1, :1] if left == "tiny frames" else clip
+            ways: dict[str, Callable[..., Any]] = {
+                "library": library_step(model, seen),
+                "kit": OneStep(stepper(model), seen),
+            }
+            for name, step in ways.items():
+                instead = {
+                    "as it is": None,
+                    "on oneDNN": on_one_dnn,
+                    "no zeros": WithoutZeros(),
+                    "no convolutions": Replay("conv"),
+                }.get(left, Replay("conv", "pool"))
+                runner = parse(ONE_THREAD).prepare(Given(instead, step), tuple(frames_of(seen)[-1:]))
+                runners[name, left] = stack.enter_context(runner)
+        ran = {name: kernels(record_call(runners[name, "as it is"])) for name in ("library", "kit")}
+        timings = measure(runners, rounds=rounds)
+    return StepParts({name: {left: timings[name, left] for left in PARTS.values()} for name in ran}, ran)
