@@ -8,7 +8,7 @@ three microseconds. The first row compares plain code with itself: what differs 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,8 +19,7 @@ import torch
 from torch import nn
 
 from bench import peers, traces
-from bench.peers import Bare
-from kit.approaches import Runner, parse
+from kit.approaches import FunctionRunner, Runner, parse
 from kit.executors import Executor, Sequential, Task
 from kit.executors.processes import Processes
 from kit.executors.threads import Threads
@@ -50,8 +49,8 @@ class Result:
         return {**vars(self), "ratio": self.ratio.estimate}
 
 
-def against(name: str, ours: Runner, peer: Runner, inputs: Sequence[Any] = (), unit: str = "ms") -> Result:
-    timings = measure({"ours": ours, "peer": peer}, tuple(inputs), rounds=ROUNDS)
+def against(name: str, ours: Runner, peer: Runner, unit: str = "ms") -> Result:
+    timings = measure({"ours": ours, "peer": peer}, rounds=ROUNDS)
     scale = {"ms": 1, "us": 1000}[unit]
     medians = [timings[side].median_ms * scale for side in ("ours", "peer")]
     return Result(name, *medians, speed_up(timings["ours"], timings["peer"]), unit)
@@ -61,11 +60,16 @@ def two_stream() -> list[Result]:
     work = workload("two-stream")
     spatial, temporal = work.model.streams.branches.values()
     merge = work.model.streams.merge
-    by_hand = Bare(lambda frame, flow: merge([spatial(frame), temporal(flow)]), detect().cores)
-    with parse("sequential").prepare(work.model) as runner:
+    frame, flow = work.inputs
+
+    def loop() -> Any:
+        return merge([spatial(frame), temporal(flow)])
+
+    bare, same = (FunctionRunner(loop, intra_op_threads=detect().cores) for _ in range(2))
+    with work.prepare("sequential") as runner:
         return [
-            against("bare loop vs itself, two-stream", Bare(by_hand.call, detect().cores), by_hand, work.inputs),
-            against("sequential vs bare loop, two-stream", runner, by_hand, work.inputs),
+            against("bare loop vs itself, two-stream", same, bare),
+            against("sequential vs bare loop, two-stream", runner, bare),
         ]
 
 
@@ -77,7 +81,7 @@ def empty_regions() -> list[Result]:
 
     def row(name: str, executor: Executor, by_hand: Callable[[], Any]) -> Result:
         name = f"{name}, {TASKS} empty tasks"
-        return against(name, Bare(lambda: executor.run(tasks), 1), Bare(by_hand, 1), unit="us")
+        return against(name, FunctionRunner(lambda: executor.run(tasks)), FunctionRunner(by_hand), "us")
 
     with Threads(2) as threads, ThreadPoolExecutor(2) as pool:
 
@@ -95,31 +99,32 @@ def round_trips() -> list[Result]:
     """One megabyte to a worker and back, which does nothing with it."""
     x = torch.randn(2**18)
     task = Task("there and back", peers.identity, (x,))
-    with Processes(1) as processes, peers.SharedEcho(x) as by_hand, peers.PoolEcho() as pool:
-        ours = Bare(lambda x: processes.run([task]), 1)
+    with Processes(1) as processes, peers.SharedEcho(x) as by_hand, peers.PoolEcho(x) as pool:
+        ours = FunctionRunner(lambda: processes.run([task]))
         return [
-            against("processes vs worker by hand, 1 MB round trip", ours, by_hand, [x], "us"),
-            against("processes vs Pool.map, 1 MB round trip", ours, pool, [x], "us"),
+            against("processes vs worker by hand, 1 MB round trip", ours, by_hand, "us"),
+            against("processes vs Pool.map, 1 MB round trip", ours, pool, "us"),
         ]
 
 
-def ways(model: nn.Module, inputs: Sequence[Any]) -> list[tuple[str, float, Ratio]]:
-    """The ways to run two streams: median ms and speed-up over sequential, the cold one by itself."""
+def approaches(model: nn.Module, inputs: tuple[Any, ...]) -> list[tuple[str, float, Ratio]]:
+    """The approaches to run two streams: median ms and speed-up over sequential, the cold one by itself."""
     cores, streams = detect().cores, model.streams
-    arguments = (streams.branches, streams.merge, max(1, cores // 2), cores)
+    arguments = (streams.branches, streams.merge, inputs, max(1, cores // 2), cores)
     with ExitStack() as stack:
         runners: dict[str, Any] = {
-            name: stack.enter_context(parse(name).prepare(model)) for name in ("sequential", "threads", "processes")
+            name: stack.enter_context(parse(name).prepare(model, inputs))
+            for name in ("sequential", "threads", "processes")
         }
         runners["warm workers, Queue"] = stack.enter_context(peers.Queues(*arguments))
         runners["warm Pool.map"] = stack.enter_context(peers.Pool(*arguments))
-        timings = measure(runners, tuple(inputs), rounds=ROUNDS)
+        timings = measure(runners, rounds=ROUNDS)
         rows = [(name, timing.median_ms, speed_up(timings["sequential"], timing)) for name, timing in timings.items()]
         pair = {
             "sequential": runners["sequential"],
-            "cold": stack.enter_context(parse("processes_cold").prepare(model)),
+            "cold": stack.enter_context(parse("processes_cold").prepare(model, inputs)),
         }
-        few = measure(pair, tuple(inputs), rounds=MIN_ROUNDS)
+        few = measure(pair, rounds=MIN_ROUNDS)
         return [*rows, ("processes_cold", few["cold"].median_ms, speed_up(few["sequential"], few["cold"]))]
 
 
@@ -130,20 +135,20 @@ def main() -> None:
         print(f"{row.name:50} {row.ours:9.2f} {row.peer:9.2f} {row.unit}   {row.ratio}")
     real, toy = workload("two-stream"), toy_two_stream()
     tables = {
-        "toy two-stream, 25x25": ways(toy, (torch.randn(1, 3, 25, 25), torch.randn(1, 2, 25, 25))),
-        "two-stream, 112x112": ways(real.model, real.inputs),
+        "toy two-stream, 25x25": approaches(toy, (torch.randn(1, 3, 25, 25), torch.randn(1, 2, 25, 25))),
+        "two-stream, 112x112": approaches(real.model, real.inputs),
     }
     for name, rows in tables.items():
         print(f"\n{name:36} {'median':>13}   speed-up over sequential [95%]")
-        for way, median, ratio in rows:
-            print(f"{way:36} {median:10.3f} ms   {ratio}")
+        for approach, median, ratio in rows:
+            print(f"{approach:36} {median:10.3f} ms   {ratio}")
     OUT.parent.mkdir(exist_ok=True)
     plain = {
-        name: [{"name": way, "median_ms": median, "ratio": ratio._asdict()} for way, median, ratio in rows]
+        name: [{"name": approach, "median_ms": median, "ratio": ratio._asdict()} for approach, median, ratio in rows]
         for name, rows in tables.items()
     }
     OUT.write_text(
-        json.dumps({"rows": [row.to_dict() for row in results], "ways": plain, "traces": traces.rows()}, indent=2)
+        json.dumps({"rows": [row.to_dict() for row in results], "approaches": plain, "traces": traces.rows()}, indent=2)
         + "\n"
     )
 

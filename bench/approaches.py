@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
-from bench.peers import Bare
-from kit.approaches import Runner, parse
+from kit.approaches import FunctionRunner, Runner
 from kit.equality import compare_outputs
 from kit.executors import use
 from kit.executors.threads import Threads
@@ -36,9 +37,9 @@ OURS = (
 )
 
 
-def row(name: str, ours: Runner, by_hand: Runner, inputs: tuple[Any, ...]) -> str:
+def row(name: str, ours: Runner, by_hand: Runner) -> str:
     """Median time of both, what ours adds, and the median of the rounds' ratios."""
-    timings = measure({"ours": ours, "by hand": by_hand}, inputs, rounds=ROUNDS)
+    timings = measure({"ours": ours, "by hand": by_hand}, rounds=ROUNDS)
     mine, theirs = (timings[side].median_ms * 1000 for side in ("ours", "by hand"))
     ratio = speed_up(timings["ours"], timings["by hand"])
     return f"{name:44} {mine:11.1f} {theirs:11.1f} {mine - theirs:9.1f} us   {ratio}"
@@ -48,52 +49,63 @@ def overheads() -> list[str]:
     """A region of two branches that do nothing, and the two-stream network."""
     empty, x = Branches({"a": nn.Identity(), "b": nn.Identity()}, list), torch.ones(1)
     streams = workload("two-stream")
-    cores = detect().cores
-    cases = [("two empty branches", empty, (x,), (x, x)), ("two-stream", streams.model, *[streams.inputs] * 2)]
-    rows = []
-    with ThreadPoolExecutor(2, initializer=torch.set_num_threads, initargs=(max(1, cores // 2),)) as pool:
-        for name, model, inputs, each in cases:
-            region = model if isinstance(model, Branches) else model.streams
-            branches, merge = list(region.branches.values()), region.merge
+    model: Any = streams.model
+    return [
+        *overhead("two empty branches", empty, (x,), empty, (x, x)),
+        *overhead("two-stream", model, streams.inputs, model.streams, streams.inputs),
+    ]
 
-            def loop(*_: Any, branches: Any = branches, merge: Any = merge, each: Any = each) -> Any:
-                return merge([branch(x) for branch, x in zip(branches, each, strict=True)])
 
-            def in_inference(branch: Any, x: Any) -> Any:
-                with torch.inference_mode():
-                    return branch(x)
+def overhead(
+    name: str, model: nn.Module, inputs: tuple[Any, ...], region: Branches, branch_inputs: tuple[Any, ...]
+) -> list[str]:
+    """A model on two executors, against its only region by hand: in a loop, and in a pool of threads."""
+    branches, merge, cores = list(region.branches.values()), region.merge, detect().cores
+    share = max(1, cores // 2)
 
-            def pooled(*_: Any, branches: Any = branches, merge: Any = merge, each: Any = each) -> Any:
-                futures = [pool.submit(in_inference, branch, x) for branch, x in zip(branches, each, strict=True)]
-                return merge([future.result() for future in futures])
+    def loop() -> Any:
+        return merge([branch(x) for branch, x in zip(branches, branch_inputs, strict=True)])
 
-            with Threads(2, max(1, cores // 2)) as threads:
+    def in_inference(branch: nn.Module, x: Any) -> Any:
+        with torch.inference_mode():
+            return branch(x)
 
-                def on_threads(*args: Any, model: Any = model, threads: Any = threads) -> Any:
-                    with use(threads):
-                        return model(*args)
+    with (
+        ThreadPoolExecutor(2, initializer=torch.set_num_threads, initargs=(share,)) as pool,
+        Threads(2, share) as threads,
+    ):
 
-                rows += [
-                    row(f"sequential, {name}", Bare(model, cores), Bare(loop, cores), inputs),
-                    row(f"threads, {name}", Bare(on_threads, cores), Bare(pooled, cores), inputs),
-                ]
-    return rows
+        def pooled() -> Any:
+            futures = [pool.submit(in_inference, *each) for each in zip(branches, branch_inputs, strict=True)]
+            return merge([future.result() for future in futures])
+
+        def on_threads() -> Any:
+            with use(threads):
+                return model(*inputs)
+
+        def runner(call: Callable[[], Any]) -> FunctionRunner:
+            return FunctionRunner(call, intra_op_threads=cores)
+
+        return [
+            row(f"sequential, {name}", runner(partial(model, *inputs)), runner(loop)),
+            row(f"threads, {name}", runner(on_threads), runner(pooled)),
+        ]
 
 
 def network(name: str, peer: str = "onnxruntime") -> list[str]:
     """Our approaches and the peer on one network, all in the same rounds."""
     work = workload(name)
     with ExitStack() as stack:
-        runners = {
-            each: stack.enter_context(parse(each).prepare(work.model, work.inputs))
-            for each in ("sequential", *OURS, peer)
-        }
-        timings = measure(runners, work.inputs, rounds=NETWORK_ROUNDS)
+        runners: dict[str, Runner] = {}
+        for each in ("sequential", *OURS, peer):
+            runners[each] = work.prepare(each)
+            stack.callback(runners[each].close)
+        timings = measure(runners, rounds=NETWORK_ROUNDS)
         with torch.inference_mode():
             torch.set_num_threads(detect().cores)
             expected = work.model(*work.inputs)
             same = {
-                each: compare_outputs(expected, runner(*work.inputs))
+                each: compare_outputs(expected, runner())
                 for each, runner in runners.items()
                 if "compiled" not in each  # which takes no other thread count than the one of its turn
             }

@@ -22,7 +22,7 @@ from kit.models.continual import shallow_two_stream_3d
 from kit.transforms import Transform
 from kit.transforms.folded import Folded
 from kit.transforms.merged import Merged
-from kit.workloads.continual import Against, against_window, live_clip
+from kit.workloads.continual import WindowVersusStep, live_clip, window_versus_step
 from kit.workloads.step_parts import step_parts, step_times
 
 ROUNDS = 10
@@ -53,17 +53,17 @@ def taken_apart(model: nn.Module, clip: torch.Tensor) -> dict[str, Any]:
     return {"ms": {side: parts.ms(side) for side in parts.timings}, "between equal kernels": parts.between_equals}
 
 
-def against(model: nn.Module, clip: torch.Tensor, **options: Any) -> Against:
-    return against_window(model, clip, approach=ONE_THREAD, rounds=ROUNDS, **{"one_dnn": True, **options})
+def against(model: nn.Module, clip: torch.Tensor, **options: Any) -> WindowVersusStep:
+    return window_versus_step(model, clip, approach=ONE_THREAD, rounds=ROUNDS, **{"one_dnn": True, **options})
 
 
-def row(name: str, found: Against) -> dict[str, Any]:
-    ran = [kernels_in_words(side) for side in (found.window_kernels, found.step_kernels)]
+def row(name: str, found: WindowVersusStep) -> dict[str, Any]:
+    ran = [kernels_in_words(kernels) for kernels in found.kernels.values()]
     share = "other kernels" if found.exchanges else f"realised {found.realised:.2f}"
     took = f"{name:44} {found.window_ms:8.2f} {found.step_ms:8.2f} ms  {found.counted:6.2f}x {found.measured}"
     print(f"{took}  {share}  same: {found.equality}  convolutions: {ran[0]} / {ran[1]}")
-    values = {key: value for key, value in vars(found).items() if not key.endswith("_kernels")}
-    return {"name": name, "counted": found.counted, "realised": found.realised, "convolutions": ran, **values}
+    values = ("window_ms", "step_ms", "window_macs", "step_macs", "measured", "equality", "counted", "realised")
+    return {"name": name, "convolutions": ran, **{value: getattr(found, value) for value in values}}
 
 
 def main() -> None:
@@ -72,8 +72,8 @@ def main() -> None:
     alone["parts"] = taken_apart(block, clip[:, :, :6])
     print(f"\n{'':44} {'window':>8} {'step':>8}     counted measured [95%]")
     rows = [
-        row(f"Inception 3-D, {name}", against(block, clip, transforms=transforms, last=last))
-        for name, (transforms, last) in CONDITIONS.items()
+        row(f"Inception 3-D, {name}", against(block, clip, transforms=transforms, channels_last=channels_last))
+        for name, (transforms, channels_last) in CONDITIONS.items()
     ]
     rows.append(row("Inception 3-D, as PyTorch chooses", against(block, clip, one_dnn=False)))
     for length in (8, 64):
@@ -85,7 +85,7 @@ def main() -> None:
         rows.append(row(f"a smaller one, batch {batch}", against(small, clip)))
     shallow = shallow_two_stream_3d()
     for approach in (ONE_THREAD, "sequential", "threads"):
-        found = against_window(shallow, live_clip(), approach=approach, rounds=ROUNDS)
+        found = window_versus_step(shallow, live_clip(), approach=approach, rounds=ROUNDS)
         rows.append(row(f"two-stream 3-D, {approach}", found))
         print(f"{'':44} {1000 / found.window_ms:8.1f} {1000 / found.step_ms:8.1f} frames/s")
     OUT.parent.mkdir(exist_ok=True)

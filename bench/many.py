@@ -1,7 +1,7 @@
 """``python -m bench.many``: many images and clips against plain code and their bounds; to build/bench_many.json.
 
 - Serial OpenCV of the kit against a bare loop over ``setInput`` and ``forward``: within 3%.
-- The best concurrent way for 16 images: at least 0.85 of the bound, each image timed at one thread.
+- The best concurrent approaches for 16 images: at least 0.85 of the bound, each image timed at one thread.
 - The pipeline: at least 0.9 of ``min(1 / slowest stage, cores / sum of stages)``, each timed at one thread.
 - Memory over 10,000 frames: constant.
 - A cold pool: at least 95% of its wall time has a named cause.
@@ -20,14 +20,14 @@ from typing import Any
 import cv2
 import numpy as np
 import psutil
-import torch
 
-from bench.peers import Bare
+import kit
+from kit.approaches import FunctionRunner, Workload
 from kit.labs.opencv_dnn import named_share
 from kit.measuring.rounds import measure
 from kit.measuring.statistics import speed_up
 from kit.pipeline import Pipeline, Stage
-from kit.workloads import Many, live, opencv_dnn
+from kit.workloads import live, opencv_dnn
 
 OUT = Path("build/bench_many.json")
 IMAGES, FRAMES, ROUNDS = 16, 10_000, 20
@@ -35,31 +35,31 @@ KEY = "of the cores that were there"
 
 
 def bare_loop() -> dict[str, Any]:
-    """The kit's serial way against the loop that one would write."""
+    """The kit's sequential approach against the loop that one would write."""
     work = opencv_dnn.make(IMAGES)
     net = cv2.dnn.readNetFromONNX(np.frombuffer(opencv_dnn.exported(), np.uint8))
 
-    def loop(*images: torch.Tensor) -> list[Any]:
+    def loop() -> list[Any]:
         answers = []
-        for image in images:
+        for image in work.inputs:
             net.setInput(opencv_dnn.preprocess((image,)))
             answers.append(opencv_dnn.softmax(net.forward()))
         return answers
 
     with work.prepare("sequential(threads=1)") as ours:
-        timings = measure({"bare": Bare(loop, 1), "kit": ours}, work.inputs, rounds=ROUNDS)
+        timings = measure({"bare": FunctionRunner(loop), "kit": ours}, rounds=ROUNDS)
     ratio = speed_up(timings["bare"], timings["kit"])
     return {"name": "serial OpenCV, kit / bare loop (goal >= 0.97)", "value": ratio.estimate, "interval": ratio[1:]}
 
 
-def share(name: str, goal: float, work: Many, baseline: str, way: str) -> dict[str, Any]:
-    """A way's rate as a share of its bound, from the tasks of the baseline in the same rounds.
+def share(name: str, goal: float, work: Workload, baseline: str, approach: str) -> dict[str, Any]:
+    """An approach's rate as a share of its bound, from the tasks of the baseline in the same rounds.
 
     Tasks of one name are a stage, which takes one after the other; those of different names need nothing from each
     other. The second value counts on no more than what the cores gave in these rounds.
     """
-    rates = work.compare([baseline, way], rounds=ROUNDS, progress=False)
-    serial, timing, gain = rates[baseline].timing, rates[way].timing, rates.gain
+    rates = kit.compare(work, approaches=[baseline, approach], rounds=ROUNDS, progress=False)
+    serial, timing, gain = rates[baseline].timing, rates[approach].timing, rates.gain
     assert serial is not None
     assert timing is not None
     tasks: Counter[str] = Counter()
@@ -111,7 +111,7 @@ def memory() -> dict[str, Any]:
 
 def causes() -> dict[str, Any]:
     """Where a cold pool's time went."""
-    share = named_share(opencv_dnn.make(4).record("pool_cold"))
+    share = named_share(kit.record(opencv_dnn.make(4), approach="pool_cold", operators=False))
     return {"name": "cold pool, share with a named cause (goal >= 0.95)", "value": share}
 
 

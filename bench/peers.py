@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import multiprocessing
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import torch
@@ -15,23 +14,14 @@ from torch import multiprocessing as torch_multiprocessing
 SPAWN = multiprocessing.get_context("spawn")
 
 
-@dataclass(frozen=True)
-class Bare:
-    """Plain code, called as a runner is."""
-
-    call: Callable[..., Any]
-    intra_op_threads: int
-    cold: bool = False
-
-    def __call__(self, *args: Any) -> Any:
-        return self.call(*args)
-
-
 class Peer:
-    """Called as a runner is, and closed as one."""
+    """A runner, as :class:`kit.approaches.Runner` describes one: bound to its inputs, called with nothing, closed."""
 
+    inputs: tuple[Any, ...] = ()
     intra_op_threads = 1
+    lane_threads: int | None = None
     cold = False
+    prepare_s = 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -54,20 +44,21 @@ def echo(connection: Any, inputs: Tensor, outputs: Tensor) -> None:
 
 
 class SharedEcho(Peer):
-    """A worker, a pipe for a word each way, and a shared tensor each way, made for one shape and one function."""
+    """A worker, a pipe for a word there and back, and a shared tensor for each direction, made for one function."""
 
-    def __init__(self, like: Tensor) -> None:
-        self.inputs, self.outputs = torch.empty_like(like).share_memory_(), torch.empty_like(like).share_memory_()
+    def __init__(self, x: Tensor) -> None:
+        self.inputs = (x,)
+        self.there, self.back = torch.empty_like(x).share_memory_(), torch.empty_like(x).share_memory_()
         self.connection, theirs = SPAWN.Pipe()
         context = torch_multiprocessing.get_context("spawn")
-        self.process = context.Process(target=echo, args=(theirs, self.inputs, self.outputs), daemon=True)
+        self.process = context.Process(target=echo, args=(theirs, self.there, self.back), daemon=True)
         self.process.start()
 
-    def __call__(self, x: Tensor) -> Tensor:
-        self.inputs.copy_(x)
+    def __call__(self) -> Tensor:
+        self.there.copy_(self.inputs[0])
         self.connection.send_bytes(b"go")
         self.connection.recv_bytes()
-        return self.outputs.clone()
+        return self.back.clone()
 
     def close(self) -> None:
         self.connection.send_bytes(b"end")
@@ -81,11 +72,11 @@ def identity(x: Any) -> Any:
 class PoolEcho(Peer):
     """``Pool.map`` of a function over one array: pickled there and back."""
 
-    def __init__(self) -> None:
-        self.pool = SPAWN.Pool(1)
+    def __init__(self, x: Tensor) -> None:
+        self.inputs, self.pool = (x,), SPAWN.Pool(1)
 
-    def __call__(self, x: Tensor) -> Tensor:
-        (result,) = self.pool.map(identity, [x.numpy()])
+    def __call__(self) -> Tensor:
+        (result,) = self.pool.map(identity, [self.inputs[0].numpy()])
         return torch.from_numpy(result)
 
     def close(self) -> None:
@@ -104,11 +95,13 @@ def serve(branch: nn.Module, requests: Any, replies: Any, threads: int) -> None:
 
 
 class Queues(Peer):
-    """A persistent worker per branch with torch.multiprocessing queues."""
+    """A persistent worker per branch with torch.multiprocessing queues; an input for each branch."""
 
-    def __init__(self, branches: Mapping[str, nn.Module], merge: Any, threads: int, cores: int) -> None:
+    def __init__(
+        self, branches: Mapping[str, nn.Module], merge: Any, inputs: Sequence[Tensor], threads: int, cores: int
+    ) -> None:
         context = torch_multiprocessing.get_context("spawn")
-        self.merge, self.intra_op_threads = merge, cores
+        self.merge, self.inputs, self.intra_op_threads, self.lane_threads = merge, tuple(inputs), cores, threads
         self.requests = [context.Queue() for _ in branches]
         self.replies = [context.Queue() for _ in branches]
         # Copies: what is sent as it is, is moved into shared memory in the sender's hands.
@@ -119,8 +112,8 @@ class Queues(Peer):
         for process in self.processes:
             process.start()
 
-    def __call__(self, *inputs: Tensor) -> Any:
-        for x, requests in zip(inputs, self.requests, strict=True):
+    def __call__(self) -> Any:
+        for x, requests in zip(self.inputs, self.requests, strict=True):
             requests.put(x.clone())
         return self.merge([replies.get() for replies in self.replies])
 
@@ -147,15 +140,18 @@ def forward(work: tuple[str, Tensor]) -> Tensor:
 
 
 class Pool(Peer):
-    """``multiprocessing.Pool``, kept open, the model loaded by its initializer."""
+    """``multiprocessing.Pool``, kept open, the model loaded by its initializer; an input for each branch."""
 
-    def __init__(self, branches: Mapping[str, nn.Module], merge: Any, threads: int, cores: int) -> None:
-        self.names, self.merge, self.intra_op_threads = list(branches), merge, cores
+    def __init__(
+        self, branches: Mapping[str, nn.Module], merge: Any, inputs: Sequence[Tensor], threads: int, cores: int
+    ) -> None:
+        self.names, self.merge, self.inputs = list(branches), merge, tuple(inputs)
+        self.intra_op_threads, self.lane_threads = cores, threads
         loaded = {name: copy.deepcopy(branch) for name, branch in branches.items()}
         self.pool = SPAWN.Pool(len(branches), load, (loaded, threads))
 
-    def __call__(self, *inputs: Tensor) -> Any:
-        work = [(name, x.clone()) for name, x in zip(self.names, inputs, strict=True)]
+    def __call__(self) -> Any:
+        work = [(name, x.clone()) for name, x in zip(self.names, self.inputs, strict=True)]
         return self.merge(self.pool.map(forward, work, chunksize=1))
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from torch.utils.benchmark import Timer
 
 import kit
 from kit import load
+from kit.approaches import FunctionRunner, Runner
 from kit.equality import Equality
 from kit.explanation import Explanation
 from kit.measuring.comparison import Row
@@ -36,29 +37,27 @@ SAME = Equality(True, 0.0)
 SLOWER = 0.05  # the planted slow-down
 
 
-@dataclass(frozen=True)
-class Repeated:
-    """A product of square matrices, as often as told, at one thread."""
-
-    times: int
-    size: int = 96
-    intra_op_threads: int = 1
-    cold: bool = False
-
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        y = x
-        for _ in range(self.times):
-            y = x @ y
-        return y
+def product(times: int, x: torch.Tensor) -> torch.Tensor:
+    """Multiply a square matrix by itself so many times."""
+    y = x
+    for _ in range(times):
+        y = x @ y
+    return y
 
 
+@cache
 def matrix(size: int = 96) -> torch.Tensor:
     return torch.eye(size) + 0.001 * torch.randn(size, size, generator=torch.Generator().manual_seed(0))
 
 
-def table(runners: Sequence[Repeated], rounds: int, seed: int) -> list[Row]:
+def repeated(times: int, size: int = 96) -> FunctionRunner:
+    """The product as a runner, at one thread."""
+    return FunctionRunner(partial(product, times, matrix(size)))
+
+
+def table(runners: Sequence[Runner], rounds: int, seed: int) -> list[Row]:
     """The first is the baseline."""
-    timings = measure({str(i): runner for i, runner in enumerate(runners)}, matrix(), rounds=rounds, seed=seed)
+    timings = measure({str(i): runner for i, runner in enumerate(runners)}, rounds=rounds, seed=seed)
     base = timings["0"]
     rows = [
         Row(name, timing=timing, equality=SAME, baseline=name == "0", against=base) for name, timing in timings.items()
@@ -67,7 +66,7 @@ def table(runners: Sequence[Repeated], rounds: int, seed: int) -> list[Row]:
 
 
 def false_alarms(tables: int, rows: int = 12, rounds: int = ROUNDS) -> dict[str, Any]:
-    found = [table([Repeated(4)] * (rows + 1), rounds, seed) for seed in range(tables)]
+    found = [table([repeated(4)] * (rows + 1), rounds, seed) for seed in range(tables)]
     verdicts = [[row.verdict for row in each] for each in found]
     alarms = [any(verdict != "no difference found" for verdict in each) for each in verdicts]
     medians = [row.timing.median_ms for each in found for row in each if row.timing]
@@ -82,9 +81,8 @@ def false_alarms(tables: int, rows: int = 12, rounds: int = ROUNDS) -> dict[str,
 
 
 def power(comparisons: int, rounds: int = 60) -> dict[str, Any]:
-    found = [
-        table([Repeated(100), Repeated(round(100 * (1 + SLOWER)))], rounds, seed)[0] for seed in range(comparisons)
-    ]
+    pair = [repeated(100), repeated(round(100 * (1 + SLOWER)))]
+    found = [table(pair, rounds, seed)[0] for seed in range(comparisons)]
     slower = [row.verdict == "slower" for row in found]
     true = [row.verdict == "slower" or (row.smallest is not None and row.smallest >= SLOWER) for row in found]
     return {
@@ -105,11 +103,11 @@ def agreement(repeats: int = 10) -> list[dict[str, Any]]:
     """
     rows = []
     for size, times in ((96, 3), (96, 10), (96, 50), (192, 40), (384, 20), (512, 70)):
-        work, x = Repeated(times, size), matrix(size)
-        timer = Timer("work(x)", globals={"work": work, "x": x}, num_threads=1)
+        work = repeated(times, size)
+        timer = Timer("work()", globals={"work": work}, num_threads=1)
         ours, theirs = [], []
         for seed in range(repeats):
-            timing = measure({"kit": work}, x, rounds=6, seed=seed)["kit"]
+            timing = measure({"kit": work}, rounds=6, seed=seed)["kit"]
             with torch.inference_mode():
                 theirs += [timer.timeit(timing.calls).mean * 1e9 for _ in timing.samples_ns]
             ours += list(timing.samples_ns)
@@ -133,10 +131,10 @@ class Chain(nn.Module):
 
     def __init__(self, times: int) -> None:
         super().__init__()
-        self.work = Repeated(times)
+        self.times = times
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.work(x)
+        return product(self.times, x)
 
 
 class First(nn.Module):

@@ -118,7 +118,7 @@ def gestures() -> list[tuple[str, float]]:
 
 
 def in_browser(file: Path) -> dict[str, Any]:
-    """Time the gestures on a page, each way of colouring and with a search."""
+    """Time the gestures on a page, without and with a search."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
         page = browser.new_page(viewport={"width": 1200, "height": 900})

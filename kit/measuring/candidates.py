@@ -230,13 +230,13 @@ def _baseline(baseline: Candidate, budget: float | None) -> Expected:
 
 def _without_effect(baseline: Candidate) -> list[str]:
     """Of a single request: which inputs do not move the output, so that its being the same says nothing of them."""
-    work, runner = baseline.work, baseline.runner
-    if work.items > 1 or not isinstance(runner, ModelRunner):
+    runner = baseline.runner
+    if baseline.work.items > 1 or not isinstance(runner, ModelRunner):
         return []
     with torch.inference_mode():
-        deaf = inputs_without_effect(lambda *args: runner.run(args), work.inputs)
+        deaf = inputs_without_effect(lambda *args: runner.run(args), runner.inputs)
     return [
-        f"the output hardly changes when input {i + 1} of {len(work.inputs)} does: that outputs are the same says "
+        f"the output hardly changes when input {i + 1} of {len(runner.inputs)} does: that outputs are the same says "
         "nothing about the branch that it goes through."
         for i in deaf
     ]

@@ -19,7 +19,7 @@ Cells = Mapping[Place, tuple[float, Ratio]]  # items a second, and how many time
 
 def measured(work: Workload, approach: str, workers: Sequence[int], threads: Sequence[int]) -> Cells:
     """``approach`` for every number of workers and of threads each, in the same interleaved rounds."""
-    names = {(w, t): f"{approach}(workers={w},threads={t})" for w in workers for t in threads}
+    names = {(w, t): f"{approach}(workers={w}, threads={t})" for w in workers for t in threads}
     rates = compare(work, approaches=list(names.values()), rounds=least_rounds(len(names)), progress=False)
     return {place: (rates.per_second(name), rates[name].ratio or Ratio(1, 1, 1)) for place, name in names.items()}
 
