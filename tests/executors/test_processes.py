@@ -715,7 +715,7 @@ def test_a_worker_that_dies_while_it_sends(pool: Processes) -> None:
 
 
 def test_a_worker_that_hangs_is_replaced() -> None:
-    with Processes(2, timeout=6) as executor:
+    with Processes(2, timeout=60) as executor:  # to start: on a busy machine more than 0.5 s
         run(executor, lambda: 1, lambda: 2)
         pids = run(executor, os.getpid, os.getpid)
         executor.timeout = 0.5

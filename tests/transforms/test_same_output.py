@@ -189,7 +189,8 @@ def settings_for(approach: str) -> list[tuple[str, int, torch.dtype]]:
     few = next((names for kind, names in SLOW.items() if kind in parse(approach).kind.split(" + ")), None)
     if few is None or SOAK:
         return everything
-    return [*((name, 1, torch.float32) for name in few), (few[0], 4, torch.bfloat16)]
+    other = [] if approach == "processes_cold" else [(few[0], 4, torch.bfloat16)]  # sent as processes send it
+    return [*((name, 1, torch.float32) for name in few), *other]
 
 
 CROSS = [marked(approach, *setting) for approach in [*REGISTRY, *TOGETHER] for setting in settings_for(approach)]
