@@ -160,12 +160,13 @@ def compare_outputs(baseline: Any, other: Any, rounding: Mapping[str, float] = {
     return Equality(equal, worst)
 
 
-def inputs_without_effect(call: Callable[..., Any], args: tuple[Any, ...], seed: int = 0) -> list[int]:
+def inputs_without_effect(call: Callable[..., Any], inputs: Any, seed: int = 0) -> list[int]:
     """Which inputs (by index) the output does not react to; an equality found with such an input says nothing about it.
 
     Each tensor of floating type is moved in turn by noise as large as its own spread. Where no output moves by more
     than ten times the tolerance of :func:`compare_outputs`, twice for types coarser than float32, the input is deaf.
     """
+    args = as_args(inputs)
     generator = torch.Generator().manual_seed(seed)
     baseline = dict(tensors(call(*args)))
     deaf = []

@@ -11,7 +11,7 @@ from kit.equality import (
     RTOL,
     as_args,
     compare_outputs,
-    deaf_inputs,
+    inputs_without_effect,
     device_of,
     shapes,
     tf32_rounding,
@@ -106,18 +106,18 @@ def test_an_output_without_tensors_is_equal_to_nothing(empty: object) -> None:
         (lambda a, b: a + 1e-6 * b, [1]),  # moves, but by less than the tolerance could tell
     ],
 )
-def test_deaf_inputs(call, deaf: list[int]) -> None:
+def test_inputs_without_effect(call, deaf: list[int]) -> None:
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(4, generator=generator), torch.randn(4, generator=generator)
     before = [x.clone() for x in inputs]
-    assert deaf_inputs(call, inputs) == deaf
+    assert inputs_without_effect(call, inputs) == deaf
     assert all(torch.equal(x, was) for x, was in zip(inputs, before, strict=True))
 
 
 def test_constant_and_single_inputs_are_moved_too_and_integers_are_left_alone() -> None:
-    assert deaf_inputs(lambda x: x, torch.zeros(3)) == []
-    assert deaf_inputs(lambda x: x, torch.ones(1)) == []
-    assert deaf_inputs(lambda index, x: x, (torch.tensor([1, 2]), torch.ones(3))) == []
+    assert inputs_without_effect(lambda x: x, torch.zeros(3)) == []
+    assert inputs_without_effect(lambda x: x, torch.ones(1)) == []
+    assert inputs_without_effect(lambda index, x: x, (torch.tensor([1, 2]), torch.ones(3))) == []
 
 
 def test_inputs_as_arguments_and_in_words() -> None:

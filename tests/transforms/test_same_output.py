@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from kit import hardware
 from kit.approaches import REGISTRY, parse
-from kit.equality import compare_outputs, deaf_inputs
+from kit.equality import compare_outputs, inputs_without_effect
 from kit.errors import KitError
 from kit.models import inception2d, two_stream
 from kit.models.inception import inception_a
@@ -157,7 +157,7 @@ def case(name: str, batch: int, dtype: torch.dtype, device: str) -> tuple[nn.Mod
     inputs = tuple(torch.randn(batch, *size, generator=generator).to(device, dtype) for size in sizes)
     model = lively(make()).to(device, dtype)
     with parse("sequential").prepare(model) as sequential, torch.inference_mode():
-        assert deaf_inputs(sequential, inputs) == []
+        assert inputs_without_effect(sequential, inputs) == []
         return model, inputs, sequential(*inputs)
 
 
