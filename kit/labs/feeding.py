@@ -10,7 +10,7 @@ from pathlib import Path
 from kit.executors.modes import intra_op_threads
 from kit.labs.checks import check, first_wrong
 from kit.labs.markdown import table
-from kit.pipeline import Figures
+from kit.pipeline import RunStatistics
 from kit.workloads import Many
 from kit.workloads.feeding import Pictures, published, spawning
 
@@ -35,16 +35,16 @@ def crossing(sizes: Sequence[float], one: Sequence[float], other: Sequence[float
     return sizes[0]
 
 
-def figures(video: Many, way: str) -> Figures:
+def figures(video: Many, way: str) -> RunStatistics:
     """What the stages of a pipeline workload took, in a second call, at the way's own number of threads."""
     with video.prepare(way) as runner, intra_op_threads(runner.intra_op_threads):
         runner()
         runner()
-        found: Figures = runner.figures
+        found: RunStatistics = runner.statistics
     return found
 
 
-def stages_table(figures: Figures, cores: int) -> str:
+def stages_table(figures: RunStatistics, cores: int) -> str:
     """What each stage took and which one limits the pipeline, in Markdown."""
     rows = []
     for stage in figures.stages:
@@ -53,7 +53,7 @@ def stages_table(figures: Figures, cores: int) -> str:
     return table(("stage", "ms a frame", "alone it could do"), "lrr", rows) + f"\n\n{why(figures, cores)}"
 
 
-def why(figures: Figures, cores: int) -> str:
+def why(figures: RunStatistics, cores: int) -> str:
     """The most that these stages, timed one after the other at one thread, allow as a pipeline; and what limits it."""
     slowest, total = figures.bottleneck, sum(stage.ms for stage in figures.stages)
     if total / cores > slowest.ms:
@@ -63,7 +63,7 @@ def why(figures: Figures, cores: int) -> str:
     return f"At most **{figures.bound(cores):,.0f} frames/s**: {reason}."
 
 
-def latency_table(runs: Mapping[str, Figures]) -> str:
+def latency_table(runs: Mapping[str, RunStatistics]) -> str:
     """From read to delivered, in Markdown: how long one frame takes. Frames a second are in another table."""
     rows = []
     for name, figures in runs.items():

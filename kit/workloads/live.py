@@ -20,7 +20,7 @@ from kit.clips.clip import fit, opencv
 from kit.data_files import data_file
 from kit.errors import UnavailableError
 from kit.models.two_stream import TRAINED_SIZE, TwoStream, trained_two_stream
-from kit.pipeline import Figures, Pipeline, Stage
+from kit.pipeline import Pipeline, RunStatistics, Stage
 from kit.recognition import LENGTH, Guess, guesses
 from kit.reprs import one_line
 from kit.scenes import Float32, UInt8
@@ -147,12 +147,14 @@ class FromFile(AbstractContextManager["FromFile"]):
         self.way, self.path, self.items, self.capacity = way, path, items, capacity
         self.intra_op_threads = self.lane_threads = threads  # of the caller, and of each stage
         self.model = trained_two_stream()
-        self.figures: Figures | None = None  # of the last call
+        self.statistics: RunStatistics | None = None  # of the last call
 
     def __call__(self) -> Tensor:
         scores: list[Tensor] = []
         line = pipeline(self.model, capacity=self.capacity)
-        self.figures = getattr(line, self.way)(frames(self.path, self.items), lambda sight: scores.append(sight.scores))
+        self.statistics = getattr(line, self.way)(
+            frames(self.path, self.items), lambda sight: scores.append(sight.scores)
+        )
         return torch.cat(scores)
 
     def __exit__(self, *exc_info: object) -> None:
