@@ -101,7 +101,7 @@ def memory() -> dict[str, Any]:
             yield np.full((240, 320, 3), i % 256, np.uint8)
 
     def deliver(_: Any) -> None:
-        if line.figures.done in (1000, FRAMES - 1):
+        if line.statistics.done in (1000, FRAMES - 1):
             sizes.append(process.memory_info().rss / 1e6)
 
     line = Pipeline([Stage("grey", lambda x: x.mean(2)), Stage("mean", np.mean)], source="decode")

@@ -11,8 +11,8 @@ from kit.equality import (
     RTOL,
     as_args,
     compare_outputs,
-    inputs_without_effect,
     device_of,
+    inputs_without_effect,
     shapes,
     tf32_rounding,
     without_tf32,
@@ -75,6 +75,21 @@ def test_outputs_that_cannot_be_compared(other: object, error: type, says: str) 
 def test_nan_in_the_baseline_is_refused_too() -> None:
     with pytest.raises(MeasureError, match=r"output\[1\] holds NaN"):
         compare_outputs((X, X * float("nan")), (X, X))
+
+
+@pytest.mark.parametrize(
+    ("baseline", "other", "equal"),
+    [(3, 3, True), (3, 4, False), (0.5, 0.5, True), (0.5, 0.51, False), (1e300, 1e300, True), (True, False, False)],
+)
+def test_numbers_beside_tensors_are_compared_too(baseline: object, other: object, equal: bool) -> None:
+    assert compare_outputs((X, {"n": baseline}), (X, {"n": other})).equal is equal
+
+
+def test_a_number_in_place_of_another_kind_is_another_structure() -> None:
+    with pytest.raises(ShapeError, match=r"output\[1\] is \(\) torch.float64, the baseline's is \(\) torch.int64"):
+        compare_outputs((X, 3), (X, 3.0))
+    with pytest.raises(ShapeError, match=r"structure: output\[0\], output\[1\] against output\[0\]\."):
+        compare_outputs((X, 3), (X, None))
 
 
 @dataclass

@@ -8,6 +8,8 @@ from kit.explanation import LOSSES, Explanation
 from kit.labs.checks import check, first_wrong
 from kit.labs.markdown import table
 from kit.measuring.comparison import milliseconds
+from kit.scheduling import POLICIES, Node
+from kit.scheduling import makespan as makespan_of
 
 
 def decision_table(found: Mapping[str, Explanation]) -> str:
@@ -42,9 +44,10 @@ def check_costliest(costliest: Callable[[Mapping[str, float]], str | None]) -> s
 def check_makespan(makespan: Callable[[Sequence[float], int], float | None]) -> str | None:
     """``makespan(branches, lanes)``: when the last of these branches ends, each taken in order by a free lane."""
     late = "in this order the 4 ms begin only after 1 ms: the call ends after 5 ms. Give each to the lane free first."
-    cases = [
-        (([1.0, 2.0], 1), 3, "on one lane branches run one after the other: 1 ms and 2 ms end after 3 ms."),
-        (([4.0, 1.0, 1.0], 2), 4, "while one lane has the 4 ms, the other does both others: the call ends after 4 ms."),
-        (([1.0, 1.0, 4.0], 2), 5, late),
-    ]
+    alone = "on one lane branches run one after the other: 1 ms and 2 ms end after 3 ms."
+    beside = "while one lane has the 4 ms, the other does both others: the call ends after 4 ms."
+    cases = []
+    for costs, lanes, hint in (([1.0, 2.0], 1, alone), ([4.0, 1.0, 1.0], 2, beside), ([1.0, 1.0, 4.0], 2, late)):
+        nodes = [Node(cost=ms) for ms in costs]
+        cases.append(((costs, lanes), makespan_of(nodes, POLICIES["in_order"](nodes, lanes)), hint))
     return first_wrong(makespan, cases)

@@ -14,7 +14,7 @@ from kit.models.continual import shallow_two_stream_3d, stepper
 from kit.transforms.channels_last import channels_last
 from kit.verbs import compare
 from kit.workloads import workload
-from kit.workloads.continual import OneStep, window_versus_step, frames_of, live_clip, of_library
+from kit.workloads.continual import OneStep, frames_of, live_clip, of_library, window_versus_step
 
 SMALL = (4, 4, 6, 2, 4, 4)
 
