@@ -186,11 +186,11 @@ def test_equal_to_the_model_called_by_hand(way: str) -> None:
     make, sizes = MODELS["two streams, concatenated"]
     model, (frame, flow) = make(), random_inputs(4, sizes)
     streams = model.streams
-    with torch.inference_mode(), approaches.parse(way).prepare(model) as runner:
+    with torch.inference_mode(), approaches.parse(way).prepare(model, (frame, flow)) as runner:
         by_hand = streams.merge([streams.branches["spatial"](frame), streams.branches["temporal"](flow)])
-        torch.testing.assert_close(runner(frame, flow), by_hand)
-        assert not torch.allclose(runner(frame, flow + 1), by_hand)
-        assert not torch.allclose(runner(frame + 1, flow), by_hand)
+        torch.testing.assert_close(runner(), by_hand)
+        assert not torch.allclose(runner.run((frame, flow + 1)), by_hand)
+        assert not torch.allclose(runner.run((frame + 1, flow)), by_hand)
 
 
 def test_an_approach_with_another_output_is_caught() -> None:

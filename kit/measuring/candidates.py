@@ -58,7 +58,7 @@ class Candidate:
     def estimate(self) -> None:
         """Ask what preparing will cost, which also shows some of what refuses this model."""
         try:
-            self.cost_s = 0.0 if self.work.model is None else self.approach.seconds(self.work.model)
+            self.cost_s = self.approach.seconds(self.work.model)
         except Exception as error:
             self.drop(error)
 

@@ -244,6 +244,6 @@ def test_a_seed_decides_the_weights_and_the_signal_survives(name: str) -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_branch_gives_the_same_on_any_executor(name: str, approach: str) -> None:
     model, x = narrow(name), inputs(name)
-    with torch.inference_mode(), parse(approach).prepare(model) as runner:
+    with torch.inference_mode(), parse(approach).prepare(model, x) as runner:
         assert inputs_without_effect(model, x) == []
-        assert compare_outputs(model(*x), runner(*x)).equal
+        assert compare_outputs(model(*x), runner()).equal
