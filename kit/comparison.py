@@ -97,7 +97,7 @@ class Row:
     prepare_s: float = 0.0  # seconds of copying, exporting or compiling before the first call; in no timing
     against: Timing | None = None  # the baseline's turns in the same rounds
     lane_threads: int | None = None  # intra-op threads of each lane; None: not known
-    smallest: float | None = None  # the least difference that these rounds would have found nine times in ten
+    smallest: float | None = None  # smallest relative change found with 90% power
     rewritten: bool = False  # whether it runs a rewritten model: its tasks are then not the baseline's
     decidable: bool = True  # whether so few rounds could tell so many rows apart
     kernels: Kernels | None = None  # that one call of it ran; None: not recorded
@@ -120,10 +120,10 @@ class Row:
             return f"{self.verdict}: {self.reason}" if self.reason else self.verdict
         if not self.decidable:
             return "no difference found: too few rounds for so many rows"
-        if self.smallest is None:
+        if (least := self.smallest) is None:
             return self.verdict
-        size = f"{self.smallest:.1%}" if self.smallest < 1 else f"a factor of {1 + self.smallest:.1f}"
-        return f"{self.verdict}: {size} would have been"
+        size = f"{least:.1%}" if least < 1 else f"a factor of {1 + least:.1f}"
+        return f"{self.verdict}: {size} or more would have been detected"
 
     def __repr__(self) -> str:
         return f"Row({self.name})"
@@ -153,9 +153,9 @@ class Comparison:
     rounds: int
     inputs: str  # their shapes, dtypes and devices
     caveats: tuple[str, ...] = ()  # what a reader must know before believing the table
-    solo: Mapping[int, Timing] = field(default_factory=dict)  # intra-op threads -> branches one by one, same rounds
+    solo: Mapping[int, Timing] = field(default_factory=dict)  # one by one; by intra-op threads
     cores: int = 1  # that this process could use
-    gain: Ratio | None = None  # what they did together in these rounds over one of them, on work that shares nothing
+    gain: Ratio | None = None  # of independent work: the speed on all cores over that on one
     device: str = "cpu"  # or "cuda", where any of the inputs or outputs is on a GPU
     items: int = 1  # that one call gets through
     unit: str = "call"  # what the items are, as in "images"
@@ -249,11 +249,8 @@ class Comparison:
     @property
     def caption(self) -> str:
         """How to read the table."""
-        ran = (
-            ""
-            if self.gain is None
-            else f" Check: independent work on {self.cores} cores ran {self.gain} as fast as on 1."
-        )
+        cores, by = self.cores, self.gain
+        ran = f" Check: independent work ran {by} as fast on {cores} cores as on one." if by else ""
         return (
             f"{self.rounds} interleaved rounds on {self.inputs}. Speed-up: the median of the rounds' own ratios, not "
             "the ratio of the medians; above 1 is faster. The intervals are corrected for comparing several rows (95% "

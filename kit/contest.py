@@ -207,7 +207,8 @@ def contest(
             for each in cold:
                 _measure([lead, each], {}, args, few, limit.enough(few), None, seed, advance)
         busy = neighbours.caveats(usage, neighbours.Usage.now())
-    unsteady = {each.name: each.timing.scatter for each in entrants if each.timing and each.timing.scatter > UNSTEADY}
+    ratios = {each.name: each.timing.scatter for each in entrants if each.timing}
+    unsteady = {name: ratio for name, ratio in ratios.items() if ratio > UNSTEADY}
     if unsteady:
         caveats.append(
             f"rounds scatter, those of {', '.join(f'{name} by {by:.1f} times' for name, by in unsteady.items())}: "

@@ -147,12 +147,12 @@ class Case:
     """A row whose tasks are known in every round, beside its baseline and its branches alone in the same rounds."""
 
     def __init__(self, comparison: Comparison, row: Row) -> None:
-        assert row.timing is not None and row.against is not None  # noqa: PT018 - of explicable rows only
+        assert row.timing is not None and row.against is not None  # noqa: PT018 - of explicable rows
         self.row, self.own, self.base = row, row.timing, row.against
         self.on_cpu = comparison.device == "cpu"
-        same_rounds = row.against is comparison.baseline.timing
+        same = row.against is comparison.baseline.timing and not row.rewritten
         # Of a rewritten model nothing is known alone: the branches that were run one by one are the original's.
-        self.solo = comparison.solo.get(row.lane_threads or 0) if same_rounds and not row.rewritten else None
+        self.solo = comparison.solo.get(row.lane_threads or 0) if same else None
         self.lanes = int(_of(self.own, "lanes").max())
         self.typical = int(np.argmin(np.abs(self.own.samples_ns - np.median(self.own.samples_ns))))
 
