@@ -156,7 +156,9 @@ def planted() -> list[dict[str, Any]]:
         return max(parts, key=parts.__getitem__, default="not separated")
 
     def worst(found: Explanation) -> str:
-        return min((value, name) for name, value in found.steps() if name not in ("lanes", "baseline's overhead"))[1]
+        return min((value, name) for name, value in found.steps() if name not in ("lanes", "1 / baseline efficiency"))[
+            1
+        ]
 
     pair = kit.Branches({"a": Chain(300), "b": Chain(300)}, kit.Mean())
     uneven = kit.Branches({"a": Chain(100), "b": Chain(500)}, kit.Mean())

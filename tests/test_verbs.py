@@ -168,7 +168,7 @@ def test_cores_that_are_not_all_there_are_a_caveat_unless_others_have_them(
     assert comparison.gain is not None
     assert comparison.gain.estimate == share * detect().cores
     assert any("shares nothing" in caveat for caveat in comparison.caveats) == (share == 0.6 and not busy)
-    assert f"did {comparison.gain} what one does" in str(comparison)
+    assert f"independent work ran {comparison.gain} as fast on" in str(comparison)
     assert comparison.to_dict()["cores_gain"] == comparison.gain._asdict()
 
 
