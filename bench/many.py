@@ -59,7 +59,7 @@ def share(name: str, goal: float, work: Many, baseline: str, way: str) -> dict[s
     other. The second value counts on no more than what the cores gave in these rounds.
     """
     rates = work.compare([baseline, way], rounds=ROUNDS, progress=False)
-    serial, timing, gain = rates[baseline].timing, rates[way].timing, rates.gain
+    serial, timing, gain = rates[baseline].timing, rates[way].timing, rates.core_scaling
     assert serial is not None
     assert timing is not None
     tasks: Counter[str] = Counter()

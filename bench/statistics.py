@@ -61,7 +61,8 @@ def table(runners: Sequence[Repeated], rounds: int, seed: int) -> list[Row]:
     timings = measure({str(i): runner for i, runner in enumerate(runners)}, matrix(), rounds=rounds, seed=seed)
     base = timings["0"]
     rows = [
-        Row(name, timing=timing, equality=SAME, baseline=name == "0", against=base) for name, timing in timings.items()
+        Row(name, timing=timing, equality=SAME, baseline=name == "0", paired_baseline=base)
+        for name, timing in timings.items()
     ]
     return with_verdicts(rows)[1:]
 
@@ -86,15 +87,21 @@ def power(comparisons: int, rounds: int = 60) -> dict[str, Any]:
         table([Repeated(100), Repeated(round(100 * (1 + SLOWER)))], rounds, seed)[0] for seed in range(comparisons)
     ]
     slower = [row.verdict == "slower" for row in found]
-    true = [row.verdict == "slower" or (row.smallest is not None and row.smallest >= SLOWER) for row in found]
+    true = [
+        row.verdict == "slower"
+        or (row.minimum_detectable_effect is not None and row.minimum_detectable_effect >= SLOWER)
+        for row in found
+    ]
     return {
         "comparisons": comparisons,
         "rounds": rounds,
         "planted": SLOWER,
         "found": sum(slower) / comparisons,
         "called_faster": sum(row.verdict == "faster" for row in found),
-        "median_smallest_difference": float(np.median([row.smallest for row in found if row.smallest is not None])),
-        "smallest_difference_true": sum(true) / comparisons,
+        "median_minimum_detectable_effect": float(
+            np.median([row.minimum_detectable_effect for row in found if row.minimum_detectable_effect is not None])
+        ),
+        "minimum_detectable_effect_true": sum(true) / comparisons,
     }
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from kit import kernels
 from kit.errors import MeasureError
-from kit.factors import Bounds, BranchTimes, Case, Excess, explicable, in_steps, regions_ms
+from kit.factors import Bounds, BranchTimes, Excess, RowBreakdown, has_task_times, in_steps, regions_ms
 from kit.measuring.comparison import Comparison, Ratio, Row, milliseconds
 from kit.reprs import one_line
 from kit.snippets import snippet
@@ -167,12 +167,12 @@ def explain_all(comparison: Comparison) -> list[Explanation]:
 class _Known(NamedTuple):
     """What the explanations of all rows of one comparison need."""
 
-    cases: dict[str, Case]  # row -> where its time went
+    cases: dict[str, RowBreakdown]  # row -> where its time went
     errors: dict[str, float]  # row -> how far off a prediction of what was measured is
 
     @classmethod
     def of(cls, comparison: Comparison) -> _Known:
-        cases = {row.name: Case(comparison, row) for row in comparison.rows if explicable(row)}
+        cases = {row.name: RowBreakdown(comparison, row) for row in comparison.rows if has_task_times(row)}
         times = {name: case.branch_times() for name, case in cases.items()}
         return cls(
             cases, {name: each.call_ms(each.lanes) / cases[name].own.median_ms - 1 for name, each in times.items()}
@@ -189,11 +189,11 @@ def _explained(comparison: Comparison, row: Row, known: _Known) -> Explanation:
             "it has no tasks, or none that takes time: it changes the model's operators, not when branches run. Of two "
             "recordings, kit.trace.changes says how."
         )
-    elif case.solo is None:
+    elif case.branches_alone is None:
         notes.append("not separated: what other intra-op threads do to the branches' times, and running side by side.")
     if case is not None and not case.on_cpu:
         notes.append("not separated: on a GPU a task is a launch, so that its run and its overhead are one. No bound.")
-    gain, cores = comparison.gain, comparison.cores
+    gain, cores = comparison.core_scaling, comparison.cores
     if case is not None and case.lanes > 1 and gain is not None and gain.high < 0.9 * cores:
         notes.append(
             f"the {cores} cores together did {gain} what one does, on work that shares nothing: as much contention as "
@@ -237,16 +237,16 @@ def _estimate(row: Row) -> float:
 # Advice ---------------------------------------------------------------------------------------------------------------
 
 
-def _advice(comparison: Comparison, best: Row, case: Case | None) -> list[Advice]:
+def _advice(comparison: Comparison, best: Row, case: RowBreakdown | None) -> list[Advice]:
     """For latency, for throughput, and what would change the answer."""
-    baseline, alone = comparison.baseline, comparison.solo.get(1)
+    baseline, alone = comparison.baseline, comparison.branches_alone.get(1)
     if baseline.timing is None or best.timing is None:
         return []
     verb = "keep" if best is baseline else "use"
     verb = f"For one request at a time {verb}" if comparison.latency else verb.capitalize()
-    text = f"{verb} {best.name}: {comparison.told(best)} against {comparison.told(baseline)}, {best.ratio}."
+    text = f"{verb} {best.name}: {comparison.value_text(best)} against {comparison.value_text(baseline)}, {best.ratio}."
     if best is baseline:
-        text = f"{verb} {best.name}, {comparison.told(best)}: nothing compared here was found faster."
+        text = f"{verb} {best.name}, {comparison.value_text(best)}: nothing compared here was found faster."
     sentences = [_point(text, best, "call")]
     if alone is not None and comparison.latency and comparison.device == "cpu":  # a GPU is shared by all threads
         most, one = 1000 * comparison.cores / alone.median_ms, 1000 / best.timing.median_ms
@@ -259,12 +259,12 @@ def _advice(comparison: Comparison, best: Row, case: Case | None) -> list[Advice
     return sentences
 
 
-def _efficiencies(case: Case) -> dict[str, float]:
+def _efficiencies(case: RowBreakdown) -> dict[str, float]:
     """The factors that can cost something; each is above 1 where it gains."""
     return {name: by for name, by in in_steps(case.factors(), case.computation()).items() if name in LOSSES}
 
 
-def _what_would_change(comparison: Comparison, case: Case) -> Advice:
+def _what_would_change(comparison: Comparison, case: RowBreakdown) -> Advice:
     """The factor that costs most, what it means, and what more lanes would do."""
     name, value = min(_efficiencies(case).items(), key=lambda each: each[1])
     regions = regions_ms(case.own, np.median)

@@ -115,13 +115,13 @@ def in_steps(factors: dict[str, float], computation: dict[str, float] | None) ->
     return dict([*whole[:2], *parts.items(), *whole[3:]])
 
 
-def explicable(row: Row) -> bool:
+def has_task_times(row: Row) -> bool:
     """Whether its tasks are known in every round. What only rewrites the model has no tasks of its own."""
     if row.rewritten and row.timing is not None and {turn.lanes for turn in row.timing.turns if turn} == {1}:
         return False
     return all(
         timing is not None and timing.turns and all(turn is not None and turn.busiest > 0 for turn in timing.turns)
-        for timing in (row.against, row.timing)
+        for timing in (row.paired_baseline, row.timing)
     )
 
 
@@ -143,18 +143,18 @@ def _differs(rounds: NDArray[np.float64]) -> bool:
     return bool(rounds[low] > 0 or rounds[high] < 0)
 
 
-class Case:
+class RowBreakdown:
     """A row whose tasks are known in every round, beside its baseline and its branches alone in the same rounds."""
 
     def __init__(self, comparison: Comparison, row: Row) -> None:
-        assert row.timing is not None and row.against is not None  # noqa: PT018 - of explicable rows
-        self.row, self.own, self.base = row, row.timing, row.against
+        assert row.timing is not None and row.paired_baseline is not None  # noqa: PT018 - of rows that have task times
+        self.row, self.own, self.base = row, row.timing, row.paired_baseline
         self.on_cpu = comparison.device == "cpu"
-        same = row.against is comparison.baseline.timing and not row.rewritten
+        same = row.paired_baseline is comparison.baseline.timing and not row.rewritten
         # Of a rewritten model nothing is known alone: the branches that were run one by one are the original's.
-        self.solo = comparison.solo.get(row.lane_threads or 0) if same else None
+        self.branches_alone = comparison.branches_alone.get(row.lane_threads or 0) if same else None
         self.lanes = int(_of(self.own, "lanes").max())
-        self.typical = int(np.argmin(np.abs(self.own.samples_ns - np.median(self.own.samples_ns))))
+        self.median_round = int(np.argmin(np.abs(self.own.samples_ns - np.median(self.own.samples_ns))))
 
     def factors(self) -> dict[str, float]:
         own, base, busiest = _of(self.own, "work"), _of(self.base, "work"), _of(self.own, "busiest")
@@ -162,16 +162,16 @@ class Case:
         return dict(zip(FACTORS, (float(self.lanes), *map(_mean, rounds)), strict=True))
 
     def computation(self) -> dict[str, float] | None:
-        if self.solo is None:
+        if self.branches_alone is None:
             return None
-        own, base, solo = (_of(timing, "work") for timing in (self.own, self.base, self.solo))
+        own, base, solo = (_of(timing, "work") for timing in (self.own, self.base, self.branches_alone))
         return {"thread efficiency": _mean(base / solo), "contention efficiency": _mean(solo / own)}
 
     def waiting_ms(self) -> dict[str, float]:
         """What branches side by side spend more than alone: medians over the rounds that are not nothing."""
-        if self.solo is None:
+        if self.branches_alone is None:
             return {}
-        work, cpu, queued = (_of(self.own, name) - _of(self.solo, name) for name in ("work", "cpu", "queued"))
+        work, cpu, queued = (_of(self.own, name) - _of(self.branches_alone, name) for name in ("work", "cpu", "queued"))
         off = work - cpu
         core = np.clip(queued, np.minimum(0, off), np.maximum(0, off))  # a thread can wait outside tasks too
         kinds = {
@@ -183,36 +183,36 @@ class Case:
         return {kind: float(np.median(rounds)) for kind, rounds in found.items() if _differs(rounds)}
 
     def parts_ms(self) -> dict[str, float]:
-        inside = float(_of(self.own, "regions")[self.typical]) / 1e6
-        return {"regions": inside, "serial rest": float(self.own.samples_ns[self.typical]) / 1e6 - inside}
+        inside = float(_of(self.own, "regions")[self.median_round]) / 1e6
+        return {"regions": inside, "serial rest": float(self.own.samples_ns[self.median_round]) / 1e6 - inside}
 
     def overhead_ms(self) -> dict[str, float]:
-        turn = self.own.turns[self.typical]
+        turn = self.own.turns[self.median_round]
         inside = {} if turn is None else {kind: ns / 1e6 for kind, ns in turn.overhead.items()}
         return inside | {"serial rest": self.parts_ms()["serial rest"]}
 
     def branch_times(self) -> BranchTimes:
         rest_ms = float(np.median(self.own.samples_ns - _of(self.own, "busiest"))) / 1e6
-        regions = regions_ms(self.solo or self.own, np.median)
+        regions = regions_ms(self.branches_alone or self.own, np.median)
         return BranchTimes(regions, rest_ms, self.lanes, self.own.median_ms, self.base.median_ms)
 
     def bounds(self, comparison: Comparison) -> Bounds | None:
         """None on a GPU, of a rewritten model, or where branches at one thread or the lanes' threads are not known."""
-        alone, threads = comparison.solo.get(1), self.row.lane_threads
+        alone, threads = comparison.branches_alone.get(1), self.row.lane_threads
         if alone is None or threads is None or not self.on_cpu or self.row.rewritten:
             return None
         # Possible is what was once reached.
         regions = [[Node(cost=ms) for ms in region.values()] for region in regions_ms(alone, min)]
-        outside, one = self.base.samples_ns - _of(self.base, "regions"), self.solo or self.base
+        outside, one = self.base.samples_ns - _of(self.base, "regions"), self.branches_alone or self.base
         serial, share = float(outside.min()) / 1e6, float(np.median(1 - _of(one, "regions") / one.samples_ns))
         shares = (_of(alone, "cpu") / _of(alone, "work")).tolist()
         needs = max((share for share in shares if share > 0), default=1.0)  # of a core: who sleeps or reads needs less
-        at_once = min(self.lanes * threads, comparison.cores / min(1, needs))
+        parallelism = min(self.lanes * threads, comparison.cores / min(1, needs))
         return Bounds(
             work_ms=sum(map(work, regions)),
             span_ms=sum(map(span, regions)),
             serial_ms=serial,
-            least_ms=(least := serial + sum(lower_bound(each, at_once / threads) for each in regions) / threads),
+            least_ms=(least := serial + sum(lower_bound(each, parallelism / threads) for each in regions) / threads),
             speed_up=self.base.median_ms / least,
             share=least / self.own.median_ms,
             amdahl=1 / (share + (1 - share) / self.lanes),
@@ -232,7 +232,7 @@ class Case:
         found = [Excess(measured, most, f"what {self.lanes} lanes on {comparison.cores} cores can give", fair)]
         if (bounds := self.bounds(comparison)) is not None:
             found.append(Excess(measured, bounds.speed_up, f"the bound of {name} by its branches' times alone", again))
-            over_one = (self.solo or self.base).median_ms / self.own.median_ms
+            over_one = (self.branches_alone or self.base).median_ms / self.own.median_ms
             found.append(Excess(over_one, bounds.amdahl, f"Amdahl's limit over one lane for {name}", again))
         worst = max(found, key=lambda each: each.factor)
         return worst if worst.factor > 1 + SMALLEST_EFFECT else None

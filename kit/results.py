@@ -156,7 +156,7 @@ def _measured(row: Row | None) -> bool:
 def _text(comparison: Comparison, row: Row | None) -> str:
     if row is None:
         return "not compared"
-    return comparison.told(row) if row.timing else f"not measured: {row.reason}"
+    return comparison.value_text(row) if row.timing else f"not measured: {row.reason}"
 
 
 def _times(comparison: Comparison, row: Row) -> Samples:
@@ -168,8 +168,8 @@ def _times(comparison: Comparison, row: Row) -> Samples:
 def _speed_ups(row: Row) -> Samples:
     """Over the baseline in the same rounds."""
     assert row.timing is not None
-    assert row.against is not None
-    return row.against.samples_ns / row.timing.samples_ns
+    assert row.paired_baseline is not None
+    return row.paired_baseline.samples_ns / row.timing.samples_ns
 
 
 def _ratio(one: Samples, other: Samples, error: float) -> Ratio:

@@ -20,9 +20,9 @@ from kit import spans
 from kit.equality import Equality
 from kit.errors import MeasureError
 from kit.explanation import Explanation, explain, explain_all
-from kit.factors import FACTORS, BranchTimes, Case
+from kit.factors import FACTORS, BranchTimes, RowBreakdown
 from kit.hardware import detect
-from kit.measuring.breakdown import Turn, reduce_turn
+from kit.measuring.breakdown import RoundBreakdown, reduce_turn
 from kit.measuring.comparison import Comparison, Ratio, Row, Timing
 from kit.measuring.rounds import measure
 from kit.measuring.statistics import with_verdicts
@@ -36,24 +36,24 @@ SAME = Equality(True, 0.0)
 MS = 1_000_000
 
 
-def timing(walls: Sequence[float], reduced: Sequence[Turn | None]) -> Timing:
+def timing(walls: Sequence[float], reduced: Sequence[RoundBreakdown | None]) -> Timing:
     lane = Lane(1, 1, "caller")
     names = sorted({name for turn in reduced if turn for _, name in turn.tasks})
     events = [Event("call", "call", 100, 90, lane), *(Event(name, "task", 110, 50, lane) for name in names)]
     return Timing(np.array(walls, float), 1, Trace.build(events), tuple(reduced))
 
 
-def turn(tasks: dict[str, float], busiest: float, lanes: int, *, regions: float = 0, cpu: float = 0) -> Turn:
+def turn(tasks: dict[str, float], busiest: float, lanes: int, *, regions: float = 0, cpu: float = 0) -> RoundBreakdown:
     """In milliseconds; all overhead is dispatch."""
     regions = regions or busiest
     own = {(0, name): ms * MS for name, ms in tasks.items()}
     overhead = {"startup": 0.0, "transfer": 0.0, "merge": 0.0, "dispatch": (regions - busiest) * MS, "join": 0.0}
-    return Turn(regions * MS, own, busiest * MS, lanes, (cpu or sum(tasks.values())) * MS, overhead, 0.0)
+    return RoundBreakdown(regions * MS, own, busiest * MS, lanes, (cpu or sum(tasks.values())) * MS, overhead, 0.0)
 
 
 def compared(base: Timing, own: Timing, solo: dict[int, Timing] | None = None, threads: int | None = 1) -> Comparison:
-    first = Row("sequential", None, base, Ratio(1, 1, 1), SAME, True, against=base, lane_threads=2)
-    rows = with_verdicts([first, Row("threads", None, own, None, SAME, against=base, lane_threads=threads)])
+    first = Row("sequential", None, base, Ratio(1, 1, 1), SAME, True, paired_baseline=base, lane_threads=2)
+    rows = with_verdicts([first, Row("threads", None, own, None, SAME, paired_baseline=base, lane_threads=threads)])
     return Comparison(tuple(rows), len(base.samples_ns), "", (), solo or {}, cores=2)
 
 
@@ -112,7 +112,7 @@ def test_each_factor_of_an_example_by_hand() -> None:
 
 @pytest.mark.parametrize(("gain", "said"), [(Ratio(1.2, 1.1, 1.3), True), (Ratio(1.9, 1.8, 2.0), False), (None, False)])
 def test_cores_that_are_not_whole_are_named_beside_contention(gain: Ratio | None, said: bool) -> None:
-    notes = explain(replace(example(), gain=gain)).notes
+    notes = explain(replace(example(), core_scaling=gain)).notes
     assert any("as much contention as x 0.60" in note for note in notes) == said
 
 
@@ -148,12 +148,12 @@ def test_an_explanation_is_plain_data_from_which_it_can_be_made_again() -> None:
 def test_where_the_time_of_a_row_went_is_worked_out_once_for_all_explanations(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[str] = []
 
-    class Counted(Case):
+    class Counted(RowBreakdown):
         def __init__(self, comparison: Comparison, row: Row) -> None:
             made.append(row.name)
             super().__init__(comparison, row)
 
-    monkeypatch.setattr("kit.explanation.Case", Counted)
+    monkeypatch.setattr("kit.explanation.RowBreakdown", Counted)
     rows = example().rows
     found = explain_all(replace(example(), rows=(*rows, *(replace(rows[1], name=f"threads {i}") for i in range(4)))))
     assert [each.approach for each in found] == made == ["sequential", "threads", *(f"threads {i}" for i in range(4))]
@@ -161,7 +161,7 @@ def test_where_the_time_of_a_row_went_is_worked_out_once_for_all_explanations(mo
 
 
 def test_what_was_not_measured_is_not_separated() -> None:
-    without = explain(replace(example(), solo={}))
+    without = explain(replace(example(), branches_alone={}))
     assert (without.computation, without.waiting_ms, without.bounds) == (None, {}, None)
     assert "not separated" in str(without)
     assert explain(example(threads=None)).bounds is None
@@ -287,7 +287,7 @@ def test_rounds_of_one_lane_that_were_disturbed_show_in_amdahls_limit() -> None:
     slow = timing(
         [12.5 * MS] + [20.5 * MS] * 5, [turn({"a": 6, "b": 6}, 12, 1)] + [turn({"a": 10, "b": 10}, 20, 1)] * 5
     )
-    found = explain(replace(comparison, solo={1: slow}))
+    found = explain(replace(comparison, branches_alone={1: slow}))
     assert found.bounds is not None
     assert found.bounds.share <= 1
     assert "3.15x exceeds Amdahl's limit over one lane for threads, 1.95x" in str(found)
@@ -451,5 +451,5 @@ def test_regions_and_the_rest_of_a_real_comparison_add_up() -> None:
     assert found.factors is not None
     assert sum(found.parts_ms.values()) == pytest.approx(float(np.sort(own.samples_ns)[2:4].mean()) / 1e6, rel=0.5)
     assert sum(found.overhead_ms.values()) <= sum(found.parts_ms.values())
-    assert set(comparison.solo) == {1, detect().cores}
+    assert set(comparison.branches_alone) == {1, detect().cores}
     assert len(found.advice) == (3 if found.excess is None else 0)  # on a busy machine nothing is concluded

@@ -84,8 +84,8 @@ def timing(*samples: float) -> Timing:
 
 
 def test_scatter_is_the_ratio_of_the_quartiles() -> None:
-    assert timing(7, 7, 7, 7).scatter == 1
-    assert timing(2, 4, 6, 8, 10).scatter == 2
+    assert timing(7, 7, 7, 7).quartile_ratio == 1
+    assert timing(2, 4, 6, 8, 10).quartile_ratio == 2
 
 
 # Rounds ---------------------------------------------------------------------------------------------------------------
@@ -330,9 +330,10 @@ def rows(*ratios: list[float]) -> list[Row]:
     """A baseline, and a row for each list of ratios."""
     base = timing(*[1.0] * len(ratios[0]))
     others = [
-        Row(str(i), None, timing(*(1 / np.array(each))), None, SAME, against=base) for i, each in enumerate(ratios)
+        Row(str(i), None, timing(*(1 / np.array(each))), None, SAME, paired_baseline=base)
+        for i, each in enumerate(ratios)
     ]
-    return with_verdicts([Row("base", None, base, Ratio(1, 1, 1), SAME, True, against=base), *others])
+    return with_verdicts([Row("base", None, base, Ratio(1, 1, 1), SAME, True, paired_baseline=base), *others])
 
 
 CLEAR = [1.5, 1.6, 1.7, 1.8, 1.9, 2.0, 2.1, 2.2, 2.3, 2.4, 2.5, 2.6]
@@ -383,7 +384,7 @@ def test_too_few_rounds_for_so_many_rows_say_so() -> None:
     first = rows(CLEAR[:6], EQUAL[:6])[1]
     assert first.ratio == pytest.approx((1.75, 1.5, 2.0))
     assert first.verdict == "no difference found"
-    assert first.finding == "no difference found: too few rounds for so many rows"
+    assert first.summary == "no difference found: too few rounds for so many rows"
     assert verdicts(CLEAR[:6]) == ["faster"]
     assert [least_rounds(n) for n in (0, 1, 2, 3, 4, 12)] == [6, 6, 8, 9, 9, 11]
 
@@ -398,11 +399,11 @@ def test_least_rounds_are_just_enough(n: int) -> None:
 
 def test_a_difference_that_was_not_found_is_told_with_its_size() -> None:
     row = rows(EQUAL[1:11])[1]
-    assert row.smallest == pytest.approx(1.01 / 0.97 - 1)  # the furthest of ten rounds decides
-    assert row.finding == "no difference found: 4.1% or more would have been detected"
-    assert Row("a", timing=timing(1), ratio=Ratio(1, 0.1, 10), equality=SAME, smallest=9.0).finding.endswith(
-        "a factor of 10.0 or more would have been detected"
-    )
+    assert row.minimum_detectable_effect == pytest.approx(1.01 / 0.97 - 1)  # the furthest of ten rounds decides
+    assert row.summary == "no difference found: 4.1% or more would have been detected"
+    assert Row(
+        "a", timing=timing(1), ratio=Ratio(1, 0.1, 10), equality=SAME, minimum_detectable_effect=9.0
+    ).summary.endswith("a factor of 10.0 or more would have been detected")
 
 
 @pytest.mark.parametrize("n", [10, 20, 60])
@@ -555,7 +556,7 @@ def test_json_keeps_the_contract() -> None:
     plain = COMPARISON.to_dict()
     rows = plain["approaches"]
     keys = {"name", "available", "reason", "median_ms", "ratio", "equal", "max_abs_error", "latency_ms"}
-    keys |= {"smallest_difference", "prepare_s"}
+    keys |= {"minimum_detectable_effect", "prepare_s"}
     assert all(set(row) == keys | {"verdict"} for row in rows)
     assert rows[1] == {
         "name": "threads<2>",
@@ -563,7 +564,7 @@ def test_json_keeps_the_contract() -> None:
         "reason": None,
         "median_ms": 2.0,
         "latency_ms": {"p50": None, "p95": None, "p99": None},
-        "smallest_difference": None,
+        "minimum_detectable_effect": None,
         "prepare_s": 0.0,
         "ratio": {"estimate": 2, "low": 1.5, "high": 2.5},
         "equal": True,
@@ -593,8 +594,8 @@ def test_items_and_their_unit_make_it_a_comparison_of_rates() -> None:
     assert rates.per_second("threads<2>") == 8 / 0.002
     assert math.isnan(rates.per_second("streams"))
     assert [line[1] for line in rates.table()] == ["images/s", "2,000", "4,000", "8,000", "-"]
-    assert rates.told(rates["wrong"]) == "8,000 images/s"
-    assert COMPARISON.told(COMPARISON["wrong"]) == "1 ms a call"
+    assert rates.value_text(rates["wrong"]) == "8,000 images/s"
+    assert COMPARISON.value_text(COMPARISON["wrong"]) == "1 ms a call"
     plain = rates.to_dict()
     assert (plain["items"], plain["unit"]) == (8, "images")
     assert [row["per_second"] for row in plain["approaches"]] == [2000, 4000, 8000, None]

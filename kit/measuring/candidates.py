@@ -327,7 +327,7 @@ def _measure(
 
 
 def _unsteady(candidates: Sequence[Candidate]) -> list[str]:
-    ratios = {each.approach.name: each.timing.scatter for each in candidates if each.timing}
+    ratios = {each.approach.name: each.timing.quartile_ratio for each in candidates if each.timing}
     unsteady = [f"{name} by {by:.1f} times" for name, by in ratios.items() if by > UNSTEADY]
     if not unsteady:
         return []

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from kit.about import About, about_here
 from kit.equality import Equality
 from kit.kernels import Kernels
-from kit.measuring.breakdown import Turn
+from kit.measuring.breakdown import RoundBreakdown
 from kit.records import Format, load_record, save_record
 from kit.reprs import one_line
 from kit.trace import Trace
@@ -60,7 +60,7 @@ class Timing:
     samples_ns: NDArray[np.float64]  # (rounds,) mean time of a call within each round's turn
     calls: int  # calls per turn
     trace: Trace  # spans of the round whose time is nearest the median
-    turns: tuple[Turn | None, ...] = ()  # a round each: where its time went; None where no task ran
+    turns: tuple[RoundBreakdown | None, ...] = ()  # a round each: where its time went; None where no task ran
     latencies_ns: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))  # (rounds * calls,) each call alone
 
     @property
@@ -78,7 +78,7 @@ class Timing:
         return float(np.percentile(self.latencies_ns, percent)) / 1e6
 
     @property
-    def scatter(self) -> float:
+    def quartile_ratio(self) -> float:
         """Upper quartile of the rounds by the lower one: 1 is perfectly steady."""
         low, high = np.quantile(self.samples_ns, [0.25, 0.75])
         return float(high / low)
@@ -95,9 +95,9 @@ class Row:
     equality: Equality | None = None
     baseline: bool = False
     prepare_s: float = 0.0  # seconds of copying, exporting or compiling before the first call; in no timing
-    against: Timing | None = None  # the baseline's turns in the same rounds
+    paired_baseline: Timing | None = None  # the baseline's turns in the same rounds
     lane_threads: int | None = None  # intra-op threads of each lane; None: not known
-    smallest: float | None = None  # smallest relative change found with 90% power
+    minimum_detectable_effect: float | None = None  # smallest relative change found with 90% power
     rewritten: bool = False  # whether it runs a rewritten model: its tasks are then not the baseline's
     decidable: bool = True  # whether so few rounds could tell so many rows apart
     kernels: Kernels | None = None  # that one call of it ran; None: not recorded
@@ -114,13 +114,13 @@ class Row:
         return self.ratio.verdict if self.decidable else "no difference found"
 
     @property
-    def finding(self) -> str:
+    def summary(self) -> str:
         """The verdict, and where it is that there is no difference, what could have been found."""
         if self.verdict != "no difference found":
             return f"{self.verdict}: {self.reason}" if self.reason else self.verdict
         if not self.decidable:
             return "no difference found: too few rounds for so many rows"
-        if (least := self.smallest) is None:
+        if (least := self.minimum_detectable_effect) is None:
             return self.verdict
         size = f"{least:.1%}" if least < 1 else f"a factor of {1 + least:.1f}"
         return f"{self.verdict}: {size} or more would have been detected"
@@ -141,7 +141,7 @@ class Row:
             "equal": self.equality and self.equality.equal,
             "max_abs_error": self.equality and self.equality.max_abs_error,
             "verdict": self.verdict,
-            "smallest_difference": self.smallest,
+            "minimum_detectable_effect": self.minimum_detectable_effect,
         }
 
 
@@ -153,9 +153,9 @@ class Comparison:
     rounds: int
     inputs: str  # their shapes, dtypes and devices
     caveats: tuple[str, ...] = ()  # what a reader must know before believing the table
-    solo: Mapping[int, Timing] = field(default_factory=dict)  # one by one; by intra-op threads
+    branches_alone: Mapping[int, Timing] = field(default_factory=dict)  # one by one; by intra-op threads
     cores: int = 1  # that this process could use
-    gain: Ratio | None = None  # of independent work: the speed on all cores over that on one
+    core_scaling: Ratio | None = None  # of independent work: the speed on all cores over that on one
     device: str = "cpu"  # or "cuda", where any of the inputs or outputs is on a GPU
     items: int = 1  # that one call gets through
     unit: str = "call"  # what the items are, as in "images"
@@ -202,7 +202,7 @@ class Comparison:
         """
         save_record(self, path, FORMAT)
 
-    def told(self, row: Row) -> str:
+    def value_text(self, row: Row) -> str:
         """How fast a row is, in words: the time of a call, or items a second."""
         return f"{self._speed(row.timing)} {'a call' if self.latency else f'{self.unit}/s'}" if row.timing else "-"
 
@@ -216,12 +216,12 @@ class Comparison:
         lines: list[tuple[str, ...]] = [head]
         for row in self.rows:
             if row.timing is None or row.equality is None:
-                lines.append((row.name, "-", "-", "-", row.finding))
+                lines.append((row.name, "-", "-", "-", row.summary))
                 continue
             ratio, same = ("1", "-") if row.baseline else (str(row.ratio), str(row.equality))
             few = f" ({n} separate rounds)" if (n := len(row.timing.samples_ns)) != self.rounds else ""
             prepared = f", prepared in {row.prepare_s:.1f} s" if row.prepare_s >= 0.1 else ""
-            lines.append((row.name, f"{self._speed(row.timing)}{few}{prepared}", ratio, same, row.finding))
+            lines.append((row.name, f"{self._speed(row.timing)}{few}{prepared}", ratio, same, row.summary))
         return lines
 
     def to_dict(self) -> dict[str, Any]:
@@ -239,7 +239,7 @@ class Comparison:
             "inputs": self.inputs,
             "caveats": list(self.caveats),
             "cores": self.cores,
-            "cores_gain": self.gain and self.gain._asdict(),
+            "core_scaling": self.core_scaling and self.core_scaling._asdict(),
             "approaches": rows,
         }
 
@@ -249,7 +249,7 @@ class Comparison:
     @property
     def caption(self) -> str:
         """How to read the table."""
-        cores, by = self.cores, self.gain
+        cores, by = self.cores, self.core_scaling
         ran = f" Check: independent work ran {by} as fast on {cores} cores as on one." if by else ""
         return (
             f"{self.rounds} interleaved rounds on {self.inputs}. Speed-up: the median of the rounds' own ratios, not "

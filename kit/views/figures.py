@@ -32,7 +32,7 @@ def comparison_chart(comparison: Comparison) -> Chart:
     baseline = comparison.baseline
     figure = Chart()
     for row, why in zip(comparison.rows, explain_all(comparison), strict=True):
-        beside = row.against or baseline.timing  # a cold approach has rounds of its own
+        beside = row.paired_baseline or baseline.timing  # a cold approach has rounds of its own
         if beside is None or row.timing is None or row.ratio is None or row.baseline:
             continue
         rounds = beside.samples_ns / row.timing.samples_ns
