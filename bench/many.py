@@ -59,7 +59,7 @@ def share(name: str, goal: float, work: Workload, baseline: str, approach: str) 
     other. The second value counts on no more than what the cores gave in these rounds.
     """
     rates = kit.compare(work, approaches=[baseline, approach], rounds=ROUNDS, progress=False)
-    serial, timing, gain = rates[baseline].timing, rates[approach].timing, rates.gain
+    serial, timing, core_scaling = rates[baseline].timing, rates[approach].timing, rates.core_scaling
     assert serial is not None
     assert timing is not None
     tasks: Counter[str] = Counter()
@@ -68,7 +68,7 @@ def share(name: str, goal: float, work: Workload, baseline: str, approach: str) 
         for (_, task), length in turn.tasks.items():  # outermost ones: the branches of a stage's network are its own
             tasks[task] += length
     longest, ratio = sum(tasks.values()) / max(tasks.values()), speed_up(serial, timing).estimate
-    there = gain.estimate if gain else 1.0
+    there = core_scaling.estimate if core_scaling else 1.0
     return {
         "name": f"{name}, share of the bound (goal >= {goal})",
         "value": ratio / min(longest, rates.cores),
@@ -101,7 +101,7 @@ def memory() -> dict[str, Any]:
             yield np.full((240, 320, 3), i % 256, np.uint8)
 
     def deliver(_: Any) -> None:
-        if line.figures.done in (1000, FRAMES - 1):
+        if line.statistics.done in (1000, FRAMES - 1):
             sizes.append(process.memory_info().rss / 1e6)
 
     line = Pipeline([Stage("grey", lambda x: x.mean(2)), Stage("mean", np.mean)], source="decode")

@@ -60,7 +60,8 @@ def table(runners: Sequence[Runner], rounds: int, seed: int) -> list[Row]:
     timings = measure({str(i): runner for i, runner in enumerate(runners)}, rounds=rounds, seed=seed)
     base = timings["0"]
     rows = [
-        Row(name, timing=timing, equality=SAME, baseline=name == "0", against=base) for name, timing in timings.items()
+        Row(name, timing=timing, equality=SAME, baseline=name == "0", paired_baseline=base)
+        for name, timing in timings.items()
     ]
     return with_verdicts(rows)[1:]
 
@@ -84,15 +85,21 @@ def power(comparisons: int, rounds: int = 60) -> dict[str, Any]:
     pair = [repeated(100), repeated(round(100 * (1 + SLOWER)))]
     found = [table(pair, rounds, seed)[0] for seed in range(comparisons)]
     slower = [row.verdict == "slower" for row in found]
-    true = [row.verdict == "slower" or (row.smallest is not None and row.smallest >= SLOWER) for row in found]
+    true = [
+        row.verdict == "slower"
+        or (row.minimum_detectable_effect is not None and row.minimum_detectable_effect >= SLOWER)
+        for row in found
+    ]
     return {
         "comparisons": comparisons,
         "rounds": rounds,
         "planted": SLOWER,
         "found": sum(slower) / comparisons,
         "called_faster": sum(row.verdict == "faster" for row in found),
-        "median_smallest_difference": float(np.median([row.smallest for row in found if row.smallest is not None])),
-        "smallest_difference_true": sum(true) / comparisons,
+        "median_minimum_detectable_effect": float(
+            np.median([row.minimum_detectable_effect for row in found if row.minimum_detectable_effect is not None])
+        ),
+        "minimum_detectable_effect_true": sum(true) / comparisons,
     }
 
 
@@ -154,7 +161,9 @@ def planted() -> list[dict[str, Any]]:
         return max(parts, key=parts.__getitem__, default="not separated")
 
     def worst(found: Explanation) -> str:
-        return min((value, name) for name, value in found.steps() if name not in ("lanes", "baseline's overhead"))[1]
+        return min((value, name) for name, value in found.steps() if name not in ("lanes", "1 / baseline efficiency"))[
+            1
+        ]
 
     pair = kit.Branches({"a": Chain(300), "b": Chain(300)}, kit.Mean())
     uneven = kit.Branches({"a": Chain(100), "b": Chain(500)}, kit.Mean())

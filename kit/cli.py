@@ -11,12 +11,16 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kit import hardware
 from kit.errors import KitError, TraceError
 from kit.load import load_average
 from kit.paths import check_writable
+
+if TYPE_CHECKING:
+    from kit.explanation import Explanation
+    from kit.measuring.comparison import Comparison
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,12 +54,11 @@ def _doctor(options: argparse.Namespace) -> int:
 
 def _compare(options: argparse.Namespace) -> int:
     from kit import workloads
-    from kit.explanation import explain
     from kit.trace import Trace, save_trace
     from kit.verbs import compare, record
 
-    if options.json:
-        check_writable(options.json)
+    for path in filter(None, (options.json, options.save)):
+        check_writable(path)
     traces = _folder(options.traces) if options.traces else None
     names, workload = options.approaches, options.workload
     if names and workload is None and names[-1] in (*workloads.NAMES, *workloads.MANY):  # it came after the approaches
@@ -78,13 +81,13 @@ def _compare(options: argparse.Namespace) -> int:
     print(comparison)
     found: dict[str, Any] = comparison.to_dict()
     if options.explain:
-        explanations = [explain(comparison, row.name) for row in comparison.rows]
-        measured = [each for each in explanations[1:] if comparison[each.approach].timing]
-        print("", *measured, sep="\n")
-        found["explanations"] = [each.to_dict() for each in explanations]
+        found["explanations"] = [each.to_dict() for each in _print_explanations(comparison)]
         rewritten = [row.name for row in comparison.rows if row.rewritten and row.timing]
         if rewritten:
             print("\n".join(_changes({name: recorded(name) for name in (comparison.baseline.name, *rewritten)})))
+    if options.save:
+        comparison.save(options.save)
+        print(f"wrote {options.save}")
     if options.json:
         about = {"workload": work.name, "seed": options.seed, "hardware": hardware.detect().to_dict()}
         _write(options.json, _json({**about, **found}))
@@ -95,6 +98,36 @@ def _compare(options: argparse.Namespace) -> int:
                 save_trace(recorded(row.name), path)
                 print(f"wrote {path}")
     return 0
+
+
+def _show(options: argparse.Namespace) -> int:
+    from kit.measuring.comparison import load_comparison
+    from kit.results import compare_results
+
+    first, *others = [load_comparison(path) for path in options.files]
+    if len(others) > 1:
+        raise KitError(f"{len(options.files)} files were named: name one, or an old one and a new one to compare.")
+    if others:
+        changes = compare_results(first, others[0])
+        print(_json(changes.to_dict()) if options.json else changes)
+        return 0
+    if options.json:
+        print(_json({"about": first.about.to_dict(), **first.to_dict()}))
+        return 0
+    print(first)
+    print(first.about)
+    if options.explain:
+        _print_explanations(first)
+    return 0
+
+
+def _print_explanations(comparison: Comparison) -> list[Explanation]:
+    """Those of all rows; what is printed are those that were measured beside the baseline."""
+    from kit.explanation import explain_all
+
+    explanations = explain_all(comparison)
+    print("", *(each for each in explanations[1:] if comparison[each.approach].timing), sep="\n")
+    return explanations
 
 
 def _changes(traces: dict[str, Any], top: int = 6) -> list[str]:
@@ -218,9 +251,19 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--items", type=int, metavar="N", help="how many, for a workload of many items")
     verb.add_argument("--device", default="cpu", help="cpu, cuda or cuda:1 (default cpu)")
     verb.add_argument("--explain", action="store_true", help="say why, for each approach, and what to do")
-    verb.add_argument("--json", type=Path, metavar="FILE", help="write the comparison as JSON")
+    verb.add_argument("--json", type=Path, metavar="FILE", help="write a summary of the comparison as JSON")
+    verb.add_argument(
+        "--save", type=Path, metavar="FILE", help="write all of the comparison, for show: .json or .json.gz"
+    )
     verb.add_argument("--traces", type=Path, metavar="DIR", help="write a trace of each approach, for Perfetto")
     verb.set_defaults(run=_compare)
+
+    about = "print a comparison that was saved; of two files, an old and a new one, print what changed"
+    verb = commands.add_parser("show", help=about, description=about)
+    verb.add_argument("files", type=Path, nargs="+", metavar="FILE", help="what compare --save wrote")
+    verb.add_argument("--explain", action="store_true", help="say why, for each approach of one file, and what to do")
+    verb.add_argument("--json", action="store_true", help="print a summary as JSON")
+    verb.set_defaults(run=_show)
 
     about = "what is in a trace of torch.profiler, VizTracer, Perfetto or the kit: events, busy times, top names"
     verb = commands.add_parser("trace", help=about, description=about)

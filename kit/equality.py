@@ -69,11 +69,15 @@ def device_of(*values: Any) -> str:
 def tensors(value: Any, path: str = "output") -> Iterator[tuple[str, Tensor]]:
     """Every tensor in nested tuples, lists, mappings and dataclasses, with the path that leads to it; None is none.
 
+    A number counts as a tensor without dimensions.
+
     Raises:
         MeasureError: a leaf that is something else.
     """
     if isinstance(value, Tensor):
         yield path, value
+    elif isinstance(value, int | float | complex):
+        yield path, torch.from_numpy(np.asarray(value))  # in Python's own precision
     elif isinstance(value, Mapping):
         for key, item in value.items():
             yield from tensors(item, f"{path}[{key!r}]")
@@ -85,8 +89,8 @@ def tensors(value: Any, path: str = "output") -> Iterator[tuple[str, Tensor]]:
             yield from tensors(getattr(value, each.name), f"{path}.{each.name}")
     elif value is not None or path == "output":  # an output may leave parts of it out
         raise MeasureError(
-            f"{path} is a {type(value).__name__}, which cannot be compared: return tensors, or tuples, lists, dicts "
-            "and dataclasses of tensors."
+            f"{path} is a {type(value).__name__}, which cannot be compared: return tensors and numbers, or tuples, "
+            "lists, dicts and dataclasses of them."
         )
 
 
@@ -160,12 +164,13 @@ def compare_outputs(baseline: Any, other: Any, rounding: Mapping[str, float] = {
     return Equality(equal, worst)
 
 
-def inputs_without_effect(call: Callable[..., Any], args: tuple[Any, ...], seed: int = 0) -> list[int]:
+def inputs_without_effect(call: Callable[..., Any], inputs: Any, seed: int = 0) -> list[int]:
     """Which inputs (by index) the output does not react to; an equality found with such an input says nothing about it.
 
     Each tensor of floating type is moved in turn by noise as large as its own spread. Where no output moves by more
     than ten times the tolerance of :func:`compare_outputs`, twice for types coarser than float32, the input is deaf.
     """
+    args = as_args(inputs)
     generator = torch.Generator().manual_seed(seed)
     baseline = dict(tensors(call(*args)))
     deaf = []

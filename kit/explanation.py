@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
@@ -12,29 +12,23 @@ import numpy as np
 
 from kit import kernels
 from kit.errors import MeasureError
-from kit.factors import FACTORS, Bounds, Case, Excess, explicable, regions_ms
+from kit.factors import Bounds, BranchTimes, Excess, RowBreakdown, has_task_times, in_steps, regions_ms
 from kit.measuring.comparison import Comparison, Ratio, Row, milliseconds
 from kit.reprs import one_line
 from kit.snippets import snippet
 from kit.trace import Trace
 
-LOSSES = {  # factor -> what it is called where it is below 1, and what that means
-    "intra-op parallelism": (
-        "lost intra-op parallelism",
-        "a branch has fewer intra-op threads than in {baseline}, which more cores would change",
-    ),
-    "no contention": ("contention", "branches slow each other down, mostly by {waiting}"),
-    "no inflation": ("inflation", "branches take longer than in {baseline}, and why is not separated"),
-    "load balance": (
-        "imbalance",
-        "the longest branch, {longest}, keeps the others waiting: split it, or merge the rest",
-    ),
-    "no overhead": ("overhead", "mostly {overhead} outside the branches"),
+LOSSES = {  # factor -> what it means where it is below 1
+    "thread efficiency": "a branch has fewer intra-op threads than in {baseline}, which more cores would change",
+    "contention efficiency": "branches slow each other down, mostly by {waiting}",
+    "computation efficiency": "branches take longer than in {baseline}, and why is not separated",
+    "load balance": "the longest branch, {longest}, keeps the others waiting: split it, or merge the rest",
+    "scheduling efficiency": "mostly {overhead} outside the branches",
 }
-GAINS = {  # factor -> what its being above 1 means; the others never are
-    "intra-op parallelism": "one by one, branches are faster with a lane's intra-op threads than with the baseline's",
-    "no contention": "branches are faster side by side than one by one, which is rare: measure again before using it",
-    "no inflation": "branches take less time than in the baseline, and why is not separated",
+GAINS = {  # factor -> what it means where it is above 1; the others never are
+    "thread efficiency": "one by one, branches are faster with a lane's intra-op threads than with the baseline's",
+    "contention efficiency": "branches are faster side by side than one by one, which is rare: measure again",
+    "computation efficiency": "branches take less time than in the baseline, and why is not separated",
 }
 NOTABLE_GAIN = 0.05  # beyond which a factor above 1 is told in a sentence of its own
 
@@ -68,7 +62,7 @@ class Explanation:
     verdict: str
     ratio: Ratio | None  # of the table: the median of the rounds
     factors: dict[str, float] | None  # of FACTORS; None where there are no tasks to explain it by
-    inflation: dict[str, float] | None  # "intra-op parallelism" * "no contention"; None: not separated
+    computation: dict[str, float] | None  # thread efficiency * contention efficiency; None: not separated
     waiting_ms: dict[str, float]  # branches side by side less alone, a call; what is not there could not be told from 0
     overhead_ms: dict[str, float]  # the typical round's call outside the busiest lane's tasks, by kind
     parts_ms: dict[str, float]  # its regions and its serial rest, which add up to the call
@@ -79,7 +73,8 @@ class Explanation:
         str | None
     )  # plain PyTorch that runs branches as the advised approach does; None: no short form, or no advice
     notes: tuple[str, ...]  # what could not be told, in sentences
-    predict: Callable[[int, Sequence[Collection[str]]], Prediction] | None  # behind what_if
+    branch_times: BranchTimes | None  # what predictions are made from; None: it has no tasks
+    prediction_errors: dict[str, float] | None  # approach that was measured -> predicted / measured - 1
 
     def what_if(self, lanes: int, merged: Sequence[Collection[str]] = ()) -> Prediction:
         """Predict this approach with another number of lanes, or with groups of branches merged into one each.
@@ -90,17 +85,19 @@ class Explanation:
         Raises:
             MeasureError: no lanes, or an approach that has no tasks to schedule.
         """
-        if lanes < 1 or self.predict is None:
+        if lanes < 1 or self.branch_times is None:
             raise MeasureError(f"cannot predict {self.approach} on {lanes} lanes: it takes a lane or more, and tasks.")
-        return self.predict(lanes, merged)
+        ms = self.branch_times.call_ms(lanes, merged)
+        return Prediction(ms, self.branch_times.baseline_ms / ms, self.prediction_errors or {})
 
     def steps(self) -> list[tuple[str, float]]:
-        """The factors from the ideal, one for each lane, down to what was measured; inflation split where it can be."""
-        if self.factors is None:
-            return []
-        parts = self.inflation or {"no inflation": self.factors["no inflation"]}
-        names = ("lanes", "baseline's overhead", *parts, *FACTORS[3:])
-        return [(name, (self.factors | parts)[name]) for name in names]
+        """The factors from the ideal, one for each lane, down to what was measured; see :mod:`kit.factors`."""
+        return [] if self.factors is None else [*in_steps(self.factors, self.computation).items()]
+
+    @property
+    def parallel_efficiency(self) -> float | None:
+        """Load balance * scheduling efficiency: the share of the lanes' time that runs tasks; None without factors."""
+        return None if self.factors is None else self.factors["load balance"] * self.factors["scheduling efficiency"]
 
     @property
     def reached(self) -> str:
@@ -116,10 +113,9 @@ class Explanation:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        plain = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "predict"}
-        errors = None if self.predict is None else self.predict(1, ()).errors
-        named = {key: plain[key] and plain[key]._asdict() for key in ("ratio", "bounds", "excess")}
-        return plain | named | {"advice": [each._asdict() for each in self.advice], "prediction_errors": errors}
+        plain = {each.name: getattr(self, each.name) for each in fields(self)}
+        named = {key: plain[key] and plain[key]._asdict() for key in ("ratio", "bounds", "excess", "branch_times")}
+        return plain | named | {"advice": [each._asdict() for each in self.advice], "notes": list(self.notes)}
 
     def __repr__(self) -> str:  # no times: a notebook's stored output must not change from run to run
         return f"Explanation({self.approach} over {self.baseline})"
@@ -129,6 +125,8 @@ class Explanation:
         if self.excess is not None:
             lines.append(f"  ! {self.excess}")
         lines += [f"  {name:28} {by:9} {reached}" for name, by, reached in self.table()]
+        if self.factors is not None:
+            lines.append(f"  parallel efficiency {self.parallel_efficiency:.0%}: load balance * scheduling efficiency")
         product = math.prod(by for _, by in self.steps())
         if self.ratio is not None and self.factors and not 0.95 < product / self.ratio.estimate < 1.05:
             lines.append(f"  the factors are those of the rounds' geometric mean, {product:.2f}x: the rounds scatter")
@@ -155,11 +153,34 @@ def explain(comparison: Comparison, approach: str | None = None) -> Explanation:
     Raises:
         KeyError: no such row.
     """
-    baseline, *others = comparison.rows
-    right = [row for row in others if row.verdict in ("faster", "slower", "no difference found")]
-    row = comparison[approach] if approach is not None else max(right, key=_estimate, default=baseline)
-    cases = {each.name: Case(comparison, each) for each in comparison.rows if explicable(each)}
-    case = cases.get(row.name)
+    right = [row for row in comparison.rows[1:] if row.verdict in ("faster", "slower", "no difference found")]
+    row = comparison[approach] if approach is not None else max(right, key=_estimate, default=comparison.baseline)
+    return _explained(comparison, row, _Known.of(comparison))
+
+
+def explain_all(comparison: Comparison) -> list[Explanation]:
+    """The explanation of every row, in the order of the table."""
+    known = _Known.of(comparison)
+    return [_explained(comparison, row, known) for row in comparison.rows]
+
+
+class _Known(NamedTuple):
+    """What the explanations of all rows of one comparison need."""
+
+    cases: dict[str, RowBreakdown]  # row -> where its time went
+    errors: dict[str, float]  # row -> how far off a prediction of what was measured is
+
+    @classmethod
+    def of(cls, comparison: Comparison) -> _Known:
+        cases = {row.name: RowBreakdown(comparison, row) for row in comparison.rows if has_task_times(row)}
+        times = {name: case.branch_times() for name, case in cases.items()}
+        return cls(
+            cases, {name: each.call_ms(each.lanes) / cases[name].own.median_ms - 1 for name, each in times.items()}
+        )
+
+
+def _explained(comparison: Comparison, row: Row, known: _Known) -> Explanation:
+    baseline, case = comparison.baseline, known.cases.get(row.name)
     notes = []
     if row.timing is None:
         notes.append(f"it was not measured: {row.reason}")
@@ -168,13 +189,11 @@ def explain(comparison: Comparison, approach: str | None = None) -> Explanation:
             "it has no tasks, or none that takes time: it changes the model's operators, not when branches run. Of two "
             "recordings, kit.trace.changes says how."
         )
-    elif case.solo is None:
-        notes.append(
-            "not separated: what other intra-op threads do to the branches' times, and what running at once does."
-        )
+    elif case.branches_alone is None:
+        notes.append("not separated: what other intra-op threads do to the branches' times, and running side by side.")
     if case is not None and not case.on_cpu:
         notes.append("not separated: on a GPU a task is a launch, so that its run and its overhead are one. No bound.")
-    gain, cores = comparison.gain, comparison.cores
+    gain, cores = comparison.core_scaling, comparison.cores
     if case is not None and case.lanes > 1 and gain is not None and gain.high < 0.9 * cores:
         notes.append(
             f"the {cores} cores together did {gain} what one does, on work that shares nothing: as much contention as "
@@ -182,19 +201,11 @@ def explain(comparison: Comparison, approach: str | None = None) -> Explanation:
         )
     excess = case.excess(comparison) if case else None
     if case is not None and excess is None:
-        gains = {name: value for name, value in _causes(case).items() if value > 1 + NOTABLE_GAIN}
+        gains = {name: value for name, value in _efficiencies(case).items() if value > 1 + NOTABLE_GAIN}
         notes += [f"{name}, x {value:.2f}, is a gain: {GAINS[name]}." for name, value in gains.items()]
     notes += kernels.caveats(baseline.name, baseline.kernels, [(row.name, row.kernels, row.rewritten)])
-    predict = None
-    if case is not None:
-
-        def predict(lanes: int, merged: Sequence[Collection[str]] = ()) -> Prediction:
-            ms, base_ms = case.predict(lanes, merged), case.base.median_ms
-            errors = {name: each.predict(each.lanes) / each.own.median_ms - 1 for name, each in cases.items()}
-            return Prediction(ms, base_ms / ms, errors)
-
     best = max((each for each in comparison.rows if each.verdict == "faster"), key=_estimate, default=baseline)
-    advised = cases.get(best.name)
+    advised = known.cases.get(best.name)
     beyond = advised.excess(comparison) if advised else None
     if beyond is not None and best is not row:
         notes.append(f"no advice: of {best.name}, {beyond}")
@@ -205,7 +216,7 @@ def explain(comparison: Comparison, approach: str | None = None) -> Explanation:
         verdict=row.verdict,
         ratio=row.ratio,
         factors=case.factors() if case else None,
-        inflation=case.inflation() if case else None,
+        computation=case.computation() if case else None,
         waiting_ms=case.waiting_ms() if case else {},
         overhead_ms=case.overhead_ms() if case else {},
         parts_ms=case.parts_ms() if case else {},
@@ -214,7 +225,8 @@ def explain(comparison: Comparison, approach: str | None = None) -> Explanation:
         advice=tuple(_advice(comparison, best, case)) if believed else (),
         snippet=snippet(best.name, advised.lanes, best.lane_threads or 1) if advised and believed else None,
         notes=tuple(notes),
-        predict=predict,
+        branch_times=case.branch_times() if case else None,
+        prediction_errors=known.errors if case else None,
     )
 
 
@@ -225,16 +237,16 @@ def _estimate(row: Row) -> float:
 # Advice ---------------------------------------------------------------------------------------------------------------
 
 
-def _advice(comparison: Comparison, best: Row, case: Case | None) -> list[Advice]:
+def _advice(comparison: Comparison, best: Row, case: RowBreakdown | None) -> list[Advice]:
     """For latency, for throughput, and what would change the answer."""
-    baseline, alone = comparison.baseline, comparison.solo.get(1)
+    baseline, alone = comparison.baseline, comparison.branches_alone.get(1)
     if baseline.timing is None or best.timing is None:
         return []
     verb = "keep" if best is baseline else "use"
     verb = f"For one request at a time {verb}" if comparison.latency else verb.capitalize()
-    text = f"{verb} {best.name}: {comparison.told(best)} against {comparison.told(baseline)}, {best.ratio}."
+    text = f"{verb} {best.name}: {comparison.value_text(best)} against {comparison.value_text(baseline)}, {best.ratio}."
     if best is baseline:
-        text = f"{verb} {best.name}, {comparison.told(best)}: nothing compared here was found faster."
+        text = f"{verb} {best.name}, {comparison.value_text(best)}: nothing compared here was found faster."
     sentences = [_point(text, best, "call")]
     if alone is not None and comparison.latency and comparison.device == "cpu":  # a GPU is shared by all threads
         most, one = 1000 * comparison.cores / alone.median_ms, 1000 / best.timing.median_ms
@@ -247,40 +259,36 @@ def _advice(comparison: Comparison, best: Row, case: Case | None) -> list[Advice
     return sentences
 
 
-def _causes(case: Case) -> dict[str, float]:
-    """The factors that can cost something, inflation split where it can be; each is above 1 where it gains."""
-    factors = case.factors()
-    split = case.inflation() or {"no inflation": factors["no inflation"]}
-    return split | {name: factors[name] for name in FACTORS[3:]}
+def _efficiencies(case: RowBreakdown) -> dict[str, float]:
+    """The factors that can cost something; each is above 1 where it gains."""
+    return {name: by for name, by in in_steps(case.factors(), case.computation()).items() if name in LOSSES}
 
 
-def _what_would_change(comparison: Comparison, case: Case) -> Advice:
+def _what_would_change(comparison: Comparison, case: RowBreakdown) -> Advice:
     """The factor that costs most, what it means, and what more lanes would do."""
-    name, value = min(_causes(case).items(), key=lambda each: each[1])
+    name, value = min(_efficiencies(case).items(), key=lambda each: each[1])
     regions = regions_ms(case.own, np.median)
     longest = max((ms, branch) for region in regions for branch, ms in region.items())[1]
-    noun, meaning = LOSSES[name]
     waiting, overhead = (_largest(parts) for parts in (case.waiting_ms(), case.overhead_ms()))
     baseline, cores = comparison.baseline.name, comparison.cores
-    meaning = meaning.format(baseline=baseline, longest=longest, waiting=waiting, overhead=overhead)
+    meaning = LOSSES[name].format(baseline=baseline, longest=longest, waiting=waiting, overhead=overhead)
     if case.lanes > cores:  # nor would splitting help then
         meaning = f"{meaning.partition(': split')[0]}; {case.lanes} lanes share {cores} cores, {cores}x at most"
-    text = f"What costs {case.row.name} most is {noun}, x {value:.2f}: {meaning}."
+    text = f"What costs {case.row.name} most is its {name}, x {value:.2f}: {meaning}."
     if round(value, 2) >= 1:
         text = f"No factor costs {case.row.name} anything: the smallest is {name}, x {value:.2f}."
     if (widest := max(map(len, regions))) > case.lanes:
-        gain = case.base.median_ms / case.predict(widest)
-        wrong = case.predict(case.lanes) / case.own.median_ms - 1
+        times = case.branch_times()
+        gain = times.baseline_ms / times.call_ms(widest)
         text += f" With a core for each of {widest} branches {gain:.2f}x is predicted; the same arithmetic was "
-        text += f"{wrong:+.0%} off for what was measured."
+        text += f"{times.error:+.0%} off for what was measured."
     return _point(text + " A GPU would need a comparison of its own.", case.row, longest)
 
 
 def _point(text: str, row: Row, name: str) -> Advice:
     """The sentence with the first event of that name on the row's timeline."""
     trace = row.timing.trace if row.timing is not None else Trace.build([])
-    times = [(each.start_ns, each.duration_ns) for each in trace.events() if each.name == name] or [(0, 0)]
-    start, duration = times[0]
+    start, duration = next(((e.start_ns, e.duration_ns) for e in trace.events() if e.name == name), (0, 0))
     return Advice(text, row.name, name, start - int(min(trace.start_ns, default=0)), duration)
 
 

@@ -1,14 +1,27 @@
-"""The factors of a speed-up, its bounds and its predictions, from the turns of one measurement.
+"""The factors of a speed-up, its bounds and its predictions, from the rounds of one measurement.
 
-With s the time of a task in the baseline, c its time in the approach, C what a lane was busy with tasks, P the number
+With s the time of a task in the baseline, c its time in the approach, C the time that a lane runs tasks, P the number
 of lanes, and T the time of a call, every round has exactly ::
 
-    T_base / T = (T_base / sum s) * P * (sum s / sum c) * (mean C / max C) * (max C / T)
+    T_base / T = P * (T_base / sum s) * (sum s / sum c) * (mean C / max C) * (max C / T)
 
-where max C is the busiest lane of each region, summed over the regions of a call. Factors are averaged over the rounds
-as logarithms, so that their product stays exact: it is the geometric mean of the rounds' ratios.
+where max C is the busiest lane of each region, summed over the regions of a call. The factors, in this order:
 
-Source: load balance and communication efficiency are those of the POP project's metrics (https://pop-coe.eu).
+- ``lanes``: P, the ideal.
+- ``1 / baseline efficiency``: the call of the baseline / its tasks, which is 1 / its own parallel efficiency.
+- ``computation efficiency``: the tasks of the baseline / the tasks here. Where the branches were measured one by one at
+  the intra-op threads of a lane (time a), it is the product of ``thread efficiency``, sum s / sum a, and ``contention
+  efficiency``, sum a / sum c.
+- ``load balance``: the mean of the lanes' tasks / those of the busiest lane.
+- ``scheduling efficiency``: the tasks of the busiest lane / the call. The rest is start-up, transfer, merging, waiting,
+  and what is outside of regions.
+
+``parallel efficiency`` is load balance * scheduling efficiency. Factors are averaged over the rounds as logarithms, so
+that their product stays exact: it is the geometric mean of the rounds' ratios.
+
+Source: the POP project's metrics (https://pop-coe.eu/node/69). Load balance is the same there. Computation efficiency
+is POP's computation scalability against the baseline. Scheduling efficiency has the formula of POP's communication
+efficiency, computation time / runtime; its name differs because serial computation outside of regions counts as lost.
 """
 
 from __future__ import annotations
@@ -23,8 +36,10 @@ from numpy.typing import NDArray
 from kit.measuring.comparison import SMALLEST_EFFECT, Comparison, Row, Timing
 from kit.measuring.statistics import MIN_ROUNDS, median_interval
 from kit.reprs import one_line
+from kit.scheduling import Node, lower_bound, makespan, span, work
+from kit.scheduling.policies import in_order
 
-FACTORS = ("baseline's overhead", "lanes", "no inflation", "load balance", "no overhead")
+FACTORS = ("lanes", "1 / baseline efficiency", "computation efficiency", "load balance", "scheduling efficiency")
 
 
 @one_line
@@ -61,13 +76,52 @@ class Excess(NamedTuple):
         )
 
 
-def explicable(row: Row) -> bool:
+@one_line
+class BranchTimes(NamedTuple):
+    """What another arrangement of an approach's branches is predicted from; no contention is assumed."""
+
+    regions_ms: list[dict[str, float]]  # of each region: branch -> its time, alone where that was measured
+    rest_ms: float  # of the call outside the tasks of the busiest lane
+    lanes: int  # that were measured
+    measured_ms: float  # a call: median of the rounds
+    baseline_ms: float  # a call of the baseline in the same rounds
+
+    def call_ms(self, lanes: int, merged: Sequence[Collection[str]] = ()) -> float:
+        """Milliseconds of a call with branches taken in order by whichever lane is free.
+
+        Args:
+            lanes: at least 1.
+            merged: groups of branches, each of which becomes one.
+        """
+        total = self.rest_ms
+        for region in self.regions_ms:
+            groups: dict[str, float] = {}
+            for name, ms in region.items():
+                group = next(("+".join(names) for names in merged if name in names), name)
+                groups[group] = groups.get(group, 0) + ms
+            nodes = [Node(cost=ms) for ms in groups.values()]
+            total += makespan(nodes, in_order(nodes, lanes))
+        return total
+
+    @property
+    def error(self) -> float:
+        """How far off the prediction of what was measured is: predicted / measured - 1."""
+        return self.call_ms(self.lanes) / self.measured_ms - 1
+
+
+def in_steps(factors: dict[str, float], computation: dict[str, float] | None) -> dict[str, float]:
+    """The factors in order, computation efficiency by its parts where they are known."""
+    whole, parts = [*factors.items()], computation or {FACTORS[2]: factors[FACTORS[2]]}
+    return dict([*whole[:2], *parts.items(), *whole[3:]])
+
+
+def has_task_times(row: Row) -> bool:
     """Whether its tasks are known in every round. What only rewrites the model has no tasks of its own."""
     if row.rewritten and row.timing is not None and {turn.lanes for turn in row.timing.turns if turn} == {1}:
         return False
     return all(
         timing is not None and timing.turns and all(turn is not None and turn.busiest > 0 for turn in timing.turns)
-        for timing in (row.against, row.timing)
+        for timing in (row.paired_baseline, row.timing)
     )
 
 
@@ -89,36 +143,35 @@ def _differs(rounds: NDArray[np.float64]) -> bool:
     return bool(rounds[low] > 0 or rounds[high] < 0)
 
 
-class Case:
+class RowBreakdown:
     """A row whose tasks are known in every round, beside its baseline and its branches alone in the same rounds."""
 
     def __init__(self, comparison: Comparison, row: Row) -> None:
-        assert row.timing is not None and row.against is not None  # noqa: PT018 - of explicable rows only
-        self.row, self.own, self.base = row, row.timing, row.against
+        assert row.timing is not None and row.paired_baseline is not None  # noqa: PT018 - of rows that have task times
+        self.row, self.own, self.base = row, row.timing, row.paired_baseline
         self.on_cpu = comparison.device == "cpu"
-        same_rounds = row.against is comparison.baseline.timing
+        same = row.paired_baseline is comparison.baseline.timing and not row.rewritten
         # Of a rewritten model nothing is known alone: the branches that were run one by one are the original's.
-        self.solo = comparison.solo.get(row.lane_threads or 0) if same_rounds and not row.rewritten else None
+        self.branches_alone = comparison.branches_alone.get(row.lane_threads or 0) if same else None
         self.lanes = int(_of(self.own, "lanes").max())
-        self.typical = int(np.argmin(np.abs(self.own.samples_ns - np.median(self.own.samples_ns))))
+        self.median_round = int(np.argmin(np.abs(self.own.samples_ns - np.median(self.own.samples_ns))))
 
     def factors(self) -> dict[str, float]:
         own, base, busiest = _of(self.own, "work"), _of(self.base, "work"), _of(self.own, "busiest")
         rounds = (self.base.samples_ns / base, base / own, own / self.lanes / busiest, busiest / self.own.samples_ns)
-        first, *rest = map(_mean, rounds)
-        return dict(zip(FACTORS, (first, float(self.lanes), *rest), strict=True))
+        return dict(zip(FACTORS, (float(self.lanes), *map(_mean, rounds)), strict=True))
 
-    def inflation(self) -> dict[str, float] | None:
-        if self.solo is None:
+    def computation(self) -> dict[str, float] | None:
+        if self.branches_alone is None:
             return None
-        own, base, solo = (_of(timing, "work") for timing in (self.own, self.base, self.solo))
-        return {"intra-op parallelism": _mean(base / solo), "no contention": _mean(solo / own)}
+        own, base, solo = (_of(timing, "work") for timing in (self.own, self.base, self.branches_alone))
+        return {"thread efficiency": _mean(base / solo), "contention efficiency": _mean(solo / own)}
 
     def waiting_ms(self) -> dict[str, float]:
         """What branches side by side spend more than alone: medians over the rounds that are not nothing."""
-        if self.solo is None:
+        if self.branches_alone is None:
             return {}
-        work, cpu, queued = (_of(self.own, name) - _of(self.solo, name) for name in ("work", "cpu", "queued"))
+        work, cpu, queued = (_of(self.own, name) - _of(self.branches_alone, name) for name in ("work", "cpu", "queued"))
         off = work - cpu
         core = np.clip(queued, np.minimum(0, off), np.maximum(0, off))  # a thread can wait outside tasks too
         kinds = {
@@ -130,44 +183,36 @@ class Case:
         return {kind: float(np.median(rounds)) for kind, rounds in found.items() if _differs(rounds)}
 
     def parts_ms(self) -> dict[str, float]:
-        inside = float(_of(self.own, "regions")[self.typical]) / 1e6
-        return {"regions": inside, "serial rest": float(self.own.samples_ns[self.typical]) / 1e6 - inside}
+        inside = float(_of(self.own, "regions")[self.median_round]) / 1e6
+        return {"regions": inside, "serial rest": float(self.own.samples_ns[self.median_round]) / 1e6 - inside}
 
     def overhead_ms(self) -> dict[str, float]:
-        turn = self.own.turns[self.typical]
+        turn = self.own.turns[self.median_round]
         inside = {} if turn is None else {kind: ns / 1e6 for kind, ns in turn.overhead.items()}
         return inside | {"serial rest": self.parts_ms()["serial rest"]}
 
-    def predict(self, lanes: int, merged: Sequence[Collection[str]] = ()) -> float:
-        """Milliseconds of a call with branches taken in order by whichever lane is free."""
-        total = float(np.median(self.own.samples_ns - _of(self.own, "busiest"))) / 1e6
-        for region in regions_ms(self.solo or self.own, np.median):
-            groups: dict[str, float] = {}
-            for name, ms in region.items():
-                group = next(("+".join(names) for names in merged if name in names), name)
-                groups[group] = groups.get(group, 0) + ms
-            ends = [0.0] * lanes
-            for ms in groups.values():
-                ends[ends.index(min(ends))] += ms
-            total += max(ends)
-        return total
+    def branch_times(self) -> BranchTimes:
+        rest_ms = float(np.median(self.own.samples_ns - _of(self.own, "busiest"))) / 1e6
+        regions = regions_ms(self.branches_alone or self.own, np.median)
+        return BranchTimes(regions, rest_ms, self.lanes, self.own.median_ms, self.base.median_ms)
 
     def bounds(self, comparison: Comparison) -> Bounds | None:
         """None on a GPU, of a rewritten model, or where branches at one thread or the lanes' threads are not known."""
-        alone, threads = comparison.solo.get(1), self.row.lane_threads
+        alone, threads = comparison.branches_alone.get(1), self.row.lane_threads
         if alone is None or threads is None or not self.on_cpu or self.row.rewritten:
             return None
-        regions = [list(region.values()) for region in regions_ms(alone, min)]  # possible is what was once reached
-        outside, one = self.base.samples_ns - _of(self.base, "regions"), self.solo or self.base
+        # Possible is what was once reached.
+        regions = [[Node(cost=ms) for ms in region.values()] for region in regions_ms(alone, min)]
+        outside, one = self.base.samples_ns - _of(self.base, "regions"), self.branches_alone or self.base
         serial, share = float(outside.min()) / 1e6, float(np.median(1 - _of(one, "regions") / one.samples_ns))
         shares = (_of(alone, "cpu") / _of(alone, "work")).tolist()
         needs = max((share for share in shares if share > 0), default=1.0)  # of a core: who sleeps or reads needs less
-        at_once = min(self.lanes * threads, comparison.cores / min(1, needs))
+        parallelism = min(self.lanes * threads, comparison.cores / min(1, needs))
         return Bounds(
-            work_ms=sum(map(sum, regions)),
-            span_ms=sum(map(max, regions)),
+            work_ms=sum(map(work, regions)),
+            span_ms=sum(map(span, regions)),
             serial_ms=serial,
-            least_ms=(least := serial + sum(max(max(each) / threads, sum(each) / at_once) for each in regions)),
+            least_ms=(least := serial + sum(lower_bound(each, parallelism / threads) for each in regions) / threads),
             speed_up=self.base.median_ms / least,
             share=least / self.own.median_ms,
             amdahl=1 / (share + (1 - share) / self.lanes),
@@ -187,7 +232,7 @@ class Case:
         found = [Excess(measured, most, f"what {self.lanes} lanes on {comparison.cores} cores can give", fair)]
         if (bounds := self.bounds(comparison)) is not None:
             found.append(Excess(measured, bounds.speed_up, f"the bound of {name} by its branches' times alone", again))
-            over_one = (self.solo or self.base).median_ms / self.own.median_ms
+            over_one = (self.branches_alone or self.base).median_ms / self.own.median_ms
             found.append(Excess(over_one, bounds.amdahl, f"Amdahl's limit over one lane for {name}", again))
         worst = max(found, key=lambda each: each.factor)
         return worst if worst.factor > 1 + SMALLEST_EFFECT else None

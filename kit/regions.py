@@ -158,25 +158,18 @@ def _checked(takes: Takes, names: Sequence[str]) -> dict[str, tuple[int, ...]]:
     Raises:
         KitError: as :class:`Branches`.
     """
-    if not isinstance(takes, Mapping):
+    if not isinstance(takes, Mapping) or set(takes) != set(names):
         raise KitError(
-            f"takes is a {type(takes).__name__}: give a dict from the name of a branch to the index of its input, or a "
-            "tuple of indices, as in takes={'a': 0, 'b': (0, 1)}."
+            f"takes={takes!r} has to name every branch, {', '.join(map(repr, names))}, and no other: give a dict, as "
+            "in takes={'a': 0, 'b': (0, 1), 'c': ()}."
         )
-    if set(takes) != set(names):
-        wrong = [f"{name!r} is missing" for name in names if name not in takes]
-        wrong += [f"there is no branch {name!r}" for name in takes if name not in names]
-        raise KitError(f"takes names every branch once, and here {', '.join(wrong)}: () is for a branch without input.")
-    found = {}
-    for name in names:
-        taken = takes[name]
-        found[name] = tuple(taken) if isinstance(taken, tuple | list) else (taken,)
-        for i in found[name]:
-            if type(i) is not int or i < 0:
-                raise KitError(
-                    f"branch {name!r} takes {i!r}: give the index of an input, a whole number from 0 on, or a tuple of "
-                    "such indices."
-                )
+    found = {name: tuple(x) if isinstance(x := takes[name], tuple | list) else (x,) for name in names}
+    for name, indices in found.items():
+        if wrong := [i for i in indices if type(i) is not int or i < 0]:
+            raise KitError(
+                f"branch {name!r} takes {wrong[0]!r}: give the index of an input, a whole number from 0 on, or a tuple "
+                "of such indices."
+            )
     return found
 
 
@@ -197,7 +190,7 @@ def some_regions(model: nn.Module) -> dict[str, Branches]:
     if not found:
         raise KitError(
             f"{type(model).__name__} has no region: whatever is independent in it is not named, so there are no "
-            "branches to work on. Put independent parts into one, as in "
+            "branches to work on. Put parts that are independent into one, as in "
             "kit.Branches({'a': self.a, 'b': self.b}, merge=kit.Concat(1)), and call that in forward."
         )
     return found

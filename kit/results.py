@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from kit.about import About
 from kit.errors import MeasureError
-from kit.measuring.comparison import Comparison, Ratio, Row
+from kit.measuring.comparison import Comparison, Ratio, Row, html_table, in_columns
 from kit.measuring.statistics import ALPHA, median_interval
 from kit.reprs import one_line
 
@@ -100,25 +99,20 @@ class Changes:
             ],
         }
 
+    @property
+    def _runs(self) -> list[str]:
+        return [f"{name}: {about}" for name, about in (("old", self.old), ("new", self.new)) if str(about)]
+
     def __str__(self) -> str:
-        table = self.table()
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        lines = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in table]
-        runs = [f"{name}: {about}" for name, about in (("old", self.old), ("new", self.new)) if str(about)]
-        return "\n".join([*lines, self.caption, *runs, *(f"! {caveat}" for caveat in self.caveats)])
+        notes = [self.caption, *self._runs, *(f"! {caveat}" for caveat in self.caveats)]
+        return "\n".join([*in_columns(self.table()), *notes])
 
     def __repr__(self) -> str:  # no times: a notebook's stored output must not change from run to run
         return f"Changes({len(self.rows)} rows)"
 
     def _repr_html_(self) -> str:
-        head, *body = [[html.escape(cell) for cell in line] for line in self.table()]
-        heads = "".join(f"<th style='text-align:left'>{cell}</th>" for cell in head)
-        rows = ["".join(f"<td style='text-align:left'>{cell}</td>" for cell in line) for line in body]
-        lines = "".join(f"<tr>{row}</tr>" for row in rows)
-        notes = "".join(f"<p>&#9888; {html.escape(caveat)}</p>" for caveat in self.caveats)
-        runs = f"<p>old: {html.escape(str(self.old))}<br>new: {html.escape(str(self.new))}</p>"
-        table = f"<table><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table>"
-        return f"{table}<p>{html.escape(self.caption)}</p>{runs}{notes}"
+        caveats = [f"\N{WARNING SIGN} {caveat}" for caveat in self.caveats]
+        return html_table(self.table(), [self.caption, *self._runs, *caveats])
 
 
 def compare_results(old: Comparison, new: Comparison) -> Changes:
@@ -162,7 +156,7 @@ def _measured(row: Row | None) -> bool:
 def _text(comparison: Comparison, row: Row | None) -> str:
     if row is None:
         return "not compared"
-    return comparison.told(row) if row.timing else f"not measured: {row.reason}"
+    return comparison.value_text(row) if row.timing else f"not measured: {row.reason}"
 
 
 def _times(comparison: Comparison, row: Row) -> Samples:
@@ -174,8 +168,8 @@ def _times(comparison: Comparison, row: Row) -> Samples:
 def _speed_ups(row: Row) -> Samples:
     """Over the baseline in the same rounds."""
     assert row.timing is not None
-    assert row.against is not None
-    return row.against.samples_ns / row.timing.samples_ns
+    assert row.paired_baseline is not None
+    return row.paired_baseline.samples_ns / row.timing.samples_ns
 
 
 def _ratio(one: Samples, other: Samples, error: float) -> Ratio:

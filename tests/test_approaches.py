@@ -1,23 +1,27 @@
 """Names into approaches, and what they refuse."""
 
 import pickle
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from kit import approaches, catalogue, hardware
-from kit.approaches import REGISTRY, available, parse, split_names
+import kit
+from kit import approaches, hardware
+from kit.approaches import REGISTRY, Runs, available, builtin, names, parse, split_names
 from kit.errors import KitError, MeasureError, UnavailableError, UnknownNameError
-from kit.executors import Sequential
-from kit.executors.processes import Processes
+from kit.executors import Sequential, Task
 from kit.executors.threads import Threads
 from kit.models import inception_block, two_stream
 from kit.regions import Branches, Concat
 
 CORES = hardware.detect().cores
 MODEL = Branches({"a": nn.Linear(1, 1), "b": nn.Linear(1, 1), "c": nn.Linear(1, 1)}, Concat(1)).eval()
+
+ONE = torch.ones(1, 1)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +72,7 @@ def test_names_are_read_generously_and_written_one_way(text: str, name: str) -> 
         ("folded +", KitError, "cannot read the approach 'folded \\+'"),
         ("threads + folded", KitError, "threads runs the regions, so nothing comes after it: write it last"),
         ("sequential + threads", KitError, "sequential runs the regions, so nothing comes after it"),
-        ("folded + folded", KitError, "a step is there twice"),
+        ("folded + folded", KitError, "one of them is there twice"),
         (
             "compiled + folded",
             KitError,
@@ -122,7 +126,7 @@ def test_what_others_call_it_leads_to_the_approach(text: str, approach: str) -> 
 
 
 def test_no_other_name_of_an_approach_is_an_approach() -> None:
-    for kind, also in approaches._ALSO_CALLED.items():
+    for kind, also in names._ALSO_CALLED.items():
         assert parse(kind).kind == kind
         assert not set(also.split()) & set(REGISTRY)
 
@@ -135,7 +139,7 @@ def test_only_near_names_are_suggested() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "names"),
+    ("given", "found"),
     [
         (
             "sequential, threads(workers=2, threads=1),threads,",
@@ -151,8 +155,8 @@ def test_only_near_names_are_suggested() -> None:
         ("cuda graphs, threads", ["cuda graphs", "threads"]),
     ],
 )
-def test_names_in_a_row(given: str | list[str], names: list[str]) -> None:
-    assert split_names(given) == names
+def test_names_in_a_row(given: str | list[str], found: list[str]) -> None:
+    assert split_names(given) == found
 
 
 @pytest.mark.parametrize(
@@ -179,7 +183,7 @@ def test_every_approach_says_what_it_is(kind: str) -> None:
     ("name", "intra_op_threads"), [("sequential", CORES), ("sequential(threads=1)", 1), ("sequential(threads=3)", 3)]
 )
 def test_sequential_gives_its_operators_all_cores_or_as_many_as_asked(name: str, intra_op_threads: int) -> None:
-    with parse(name).prepare(MODEL) as runner:
+    with parse(name).prepare(MODEL, ONE) as runner:
         assert isinstance(runner.executor, Sequential)
         assert runner.intra_op_threads == intra_op_threads
 
@@ -189,10 +193,9 @@ def test_sequential_gives_its_operators_all_cores_or_as_many_as_asked(name: str,
     [(8, {}, 3, 2), (2, {}, 2, 1), (1, {}, 1, 1), (8, {"workers": 16}, 16, 1), (8, {"workers": 2, "threads": 3}, 2, 3)],
 )
 def test_threads_share_the_cores(cores: int, options: dict[str, int], workers: int, share: int) -> None:
-    with catalogue.threads(MODEL, cores, **options) as runner:
-        assert isinstance(runner.executor, Threads)
-        assert (runner.executor.workers, runner.executor.intra_op_threads) == (workers, share)
-        assert runner.intra_op_threads == cores  # the caller's, for what is outside of regions
+    with builtin.threads(MODEL, cores, **options) as executor:
+        assert (executor.workers, executor.intra_op_threads) == (workers, share)
+        assert executor.caller_threads is None  # as many as cores, for what is outside of regions
 
 
 @pytest.mark.parametrize(
@@ -200,54 +203,54 @@ def test_threads_share_the_cores(cores: int, options: dict[str, int], workers: i
     [(8, {}, 3, 2), (2, {}, 2, 1), (1, {}, 1, 1), (8, {"workers": 16}, 16, 1), (8, {"workers": 2, "threads": 3}, 2, 3)],
 )
 def test_processes_share_the_cores(cores: int, options: dict[str, int], workers: int, share: int) -> None:
-    with catalogue.processes(MODEL, cores, **options, timeout=7) as runner:
-        assert isinstance(runner.executor, Processes)
-        assert (runner.executor.workers, runner.executor.intra_op_threads) == (workers, share)
-        assert (runner.executor.timeout, runner.intra_op_threads, runner.cold) == (7, cores, False)
+    with builtin.processes(MODEL, cores, **options, timeout=7) as executor:
+        assert (executor.workers, executor.intra_op_threads) == (workers, share)
+        assert (executor.timeout, executor.caller_threads, executor.cold) == (7, None, False)
 
 
 def test_only_what_starts_anew_on_every_call_is_cold() -> None:
-    executors = [name for name, entry in REGISTRY.items() if not entry.rewrites and available()[name] is None]
-    assert {name for name in executors if parse(name).prepare(MODEL).cold} == {"processes_cold"}
+    executors = [name for name, entry in REGISTRY.items() if isinstance(entry, Runs) and available()[name] is None]
+    assert {name for name in executors if parse(name).prepare(MODEL, ONE).cold} == {"processes_cold"}
 
 
 @pytest.mark.parametrize("kind", ["threads", "processes", "processes_cold"])
 def test_a_model_without_regions_has_nothing_to_run_side_by_side(kind: str) -> None:
-    says = "Linear has no region: whatever is independent in it is not named.*Put independent parts into one, as in kit"
+    says = "Linear has no region: whatever is independent in it is not named.*Put parts .* into one, as in kit"
     with pytest.raises(KitError, match=says):
-        parse(kind).prepare(nn.Linear(1, 1))
+        parse(kind).prepare(nn.Linear(1, 1), ONE)
 
 
 def test_processes_need_a_system_that_passes_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr("socket.AF_UNIX")
     with pytest.raises(UnavailableError, match=r"processes cannot run here: .*use WSL"):
-        parse("processes").prepare(MODEL)
+        parse("processes").prepare(MODEL, ONE)
 
 
 def test_the_widest_region_decides_how_many_threads() -> None:
-    with catalogue.threads(nn.Sequential(inception_block(3), two_stream()), 8) as runner:
-        assert isinstance(runner.executor, Threads)
-        assert runner.executor.workers == 4
+    with builtin.threads(nn.Sequential(inception_block(3), two_stream()), 8) as executor:
+        assert executor.workers == 4
 
 
 def test_a_model_without_regions_has_nothing_for_threads() -> None:
     with pytest.raises(KitError, match=r"Linear has no region.*kit\.Branches"):
-        parse("threads").prepare(nn.Linear(1, 1))
-    with parse("sequential").prepare(nn.Linear(1, 1)) as runner:
-        assert runner(torch.ones(1)).shape == (1,)
+        parse("threads").prepare(nn.Linear(1, 1), ONE)
+    with parse("sequential").prepare(nn.Linear(1, 1), ONE) as runner:
+        assert runner().shape == (1, 1)
 
 
 def test_what_this_machine_cannot_do_is_refused_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = catalogue.Entry(catalogue.sequential, lambda machine: "it needs a GPU.")
+    entry = Runs(builtin.sequential, lambda machine: "it needs a GPU.")
     monkeypatch.setitem(REGISTRY, "streams", entry)
     with pytest.raises(UnavailableError, match=r"streams cannot run here: it needs a GPU\."):
-        parse("streams").prepare(MODEL)
+        parse("streams").prepare(MODEL, ONE)
 
 
 def test_a_runner_runs_the_model_itself_and_says_how() -> None:
-    with parse("threads(workers=2, threads=1)").prepare(MODEL) as runner:
+    with parse("threads(workers=2, threads=1)").prepare(MODEL, ONE) as runner:
         assert runner.model is MODEL
-        assert repr(runner) == f"Runner(Branches on Threads(workers=2, intra_op_threads=1), {CORES} intra-op threads)"
+        assert (
+            repr(runner) == f"ModelRunner(Branches on Threads(workers=2, intra_op_threads=1), {CORES} intra-op threads)"
+        )
 
 
 def test_a_compiled_model_is_prepared_apart_and_refuses_what_would_compile_it_anew() -> None:
@@ -257,10 +260,10 @@ def test_a_compiled_model_is_prepared_apart_and_refuses_what_would_compile_it_an
     with parse("compiled + threads(workers=2, threads=1)").prepare(MODEL, x) as runner, torch.inference_mode():
         assert isinstance(runner.executor, Threads)
         assert runner.prepare_s > 0
-        assert torch.equal(runner(x), MODEL(x))
+        assert torch.equal(runner(), MODEL(x))
         with pytest.raises(MeasureError, match="prepare it again with these inputs"):
-            runner(torch.randn(5, 1))
-        assert torch.equal(runner(x), MODEL(x)), "and works on after it"
+            runner.run(torch.randn(5, 1))
+        assert torch.equal(runner(), MODEL(x)), "and works on after it"
 
 
 def test_many_compiled_chains_each_keep_their_own_code() -> None:
@@ -272,7 +275,7 @@ def test_many_compiled_chains_each_keep_their_own_code() -> None:
     x = torch.randn(3, 2)
     with parse("compiled + sequential").prepare(model, x) as runner, torch.inference_mode():
         torch.set_num_threads(runner.intra_op_threads)
-        torch.testing.assert_close(runner(x), model(x))  # code that had no room would run as it is, or be refused here
+        torch.testing.assert_close(runner(), model(x))  # code that had no room would run as it is, or be refused here
 
 
 def test_regions_between_which_the_graph_breaks_are_all_compiled(caplog: pytest.LogCaptureFixture) -> None:
@@ -296,7 +299,7 @@ def test_regions_between_which_the_graph_breaks_are_all_compiled(caplog: pytest.
     model, x = Broken().eval(), torch.randn(2, 1)
     with parse("compiled").prepare(model, x) as runner, torch.inference_mode():
         torch.set_num_threads(runner.intra_op_threads)
-        torch.testing.assert_close(runner(x), model(x))
+        torch.testing.assert_close(runner(), model(x))
     assert "recompile_limit" not in caplog.text
 
 
@@ -319,12 +322,99 @@ def test_available_lists_every_approach_with_its_reason() -> None:
     assert found["compiled"] is not None
 
 
-def test_a_transform_wants_inputs() -> None:
-    with pytest.raises(KitError, match=r"folded rewrites the model for its inputs: give prepare some"):
-        parse("folded").prepare(MODEL)
-
-
 @pytest.mark.parametrize(("approach", "says"), [("folded", "nothing to fold"), ("channels_last", "no convolution")])
 def test_a_transform_that_finds_nothing_to_do_is_refused(approach: str, says: str) -> None:
     with pytest.raises(KitError, match=says):
         parse(approach).prepare(MODEL, torch.ones(1, 1))
+
+
+# Approaches of one's own ----------------------------------------------------------------------------------------------
+
+
+class Backwards(kit.Executor):
+    """The branches one after the other, the last one first."""
+
+    def run(self, tasks: Sequence[Task]) -> list[Any]:
+        return [task() for task in reversed(tasks)][::-1]
+
+
+@dataclass(frozen=True)
+class Doubled(kit.Transform):
+    """The model, and its output times a factor."""
+
+    factor: int = 2
+
+    def rewrite(self, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:
+        return nn.Sequential(model, Times(self.factor)).eval()
+
+
+class Times(nn.Module):
+    def __init__(self, factor: int) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.factor * x
+
+
+@pytest.fixture
+def registry() -> Iterator[dict[str, Any]]:
+    """The registry, as it was before the test when it ends."""
+    before = dict(REGISTRY)
+    yield REGISTRY
+    REGISTRY.clear()
+    REGISTRY.update(before)
+
+
+def test_a_registered_executor_takes_part_like_the_others(registry: dict[str, Any]) -> None:
+    kit.register("backwards", Backwards)
+    found = kit.compare(MODEL, torch.randn(3, 1), ["backwards", "channels_last + backwards"], rounds=6, progress=False)
+    assert found["backwards"].equality == (True, 0.0)
+    assert "no convolution" in str(found["channels_last + backwards"].reason)
+    assert parse("backwards").about == "The branches one after the other, the last one first."
+    assert "backwards" in available()
+    trace = kit.record(MODEL, torch.randn(3, 1), "backwards", operators=False)
+    names = [event.name for event in trace.events() if event.category == "task"]
+    assert names == list(MODEL.branches)[::-1]
+
+
+def test_a_registered_transform_is_proven_like_the_others(registry: dict[str, Any]) -> None:
+    kit.register("doubled", Doubled)
+    found = kit.compare(MODEL, torch.randn(3, 1), ["doubled", "doubled(factor=1)"], rounds=6, progress=False)
+    assert "doubled" in str(found["doubled"].reason).lower()
+    assert "does not keep what" in str(found["doubled"].reason)
+    assert found["doubled(factor=1)"].equality == (True, 0.0)
+
+
+def test_a_registered_function_is_given_model_and_cores_and_its_options(registry: dict[str, Any]) -> None:
+    def mine(cores: int, *, workers: int = 3) -> Threads:
+        """Threads of mine."""
+        return Threads(workers, cores)
+
+    kit.register("mine", mine)
+    kit.register("mine", mine)  # a cell that runs twice
+    with parse("mine(workers=2)").prepare(MODEL, ONE) as runner:
+        assert (runner.executor.workers, runner.lane_threads) == (2, CORES)
+    with pytest.raises(UnknownNameError, match="option of mine"):
+        parse("mine(threads=2)")
+    kit.register("mine", mine, unavailable_because=lambda machine: "it is Sunday.")
+    assert available()["mine"] == "it is Sunday."
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "says"),
+    [
+        ("threads", Backwards, "threads is built in"),
+        ("all", Backwards, "cannot be called 'all'"),
+        ("two words", Backwards, "cannot be called 'two words'"),
+        ("a", nn.Linear, "no subclass of kit.Executor or kit.Transform"),
+        ("a", 3, "no subclass of kit.Executor or kit.Transform"),
+        ("a", lambda model, workers=2: Backwards(), "option workers of a cannot be written in a name"),
+        ("a", lambda model, workers: Backwards(), "option workers of a cannot be written in a name"),
+    ],
+)
+def test_what_cannot_be_registered(registry: dict[str, Any], name: str, make: Any, says: str) -> None:
+    before = dict(registry)
+    with pytest.raises(KitError, match=says):
+        kit.register(name, make)
+    assert registry == before

@@ -17,8 +17,9 @@ from bench.synthetic import synthesise
 from kit import clips, load_trace
 from kit.approaches import split_names
 from kit.cli import main
-from kit.measuring.comparison import Comparison
+from kit.measuring.comparison import Comparison, load_comparison
 from kit.workloads import NAMES
+from tests.test_explanation import example
 
 ROOT = Path(__file__).parents[1]
 ABSENT = (
@@ -110,7 +111,13 @@ def test_explain_prints_why_and_adds_it_to_the_json(tmp_path: Path, capsys: pyte
     comparison = json.loads(out.read_text())
     first, second = comparison["explanations"]
     assert (first["approach"], second["approach"]) == ("sequential", "threads")
-    assert set(second["factors"]) == {"baseline's overhead", "lanes", "no inflation", "load balance", "no overhead"}
+    assert set(second["factors"]) == {
+        "1 / baseline efficiency",
+        "lanes",
+        "computation efficiency",
+        "load balance",
+        "scheduling efficiency",
+    }
     assert second["bounds"]["least_ms"] > 0
     if second["excess"] is None:
         assert "For one request at a time" in printed
@@ -119,6 +126,50 @@ def test_explain_prints_why_and_adds_it_to_the_json(tmp_path: Path, capsys: pyte
     else:  # a busy machine
         assert "nothing is concluded" in printed
         assert (second["advice"], second["snippet"]) == ([], None)
+
+
+def saved(folder: Path, name: str = "a.json") -> Path:
+    example().save(folder / name)
+    return folder / name
+
+
+def test_a_comparison_is_saved_and_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "all.json.gz"
+    arguments = ["--approaches", "sequential(threads=1),threads", "--rounds", "6", "--explain", "--save", str(path)]
+    assert main(["compare", "inception-block", *arguments]) == 0
+    before, _, after = capsys.readouterr().out.rpartition(f"wrote {path}\n")
+    assert after == ""
+    assert main(["show", str(path), "--explain"]) == 0
+    shown = capsys.readouterr().out
+    about = str(load_comparison(path).about)
+    assert about in shown.splitlines()
+    assert shown == before.replace("\n\nthreads:", f"\n{about}\n\nthreads:")
+    assert main(["show", str(path)]) == 0
+    assert capsys.readouterr().out == shown.partition("\n\nthreads:")[0] + "\n"
+
+
+def test_a_summary_of_what_was_saved_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "--json", str(saved(tmp_path))]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in found["approaches"]] == ["sequential", "threads"]
+    assert found["about"]["machine"]["cores"] >= 1
+
+
+def test_of_two_files_what_changed_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [str(saved(tmp_path, name)) for name in ("old.json", "new.json.gz")]
+    assert main(["show", *files]) == 0
+    assert "no difference found" in capsys.readouterr().out
+    assert main(["show", "--json", *files]) == 0
+    assert [row["name"] for row in json.loads(capsys.readouterr().out)["approaches"]] == ["sequential", "threads"]
+    assert main(["show", *files, files[0]]) == 2
+    assert "name one, or an old one and a new one" in capsys.readouterr().err
+
+
+def test_what_cannot_be_shown_ends_with_a_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trace = tmp_path / "trace.json"
+    trace.write_text('{"traceEvents": []}')
+    assert main(["show", str(trace)]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {trace} is not a kit comparison: it is a trace")
 
 
 @pytest.mark.skipif(os.environ.get("KIT_SOAK") != "1", reason="twenty new processes that import torch: make soak")
@@ -168,6 +219,7 @@ def test_a_clip_from_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         (["inception-block", "--rounds", "5"], "at least 6"),
         (["inception-block", "--device", "gpu"], "write cpu, cuda or cuda:1"),
         ([*QUICK, "--json", "no/such/folder/out.json"], "cannot write no/such/folder"),
+        ([*QUICK, "--save", "no/such/folder/out.json"], "cannot write no/such/folder"),
         ([*QUICK, "--json", "."], "cannot write .: it is a folder"),
         ([*QUICK, "--traces", __file__], "cannot make the folder"),
     ],

@@ -11,8 +11,8 @@ from kit.equality import (
     RTOL,
     as_args,
     compare_outputs,
-    deaf_inputs,
     device_of,
+    inputs_without_effect,
     shapes,
     tf32_rounding,
     without_tf32,
@@ -77,6 +77,21 @@ def test_nan_in_the_baseline_is_refused_too() -> None:
         compare_outputs((X, X * float("nan")), (X, X))
 
 
+@pytest.mark.parametrize(
+    ("baseline", "other", "equal"),
+    [(3, 3, True), (3, 4, False), (0.5, 0.5, True), (0.5, 0.51, False), (1e300, 1e300, True), (True, False, False)],
+)
+def test_numbers_beside_tensors_are_compared_too(baseline: object, other: object, equal: bool) -> None:
+    assert compare_outputs((X, {"n": baseline}), (X, {"n": other})).equal is equal
+
+
+def test_a_number_in_place_of_another_kind_is_another_structure() -> None:
+    with pytest.raises(ShapeError, match=r"output\[1\] is \(\) torch.float64, the baseline's is \(\) torch.int64"):
+        compare_outputs((X, 3), (X, 3.0))
+    with pytest.raises(ShapeError, match=r"structure: output\[0\], output\[1\] against output\[0\]\."):
+        compare_outputs((X, 3), (X, None))
+
+
 @dataclass
 class Scores:
     logits: object
@@ -106,18 +121,18 @@ def test_an_output_without_tensors_is_equal_to_nothing(empty: object) -> None:
         (lambda a, b: a + 1e-6 * b, [1]),  # moves, but by less than the tolerance could tell
     ],
 )
-def test_deaf_inputs(call, deaf: list[int]) -> None:
+def test_inputs_without_effect(call, deaf: list[int]) -> None:
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(4, generator=generator), torch.randn(4, generator=generator)
     before = [x.clone() for x in inputs]
-    assert deaf_inputs(call, inputs) == deaf
+    assert inputs_without_effect(call, inputs) == deaf
     assert all(torch.equal(x, was) for x, was in zip(inputs, before, strict=True))
 
 
 def test_constant_and_single_inputs_are_moved_too_and_integers_are_left_alone() -> None:
-    assert deaf_inputs(lambda x: x, torch.zeros(3)) == []
-    assert deaf_inputs(lambda x: x, torch.ones(1)) == []
-    assert deaf_inputs(lambda index, x: x, (torch.tensor([1, 2]), torch.ones(3))) == []
+    assert inputs_without_effect(lambda x: x, torch.zeros(3)) == []
+    assert inputs_without_effect(lambda x: x, torch.ones(1)) == []
+    assert inputs_without_effect(lambda index, x: x, (torch.tensor([1, 2]), torch.ones(3))) == []
 
 
 def test_inputs_as_arguments_and_in_words() -> None:

@@ -3,8 +3,9 @@
 import json
 import math
 import os
+import pickle
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,10 @@ import kit
 from kit import spans
 from kit.equality import Equality
 from kit.errors import MeasureError
-from kit.explanation import Explanation, explain
-from kit.factors import FACTORS
+from kit.explanation import Explanation, explain, explain_all
+from kit.factors import FACTORS, BranchTimes, RowBreakdown
 from kit.hardware import detect
-from kit.measuring.breakdown import Turn, reduce_turn
+from kit.measuring.breakdown import RoundBreakdown, reduce_turn
 from kit.measuring.comparison import Comparison, Ratio, Row, Timing
 from kit.measuring.rounds import measure
 from kit.measuring.statistics import with_verdicts
@@ -35,24 +36,24 @@ SAME = Equality(True, 0.0)
 MS = 1_000_000
 
 
-def timing(walls: Sequence[float], reduced: Sequence[Turn | None]) -> Timing:
+def timing(walls: Sequence[float], reduced: Sequence[RoundBreakdown | None]) -> Timing:
     lane = Lane(1, 1, "caller")
     names = sorted({name for turn in reduced if turn for _, name in turn.tasks})
     events = [Event("call", "call", 100, 90, lane), *(Event(name, "task", 110, 50, lane) for name in names)]
     return Timing(np.array(walls, float), 1, Trace.build(events), tuple(reduced))
 
 
-def turn(tasks: dict[str, float], busiest: float, lanes: int, *, regions: float = 0, cpu: float = 0) -> Turn:
+def turn(tasks: dict[str, float], busiest: float, lanes: int, *, regions: float = 0, cpu: float = 0) -> RoundBreakdown:
     """In milliseconds; all overhead is dispatch."""
     regions = regions or busiest
     own = {(0, name): ms * MS for name, ms in tasks.items()}
     overhead = {"startup": 0.0, "transfer": 0.0, "merge": 0.0, "dispatch": (regions - busiest) * MS, "join": 0.0}
-    return Turn(regions * MS, own, busiest * MS, lanes, (cpu or sum(tasks.values())) * MS, overhead, 0.0)
+    return RoundBreakdown(regions * MS, own, busiest * MS, lanes, (cpu or sum(tasks.values())) * MS, overhead, 0.0)
 
 
 def compared(base: Timing, own: Timing, solo: dict[int, Timing] | None = None, threads: int | None = 1) -> Comparison:
-    first = Row("sequential", None, base, Ratio(1, 1, 1), SAME, True, against=base, lane_threads=2)
-    rows = with_verdicts([first, Row("threads", None, own, None, SAME, against=base, lane_threads=threads)])
+    first = Row("sequential", None, base, Ratio(1, 1, 1), SAME, True, paired_baseline=base, lane_threads=2)
+    rows = with_verdicts([first, Row("threads", None, own, None, SAME, paired_baseline=base, lane_threads=threads)])
     return Comparison(tuple(rows), len(base.samples_ns), "", (), solo or {}, cores=2)
 
 
@@ -73,7 +74,7 @@ def test_factors_multiply_to_the_measured_ratio(rounds: list[tuple[list[Span], l
     base, own, alone = made(0), made(1), made(1)
     found = explain(compared(base, own, {1: alone}))
     assert found.factors is not None
-    assert found.inflation is not None
+    assert found.computation is not None
     assert tuple(found.factors) == FACTORS
     measured = float(np.exp(np.log(base.samples_ns / own.samples_ns).mean()))
     assert math.prod(found.factors.values()) == pytest.approx(measured, rel=1e-9)
@@ -95,14 +96,14 @@ def test_each_factor_of_an_example_by_hand() -> None:
     found = explain(example())
     assert found.factors == pytest.approx(
         {
-            "baseline's overhead": 6 / 5.5,
+            "1 / baseline efficiency": 6 / 5.5,
             "lanes": 2,
-            "no inflation": 5.5 / 10,
+            "computation efficiency": 5.5 / 10,
             "load balance": 5 / 7.5,
-            "no overhead": 7.5 / 9,
+            "scheduling efficiency": 7.5 / 9,
         }
     )
-    assert found.inflation == pytest.approx({"intra-op parallelism": 5.5 / 8, "no contention": 8 / 10})
+    assert found.computation == pytest.approx({"thread efficiency": 5.5 / 8, "contention efficiency": 8 / 10})
     assert found.waiting_ms == pytest.approx({"CPU time (memory, caches)": 1, "waiting for the GIL or a lock": 1})
     assert found.parts_ms == pytest.approx({"regions": 8.5, "serial rest": 0.5})
     assert {kind: ms for kind, ms in found.overhead_ms.items() if ms} == {"dispatch": 1, "serial rest": 0.5}
@@ -111,7 +112,7 @@ def test_each_factor_of_an_example_by_hand() -> None:
 
 @pytest.mark.parametrize(("gain", "said"), [(Ratio(1.2, 1.1, 1.3), True), (Ratio(1.9, 1.8, 2.0), False), (None, False)])
 def test_cores_that_are_not_whole_are_named_beside_contention(gain: Ratio | None, said: bool) -> None:
-    notes = explain(replace(example(), gain=gain)).notes
+    notes = explain(replace(example(), core_scaling=gain)).notes
     assert any("as much contention as x 0.60" in note for note in notes) == said
 
 
@@ -134,9 +135,34 @@ def test_what_if_moves_branches_and_says_how_far_off_it_was() -> None:
         found.what_if(0)
 
 
+def test_an_explanation_is_plain_data_from_which_it_can_be_made_again() -> None:
+    found = explain(example())
+    plain = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert plain.keys() == {each.name for each in fields(found)}
+    times = BranchTimes(**plain["branch_times"])
+    assert times == found.branch_times
+    assert times.call_ms(2) == found.what_if(2).ms
+    assert pickle.loads(pickle.dumps(found)).what_if(2) == found.what_if(2)
+
+
+def test_where_the_time_of_a_row_went_is_worked_out_once_for_all_explanations(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+
+    class Counted(RowBreakdown):
+        def __init__(self, comparison: Comparison, row: Row) -> None:
+            made.append(row.name)
+            super().__init__(comparison, row)
+
+    monkeypatch.setattr("kit.explanation.RowBreakdown", Counted)
+    rows = example().rows
+    found = explain_all(replace(example(), rows=(*rows, *(replace(rows[1], name=f"threads {i}") for i in range(4)))))
+    assert [each.approach for each in found] == made == ["sequential", "threads", *(f"threads {i}" for i in range(4))]
+    assert str(found[1]) == str(explain(example(), "threads"))
+
+
 def test_what_was_not_measured_is_not_separated() -> None:
-    without = explain(replace(example(), solo={}))
-    assert (without.inflation, without.waiting_ms, without.bounds) == (None, {}, None)
+    without = explain(replace(example(), branches_alone={}))
+    assert (without.computation, without.waiting_ms, without.bounds) == (None, {}, None)
     assert "not separated" in str(without)
     assert explain(example(threads=None)).bounds is None
     own = example().rows[1].timing
@@ -174,7 +200,7 @@ def test_advice_has_numbers_and_evidence() -> None:
     latency, throughput, change = found.advice
     assert latency.text.startswith("For one request at a time keep sequential, 6 ms a call")
     assert "8.5 ms of one core, so about 235 a second on 2 cores" in throughput.text
-    assert "What costs threads most is imbalance, x 0.67: the longest branch, b," in change.text
+    assert "What costs threads most is its load balance, x 0.67: the longest branch, b," in change.text
     assert (change.approach, change.event, change.start_ns, change.duration_ns) == ("threads", "b", 10, 50)
     assert repr(found) == "Explanation(threads over sequential)"
 
@@ -213,13 +239,13 @@ def side_by_side(base: float, alone: float, own: float, *, wall: float, serial: 
 def test_a_factor_above_one_is_a_gain_and_no_loss() -> None:
     found = explain(side_by_side(7, 6, 6.5, wall=7.5))
     assert found.excess is None
-    assert found.inflation == pytest.approx({"intra-op parallelism": 7 / 6, "no contention": 6 / 6.5})
-    assert "intra-op parallelism, x 1.17, is a gain: one by one, branches are faster with a lane's" in str(found)
-    assert "What costs threads most is overhead, x 0.87" in found.advice[-1].text
+    assert found.computation == pytest.approx({"thread efficiency": 7 / 6, "contention efficiency": 6 / 6.5})
+    assert "thread efficiency, x 1.17, is a gain: one by one, branches are faster with a lane's" in str(found)
+    assert "What costs threads most is its scheduling efficiency, x 0.87" in found.advice[-1].text
     assert "lost" not in str(found) + json.dumps(found.to_dict())
 
 
-@pytest.mark.parametrize(("base", "smallest"), [(5.999, "intra-op parallelism"), (6.001, "no contention")])
+@pytest.mark.parametrize(("base", "smallest"), [(5.999, "thread efficiency"), (6.001, "contention efficiency")])
 def test_where_nothing_is_below_one_nothing_is_said_to_cost(base: float, smallest: str) -> None:
     text = explain(side_by_side(base, 6, 6, wall=6, serial=0)).advice[-1].text
     assert f"No factor costs threads anything: the smallest is {smallest}, x 1.00." in text
@@ -228,7 +254,7 @@ def test_where_nothing_is_below_one_nothing_is_said_to_cost(base: float, smalles
 
 def test_branches_that_are_faster_beside_each_other_have_no_contention() -> None:
     found = explain(side_by_side(9, 10, 9, wall=10.6))
-    assert "no contention, x 1.11, is a gain" in str(found)
+    assert "contention efficiency, x 1.11, is a gain" in str(found)
     assert "side by side, against alone: CPU time (memory, caches) -2 ms" in str(found)
     assert not any("contention," in each.text for each in found.advice)
 
@@ -261,7 +287,7 @@ def test_rounds_of_one_lane_that_were_disturbed_show_in_amdahls_limit() -> None:
     slow = timing(
         [12.5 * MS] + [20.5 * MS] * 5, [turn({"a": 6, "b": 6}, 12, 1)] + [turn({"a": 10, "b": 10}, 20, 1)] * 5
     )
-    found = explain(replace(comparison, solo={1: slow}))
+    found = explain(replace(comparison, branches_alone={1: slow}))
     assert found.bounds is not None
     assert found.bounds.share <= 1
     assert "3.15x exceeds Amdahl's limit over one lane for threads, 1.95x" in str(found)
@@ -362,7 +388,7 @@ def explained(monkeypatch: pytest.MonkeyPatch, queued: bool = False, **own: Any)
     clock = Clock()
     monkeypatch.setattr("kit.spans.clock", clock)
     # Off their cores, threads beside each other are in the queue for one, if at all.
-    monkeypatch.setattr("kit.measure.queued_ns", lambda lanes: clock.now if queued and len(lanes) > 1 else 0)
+    monkeypatch.setattr("kit.measuring.rounds.queued_ns", lambda lanes: clock.now if queued and len(lanes) > 1 else 0)
     runners = {"base": Planted(clock, ALONE), "own": Planted(clock, **{"tasks": BESIDE} | own)}
     timings = measure(runners, (), rounds=8, clock=clock)
     return explain(compared(timings["base"], timings["own"], {1: timings["base"]}))
@@ -370,7 +396,7 @@ def explained(monkeypatch: pytest.MonkeyPatch, queued: bool = False, **own: Any)
 
 def losses(found: Explanation) -> dict[str, float]:
     """Every factor that is not 1."""
-    apart = ("lanes", "baseline's overhead")
+    apart = ("lanes", "1 / baseline efficiency")
     return {name: round(value, 6) for name, value in found.steps() if name not in apart and abs(value - 1) > 1e-9}
 
 
@@ -382,16 +408,16 @@ def test_imbalance_by_a_known_ratio(monkeypatch: pytest.MonkeyPatch) -> None:
     found = explained(monkeypatch)
     assert losses(found) == {"load balance": round(40 / 60, 6)}
     assert found_in(found.overhead_ms) == {}
-    assert "imbalance, x 0.67: the longest branch, task 1" in found.advice[-1].text
+    assert "its load balance, x 0.67: the longest branch, task 1" in found.advice[-1].text
 
 
 @pytest.mark.parametrize(("kind", "named"), [("wait", "dispatch"), ("transfer", "transfer"), ("startup", "startup")])
 def test_overhead_by_its_kind(monkeypatch: pytest.MonkeyPatch, kind: str, named: str) -> None:
     """Waiting before the tasks, a forced copy, an import."""
     found = explained(monkeypatch, before=((kind, 140),))
-    assert losses(found) == {"load balance": round(40 / 60, 6), "no overhead": 0.3}
+    assert losses(found) == {"load balance": round(40 / 60, 6), "scheduling efficiency": 0.3}
     assert found_in(found.overhead_ms) == {named: 140}
-    assert f"overhead, x 0.30: mostly {named} (140 ms)" in found.advice[-1].text
+    assert f"scheduling efficiency, x 0.30: mostly {named} (140 ms)" in found.advice[-1].text
 
 
 def test_waiting_for_the_last_is_join(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -401,7 +427,7 @@ def test_waiting_for_the_last_is_join(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_lock_is_contention_that_has_neither_core_nor_queue(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two branches of pure Python: each takes twice as long, half of it off its core."""
     found = explained(monkeypatch, tasks=((40, 1), (120, 2)), cpu=0.5)
-    assert losses(found) == {"no contention": 0.5, "load balance": round(80 / 120, 6)}
+    assert losses(found) == {"contention efficiency": 0.5, "load balance": round(80 / 120, 6)}
     assert found_in(found.waiting_ms) == {"waiting for the GIL or a lock": 80}
     assert "branches slow each other down, mostly by waiting for the GIL" in found.advice[-1].text
 
@@ -425,5 +451,5 @@ def test_regions_and_the_rest_of_a_real_comparison_add_up() -> None:
     assert found.factors is not None
     assert sum(found.parts_ms.values()) == pytest.approx(float(np.sort(own.samples_ns)[2:4].mean()) / 1e6, rel=0.5)
     assert sum(found.overhead_ms.values()) <= sum(found.parts_ms.values())
-    assert set(comparison.solo) == {1, detect().cores}
+    assert set(comparison.branches_alone) == {1, detect().cores}
     assert len(found.advice) == (3 if found.excess is None else 0)  # on a busy machine nothing is concluded

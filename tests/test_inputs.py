@@ -322,5 +322,5 @@ def test_keyword_arguments_through_workers_onnx_records_descriptions_and_runners
     assert models.describe(TEXT, TOKENS).regions[0].name == "region"
     with parse("threads").prepare(TEXT, TOKENS) as runner:
         wanted = TEXT(**TOKENS)["scores"]
-        assert torch.equal(runner({"ids": TOKENS["ids"], "mask": TOKENS["mask"]})["scores"], wanted)
-        assert torch.equal(runner(*TOKENS.values())["scores"], wanted)
+        assert torch.equal(runner.run({"mask": TOKENS["mask"], "ids": TOKENS["ids"]})["scores"], wanted)
+        assert torch.equal(runner()["scores"], wanted)

@@ -20,7 +20,7 @@ from kit.equality import Equality
 from kit.errors import MeasureError
 from kit.measuring.budget import Budget
 from kit.measuring.comparison import Comparison, Ratio, Row, Timing
-from kit.measuring.rounds import measure
+from kit.measuring.rounds import Reference, RunnerFailed, measure
 from kit.measuring.statistics import (
     MIN_ROUNDS,
     least_rounds,
@@ -59,18 +59,24 @@ class Fake:
     intra_op_threads: int = 1
     cold: bool = False
     calls: int = 0
+    inputs: tuple[Any, ...] = ()
+    lane_threads: int | None = None
+    prepare_s: float = 0.0
 
-    def __call__(self, *args: object) -> None:
+    def __call__(self) -> None:
         with spans.span(f"{self.name} {self.calls}", "task"):
             self.clock.now += self.duration(self.clock.round)
         self.calls += 1
         self.log.append(self.name)
 
+    def close(self) -> None:
+        """Nothing to release."""
+
 
 def run(rounds: int = 10, seed: int = 0, **durations: Callable[[int], int]) -> tuple[dict[str, Timing], list[str]]:
     clock, log = Clock(), []
     runners = {name: Fake(clock, duration, name, log) for name, duration in durations.items()}
-    return measure(runners, (), rounds=rounds, seed=seed, clock=clock, progress=clock.progress), log
+    return measure(runners, rounds=rounds, seed=seed, clock=clock, progress=clock.progress), log
 
 
 def timing(*samples: float) -> Timing:
@@ -78,8 +84,8 @@ def timing(*samples: float) -> Timing:
 
 
 def test_scatter_is_the_ratio_of_the_quartiles() -> None:
-    assert timing(7, 7, 7, 7).scatter == 1
-    assert timing(2, 4, 6, 8, 10).scatter == 2
+    assert timing(7, 7, 7, 7).quartile_ratio == 1
+    assert timing(2, 4, 6, 8, 10).quartile_ratio == 2
 
 
 # Rounds ---------------------------------------------------------------------------------------------------------------
@@ -129,7 +135,7 @@ def test_the_untimed_call_is_untimed() -> None:
         return duration
 
     runners = {name: Fake(clock, taking(name)) for name in "ab"}
-    timings = measure(runners, (), rounds=20, clock=clock)
+    timings = measure(runners, rounds=20, clock=clock)
     assert set(timings["a"].samples_ns) == set(timings["b"].samples_ns) == {3 * MS}
 
 
@@ -140,7 +146,7 @@ def test_a_cold_runner_is_never_called_without_being_timed() -> None:
         "quick and cold": Fake(clock, lambda i: MS // 10, "quick and cold", log, cold=True),
         "warm": Fake(clock, lambda i: 2 * MS, "warm", log),
     }
-    timings = measure(runners, (), rounds=6, clock=clock, progress=clock.progress)
+    timings = measure(runners, rounds=6, clock=clock, progress=clock.progress)
     assert (log.count("cold"), log.count("quick and cold"), log.count("warm")) == (6, 6, 5 + 2 * 6)
     assert timings["cold"].samples_ns.tolist() == [(100 + i) * MS for i in range(6)]
     assert {name: timing.calls for name, timing in timings.items()} == {"cold": 1, "quick and cold": 1, "warm": 1}
@@ -180,7 +186,7 @@ def test_each_turn_has_its_thread_count_and_the_callers_comes_back() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        measure(runners, (), clock=clock)
+        measure(runners, clock=clock)
         assert seen == {"one": {1}, "three": {3}}
         assert torch.get_num_threads() == 2
         fresh: list[int] = []
@@ -199,26 +205,22 @@ def test_after_an_error_the_callers_thread_count_and_mode_come_back() -> None:
         assert torch.is_inference_mode_enabled()
         return MS // (3 - i)
 
-    with pytest.raises(ZeroDivisionError):
-        measure({"a": Fake(clock, fails_in_round_3, intra_op_threads=7)}, (), clock=clock, progress=clock.progress)
+    runners = {"b": Fake(clock, lambda i: MS), "a": Fake(clock, fails_in_round_3, intra_op_threads=7)}
+    with pytest.raises(RunnerFailed, match="a failed while it was measured: ZeroDivisionError") as failed:
+        measure(runners, clock=clock, progress=clock.progress)
+    assert failed.value.key == "a"
+    assert failed.value.error is failed.value.__cause__
     assert torch.get_num_threads() == before
     assert not torch.is_inference_mode_enabled()
 
 
-def test_inputs_arrive_as_arguments() -> None:
-    got = []
-
-    class Runner:
-        intra_op_threads = 1
-        cold = False
-
-        def __call__(self, *args: object) -> None:
-            got.append(args)
-
-    clock = Clock()
-    measure({"a": Runner()}, (1, "x"), clock=lambda: clock.now, rounds=6)
-    measure({"a": Runner()}, "x", clock=lambda: clock.now, rounds=6)
-    assert set(got) == {(1, "x"), ("x",)}
+def test_references_have_a_turn_in_every_round_and_a_key_of_their_own() -> None:
+    clock, log = Clock(), []
+    alone = Reference("branches alone", 1)
+    runners = {"a": Fake(clock, lambda i: 2 * MS, "a", log)}
+    timings = measure(runners, references={alone: Fake(clock, lambda i: 5 * MS, "alone", log)}, rounds=6, clock=clock)
+    assert {key: timing.median_ms for key, timing in timings.items()} == {"a": 2, alone: 5}
+    assert log[-4:].count("alone") == 2
 
 
 def test_a_call_on_a_gpu_lasts_until_the_gpu_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,7 +237,7 @@ def test_a_call_on_a_gpu_lasts_until_the_gpu_is_done(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("torch.cuda.is_initialized", lambda: True)
     monkeypatch.setattr("torch.cuda.synchronize", wait)
     inputs = torch.ones(1).as_subclass(OnGpu)
-    timings = measure({"launches": Fake(clock, lambda i: 1 * MS)}, (inputs, inputs), clock=clock)
+    timings = measure({"launches": Fake(clock, lambda i: 1 * MS, inputs=(inputs, inputs))}, clock=clock)
     assert timings["launches"].median_ms == 10
 
 
@@ -247,7 +249,7 @@ def test_too_few_rounds(rounds: int) -> None:
 
 def test_no_runners() -> None:
     with pytest.raises(MeasureError, match="nothing to measure"):
-        measure({}, ())
+        measure({})
 
 
 # Warming up, and when to stop -----------------------------------------------------------------------------------------
@@ -257,7 +259,7 @@ def test_warming_up_goes_on_while_calls_get_faster() -> None:
     """Each call takes 10% less than the one before, for ten calls: warm when three were no faster."""
     clock, log = Clock(), []
     runner = Fake(clock, lambda i: round(9 * MS * 0.9 ** min(len(log), 10)), "a", log)
-    timings = measure({"a": runner}, (), rounds=6, clock=clock)
+    timings = measure({"a": runner}, rounds=6, clock=clock)
     assert len(set(timings["a"].samples_ns)) == 1
     assert len(log) - 2 * 6 == 14  # the 11th call is the first of the fastest, and three follow it
 
@@ -265,7 +267,7 @@ def test_warming_up_goes_on_while_calls_get_faster() -> None:
 @pytest.mark.parametrize(("ms", "calls"), [(400, 4), (2000, 2)])
 def test_warming_up_ends_after_a_second(ms: int, calls: int) -> None:
     clock, log = Clock(), []
-    measure({"a": Fake(clock, lambda i: ms * MS - len(log) * ms * MS // 5, "a", log)}, (), rounds=6, clock=clock)
+    measure({"a": Fake(clock, lambda i: ms * MS - len(log) * ms * MS // 5, "a", log)}, rounds=6, clock=clock)
     assert len(log) - 2 * 6 == calls
 
 
@@ -276,7 +278,7 @@ def stopped(clock: Clock | None = None, **options: Any) -> int:
         "a": Fake(clock, lambda i: 10 * MS),
         "b": Fake(clock, lambda i: noise.randint(95, 105) * MS // 10),
     }
-    return len(measure(runners, (), clock=clock, **options)["a"].samples_ns)
+    return len(measure(runners, clock=clock, **options)["a"].samples_ns)
 
 
 def test_rounds_end_when_they_are_enough() -> None:
@@ -328,9 +330,10 @@ def rows(*ratios: list[float]) -> list[Row]:
     """A baseline, and a row for each list of ratios."""
     base = timing(*[1.0] * len(ratios[0]))
     others = [
-        Row(str(i), None, timing(*(1 / np.array(each))), None, SAME, against=base) for i, each in enumerate(ratios)
+        Row(str(i), None, timing(*(1 / np.array(each))), None, SAME, paired_baseline=base)
+        for i, each in enumerate(ratios)
     ]
-    return with_verdicts([Row("base", None, base, Ratio(1, 1, 1), SAME, True, against=base), *others])
+    return with_verdicts([Row("base", None, base, Ratio(1, 1, 1), SAME, True, paired_baseline=base), *others])
 
 
 CLEAR = [1.5, 1.6, 1.7, 1.8, 1.9, 2.0, 2.1, 2.2, 2.3, 2.4, 2.5, 2.6]
@@ -381,7 +384,7 @@ def test_too_few_rounds_for_so_many_rows_say_so() -> None:
     first = rows(CLEAR[:6], EQUAL[:6])[1]
     assert first.ratio == pytest.approx((1.75, 1.5, 2.0))
     assert first.verdict == "no difference found"
-    assert first.finding == "no difference found: too few rounds for so many rows"
+    assert first.summary == "no difference found: too few rounds for so many rows"
     assert verdicts(CLEAR[:6]) == ["faster"]
     assert [least_rounds(n) for n in (0, 1, 2, 3, 4, 12)] == [6, 6, 8, 9, 9, 11]
 
@@ -396,11 +399,11 @@ def test_least_rounds_are_just_enough(n: int) -> None:
 
 def test_a_difference_that_was_not_found_is_told_with_its_size() -> None:
     row = rows(EQUAL[1:11])[1]
-    assert row.smallest == pytest.approx(1.01 / 0.97 - 1)  # with ten rounds, the furthest of them is what decides
-    assert row.finding == "no difference found: 4.1% would have been"
-    assert Row("a", timing=timing(1), ratio=Ratio(1, 0.1, 10), equality=SAME, smallest=9.0).finding.endswith(
-        "a factor of 10.0 would have been"
-    )
+    assert row.minimum_detectable_effect == pytest.approx(1.01 / 0.97 - 1)  # the furthest of ten rounds decides
+    assert row.summary == "no difference found: 4.1% or more would have been detected"
+    assert Row(
+        "a", timing=timing(1), ratio=Ratio(1, 0.1, 10), equality=SAME, minimum_detectable_effect=9.0
+    ).summary.endswith("a factor of 10.0 or more would have been detected")
 
 
 @pytest.mark.parametrize("n", [10, 20, 60])
@@ -553,7 +556,7 @@ def test_json_keeps_the_contract() -> None:
     plain = COMPARISON.to_dict()
     rows = plain["approaches"]
     keys = {"name", "available", "reason", "median_ms", "ratio", "equal", "max_abs_error", "latency_ms"}
-    keys |= {"smallest_difference", "prepare_s"}
+    keys |= {"minimum_detectable_effect", "prepare_s"}
     assert all(set(row) == keys | {"verdict"} for row in rows)
     assert rows[1] == {
         "name": "threads<2>",
@@ -561,7 +564,7 @@ def test_json_keeps_the_contract() -> None:
         "reason": None,
         "median_ms": 2.0,
         "latency_ms": {"p50": None, "p95": None, "p99": None},
-        "smallest_difference": None,
+        "minimum_detectable_effect": None,
         "prepare_s": 0.0,
         "ratio": {"estimate": 2, "low": 1.5, "high": 2.5},
         "equal": True,
@@ -591,8 +594,8 @@ def test_items_and_their_unit_make_it_a_comparison_of_rates() -> None:
     assert rates.per_second("threads<2>") == 8 / 0.002
     assert math.isnan(rates.per_second("streams"))
     assert [line[1] for line in rates.table()] == ["images/s", "2,000", "4,000", "8,000", "-"]
-    assert rates.told(rates["wrong"]) == "8,000 images/s"
-    assert COMPARISON.told(COMPARISON["wrong"]) == "1 ms a call"
+    assert rates.value_text(rates["wrong"]) == "8,000 images/s"
+    assert COMPARISON.value_text(COMPARISON["wrong"]) == "1 ms a call"
     plain = rates.to_dict()
     assert (plain["items"], plain["unit"]) == (8, "images")
     assert [row["per_second"] for row in plain["approaches"]] == [2000, 4000, 8000, None]

@@ -16,9 +16,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kit import pipeline, spans
+from kit import spans
 from kit.errors import KitError, TaskError, WorkerError
-from kit.pipeline import Pipeline, Stage
+from kit.pipeline import Pipeline, RunStatistics, Stage, StageStatistics
+from kit.pipeline.stages import _InProcess
 
 
 class Numbers:
@@ -230,7 +231,7 @@ def test_every_stage_has_a_lane_and_one_intra_op_thread() -> None:
 
 def test_figures_tell_latency_bottleneck_and_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0]  # nanoseconds, which pass in the stages only
-    monkeypatch.setattr("kit.pipeline.clock", lambda: now[0])
+    monkeypatch.setattr("kit.pipeline.pipeline.clock", lambda: now[0])
 
     def takes(ms: int) -> Callable[[int], int]:
         def call(x: int) -> int:
@@ -246,7 +247,7 @@ def test_figures_tell_latency_bottleneck_and_bound(monkeypatch: pytest.MonkeyPat
     assert (figures.latency_ms(50), figures.latency_ms(100)) == (5, 10)
     assert figures.bound(1) == pytest.approx(20 / (5 * 21) * 1000)  # the core
     assert figures.bound(2) == figures.bound(9) == pytest.approx(20 / (4 * 21) * 1000)  # the longest stage
-    assert repr(figures) == "Figures(20 of 20 done, 0 dropped, 0 failed)"
+    assert repr(figures) == "RunStatistics(20 of 20 done, 0 dropped, 0 failed)"
 
 
 def test_memory_is_constant_over_ten_thousand_items() -> None:
@@ -256,7 +257,7 @@ def test_memory_is_constant_over_ten_thousand_items() -> None:
     peaks: list[int] = []
 
     def deliver(_: np.ndarray) -> None:
-        if pipeline.figures.done in (1_000, 9_999):
+        if pipeline.statistics.done in (1_000, 9_999):
             peaks.append(tracemalloc.get_traced_memory()[0])
 
     pipeline = Pipeline([Stage("stage", frame), Stage("double", np.negative)])
@@ -347,7 +348,7 @@ class Clocked:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *seconds: float) -> None:
         self.timeout, self.allowed, self.seconds, self.now = 0.0, [], list(seconds), 0.0
-        monkeypatch.setattr("kit.pipeline.time.monotonic", lambda: self.now)
+        monkeypatch.setattr("kit.pipeline.stages.time.monotonic", lambda: self.now)
 
     def run(self, tasks: Any) -> list[Any]:
         self.allowed.append(self.timeout)
@@ -362,7 +363,7 @@ def test_a_process_has_five_times_as_long_as_its_slowest_call_and_starts_anew_af
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pool: Any = Clocked(monkeypatch, 1, 4, 1, 99, 30, 1)
-    call = pipeline._InProcess(Stage("double", lambda x: 2 * x, process=True), pool)
+    call = _InProcess(Stage("double", lambda x: 2 * x, process=True), pool)
     assert [call(i) for i in range(3)] == [0, 2, 4]
     with pytest.raises(WorkerError):
         call(3)
@@ -372,6 +373,12 @@ def test_a_process_has_five_times_as_long_as_its_slowest_call_and_starts_anew_af
 
 def test_a_stage_may_have_a_time_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     pool: Any = Clocked(monkeypatch, 1, 1)
-    call = pipeline._InProcess(Stage("same", lambda x: x, process=True, timeout=3), pool)
+    call = _InProcess(Stage("same", lambda x: x, process=True, timeout=3), pool)
     assert [call(1), call(2)] == [1, 2]
     assert pool.allowed == [3, 3]
+
+
+@pytest.mark.parametrize(("cores", "per_second"), [(1, 100), (2, 200), (3, 250), (8, 250)])
+def test_the_bound_is_the_slowest_stage_or_all_stages_on_the_cores(cores: int, per_second: float) -> None:
+    stages = [StageStatistics(name, items=10, busy_ns=ms * 10_000_000) for name, ms in (("a", 4), ("b", 4), ("c", 2))]
+    assert RunStatistics(stages).bound(cores) == pytest.approx(per_second)

@@ -310,3 +310,9 @@ def test_on_a_gpu_each_recording_has_its_kernels_after_their_launches() -> None:
         (call,) = named(trace, "call")
         assert all(within(kernel, call, SLACK_NS) for kernel in kernels)
         assert (launch_delays(trace).delay_ns >= 0).all()
+
+
+def test_a_recording_says_where_it_was_made() -> None:
+    trace = record_call(lambda: torch.ones(1), (), intra_op_threads=1, operators=False)
+    assert trace.about["versions"]["torch"] == torch.__version__
+    assert trace.about["machine"]["cpu"]

@@ -101,9 +101,9 @@ def test_copies_take_what_the_region_takes_and_weights_do_not_depend_on_it(copie
 @pytest.mark.parametrize(
     ("takes", "says"),
     [
-        ([0, 1], "takes is a list: give a dict from the name of a branch"),
-        ({"a": 0}, r"names every branch once, and here 'b' is missing: \(\) is for a branch without input"),
-        ({"a": 0, "b": 0, "c": 0}, "here there is no branch 'c'"),
+        ([0, 1], r"takes=\[0, 1\] has to name every branch, 'a', 'b', and no other: give a dict"),
+        ({"a": 0}, r"takes=\{'a': 0\} has to name every branch"),
+        ({"a": 0, "b": 0, "c": 0}, "has to name every branch, 'a', 'b', and no other"),
         ({"a": 0, "b": -1}, "branch 'b' takes -1: give the index of an input, a whole number from 0 on"),
         ({"a": 0, "b": (0, "x")}, "branch 'b' takes 'x'"),
         ({"a": True, "b": 0}, "branch 'a' takes True"),

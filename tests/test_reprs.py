@@ -45,7 +45,7 @@ MACHINERY = {  # what no caller is handed
     "kit.executors.workers.fork.Fork",
     "kit.executors.workers.messages.Reply",
     "kit.executors.workers.messages.Request",
-    "kit.factors.Case",
+    "kit.factors.RowBreakdown",
     "kit.kernels.Family",
     "kit.scenes.painting.Chance",
     "kit.scenes.painting.Layer",
@@ -125,7 +125,15 @@ def timing(ms: float) -> Timing:
 
 def compared(ms: float) -> Comparison:
     same, base = Equality(True, 0.0), Row("sequential", None, timing(1), Ratio(1, 1, 1), Equality(True, 0.0), True)
-    row = Row("threads", None, timing(ms), Ratio(1 / ms, 1 / ms, 1 / ms), same, against=base.timing, smallest=0.1 * ms)
+    row = Row(
+        "threads",
+        None,
+        timing(ms),
+        Ratio(1 / ms, 1 / ms, 1 / ms),
+        same,
+        paired_baseline=base.timing,
+        minimum_detectable_effect=0.1 * ms,
+    )
     return Comparison((base, row), 12, "(1, 2) float32 on cpu", (f"a caveat of {ms} ms",))
 
 

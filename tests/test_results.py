@@ -24,7 +24,7 @@ def run(samples: dict[str, NDArray[np.float64]], about: About = HERE) -> Compari
     timings = {name: Timing(np.asarray(ms, float) * 1e6, 1, Trace.build([])) for name, ms in samples.items()}
     base = next(iter(timings.values()))
     one = Ratio(1, 1, 1)
-    rows = [Row(name, None, each, one, SAME, each is base, against=base) for name, each in timings.items()]
+    rows = [Row(name, None, each, one, SAME, each is base, paired_baseline=base) for name, each in timings.items()]
     return Comparison(tuple(rows), len(base.samples_ns), "(1, 3) float32 on cpu", about=about)
 
 
@@ -68,7 +68,9 @@ def test_one_approach_that_is_faster_now() -> None:
 def test_the_speed_up_of_a_cold_approach_is_that_of_its_own_rounds() -> None:
     beside = Timing(np.full(30, 80e6), 1, Trace.build([]))
     old, new = run(STEADY), run(STEADY)
-    cold = Row("cold", None, Timing(np.full(30, 160e6), 1, Trace.build([])), Ratio(1, 1, 1), SAME, against=beside)
+    cold = Row(
+        "cold", None, Timing(np.full(30, 160e6), 1, Trace.build([])), Ratio(1, 1, 1), SAME, paired_baseline=beside
+    )
     old, new = replace(old, rows=(*old.rows, cold)), replace(new, rows=(*new.rows, cold))
     assert compare_results(old, new)["cold"].speed_up == (1, 1, 1)
 

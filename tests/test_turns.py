@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kit.measuring.breakdown import OVERHEAD, Turn, reduce_turn
+from kit.measuring.breakdown import OVERHEAD, RoundBreakdown, reduce_turn
 from kit.spans import Span
 
 CALLER = 1
@@ -16,7 +16,7 @@ def span(category: str, start: int, end: int, name: str = "", lane: int = CALLER
     return Span(name or category, category, start, end, 1, lane, f"thread {lane}", cpu_ns=cpu)
 
 
-def reduced(*spans: Span) -> Turn:
+def reduced(*spans: Span) -> RoundBreakdown:
     turn = reduce_turn(spans)
     assert turn is not None
     return turn
@@ -32,7 +32,7 @@ TWO_LANES = (
 
 
 def test_a_region_on_two_lanes() -> None:
-    assert reduced(*TWO_LANES) == Turn(
+    assert reduced(*TWO_LANES) == RoundBreakdown(
         regions=80,
         tasks={(0, "a"): 20, (0, "b"): 50},
         busiest=50,

@@ -149,9 +149,9 @@ def test_a_cold_approach_has_few_rounds_by_itself_and_the_others_keep_theirs(mon
     assert cold.timing is not None
     assert cold.timing.calls == 1
     for row in comparison.rows:  # each against the baseline's turns in its own rounds
-        assert row.against is not None
+        assert row.paired_baseline is not None
         assert row.timing is not None
-        assert len(row.against.samples_ns) == len(row.timing.samples_ns)
+        assert len(row.paired_baseline.samples_ns) == len(row.timing.samples_ns)
 
 
 @pytest.mark.skipif(detect().cores == 1, reason="there is one core")
@@ -165,11 +165,11 @@ def test_cores_that_are_not_all_there_are_a_caveat_unless_others_have_them(
     monkeypatch.setattr("kit.load.caveats", lambda before, after: ["others"] * busy)
     make, sizes = MODELS["toy"]
     comparison = compare(make(), random_inputs(1, sizes), ["sequential", "threads"])
-    assert comparison.gain is not None
-    assert comparison.gain.estimate == share * detect().cores
+    assert comparison.core_scaling is not None
+    assert comparison.core_scaling.estimate == share * detect().cores
     assert any("shares nothing" in caveat for caveat in comparison.caveats) == (share == 0.6 and not busy)
-    assert f"did {comparison.gain} what one does" in str(comparison)
-    assert comparison.to_dict()["cores_gain"] == comparison.gain._asdict()
+    assert f"independent work ran {comparison.core_scaling} as fast on" in str(comparison)
+    assert comparison.to_dict()["core_scaling"] == comparison.core_scaling._asdict()
 
 
 def test_rounds_end_with_the_width_and_not_before_a_budget_could_pay() -> None:
@@ -186,11 +186,11 @@ def test_equal_to_the_model_called_by_hand(way: str) -> None:
     make, sizes = MODELS["two streams, concatenated"]
     model, (frame, flow) = make(), random_inputs(4, sizes)
     streams = model.streams
-    with torch.inference_mode(), approaches.parse(way).prepare(model) as runner:
+    with torch.inference_mode(), approaches.parse(way).prepare(model, (frame, flow)) as runner:
         by_hand = streams.merge([streams.branches["spatial"](frame), streams.branches["temporal"](flow)])
-        torch.testing.assert_close(runner(frame, flow), by_hand)
-        assert not torch.allclose(runner(frame, flow + 1), by_hand)
-        assert not torch.allclose(runner(frame + 1, flow), by_hand)
+        torch.testing.assert_close(runner(), by_hand)
+        assert not torch.allclose(runner.run((frame, flow + 1)), by_hand)
+        assert not torch.allclose(runner.run((frame + 1, flow)), by_hand)
 
 
 def test_an_approach_with_another_output_is_caught() -> None:

@@ -106,15 +106,19 @@ class Approach:
         """Why it cannot run on this machine, as a sentence, or None when it can."""
         return next(filter(None, (term.entry.unavailable_because(machine) for term in self.terms)), None)
 
-    def seconds(self, model: nn.Module) -> float:
+    def seconds(self, model: nn.Module | None) -> float:
         """About how long preparing this model and its first call take: by the half dozen models timed on two cores.
+
+        Args:
+            model: None for a workload's own runner, which needs none.
 
         Raises:
             KitError: the model has no region, and the executor wants one.
         """
+        given = nn.Identity() if model is None else model
         if self._executor is not None and self._executor.kind != "sequential":
-            some_regions(model)
-        return sum(term.entry.seconds(model) for term in self.terms)
+            some_regions(given)
+        return sum(term.entry.seconds(given) for term in self.terms)
 
     def remarks(self, inputs: Any) -> list[str]:
         """What a reader of its results must know."""

@@ -56,7 +56,7 @@ class CudaStreams(Executor):
         modules = all(isinstance(call, nn.Module) for call in calls)
         plan = self._plan(calls) if modules else self._make_plan(calls)
         caller = torch.cuda.current_stream(gpu_of(tasks))
-        side = self._side.beside(caller, plan.streams)
+        side = self._side.fork(caller, plan.streams)
         fork = caller.record_event()
         values = [task.args for task in tasks]
         place: dict[int, torch.cuda.Stream] = {}  # branch -> the stream of its last turn
@@ -71,13 +71,13 @@ class CudaStreams(Executor):
                 if before is not stream:
                     stream.wait_event(before.record_event())
                 place[branch] = stream
-                crosses(values[branch], stream)
+                record_stream(values[branch], stream)
                 with torch.cuda.stream(stream):
                     values[branch] = (Task(tasks[branch].name, _chain(*stages), values[branch])(),)
         finally:
-            join(caller, used.values())
+            wait_for(caller, used.values())
         results = [value for (value,) in values]
-        crosses(results, caller)
+        record_stream(results, caller)
         return results
 
     def _make_plan(self, calls: tuple[Callable[..., Any], ...]) -> _Plan:
@@ -114,7 +114,7 @@ class SideStreams:
     def __init__(self) -> None:
         self._of: dict[tuple[torch.device, int], list[torch.cuda.Stream]] = {}
 
-    def beside(self, caller: torch.cuda.Stream, count: int) -> list[torch.cuda.Stream]:
+    def fork(self, caller: torch.cuda.Stream, count: int) -> list[torch.cuda.Stream]:
         """The first ``count`` streams beside the caller's, the same ones on every call."""
         streams = self._of.setdefault((caller.device, caller.cuda_stream), [])
         while len(streams) < count:
@@ -122,7 +122,7 @@ class SideStreams:
         return streams[:count]
 
 
-def crosses(value: Any, stream: torch.cuda.Stream) -> None:
+def record_stream(value: Any, stream: torch.cuda.Stream) -> None:
     """Tell the caching allocator that tensors are used on a stream that is not the one that made them.
 
     It hands out freed memory again as soon as the stream that made it is done with it. Without this mark, a tensor that
@@ -135,7 +135,7 @@ def crosses(value: Any, stream: torch.cuda.Stream) -> None:
             leaf.record_stream(stream)
 
 
-def join(caller: torch.cuda.Stream, streams: Iterable[torch.cuda.Stream]) -> None:
+def wait_for(caller: torch.cuda.Stream, streams: Iterable[torch.cuda.Stream]) -> None:
     """Let the caller's stream wait, on the GPU, for all that these have been given."""
     for stream in streams:
         caller.wait_event(stream.record_event())

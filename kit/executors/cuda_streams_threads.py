@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from kit.executors.base import Executor, Task
-from kit.executors.cuda_streams import SideStreams, crosses, gpu_of, join
+from kit.executors.cuda_streams import SideStreams, gpu_of, record_stream, wait_for
 from kit.executors.threads import Threads
 
 
@@ -40,7 +40,7 @@ class CudaStreamsThreads(Executor):
             UnavailableError: the tasks' inputs are not on a GPU.
         """
         caller = torch.cuda.current_stream(gpu_of(tasks))
-        side = self._side.beside(caller, len(tasks))
+        side = self._side.fork(caller, len(tasks))
         fork = caller.record_event()
         launches = [
             task._replace(call=partial(_launch, stream, fork, task.call))
@@ -49,8 +49,8 @@ class CudaStreamsThreads(Executor):
         try:
             results = self._threads.run(launches)
         finally:
-            join(caller, side)
-        crosses(results, caller)
+            wait_for(caller, side)
+        record_stream(results, caller)
         return results
 
     def close(self) -> None:
@@ -60,6 +60,6 @@ class CudaStreamsThreads(Executor):
 def _launch(stream: torch.cuda.Stream, fork: torch.cuda.Event, call: Callable[..., Any], *args: Any) -> Any:
     """In a worker, whose current stream is its own business and not the caller's."""
     stream.wait_event(fork)
-    crosses(args, stream)
+    record_stream(args, stream)
     with torch.cuda.stream(stream):
         return call(*args)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from kit.explanation import LOSSES, Explanation
+from kit.explanation import Explanation
 from kit.labs.checks import check, first_wrong
 from kit.labs.markdown import table
 from kit.measuring.comparison import milliseconds
+from kit.scheduling import POLICIES, Node
+from kit.scheduling import makespan as makespan_of
 
 
 def decision_table(found: Mapping[str, Explanation]) -> str:
@@ -15,9 +17,9 @@ def decision_table(found: Mapping[str, Explanation]) -> str:
     head = ("workload", "best of the others", "speed-up", "verdict", "what costs it most", "at best")
     rows = []
     for name, each in found.items():
-        lost = [(value, factor) for factor, value in each.steps() if factor not in ("lanes", "baseline's overhead")]
+        lost = [(value, factor) for factor, value in each.steps() if factor not in ("lanes", "1 / baseline efficiency")]
         value, factor = min(lost, default=(1.0, ""))
-        least = f"{LOSSES[factor][0]} x {value:.2f}" if round(value, 2) < 1 else "nothing" if lost else "not known"
+        least = f"{factor} x {value:.2f}" if round(value, 2) < 1 else "nothing" if lost else "not known"
         if each.excess is not None:
             least = f"not concluded: {each.excess.factor:.2f} times what is possible"
         best = milliseconds(each.bounds.least_ms) if each.bounds else "not known"
@@ -28,12 +30,12 @@ def decision_table(found: Mapping[str, Explanation]) -> str:
 @check
 def check_costliest(costliest: Callable[[Mapping[str, float]], str | None]) -> str | None:
     """``costliest(factors)``: the name of the factor that costs most, lanes apart."""
-    factors = {"lanes": 2.0, "no inflation": 0.9, "load balance": 0.6, "no overhead": 0.8}
+    factors = {"lanes": 2.0, "computation efficiency": 0.9, "load balance": 0.6, "scheduling efficiency": 0.8}
     if costliest(factors) is None:
         return "it gives None: is there a return?"
     if costliest(factors) != "load balance":
         return f"it says {costliest(factors)!r}: the factor furthest below 1 costs most, which is 'load balance' here."
-    if costliest({"lanes": 0.1, "no overhead": 0.5}) != "no overhead":
+    if costliest({"lanes": 0.1, "scheduling efficiency": 0.5}) != "scheduling efficiency":
         return "lanes are what the others take from: leave them out, even on a fraction of a core."
     return None
 
@@ -42,9 +44,10 @@ def check_costliest(costliest: Callable[[Mapping[str, float]], str | None]) -> s
 def check_makespan(makespan: Callable[[Sequence[float], int], float | None]) -> str | None:
     """``makespan(branches, lanes)``: when the last of these branches ends, each taken in order by a free lane."""
     late = "in this order the 4 ms begin only after 1 ms: the call ends after 5 ms. Give each to the lane free first."
-    cases = [
-        (([1.0, 2.0], 1), 3, "on one lane branches run one after the other: 1 ms and 2 ms end after 3 ms."),
-        (([4.0, 1.0, 1.0], 2), 4, "while one lane has the 4 ms, the other does both others: the call ends after 4 ms."),
-        (([1.0, 1.0, 4.0], 2), 5, late),
-    ]
+    alone = "on one lane branches run one after the other: 1 ms and 2 ms end after 3 ms."
+    beside = "while one lane has the 4 ms, the other does both others: the call ends after 4 ms."
+    cases = []
+    for costs, lanes, hint in (([1.0, 2.0], 1, alone), ([4.0, 1.0, 1.0], 2, beside), ([1.0, 1.0, 4.0], 2, late)):
+        nodes = [Node(cost=ms) for ms in costs]
+        cases.append(((costs, lanes), makespan_of(nodes, POLICIES["in_order"](nodes, lanes)), hint))
     return first_wrong(makespan, cases)

@@ -11,7 +11,7 @@ from kit.approaches import Workload
 from kit.executors.thread_counts import intra_op_threads
 from kit.labs.checks import check, first_wrong
 from kit.labs.markdown import table
-from kit.pipeline import Figures
+from kit.pipeline import RunStatistics
 from kit.workloads import live
 from kit.workloads.feeding import Pictures, published, spawning
 
@@ -36,18 +36,18 @@ def crossing(sizes: Sequence[float], one: Sequence[float], other: Sequence[float
     return sizes[0]
 
 
-def figures(video: Workload, approach: str) -> Figures:
+def figures(video: Workload, approach: str) -> RunStatistics:
     """What the stages of a pipeline workload took, in a second call, at the approach's own number of threads."""
     runner = video.prepare(approach)
     assert isinstance(runner, live.FromFile)
     with runner, intra_op_threads(runner.intra_op_threads):
         runner()
         runner()
-    assert runner.figures is not None
-    return runner.figures
+    assert runner.statistics is not None
+    return runner.statistics
 
 
-def stages_table(figures: Figures, cores: int) -> str:
+def stages_table(figures: RunStatistics, cores: int) -> str:
     """What each stage took and which one limits the pipeline, in Markdown."""
     rows = []
     for stage in figures.stages:
@@ -56,7 +56,7 @@ def stages_table(figures: Figures, cores: int) -> str:
     return table(("stage", "ms a frame", "alone it could do"), "lrr", rows) + f"\n\n{why(figures, cores)}"
 
 
-def why(figures: Figures, cores: int) -> str:
+def why(figures: RunStatistics, cores: int) -> str:
     """The most that these stages, timed one after the other at one thread, allow as a pipeline; and what limits it."""
     slowest, total = figures.bottleneck, sum(stage.ms for stage in figures.stages)
     if total / cores > slowest.ms:
@@ -66,7 +66,7 @@ def why(figures: Figures, cores: int) -> str:
     return f"At most **{figures.bound(cores):,.0f} frames/s**: {reason}."
 
 
-def latency_table(runs: Mapping[str, Figures]) -> str:
+def latency_table(runs: Mapping[str, RunStatistics]) -> str:
     """From read to delivered, in Markdown: how long one frame takes. Frames a second are in another table."""
     rows = []
     for name, figures in runs.items():

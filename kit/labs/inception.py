@@ -96,7 +96,7 @@ def fastest(comparison: Comparison, *, peer: bool = True) -> Row | None:
 def ways_table(comparison: Comparison) -> str:
     """A comparison as a Markdown table that has the seconds of preparing apart, and when they are earned back."""
     lines = ["| way | a call | speed-up | verdict | preparing | earned back after |", "|---|---:|---|---|---:|---:|"]
-    lead = comparison.rows[0]
+    lead = comparison.baseline
     for row in comparison.rows:
         if row.timing is None or row.ratio is None or lead.timing is None:
             reason = " ".join(str(row.reason).split()).replace("|", "&#124;")  # in one cell of the table
@@ -114,7 +114,7 @@ def ways_table(comparison: Comparison) -> str:
 
 def kernel_caveats(side: Comparison) -> list[str]:
     """Where threads ran on other kernels than the baseline, and whether one thread for everything runs on theirs."""
-    lead, threads, alone = side.rows[0], side["threads(threads=1)"], side["sequential(threads=1)"]
+    lead, threads, alone = side.baseline, side["threads(threads=1)"], side["sequential(threads=1)"]
     said = caveats(lead.name, lead.kernels, [(threads.name, threads.kernels, threads.rewritten)])
     if not said or exchanged(alone.kernels or {}, threads.kernels or {}):
         return said
@@ -159,7 +159,7 @@ def settled(side: Comparison, ways: Comparison) -> str:
     if peer.timing is None:
         lines.append(f"- The peer, ONNX Runtime, did not take part: {peer.reason}")
     else:
-        other = best.name if best else ways.rows[0].name
+        other = best.name if best else ways.baseline.name
         row = versus(ways, PEER, other)
         lines.append(f"- The peer, ONNX Runtime, against {other}: **{row.verdict}** ({row.ratio}).")
     return "\n".join(lines)

@@ -41,6 +41,6 @@ def describe(comparison: Comparison) -> str:
                 said = "write no spans, so how far they overlapped is not known."
             lines.append(
                 f"- **{row.name}**: {milliseconds(row.timing.median_ms)}, {row.ratio} the speed of "
-                f"{comparison.rows[0].name}: **{row.verdict}**. Its branches {said}"
+                f"{comparison.baseline.name}: **{row.verdict}**. Its branches {said}"
             )
     return "\n".join(lines)

@@ -15,7 +15,7 @@ Interval = tuple[int, int]
 
 
 @one_line
-class Turn(NamedTuple):
+class RoundBreakdown(NamedTuple):
     """Where the calls of one turn went; mean nanoseconds of a call."""
 
     regions: float  # inside regions; the rest of the call is serial
@@ -32,7 +32,7 @@ class Turn(NamedTuple):
         return sum(self.tasks.values())
 
 
-def reduce_turn(spans: Sequence[Span], queued_ns: int | None = None) -> Turn | None:
+def reduce_turn(spans: Sequence[Span], queued_ns: int | None = None) -> RoundBreakdown | None:
     """Reduce the spans of one turn's calls; None where they hold no task.
 
     Only outermost regions and tasks count: what runs inside a task is that task's time. A call without a region is one
@@ -70,7 +70,7 @@ def reduce_turn(spans: Sequence[Span], queued_ns: int | None = None) -> Turn | N
             overhead[kind] += length
     n = len(calls)
     known = all(task.cpu_ns is not None for task in tasks)
-    return Turn(
+    return RoundBreakdown(
         regions=_length(regions) / n,
         tasks={key: total / n for key, total in durations.items()},
         busiest=busiest / n,

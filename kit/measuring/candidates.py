@@ -58,7 +58,7 @@ class Candidate:
     def estimate(self) -> None:
         """Ask what preparing will cost, which also shows some of what refuses this model."""
         try:
-            self.cost_s = 0.0 if self.work.model is None else self.approach.seconds(self.work.model)
+            self.cost_s = self.approach.seconds(self.work.model)
         except Exception as error:
             self.drop(error)
 
@@ -327,7 +327,7 @@ def _measure(
 
 
 def _unsteady(candidates: Sequence[Candidate]) -> list[str]:
-    ratios = {each.approach.name: each.timing.scatter for each in candidates if each.timing}
+    ratios = {each.approach.name: each.timing.quartile_ratio for each in candidates if each.timing}
     unsteady = [f"{name} by {by:.1f} times" for name, by in ratios.items() if by > UNSTEADY]
     if not unsteady:
         return []

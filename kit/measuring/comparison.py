@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from kit.about import About, about_here
 from kit.equality import Equality
 from kit.kernels import Kernels
-from kit.measuring.breakdown import Turn
+from kit.measuring.breakdown import RoundBreakdown
 from kit.records import Format, load_record, save_record
 from kit.reprs import one_line
 from kit.trace import Trace
@@ -60,7 +60,7 @@ class Timing:
     samples_ns: NDArray[np.float64]  # (rounds,) mean time of a call within each round's turn
     calls: int  # calls per turn
     trace: Trace  # spans of the round whose time is nearest the median
-    turns: tuple[Turn | None, ...] = ()  # a round each: where its time went; None where no task ran
+    turns: tuple[RoundBreakdown | None, ...] = ()  # a round each: where its time went; None where no task ran
     latencies_ns: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))  # (rounds * calls,) each call alone
 
     @property
@@ -78,7 +78,7 @@ class Timing:
         return float(np.percentile(self.latencies_ns, percent)) / 1e6
 
     @property
-    def scatter(self) -> float:
+    def quartile_ratio(self) -> float:
         """Upper quartile of the rounds by the lower one: 1 is perfectly steady."""
         low, high = np.quantile(self.samples_ns, [0.25, 0.75])
         return float(high / low)
@@ -95,9 +95,9 @@ class Row:
     equality: Equality | None = None
     baseline: bool = False
     prepare_s: float = 0.0  # seconds of copying, exporting or compiling before the first call; in no timing
-    against: Timing | None = None  # the baseline's turns in the same rounds
+    paired_baseline: Timing | None = None  # the baseline's turns in the same rounds
     lane_threads: int | None = None  # intra-op threads of each lane; None: not known
-    smallest: float | None = None  # the least difference that these rounds would have found nine times in ten
+    minimum_detectable_effect: float | None = None  # smallest relative change found with 90% power
     rewritten: bool = False  # whether it runs a rewritten model: its tasks are then not the baseline's
     decidable: bool = True  # whether so few rounds could tell so many rows apart
     kernels: Kernels | None = None  # that one call of it ran; None: not recorded
@@ -114,16 +114,16 @@ class Row:
         return self.ratio.verdict if self.decidable else "no difference found"
 
     @property
-    def finding(self) -> str:
+    def summary(self) -> str:
         """The verdict, and where it is that there is no difference, what could have been found."""
         if self.verdict != "no difference found":
             return f"{self.verdict}: {self.reason}" if self.reason else self.verdict
         if not self.decidable:
             return "no difference found: too few rounds for so many rows"
-        if self.smallest is None:
+        if (least := self.minimum_detectable_effect) is None:
             return self.verdict
-        size = f"{self.smallest:.1%}" if self.smallest < 1 else f"a factor of {1 + self.smallest:.1f}"
-        return f"{self.verdict}: {size} would have been"
+        size = f"{least:.1%}" if least < 1 else f"a factor of {1 + least:.1f}"
+        return f"{self.verdict}: {size} or more would have been detected"
 
     def __repr__(self) -> str:
         return f"Row({self.name})"
@@ -141,7 +141,7 @@ class Row:
             "equal": self.equality and self.equality.equal,
             "max_abs_error": self.equality and self.equality.max_abs_error,
             "verdict": self.verdict,
-            "smallest_difference": self.smallest,
+            "minimum_detectable_effect": self.minimum_detectable_effect,
         }
 
 
@@ -153,9 +153,9 @@ class Comparison:
     rounds: int
     inputs: str  # their shapes, dtypes and devices
     caveats: tuple[str, ...] = ()  # what a reader must know before believing the table
-    solo: Mapping[int, Timing] = field(default_factory=dict)  # intra-op threads -> branches one by one, same rounds
+    branches_alone: Mapping[int, Timing] = field(default_factory=dict)  # one by one; by intra-op threads
     cores: int = 1  # that this process could use
-    gain: Ratio | None = None  # what they did together in these rounds over one of them, on work that shares nothing
+    core_scaling: Ratio | None = None  # of independent work: the speed on all cores over that on one
     device: str = "cpu"  # or "cuda", where any of the inputs or outputs is on a GPU
     items: int = 1  # that one call gets through
     unit: str = "call"  # what the items are, as in "images"
@@ -189,8 +189,7 @@ class Comparison:
     @property
     def traces(self) -> dict[str, Trace]:
         """Approach -> the spans of its most typical measured round."""
-        about = self.about.to_dict()
-        return {row.name: replace(row.timing.trace, about=about) for row in self.rows if row.timing is not None}
+        return {row.name: replace(row.timing.trace, about=self.about.to_dict()) for row in self.rows if row.timing}
 
     def save(self, path: str | Path) -> None:
         """Write all of it as one JSON file, gzipped where the name ends in ``.gz``.
@@ -203,13 +202,12 @@ class Comparison:
         """
         save_record(self, path, FORMAT)
 
-    def told(self, row: Row) -> str:
+    def value_text(self, row: Row) -> str:
         """How fast a row is, in words: the time of a call, or items a second."""
-        if row.timing is None:
-            return "-"
-        if self.latency:
-            return f"{milliseconds(row.timing.median_ms)} a call"
-        return f"{self.per_second(row.name):,.4g} {self.unit}/s"
+        return f"{self._speed(row.timing)} {'a call' if self.latency else f'{self.unit}/s'}" if row.timing else "-"
+
+    def _speed(self, timing: Timing) -> str:
+        return milliseconds(timing.median_ms) if self.latency else f"{self.items / timing.median_ms * 1000:,.4g}"
 
     def table(self) -> list[tuple[str, ...]]:
         """The header, then a row per approach, as text."""
@@ -218,19 +216,13 @@ class Comparison:
         lines: list[tuple[str, ...]] = [head]
         for row in self.rows:
             if row.timing is None or row.equality is None:
-                lines.append((row.name, "-", "-", "-", row.finding))
+                lines.append((row.name, "-", "-", "-", row.summary))
                 continue
             ratio, same = ("1", "-") if row.baseline else (str(row.ratio), str(row.equality))
-            lines.append((row.name, self._speed(row, row.timing), ratio, same, row.finding))
+            few = f" ({n} separate rounds)" if (n := len(row.timing.samples_ns)) != self.rounds else ""
+            prepared = f", prepared in {row.prepare_s:.1f} s" if row.prepare_s >= 0.1 else ""
+            lines.append((row.name, f"{self._speed(row.timing)}{few}{prepared}", ratio, same, row.summary))
         return lines
-
-    def _speed(self, row: Row, timing: Timing) -> str:
-        if not self.latency:
-            return f"{self.per_second(row.name):,.4g}"
-        rounds = len(timing.samples_ns)
-        few = f", {rounds} rounds by itself" if rounds != self.rounds else ""
-        prepared = f", prepared in {row.prepare_s:.1f} s" if row.prepare_s >= 0.1 else ""
-        return f"{milliseconds(timing.median_ms)}{few}{prepared}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON: a summary without samples; :meth:`save` keeps all."""
@@ -247,42 +239,47 @@ class Comparison:
             "inputs": self.inputs,
             "caveats": list(self.caveats),
             "cores": self.cores,
-            "cores_gain": self.gain and self.gain._asdict(),
+            "core_scaling": self.core_scaling and self.core_scaling._asdict(),
             "approaches": rows,
         }
 
     def __str__(self) -> str:
-        table = self.table()
-        widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in table]
-        notes = [self.caption, *(f"! {caveat}" for caveat in self.caveats)]
-        return "\n".join([*(line.rstrip() for line in lines), *notes])
+        return "\n".join([*in_columns(self.table()), self.caption, *(f"! {caveat}" for caveat in self.caveats)])
 
     @property
     def caption(self) -> str:
         """How to read the table."""
-        text = (
+        cores, by = self.cores, self.core_scaling
+        ran = f" Check: independent work ran {by} as fast on {cores} cores as on one." if by else ""
+        return (
             f"{self.rounds} interleaved rounds on {self.inputs}. Speed-up: the median of the rounds' own ratios, not "
-            "the ratio of the medians; above 1 is faster. All rows' intervals hold together in 95% of tables or more."
+            "the ratio of the medians; above 1 is faster. The intervals are corrected for comparing several rows (95% "
+            f"for the whole table).{ran}"
         )
-        if self.gain is None:
-            return text
-        return f"{text} Meanwhile the {self.cores} cores did {self.gain} what one does, on work that shares nothing."
 
     def __repr__(self) -> str:  # no times: a notebook's stored output must not change from run to run
         names = ", ".join(row.name for row in self.rows)
         return f"{type(self).__name__}({names if len(names) <= 80 else f'{len(self.rows)} rows'}; {self.rounds} rounds)"
 
     def _repr_html_(self) -> str:
-        head, *body = self.table()
-        cells = "".join(f"<th style='text-align:left'>{html.escape(cell)}</th>" for cell in head)
-        rows = "".join(
-            "<tr>" + "".join(f"<td style='text-align:left'>{html.escape(cell)}</td>" for cell in line) + "</tr>"
-            for line in body
-        )
-        notes = "".join(f"<p>&#9888; {html.escape(caveat)}</p>" for caveat in self.caveats)
-        caption = html.escape(self.caption)
-        return f"<table><thead><tr>{cells}</tr></thead><tbody>{rows}</tbody></table><p>{caption}</p>{notes}"
+        return html_table(self.table(), [self.caption, *(f"\N{WARNING SIGN} {caveat}" for caveat in self.caveats)])
+
+
+def in_columns(table: Sequence[Sequence[str]]) -> list[str]:
+    """A table as lines of text, its columns one below the other."""
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return ["  ".join(map(str.ljust, line, widths)).rstrip() for line in table]
+
+
+def html_table(table: Sequence[Sequence[str]], notes: Sequence[str]) -> str:
+    """The same as HTML, with a paragraph for each note below it."""
+
+    def row(line: Sequence[str], kind: str) -> str:
+        return "".join(f"<{kind} style='text-align:left'>{html.escape(cell)}</{kind}>" for cell in line)
+
+    body = "".join(f"<tr>{row(line, 'td')}</tr>" for line in table[1:])
+    below = "".join(f"<p>{html.escape(note)}</p>" for note in notes)
+    return f"<table><thead><tr>{row(table[0], 'th')}</tr></thead><tbody>{body}</tbody></table>{below}"
 
 
 FORMAT = Format("kit comparison", 1, Timing, "timings")

@@ -18,7 +18,7 @@ from kit import spans
 from kit.approaches.runner import Runner
 from kit.errors import MeasureError
 from kit.load import queued_ns
-from kit.measuring.breakdown import Turn, reduce_turn
+from kit.measuring.breakdown import RoundBreakdown, reduce_turn
 from kit.measuring.comparison import Timing
 from kit.measuring.statistics import MIN_ROUNDS, widest_interval
 from kit.profiler import span_events, synchronize
@@ -116,7 +116,7 @@ class _Turn(NamedTuple):
 
     sample: float  # mean nanoseconds of a call
     latencies: list[int]  # of each call
-    reduced: Turn | None
+    reduced: RoundBreakdown | None
     last_call: list[spans.Span]
     lanes: frozenset[tuple[int, int]]  # process and thread of those that ran tasks
 

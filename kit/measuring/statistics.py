@@ -42,9 +42,9 @@ def with_verdicts(rows: Sequence[Row]) -> list[Row]:
     """
     done = list(rows)
     ratios = {
-        i: np.sort(row.against.samples_ns / row.timing.samples_ns)
+        i: np.sort(row.paired_baseline.samples_ns / row.timing.samples_ns)
         for i, row in enumerate(rows)
-        if row.timing is not None and row.against is not None and not row.baseline
+        if row.timing is not None and row.paired_baseline is not None and not row.baseline
     }
     error, stopped = _error(len(ratios)) * len(ratios), False
     left = len(ratios)
@@ -72,7 +72,7 @@ def _judge(row: Row, ratios: NDArray[np.float64], error: float) -> Row:
         ratio = Ratio(float(np.median(ratios)), float(ratios[0]), float(ratios[-1]))
         return replace(row, ratio=ratio, decidable=False)
     ratio = Ratio(float(np.median(ratios)), float(ratios[low]), float(ratios[high]))
-    return replace(row, ratio=ratio, smallest=minimum_detectable_effect(ratios, low))
+    return replace(row, ratio=ratio, minimum_detectable_effect=minimum_detectable_effect(ratios, low))
 
 
 def _sign_test(ratios: NDArray[np.float64]) -> float:

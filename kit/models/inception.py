@@ -9,10 +9,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from kit.clips import RGB_MEAN, RGB_STD
 from kit.errors import KitError, ShapeError
 from kit.models.init import keep_signal
-from kit.models.weights import put_weights, read_weights
+from kit.models.weights import IMAGENET_MEAN, IMAGENET_STD, put_weights, read_weights
 from kit.regions import Branches, Concat
 
 Kernel = int | tuple[int, ...]
@@ -82,7 +81,7 @@ class Inception(nn.Module):
         super().__init__()
         self.in_channels, self.dims, self.smallest, self.published = in_channels, dims, smallest, published
         self.transform_input = False  # from RGB normalised by its mean and spread to [-1, 1], as the weights expect it
-        mean, spread = (torch.tensor(values).view(1, 3, *[1] * dims) for values in (RGB_MEAN, RGB_STD))
+        mean, spread = (torch.tensor(values).view(1, 3, *[1] * dims) for values in (IMAGENET_MEAN, IMAGENET_STD))
         self.register_buffer("factor", spread / 0.5, persistent=False)
         self.register_buffer("offset", (mean - 0.5) / 0.5, persistent=False)
         for name, module in (*stages.items(), *heads.values()):

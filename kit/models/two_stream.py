@@ -12,10 +12,10 @@ from kit.errors import ShapeError, UnknownNameError, WeightsError
 from kit.models.init import keep_signal
 from kit.models.weights import load_weights
 from kit.regions import Branches, Concat, Mean
-from kit.scenes import MOTIONS, TEXTURES
 
 Backbone = Literal["small", "cnn-m"]
 Fusion = Literal["mean", "concat"]
+TRAINED_CLASSES = 45  # a class for each of five textures with each of nine motions, which kit.scenes names
 TRAINED_SIZE = 96  # pixels a side that the trained network was trained on
 TRAINED_WEIGHTS = data_file("weights/two_stream.safetensors")
 
@@ -152,7 +152,7 @@ def two_stream(
 
 def untrained(seed: int = 0) -> TwoStream:
     """The network that :func:`trained_two_stream` fills: a class for each texture with each motion, fused by mean."""
-    return two_stream(len(TEXTURES) * len(MOTIONS), fusion="mean", width=16, seed=seed)
+    return two_stream(TRAINED_CLASSES, fusion="mean", width=16, seed=seed)
 
 
 def trained_two_stream() -> TwoStream:

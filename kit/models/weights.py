@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from kit.errors import UnavailableError, WeightsError
 
 Model = TypeVar("Model", bound=nn.Module)
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of RGB in [0, 1], per channel: how published weights want pictures normalised
+IMAGENET_STD = (0.229, 0.224, 0.225)
 _SHOWN = 3  # keys of each kind that an error names
 
 

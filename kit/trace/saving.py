@@ -38,8 +38,7 @@ def save_trace(trace: Trace, path: str | Path) -> None:
         del about["schemaVersion"]  # which would say that the times are since the Unix epoch
     else:
         about["clockAnchor"] = {"trace_ns": trace.anchor[0], "wall_ns": trace.anchor[1]}
-    if trace.about:
-        about["otherData"] = dict(trace.about)
+    about |= {"otherData": dict(trace.about)} if trace.about else {}
     head = msgspec.json.encode(about)[:-1] + b',"traceEvents":[\n'
     try:
         with gzip.open(path, "wb", 6) if path.suffix == ".gz" else path.open("wb") as file:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from kit.errors import KitError
 from kit.transforms.base import Transform
@@ -43,7 +44,7 @@ class _ChannelsLastIn(nn.Module):
         self.model = model
 
     def forward(self, *args: Any) -> Any:
-        return self.model(*(channels_last(x) if isinstance(x, Tensor) else x for x in args))
+        return self.model(*pytree.tree_map_only(Tensor, channels_last, args))
 
 
 def channels_last(x: Tensor) -> Tensor:

@@ -86,13 +86,13 @@ class _CompiledCall(nn.Module):
 
     def forward(self, *args: Any) -> Any:
         with torch.inference_mode():  # which is part of what code is compiled for
-            result = self.call(*map(_of_inference, args))
-            return pytree.tree_map(torch.clone, result) if self.copies else result
+            result = self.call(*pytree.tree_map_only(Tensor, _of_inference, args))
+            return pytree.tree_map_only(Tensor, torch.clone, result) if self.copies else result
 
 
-def _of_inference(x: Any) -> Any:
+def _of_inference(x: Tensor) -> Tensor:
     """The same memory as a tensor made in inference mode: code compiled for such tensors takes no others."""
-    if not isinstance(x, Tensor) or x.is_inference():
+    if x.is_inference():
         return x
     empty = torch.empty(0, dtype=x.dtype, device=x.device)
     return empty.set_(x.untyped_storage(), x.storage_offset(), x.shape, x.stride())

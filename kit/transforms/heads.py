@@ -11,14 +11,12 @@ from kit.regions import Branches
 from kit.reprs import one_line
 from kit.transforms.base import oddity
 
-Conv = nn.Conv2d | nn.Conv3d
-
 
 @one_line
 class Head(NamedTuple):
     """A branch's 1x1 convolution, and the layers that it still has to do."""
 
-    conv: Conv
+    conv: nn.Conv2d | nn.Conv3d
     bias: Tensor | None  # for the shared convolution; behind a pool it is no longer part of it
     tail: Sequence[nn.Module]
 

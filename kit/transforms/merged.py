@@ -33,16 +33,12 @@ class Merged(Transform):
         title, (model, _, given) = type(model).__name__, rewritable(model, args)
         changed, left_out = False, []
         for name, region in reversed(some_regions(model).items()):  # inner regions first
-            sharing = _sharing(region, given.get(region))
-            if not sharing:
-                continue
-            if odd := oddity(region, Branches) or ("" if region in given else "is not called on these inputs"):
-                left_out.append(f"the region {name or title!r} ({odd})")
-                continue
-            count = len(given[region])
-            for names in sharing:
+            sharing, count = _sharing(region, given.get(region)), len(given.get(region, ()))
+            odd = oddity(region, Branches) or ("" if region in given else "is not called on these inputs")
+            left_out += [f"the region {name or title!r} ({odd})"] if odd and sharing else []
+            for names in () if odd else sharing:
                 branches = {key: region.branches[key] for key in names}
-                left_out += [f"branch {key!r} ({odd})" for key, each in branches.items() if (odd := unseen(each))]
+                left_out += [f"branch {key!r} ({why})" for key, each in branches.items() if (why := unseen(each))]
                 heads = {key: head for key, each in branches.items() if (head := head_of(each)) is not None}
                 if len(heads) > 1:
                     shared = _SharedHead(region, heads, count)

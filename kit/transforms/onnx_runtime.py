@@ -9,10 +9,10 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map_only, tree_structure, tree_unflatten
 
 from kit.equality import shapes
-from kit.errors import KitError
+from kit.errors import KitError, ShapeError
 from kit.hardware import Hardware, detect
 from kit.transforms.base import Transform
 
@@ -37,8 +37,13 @@ class OnnxRuntime(Transform):
     def rewrite(self, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:
         import onnxruntime
 
-        if not all(isinstance(x, Tensor) and x.device.type == "cpu" and x.dtype != torch.bfloat16 for x in args):
+        if not all(
+            isinstance(x, Tensor) and x.device.type == "cpu" and x.dtype != torch.bfloat16 for x in tree_leaves(args)
+        ):
             raise KitError(f"onnxruntime takes tensors on the CPU of a type that numpy has, got {shapes(args)}.")
+        example = model(*tree_map_only(Tensor, torch.clone, args))
+        if other := [type(x).__name__ for x in tree_leaves(example) if not (x is None or isinstance(x, Tensor))]:
+            raise KitError(f"an ONNX graph gives tensors only, and {type(model).__name__} gives a {other[0]} too.")
         graph = exported(model, args)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.threads or detect().cores
@@ -47,9 +52,7 @@ class OnnxRuntime(Transform):
         options.log_severity_level = 3
         # Its threads wait in a busy loop, which after a call would take the cores of whoever runs next.
         options.add_session_config_entry("session.force_spinning_stop", "1")
-        return _Session(
-            onnxruntime.InferenceSession(graph, options, ["CPUExecutionProvider"]), model(*map(torch.clone, args))
-        )
+        return _Session(onnxruntime.InferenceSession(graph, options, ["CPUExecutionProvider"]), args, example)
 
     @classmethod
     def unavailable_because(cls, machine: Hardware) -> str | None:
@@ -64,7 +67,8 @@ def exported(model: nn.Module, args: tuple[Any, ...], dynamic_shapes: Any = None
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)  # it logs that torchvision is not there
     try:
-        program: Any = torch.onnx.export(model, args, dynamo=True, verbose=False, dynamic_shapes=dynamic_shapes)
+        # The empty dict holds the keyword arguments: without it, a dict that comes last would count as those.
+        program: Any = torch.onnx.export(model, (*args, {}), dynamo=True, verbose=False, dynamic_shapes=dynamic_shapes)
     finally:
         logging.disable(before)
     graph: bytes = program.model_proto.SerializeToString()
@@ -72,12 +76,17 @@ def exported(model: nn.Module, args: tuple[Any, ...], dynamic_shapes: Any = None
 
 
 class _Session(nn.Module):
-    def __init__(self, session: Any, example: Any) -> None:
+    def __init__(self, session: Any, args: tuple[Any, ...], example: Any) -> None:
         super().__init__()
         self.session = session
         self.names = [argument.name for argument in session.get_inputs()]
-        self.structure = pytree.tree_structure(example)
+        self.given, self.form = shapes(args), tree_structure(args)
+        leaves, self.gives = tree_flatten(example)
+        self.left_out = [leaf is None for leaf in leaves]
 
-    def forward(self, *args: Tensor) -> Any:
-        given = {name: x.contiguous().numpy() for name, x in zip(self.names, args, strict=True)}
-        return pytree.tree_unflatten([torch.from_numpy(y) for y in self.session.run(None, given)], self.structure)
+    def forward(self, *args: Any) -> Any:
+        if tree_structure(args) != self.form:
+            raise ShapeError(f"exported for {self.given}, and got {shapes(args)}: prepare it again with these inputs.")
+        given = {name: x.contiguous().numpy() for name, x in zip(self.names, tree_leaves(args), strict=True)}
+        outputs = map(torch.from_numpy, self.session.run(None, given))
+        return tree_unflatten([None if none else next(outputs) for none in self.left_out], self.gives)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any, ClassVar, List  # noqa: UP035 - TorchScript reads List
 from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
 
+from kit.equality import shapes
 from kit.errors import KitError
-from kit.executors import Task
 from kit.executors.thread_counts import intra_op_threads
 from kit.regions import Branches, Merge, outermost
 from kit.transforms.base import Transform, become, oddity
@@ -39,25 +39,45 @@ class ScriptedFork(Transform):
         for name, region in found.items():
             if odd := oddity(region, Branches):
                 raise KitError(f"the region {name or title!r} {odd}, which TorchScript would not run: leave it out.")
-            become(region, _ScriptedRegion(region.tasks(*given[region]), region.merge))
+            if not given[region] or not all(isinstance(x, Tensor) for x in given[region]):
+                raise KitError(
+                    f"the region {name or title!r} got {shapes(given[region])}, and TorchScript traces tensors only: "
+                    "give its branches tensors, at least one, or leave scripted_fork out."
+                )
+            taken = region.taken(len(given[region]))
+            branches = [_Branch(branch, taken[key]) for key, branch in region.branches.items()]
+            become(region, _ScriptedRegion(branches, region.merge, [*given[region]]))
         return model
 
 
 class _ScriptedRegion(nn.Module):
-    def __init__(self, tasks: list[Task], merge: Merge) -> None:
+    def __init__(self, branches: list[_Branch], merge: Merge, inputs: list[Tensor]) -> None:
         super().__init__()
-        trace: Any = torch.jit.trace
+        trace: Any = partial(torch.jit.trace, check_trace=False, strict=False)  # strict: a merge gives no list or dict
         state, types = torch.jit._state, torch.jit._recursive
         # All of a process is compiled into one unit, which nothing ever leaves: 0.9 MB for each small region. What is
         # compiled into a unit of its own goes with the last module that runs it.
         unit = patch.object(state, "_python_cu", torch._C.CompilationUnit())
         with unit, patch.object(types, "concrete_type_store", types.ConcreteTypeStore()):
-            branches = [trace(task.call, task.args, check_trace=False) for task in tasks]
-            outputs = [branch(*task.args) for branch, task in zip(branches, tasks, strict=True)]
-            self.fork = torch.jit.script(_Fork(branches, trace(_Merge(merge), (outputs,), check_trace=False)))
+            traced = [trace(branch, (inputs,)) for branch in branches]
+            outputs = [branch(inputs) for branch in traced]
+            if not all(isinstance(output, Tensor) for output in outputs):
+                raise KitError(f"a branch gives {shapes(outputs)}, and TorchScript forks what gives a tensor only.")
+            self.fork = torch.jit.script(_Fork(traced, trace(_Merge(merge), (outputs,))))
 
     def forward(self, *inputs: Tensor) -> Any:
-        return self.fork(list(inputs) if len(inputs) > 1 else list(inputs) * len(self.fork.branches))
+        return self.fork(list(inputs))
+
+
+class _Branch(nn.Module):
+    """A branch in the form that is traced: a function of all inputs of its region."""
+
+    def __init__(self, branch: nn.Module, taken: tuple[int, ...]) -> None:
+        super().__init__()
+        self.branch, self.taken = branch, taken
+
+    def forward(self, inputs: list[Tensor]) -> Any:
+        return self.branch(*(inputs[i] for i in self.taken))
 
 
 class _Merge(nn.Module):
@@ -81,8 +101,8 @@ class _Fork(nn.Module):
 
     def forward(self, inputs: List[Tensor]) -> Any:  # noqa: UP006
         futures: List[torch.jit.Future[Tensor]] = []  # noqa: UP006
-        for i, branch in enumerate(self.branches):
-            futures.append(torch.jit.fork(branch, inputs[i]))  # type: ignore[no-untyped-call]
+        for branch in self.branches:
+            futures.append(torch.jit.fork(branch, inputs))  # type: ignore[no-untyped-call]
         return self.merge([torch.jit.wait(future) for future in futures])  # type: ignore[no-untyped-call]
 
 
@@ -95,4 +115,4 @@ def _start_threads() -> None:
     """
     x, count = torch.zeros(2**20), 4 * torch.get_num_interop_threads()  # enough for each thread to come by
     with intra_op_threads(1):
-        _ScriptedRegion([Task("", nn.ReLU(), (x,))] * count, lambda outputs: outputs[0])(x)
+        _ScriptedRegion([_Branch(nn.ReLU(), (0,))] * count, lambda outputs: outputs[0], [x])(x)

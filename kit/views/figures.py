@@ -8,7 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from kit.explanation import explain
+from kit.explanation import explain_all
 from kit.measuring.comparison import Comparison, Verdict, times
 from kit.views.chart import Chart
 from kit.views.palette import NEUTRAL, OKABE_ITO
@@ -31,8 +31,8 @@ def comparison_chart(comparison: Comparison) -> Chart:
     """
     baseline = comparison.baseline
     figure = Chart()
-    for row in comparison.rows:
-        beside = row.against or baseline.timing  # a cold approach has rounds of its own
+    for row, why in zip(comparison.rows, explain_all(comparison), strict=True):
+        beside = row.paired_baseline or baseline.timing  # a cold approach has rounds of its own
         if beside is None or row.timing is None or row.ratio is None or row.baseline:
             continue
         rounds = beside.samples_ns / row.timing.samples_ns
@@ -61,7 +61,7 @@ def comparison_chart(comparison: Comparison) -> Chart:
             textposition="top center",
             hovertemplate=f"{row.ratio}<extra>{row.name}</extra>",
         )
-        if (bounds := (why := explain(comparison, row.name)).bounds) is not None:
+        if (bounds := why.bounds) is not None:
             figure.add_scatter(
                 x=[bounds.speed_up],
                 y=[row.name],

@@ -12,7 +12,7 @@ from typing import Any
 import ipywidgets as widgets
 import numpy as np
 
-from kit.pipeline import Figures, Pipeline
+from kit.pipeline import Pipeline, RunStatistics
 from kit.views.pictures import flow_picture, jpeg
 from kit.views.still import Still
 from kit.workloads.live import Sight
@@ -45,7 +45,7 @@ class Live(Still):
         self._button.observe(self._pressed, "value")
         super().__init__(widgets.HBox([self._frame, self._flow]), self._text, self._button)
 
-    def play(self) -> Figures:
+    def play(self) -> RunStatistics:
         """Play to the end of the source in this cell; an interrupt ends it and lets go of the source."""
         self.stop()
         self._line = line = self._make()
@@ -82,7 +82,7 @@ class Live(Still):
         if now - self._shown < SHOWN_S or self._line is None:
             return
         self._shown = now
-        figures = self._line.figures
+        figures = self._line.statistics
         self._frame.value = jpeg(sight.frame, QUALITY)
         self._flow.value = jpeg(flow_picture(sight.flow, REACH), QUALITY)
         seen = [f"{guess.name} {guess.probability:.0%}" for guess in (sight.texture, sight.motion) if guess]

@@ -21,7 +21,7 @@ from kit.clips.clip import fit, opencv
 from kit.data_files import data_file
 from kit.errors import UnavailableError
 from kit.models.two_stream import TRAINED_SIZE, TwoStream, trained_two_stream
-from kit.pipeline import Figures, Pipeline, Stage
+from kit.pipeline import Pipeline, RunStatistics, Stage
 from kit.recognition import LENGTH, Guess, guesses
 from kit.reprs import one_line
 from kit.scenes import Float32, UInt8
@@ -148,13 +148,13 @@ class FromFile(FunctionRunner):
         super().__init__(self._play, intra_op_threads=threads, lane_threads=threads)
         self.side_by_side, self.path, self.items, self.capacity = side_by_side, path, items, capacity
         self.model = trained_two_stream()
-        self.figures: Figures | None = None  # of the last call
+        self.statistics: RunStatistics | None = None  # of the last call
 
     def _play(self) -> Tensor:
         scores: list[Tensor] = []
         line = pipeline(self.model, capacity=self.capacity)
         play = line.run if self.side_by_side else line.in_turn
-        self.figures = play(frames(self.path, self.items), lambda sight: scores.append(sight.scores))
+        self.statistics = play(frames(self.path, self.items), lambda sight: scores.append(sight.scores))
         return torch.cat(scores)
 
 

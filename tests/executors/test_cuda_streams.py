@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from kit import spans
-from kit.equality import compare_outputs, deaf_inputs
+from kit.equality import compare_outputs, inputs_without_effect
 from kit.errors import KitError, TaskError, UnavailableError, UnknownNameError
 from kit.executors import Executor, Sequential, Task, use
 from kit.executors.cuda_streams import CudaStreams, unavailable_because
@@ -239,7 +239,7 @@ def test_a_thousand_runs_bit_by_bit(executor: Executor, mark: None) -> None:
     with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, deterministic=True):
         with use(Sequential()):
             expected = [model(x) for x in inputs]
-            assert deaf_inputs(model, inputs[0]) == []
+            assert inputs_without_effect(model, inputs[0]) == []
         wrong = torch.zeros(1000, dtype=torch.bool, device="cuda")
         with use(executor):
             for i in range(1000):  # without waiting for the GPU in between, so that it lags far behind

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from kit import spans
-from kit.equality import compare_outputs, deaf_inputs
+from kit.equality import compare_outputs, inputs_without_effect
 from kit.errors import TaskError, UnavailableError
 from kit.executors import Sequential, Task, current, use
 from kit.executors import devices as room
@@ -23,7 +23,7 @@ def test_on_the_cpu_alone_it_is_the_sequential_answer() -> None:
     model = two_stream(width=8)
     with torch.inference_mode(), Devices(("cpu", "cpu")) as executor:
         expected = model(FRAME, FLOW)
-        assert deaf_inputs(model, (FRAME, FLOW)) == []
+        assert inputs_without_effect(model, (FRAME, FLOW)) == []
         with use(executor):
             assert compare_outputs(expected, model(FRAME, FLOW)).equal
         assert executor._replicas == {}  # the weights are there already

@@ -218,10 +218,10 @@ class Net(nn.Module):
 
 torch.manual_seed(0)
 net, x = Net().eval(), torch.randn(2, 4)
-with torch.inference_mode(), approaches.parse("processes").prepare(net) as runner:
-    found = runner(x)
+with torch.inference_mode(), approaches.parse("processes").prepare(net, x) as runner:
+    found = runner()
     assert torch.allclose(found, net(x)), "another output"
-    assert not torch.allclose(runner(x + 1), found), "deaf"
+    assert not torch.allclose(runner.run(x + 1), found), "deaf"
 """
 
 
@@ -715,7 +715,7 @@ def test_a_worker_that_dies_while_it_sends(pool: Processes) -> None:
 
 
 def test_a_worker_that_hangs_is_replaced() -> None:
-    with Processes(2, timeout=6) as executor:
+    with Processes(2, timeout=60) as executor:  # to start: on a busy machine more than 0.5 s
         run(executor, lambda: 1, lambda: 2)
         pids = run(executor, os.getpid, os.getpid)
         executor.timeout = 0.5
@@ -1030,9 +1030,9 @@ class State:
 
 def cycle(approach: str, calls: int) -> None:
     model, inputs = toy_two_stream(), (torch.randn(4, 3, 25, 25), torch.randn(4, 2, 25, 25))
-    with torch.inference_mode(), approaches.parse(approach).prepare(model) as runner:
+    with torch.inference_mode(), approaches.parse(approach).prepare(model, inputs) as runner:
         for _ in range(calls):
-            runner(*inputs)
+            runner()
 
 
 @pytest.mark.parametrize(

@@ -304,10 +304,10 @@ def test_a_group_that_lost_a_rank_is_made_anew(tmp_path: Path, monkeypatch: pyte
 def test_the_approach_gives_sequentials_output() -> None:
     model, x = inception_block(3).eval(), torch.randn(1, 3, 12, 12)
     with parse("ranks(workers=2)").prepare(model, x) as runner, torch.inference_mode():
-        assert compare_outputs(model(x), runner(x)).equal
+        assert compare_outputs(model(x), runner()).equal
 
 
 def test_without_gloo_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distributed, "is_gloo_available", lambda: False)
     with pytest.raises(UnavailableError, match=r"ranks cannot run here: .*gloo"):
-        parse("ranks").prepare(inception_block(3))
+        parse("ranks").prepare(inception_block(3), torch.rand(1, 3, 8, 8))

@@ -109,7 +109,7 @@ def test_the_decision_table_has_a_row_for_each_workload() -> None:
     lines = decision_table({"tiny": explain(example())}).splitlines()
     assert len(lines) == 3
     assert lines[2].startswith("| tiny | threads | ")
-    assert "| imbalance x 0.67 |" in lines[2]  # in the words of why
+    assert "| load balance x 0.67 |" in lines[2]  # in the words of why
     assert " no " not in lines[2].replace("no difference found", "")
     assert len({line.count("|") for line in lines}) == 1
 

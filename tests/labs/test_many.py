@@ -29,7 +29,7 @@ from kit.labs.opencv_dnn import (
     named_share,
     part_ms,
 )
-from kit.pipeline import Count, Figures
+from kit.pipeline import RunStatistics, StageStatistics
 from kit.trace import Event, Lane, Trace
 from kit.workloads import feeding
 
@@ -90,8 +90,8 @@ def test_where_lines_cross() -> None:
     assert crossing(sizes, [1, 2, 1, 4], [2, 1, 2, 1]) == pytest.approx(100 * 10 ** (1 / 3))  # the last crossing
 
 
-def figures(**ms: float) -> Figures:
-    return Figures([Count(name, 10, 0, int(value * 10e6)) for name, value in ms.items()])
+def figures(**ms: float) -> RunStatistics:
+    return RunStatistics([StageStatistics(name, 10, 0, int(value * 10e6)) for name, value in ms.items()])
 
 
 def test_the_bottleneck_is_named_or_the_cores() -> None:

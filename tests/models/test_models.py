@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from kit.equality import deaf_inputs
+from kit.equality import inputs_without_effect
 from kit.errors import ShapeError, UnknownNameError, WeightsError
 from kit.models import TwoStream, inception_block, toy_two_stream, trained_two_stream, two_stream
 from kit.models.init import keep_signal
@@ -95,7 +95,7 @@ def test_the_output_moves_with_every_input_and_not_only_with_the_last_bias(name:
     inputs = [torch.randn(*shape, generator=generator) for shape in shapes]
     model = MAKERS[name]()
     with torch.inference_mode():
-        assert deaf_inputs(model, inputs) == []
+        assert inputs_without_effect(model, inputs) == []
         one, two = model(*inputs)
     assert (one - two).abs().max() > 0.05 * one.abs().max()
 
@@ -143,7 +143,7 @@ def test_a_narrow_large_backbone_keeps_its_signal(fusion: Literal["mean", "conca
     inputs = [torch.randn(1, channels, 224, 224, generator=generator) for channels in (3, 20)]
     with torch.inference_mode():
         assert model(*inputs).shape == (1, 6)
-        assert deaf_inputs(model, inputs) == []
+        assert inputs_without_effect(model, inputs) == []
 
 
 def test_an_unknown_backbone() -> None:

@@ -8,8 +8,10 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from kit import clips, scenes
 from kit.errors import WeightsError
-from kit.models import two_stream
+from kit.models import two_stream, weights
+from kit.models.two_stream import TRAINED_CLASSES
 from kit.models.weights import load_weights, put_weights, read_weights, save_weights
 
 
@@ -93,3 +95,11 @@ def test_weights_of_another_network_are_named_and_change_nothing(file: Path, tmp
 def test_only_the_first_keys_are_named() -> None:
     with pytest.raises(WeightsError, match=r"2 missing: weight, bias; 5 unexpected: 0, 1, 2, \.\.\.\."):
         put_weights(nn.Linear(1, 1), {str(i): torch.ones(1) for i in range(5)}, "here")
+
+
+def test_the_pictures_that_clips_make_are_those_that_published_weights_want() -> None:
+    assert (weights.IMAGENET_MEAN, weights.IMAGENET_STD) == (clips.RGB_MEAN, clips.RGB_STD)
+
+
+def test_the_trained_network_has_a_class_for_each_texture_with_each_motion() -> None:
+    assert len(scenes.TEXTURES) * len(scenes.MOTIONS) == TRAINED_CLASSES

@@ -32,11 +32,14 @@ def test_the_span_is_the_longest_of_all_paths_and_the_critical_path_is_one(nodes
 
 @given(graphs(size=5), st.integers(1, 3))
 @settings(deadline=None, max_examples=40)
-def test_no_schedule_ends_before_the_bound_and_no_policy_before_the_best(nodes: list[Node], lanes: int) -> None:
+def test_policies_between_the_bounds_and_the_best_of_all_schedules(nodes: list[Node], lanes: int) -> None:
+    """No schedule ends before the lower bound. List scheduling is within Graham's 2 - 1 / lanes of the best."""
     shortest = best(nodes, lanes)
     assert lower_bound(nodes, lanes) <= shortest
     for policy in POLICIES.values():
         assert shortest <= makespan(nodes, policy(nodes, lanes)) <= work(nodes)
+    for name in ("in_order", "longest_path_first"):
+        assert makespan(nodes, POLICIES[name](nodes, lanes)) <= (2 - 1 / lanes) * shortest + 1e-9
 
 
 @given(graphs(), st.integers(1, 4), st.sampled_from(sorted(POLICIES)))

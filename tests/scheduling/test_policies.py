@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from kit.errors import KitError, UnknownNameError
 from kit.scheduling import POLICIES, Node, makespan, policy
-from kit.scheduling.policies import longest_path_first, one_per_branch, single, wavefront
+from kit.scheduling.policies import in_order, longest_path_first, one_per_branch, single, wavefront
 from tests.scheduling.graphs import graphs
 
 
@@ -43,15 +43,22 @@ def test_list_scheduling_keeps_grahams_bound(nodes: list[Node], lanes: int) -> N
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(1, 3))
 @settings(deadline=None, max_examples=50)
-def test_longest_first_against_the_best_of_all_assignments(costs: list[int], lanes: int) -> None:
-    """Independent tasks: at most 4/3 - 1/(3k) times the best (Graham, 1969)."""
+def test_list_scheduling_against_the_best_of_all_assignments(costs: list[int], lanes: int) -> None:
+    """Independent tasks: at most 4/3 - 1/(3k) times the best (Graham, 1969), and in any order 2 - 1/k (1966)."""
     nodes = chains(*((cost,) for cost in costs))
     best = min(
         max(sum(cost for cost, at in zip(costs, places, strict=True) if at == stream) for stream in range(lanes))
         for places in itertools.product(range(lanes), repeat=len(costs))
     )
-    found = makespan(nodes, longest_path_first(nodes, lanes))
-    assert best <= found <= (4 / 3 - 1 / (3 * lanes)) * best + 1e-9
+    assert best <= makespan(nodes, longest_path_first(nodes, lanes)) <= (4 / 3 - 1 / (3 * lanes)) * best + 1e-9
+    assert best <= makespan(nodes, in_order(nodes, lanes)) <= (2 - 1 / lanes) * best + 1e-9
+
+
+@pytest.mark.parametrize("lanes", [2, 3, 4])
+def test_a_long_task_at_the_end_costs_a_pool_the_whole_of_grahams_bound(lanes: int) -> None:
+    nodes = chains(*[(1,)] * (lanes * (lanes - 1)), (lanes,))
+    assert makespan(nodes, in_order(nodes, lanes)) == 2 * lanes - 1
+    assert makespan(nodes, longest_path_first(nodes, lanes)) == lanes
 
 
 BLOCK = chains((3,), (3, 3), (3, 3, 3), (1, 3))  # the Inception block in kernels

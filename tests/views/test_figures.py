@@ -37,7 +37,9 @@ def test_every_round_is_a_dot_and_the_interval_a_line() -> None:
 
 
 def test_the_rounds_of_a_cold_approach_are_paired_with_the_baseline_in_the_same_rounds() -> None:
-    cold = replace(row("cold", [8.0, 4.0, 2.0], Ratio(1, 0.5, 2)), against=Timing(np.full(3, 4.0), 1, Trace.build([])))
+    cold = replace(
+        row("cold", [8.0, 4.0, 2.0], Ratio(1, 0.5, 2)), paired_baseline=Timing(np.full(3, 4.0), 1, Trace.build([]))
+    )
     dots, _ = comparison_chart(replace(COMPARISON, rows=(COMPARISON.rows[0], cold))).data
     assert list(dots.x) == [0.5, 1, 2]
 

@@ -40,6 +40,6 @@ def test_a_bound_that_is_exceeded_is_not_reached() -> None:
 def test_without_factors_there_is_nothing_to_draw() -> None:
     comparison = example()
     for row in comparison.rows:
-        object.__setattr__(row, "against", None)
+        object.__setattr__(row, "paired_baseline", None)
     with pytest.raises(MeasureError, match="threads has no factors to draw"):
         waterfall(explain(comparison, "threads"))

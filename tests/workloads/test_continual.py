@@ -7,14 +7,14 @@ import torch
 from torch import nn
 
 from kit import clips
-from kit.equality import compare_outputs, deaf_inputs
+from kit.equality import compare_outputs, inputs_without_effect
 from kit.errors import ClipError, KitError
 from kit.models import inception3d_block
 from kit.models.continual import shallow_two_stream_3d, stepper
 from kit.transforms.channels_last import channels_last
 from kit.verbs import compare
 from kit.workloads import workload
-from kit.workloads.continual import OneStep, against_window, frames_of, live_clip, of_library
+from kit.workloads.continual import OneStep, frames_of, live_clip, of_library, window_versus_step
 
 SMALL = (4, 4, 6, 2, 4, 4)
 
@@ -31,7 +31,7 @@ def test_the_workload_gives_what_the_window_gives(scene: tuple[torch.Tensor, ...
         window = shallow_two_stream_3d()(rgb, flow)
         out, *remembered = work.model(*work.inputs)
     assert compare_outputs(window[:, :, 0], out).equal
-    assert deaf_inputs(lambda *frames: work.model(*frames)[0], work.inputs) == []
+    assert inputs_without_effect(lambda *frames: work.model(*frames)[0], work.inputs) == []
     assert len(remembered) == len(work.model.remembered)
 
 
@@ -67,7 +67,7 @@ def test_no_output_due() -> None:
 
 @pytest.mark.parametrize("last", [False, True])
 def test_a_step_against_a_window(last: bool) -> None:
-    found = against_window(inception3d_block(8, SMALL), torch.randn(2, 8, 6, 7, 7), last=last, rounds=6)
+    found = window_versus_step(inception3d_block(8, SMALL), torch.randn(2, 8, 6, 7, 7), last=last, rounds=6)
     assert found.equality.equal
     assert found.window_macs == 6 * found.step_macs  # padded: a window of 6 frames is 6 frames' work
     assert found.counted == 6
@@ -75,7 +75,7 @@ def test_a_step_against_a_window(last: bool) -> None:
 
 
 def test_the_same_macs_are_counted_for_streams(scene: tuple[torch.Tensor, ...]) -> None:
-    found = against_window(shallow_two_stream_3d(width=8), scene, rounds=6)
+    found = window_versus_step(shallow_two_stream_3d(width=8), scene, rounds=6)
     assert found.equality.equal
     assert 5 < found.counted < 16
 
@@ -99,13 +99,13 @@ def test_a_max_pool_of_negative_frames_is_torchs_from_the_first_one_on() -> None
 def test_a_window_and_a_step_that_ran_on_different_kernels() -> None:
     conv, clip = nn.Conv3d(64, 64, (3, 1, 1)).eval(), torch.randn(1, 64, 6, 28, 28)
     given = {"approach": "sequential(threads=2)", "transforms": (), "last": False, "rounds": 6}
-    found = against_window(conv, clip, **given)  # on two threads PyTorch gives the step's 1x1 convolution to oneDNN
+    found = window_versus_step(conv, clip, **given)  # on two threads PyTorch gives the step's 1x1 convolution to oneDNN
     (exchange,) = found.exchanges
     assert [(kernel.operator, kernel.name) for kernel in (*exchange.lost, *exchange.gained)] == [
         ("conv3d", "slow_conv3d"),
         ("conv2d", "oneDNN"),
     ]
-    same = against_window(conv, clip, one_dnn=True, **given)
+    same = window_versus_step(conv, clip, one_dnn=True, **given)
     assert same.exchanges == []
     assert {kernel.name for side in (same.window_kernels, same.step_kernels) for kernel in side} == {"oneDNN"}
     assert same.equality.equal

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kit import clips
-from kit.equality import deaf_inputs, tensors
+from kit.equality import inputs_without_effect, tensors
 from kit.errors import ClipError, KitError, UnavailableError, UnknownNameError
 from kit.workloads import NAMES, workload
 
@@ -26,7 +26,7 @@ def test_the_inputs_fit_the_model_which_reacts_to_each(name: str) -> None:
     assert work.name == name
     with torch.inference_mode():
         assert next(iter(tensors(work.model(*work.inputs))))[1].shape[0] == 1
-        assert deaf_inputs(work.model, work.inputs) == []
+        assert inputs_without_effect(work.model, work.inputs) == []
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,4 +1,4 @@
-"""A budget is kept: refusals first, cheap entrants before dear ones, and what takes longer than its share is ended."""
+"""A budget is kept: refusals come first, cheap candidates before dear ones, and what outlives its share is ended."""
 
 import errno
 import os
@@ -9,15 +9,12 @@ from typing import Any
 
 import pytest
 import torch
-from kit.catalogue import Entry, Runner, sequential
 from torch import nn
 
 import kit
-from kit import catalogue
-from kit.approaches import parse
+from kit.approaches import REGISTRY, Calls, Rewrites, Runs, Workload, builtin, parse
 from kit.errors import KitError
 from kit.hardware import detect
-from kit.measuring.candidates import Entrant, contest
 from kit.measuring.comparison import Comparison
 from kit.models import inception_block, inception_v3
 from kit.transforms import Transform
@@ -29,27 +26,28 @@ X = torch.ones(4)
 class Plain:
     """A runner that knows whether it was closed."""
 
-    intra_op_threads, cold = 1, False
+    intra_op_threads, lane_threads, cold, prepare_s, inputs = 1, None, False, 0.0, ()
 
     def __init__(self, seconds: float = 0.0) -> None:
         self.seconds, self.closed = seconds, False
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+    def __call__(self) -> torch.Tensor:
         time.sleep(self.seconds)
-        return x
+        return X
 
-    def __enter__(self) -> "Plain":
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
+    def close(self) -> None:
         self.closed = True
 
 
-def held(*entrants: Entrant, budget: float | None) -> Comparison:
-    """A contest of these against one that takes no time."""
-    lead = Entrant("lead", Plain, plain=True)
-    options: dict[str, Any] = {"rounds": 12, "width": None, "seed": 0, "progress": False, "alone": None}
-    return contest([lead, *entrants], X, "ones", budget=budget, **options)
+def costs(make: Callable[[], Plain], seconds: float = 0.0) -> Calls:
+    """An approach that makes such a runner, and is said to take so long."""
+    return Calls(lambda: make(), seconds=lambda model: seconds)
+
+
+def held(budget: float | None, **approaches: Calls) -> Comparison:
+    """These against one that takes no time."""
+    work = Workload("held", None, (), approaches={"lead": costs(Plain), **approaches}, baseline="lead")
+    return kit.compare(work, approaches=list(approaches), budget=budget, progress=False)
 
 
 def asleep(seconds: float) -> Callable[[], Plain]:
@@ -63,31 +61,31 @@ def asleep(seconds: float) -> Callable[[], Plain]:
     return prepare
 
 
-def test_cheap_entrants_come_before_dear_ones_and_rows_stay_in_order() -> None:
+def test_cheap_candidates_come_before_dear_ones_and_rows_stay_in_order() -> None:
     order: list[str] = []
 
-    def noted(name: str, cost: float) -> Entrant:
-        return Entrant(name, lambda: (order.append(name), Plain())[1], seconds=lambda: cost)
+    def noted(name: str, cost: float) -> Calls:
+        return costs(lambda: (order.append(name), Plain())[1], cost)
 
-    comparison = held(noted("dear", 60), noted("cheap", 0), noted("middle", 5), budget=None)
+    comparison = held(None, dear=noted("dear", 60), cheap=noted("cheap", 0), middle=noted("middle", 5))
     assert order == ["cheap", "middle", "dear"]
     assert [row.name for row in comparison.rows] == ["lead", "dear", "cheap", "middle"]
 
 
 def test_what_takes_longer_than_its_share_is_ended_and_the_others_are_measured() -> None:
     start = time.monotonic()
-    comparison = held(Entrant("slow", asleep(60), seconds=lambda: 9), Entrant("quick", Plain), budget=3)
+    comparison = held(3, slow=costs(asleep(60), 9), quick=costs(Plain))
     assert time.monotonic() - start < 4.5
     reason = str(comparison["slow"].reason)
     assert reason.startswith("left out: preparing it had not ended within its share of the budget (")
     assert reason.endswith(" s). Raise budget.")
     assert comparison["quick"].timing is not None
-    assert held(Entrant("slow", asleep(0.1)), budget=None)["slow"].timing is not None
+    assert held(None, slow=costs(asleep(0.1)))["slow"].timing is not None
 
 
 def test_a_first_call_that_never_ends_is_ended_and_closed() -> None:
     stuck = Plain(60)
-    comparison = held(Entrant("stuck", lambda: stuck), Entrant("quick", Plain), budget=2)
+    comparison = held(2, stuck=costs(lambda: stuck), quick=costs(Plain))
     assert "had not ended" in str(comparison["stuck"].reason)
     assert stuck.closed
     assert comparison["quick"].timing is not None
@@ -95,37 +93,65 @@ def test_a_first_call_that_never_ends_is_ended_and_closed() -> None:
 
 def test_what_could_not_be_measured_in_time_is_left_out_and_closed() -> None:
     slow = Plain(0.3)
-    comparison = held(Entrant("slow", lambda: slow), budget=2)
+    comparison = held(2, slow=costs(lambda: slow))
     assert comparison["slow"].reason == "left out: the 2 s of this comparison would not do for it. Raise budget."
     assert slow.closed
+
+
+def test_one_that_raises_while_it_is_measured_keeps_its_row_and_the_others_go_on() -> None:
+    class Late(Plain):
+        calls = 0
+
+        def __call__(self) -> torch.Tensor:
+            self.calls += 1
+            if self.calls == 9:
+                raise ZeroDivisionError("the ninth call")
+            return X
+
+    late, steady = Late(), Plain()
+    comparison = held(None, late=costs(lambda: late), steady=costs(lambda: steady))
+    assert comparison["late"].reason == "ZeroDivisionError: the ninth call"
+    assert comparison["late"].timing is None
+    assert late.closed
+    assert len(comparison["steady"].timing.samples_ns) == 12
+
+
+def test_a_baseline_that_raises_while_it_is_measured_is_the_comparisons_own_error() -> None:
+    class Late(Plain):
+        calls = 0
+
+        def __call__(self) -> torch.Tensor:
+            self.calls += 1
+            return X / (1 if self.calls < 9 else [][0])
+
+    work = Workload("late", None, (), approaches={"lead": costs(Late), "other": costs(Plain)}, baseline="lead")
+    with pytest.raises(IndexError):
+        kit.compare(work, approaches="other", progress=False)
 
 
 def test_where_open_files_run_out_a_row_and_a_comparison_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any) -> None:
         raise OSError(errno.EMFILE, "Too many open files")
 
-    inputs = (torch.ones(1, 2),)
-    entrants = [Entrant("plain", lambda: sequential(nn.Identity(), 1), plain=True), Entrant("files", refuse)]
-    options = {"rounds": 6, "budget": None, "width": None, "seed": 0, "progress": False, "alone": None}
-    found = contest(entrants, inputs, "inputs", **options)
+    found = held(None, files=costs(refuse))
     assert "OSError: [Errno 24] Too many open files: this process may have" in (found["files"].reason or "")
-    monkeypatch.setattr("kit.measuring.candidates.judged", refuse)
+    monkeypatch.setattr("kit.measuring.candidates.with_verdicts", refuse)
     with pytest.raises(KitError, match=r"cannot start this comparison \(OSError: .*ulimit -n"):
-        contest(entrants, inputs, "inputs", **options)
+        held(None, plain=costs(Plain))
 
 
 def test_those_that_refuse_say_why_also_when_the_budget_is_spent() -> None:
-    def refuse() -> Any:
+    def refuse(model: Any = None) -> Any:
         raise KitError("there is nothing in it to fold.")
 
-    dear = [Entrant(f"dear {i}", asleep(60), seconds=lambda: 5) for i in range(3)]
-    early, late = Entrant("early", Plain, seconds=refuse), Entrant("late", refuse, seconds=lambda: 9)
+    dear = {f"dear_{i}": costs(asleep(60), 5) for i in range(3)}
+    early, late = Calls(lambda: Plain(), seconds=refuse), costs(refuse, 9)
     start = time.monotonic()
-    comparison = held(*dear, late, early, budget=2)
+    comparison = held(2, **dear, late=late, early=early)
     assert time.monotonic() - start < 3
     for name in ("early", "late"):
         assert comparison[name].reason == "there is nothing in it to fold."
-    assert all("had not ended" in str(comparison[each.name].reason) for each in dear)
+    assert all("had not ended" in str(comparison[name].reason) for name in dear)
 
 
 def test_where_nothing_can_be_ended_an_estimate_decides() -> None:
@@ -133,10 +159,10 @@ def test_where_nothing_can_be_ended_an_estimate_decides() -> None:
     begun: list[str] = []
     found: list[Comparison] = []
 
-    def noted(name: str, cost: float) -> Entrant:
-        return Entrant(name, lambda: (begun.append(name), Plain())[1], seconds=lambda: cost)
+    def noted(name: str, cost: float) -> Calls:
+        return costs(lambda: (begun.append(name), Plain())[1], cost)
 
-    thread = threading.Thread(target=lambda: found.append(held(noted("dear", 60), noted("cheap", 0.1), budget=2)))
+    thread = threading.Thread(target=lambda: found.append(held(2, dear=noted("dear", 60), cheap=noted("cheap", 0.1))))
     thread.start()
     thread.join()
     assert begun == ["cheap"]
@@ -169,7 +195,7 @@ def test_an_estimate_grows_with_the_model_and_refuses_one_without_regions() -> N
 
 def test_rows_that_can_never_run_are_not_told_to_raise_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a region, batch norm or convolution, behind something that takes all of the budget."""
-    monkeypatch.setitem(catalogue.REGISTRY, "slow", Entry(Slow, seconds=lambda model: 1.0))
+    monkeypatch.setitem(REGISTRY, "slow", Rewrites(Slow, seconds=lambda model: 1.0))
     names = ["slow", "threads", "processes", "ranks", "processes_cold", "merged", "folded", "channels_last"]
     start = time.monotonic()
     comparison = kit.compare(nn.Linear(4, 4).eval(), X, [*names, "folded + slow"], budget=4, progress=False)
@@ -181,18 +207,13 @@ def test_rows_that_can_never_run_are_not_told_to_raise_the_budget(monkeypatch: p
 
 
 def test_a_transform_that_was_ended_leaves_the_others_their_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(catalogue.REGISTRY, "slow", Entry(Slow, seconds=lambda model: 1.0))
-    monkeypatch.setitem(catalogue.REGISTRY, "again", Entry(again))
+    monkeypatch.setitem(REGISTRY, "slow", Rewrites(Slow, seconds=lambda model: 1.0))
+    monkeypatch.setitem(REGISTRY, "again", Runs(builtin.sequential))
     pair = kit.Branches({"a": nn.ReLU(), "b": nn.ReLU()}, kit.Mean())
     comparison = kit.compare(pair, X, ["slow", "threads", "again"], budget=5, rounds=6, progress=False)
     assert "had not ended within its share" in str(comparison["slow"].reason)
     assert comparison["threads"].equality == (True, 0.0)
     assert comparison["again"].equality == (True, 0.0)
-
-
-def again(model: nn.Module, cores: int) -> Runner:
-    """The baseline under another name."""
-    return sequential(model, cores)
 
 
 @pytest.mark.skipif(not SOAK, reason="minutes: a compiler is ended again and again")

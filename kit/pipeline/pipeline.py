@@ -12,107 +12,21 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
-
-from kit.errors import KitError, TaskError, WorkerError
-from kit.executors import Task
+from kit.errors import KitError, TaskError
 from kit.executors.base import uninterrupted
-from kit.executors.processes import Processes
 from kit.executors.thread_counts import own_intra_op_threads
 from kit.executors.workers.reports import starting_is_possible
 from kit.executors.workers.thread_state import ThreadState
+from kit.pipeline.stages import Stage, start_stage
+from kit.pipeline.statistics import Failure, RunStatistics, StageStatistics
 from kit.reprs import one_line
 from kit.spans import clock, span
 
-KEPT = 10_000  # latencies and failures that are remembered: an endless camera must not fill the memory
-PATIENCE_S = 1.5  # that stopping waits for the calls under way
-
-
-@one_line
-class Stage(NamedTuple):
-    """One step of the work."""
-
-    name: str
-    call: Callable[[Any], Any]  # called for one item at a time, in order, so it may keep a state
-    process: bool = False  # in a process of its own: for pure Python, which holds the GIL and would stop all others
-    timeout: float | None = None  # seconds that a call may take in its process; None: see :class:`_InProcess`
-
-
-@one_line
-class Failure(NamedTuple):
-    """An item that a stage could not do."""
-
-    item: int  # its position in the source
-    error: Exception
-
-
-@one_line
-@dataclass(eq=False)
-class Count:
-    """What one stage did so far. Only its own thread writes here."""
-
-    name: str
-    items: int = 0
-    failed: int = 0
-    busy_ns: int = 0
-
-    @property
-    def ms(self) -> float:
-        """Milliseconds an item, on average."""
-        return self.busy_ns / max(1, self.items + self.failed) / 1e6
-
-
-@dataclass(eq=False)
-class Figures:
-    """What a run did so far; at its end ``read == done + dropped + failed``."""
-
-    stages: list[Count]  # the source first
-    done: int = 0
-    dropped: int = 0  # of a live source: too old before the first stage was free
-    failures: deque[Failure] = field(default_factory=lambda: deque(maxlen=KEPT))  # the latest of them
-    latencies_ns: deque[int] = field(default_factory=lambda: deque(maxlen=KEPT))  # from read to delivered
-    began_ns: int = field(default_factory=clock)
-    ended_ns: int | None = None  # None while it runs
-
-    @property
-    def read(self) -> int:
-        """Items that the source gave."""
-        return self.stages[0].items
-
-    @property
-    def failed(self) -> int:
-        """Items that a stage could not do."""
-        return sum(stage.failed for stage in self.stages)
-
-    @property
-    def per_second(self) -> float:
-        """Items delivered a second."""
-        return self.done / max(1, (self.ended_ns or clock()) - self.began_ns) * 1e9
-
-    @property
-    def bottleneck(self) -> Count:
-        """The stage that was busy longest: only work taken from it makes the pipeline faster, if there are cores."""
-        return max(self.stages, key=lambda stage: stage.busy_ns)
-
-    def latency_ms(self, percent: float) -> float:
-        """The time below which ``percent`` of the items went from read to delivered; NaN before the first."""
-        return float(np.percentile(list(self.latencies_ns), percent)) / 1e6 if self.latencies_ns else float("nan")
-
-    def bound(self, cores: int) -> float:
-        """The most items a second that these stages allow on so many cores, one core a stage.
-
-        It means what it says where the stages were timed alone, as :meth:`Pipeline.in_turn` does at one thread.
-        """
-        times = [stage.ms / 1000 for stage in self.stages]
-        return min(1 / max(times), cores / sum(times))
-
-    def __repr__(self) -> str:
-        return f"Figures({self.done} of {self.read} done, {self.dropped} dropped, {self.failed} failed)"
+SHUTDOWN_TIMEOUT_S = 1.5  # that stopping waits for the calls under way
 
 
 class _Item(NamedTuple):
@@ -121,8 +35,8 @@ class _Item(NamedTuple):
     read_ns: int
 
 
-class _Ended(Exception):
-    """Nothing more comes through this belt."""
+class _Closed(Exception):
+    """The belt is closed: nothing more comes through it."""
 
 
 class _Belt:
@@ -143,7 +57,7 @@ class _Belt:
                 self.changed.wait_for(lambda: self.stopped or len(self.items) < self.capacity)
                 dropped = 0
             if self.stopped:
-                raise _Ended
+                raise _Closed
             self.items.append(item)
             self.changed.notify_all()
             return dropped
@@ -152,7 +66,7 @@ class _Belt:
         with self.changed:
             self.changed.wait_for(lambda: self.items or self.ended or self.stopped)
             if self.stopped or not self.items:
-                raise _Ended
+                raise _Closed
             item = self.items.popleft()
             self.changed.notify_all()
             return item
@@ -167,14 +81,14 @@ class _Belt:
 class Pipeline:
     """Stages, each on a thread or process of its own, with a bounded queue before each.
 
-    >>> figures = Pipeline([Stage("flow", Flow()), Stage("network", network)]).run(frames, results.append)
+    >>> statistics = Pipeline([Stage("flow", Flow()), Stage("network", network)]).run(frames, results.append)
 
     A slow stage or a slow ``deliver`` holds up those before it (back-pressure), so memory does not grow. A ``live``
     source cannot be held up: of what it gives, the oldest waiting items are dropped.
 
     Args:
         stages: at least one, with different names.
-        source: what the source is called in figures and on timelines.
+        source: what the source is called in statistics and on timelines.
         capacity: items that may wait before each stage, >= 1.
         live: drop what is too old instead of holding up the source.
         on_error: whether an item that a stage raises on ends the run, or is left out and counted.
@@ -201,7 +115,7 @@ class Pipeline:
         self.stages, self.capacity, self.live, self.on_error = list(stages), capacity, live, on_error
         self._begin()
 
-    def run(self, source: Iterable[Any], deliver: Callable[[Any], Any]) -> Figures:
+    def run(self, source: Iterable[Any], deliver: Callable[[Any], Any]) -> RunStatistics:
         """Send all items of the source through, and call ``deliver`` in this thread with each result, in order.
 
         Every stage has one intra-op thread. Whatever ends the run (an error, an interrupt, :meth:`stop`), the source
@@ -213,12 +127,12 @@ class Pipeline:
             Exception: whatever the source or ``deliver`` raised.
         """
         self._begin()
-        figures, belts, state = self.figures, self._belts, ThreadState.here()
+        statistics, belts, state = self.statistics, self._belts, ThreadState.here()
         threads: list[threading.Thread] = []
         with ExitStack() as stack:
             works = [partial(self._read, source)]
             for i, stage in enumerate(self.stages):
-                works.append(partial(self._work, i + 1, _performer(stage, stack)))
+                works.append(partial(self._work, i + 1, start_stage(stage, stack)))
             stack.callback(self._join, threads)  # before the processes are closed, which answer to them
             with uninterrupted():  # else a thread could start that nobody waits for
                 for place, (name, work) in enumerate(zip(self.names, works, strict=True), start=1):
@@ -231,30 +145,30 @@ class Pipeline:
             try:
                 while True:
                     self._deliver(belts[-1].get(), deliver)
-            except _Ended:
+            except _Closed:
                 pass
         if self._error is not None:
             raise self._error
-        return figures
+        return statistics
 
-    def in_turn(self, source: Iterable[Any], deliver: Callable[[Any], Any]) -> Figures:
+    def in_turn(self, source: Iterable[Any], deliver: Callable[[Any], Any]) -> RunStatistics:
         """The same without a pipeline: every item through all stages before the next one, in the calling thread.
 
         Raises: as :meth:`run`.
         """
         self._begin()
         with ExitStack() as stack:
-            performers = [_performer(stage, stack) for stage in self.stages]
+            calls = [start_stage(stage, stack) for stage in self.stages]
             for item in stack.enter_context(closing(self._items(source))):
                 if self._belts[0].stopped:
                     break
                 passed: _Item | None = item
-                for place, perform in enumerate(performers, start=1):
-                    passed = passed and self._passed(place, perform, passed)
+                for place, call in enumerate(calls, start=1):
+                    passed = passed and self._process(place, call, passed)
                 if passed:
                     self._deliver(passed, deliver)
-        self.figures.ended_ns = clock()
-        return self.figures
+        self.statistics.ended_ns = clock()
+        return self.statistics
 
     def stop(self) -> None:
         """End the run under way, from another thread or from ``deliver``; what has not been delivered is lost."""
@@ -262,23 +176,23 @@ class Pipeline:
             belt.end(stop=True)
 
     def _begin(self) -> None:
-        self.figures = Figures([Count(name) for name in self.names])
+        self.statistics = RunStatistics([StageStatistics(name) for name in self.names])
         self._belts = [_Belt(self.capacity) for _ in self.names]  # after the source, and after each stage
         self._error: BaseException | None = None
 
     def _join(self, threads: Sequence[threading.Thread]) -> None:
         self.stop()
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + SHUTDOWN_TIMEOUT_S
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
-        self.figures.ended_ns = clock()
+        self.statistics.ended_ns = clock()
 
     def _guarded(self, state: ThreadState, work: Callable[[], None]) -> None:
         """The life of a thread: an error ends all others, and is the caller's."""
         own_intra_op_threads(1)
         try:
             state.run(work)
-        except _Ended:
+        except _Closed:
             pass
         except BaseException as error:
             if not self._belts[0].stopped:  # else it may be the end of a process that was busy when all was stopped
@@ -290,7 +204,7 @@ class Pipeline:
         try:
             with closing(self._items(source)) as items:
                 for item in items:
-                    self.figures.dropped += belt.put(item, drop_oldest=self.live)
+                    self.statistics.dropped += belt.put(item, drop_oldest=self.live)
         finally:
             belt.end()
 
@@ -298,7 +212,7 @@ class Pipeline:
         before, after = self._belts[place - 1 : place + 1]
         try:
             while True:
-                passed = self._passed(place, perform, before.get())
+                passed = self._process(place, perform, before.get())
                 if passed:
                     after.put(passed)
         finally:
@@ -306,7 +220,7 @@ class Pipeline:
 
     def _items(self, source: Iterable[Any]) -> Generator[_Item, None, None]:
         """The source's items, timed; the source is closed at the end."""
-        stage, items = self.figures.stages[0], iter(source)
+        stage, items = self.statistics.stages[0], iter(source)
         try:
             for position in count():
                 start = clock()
@@ -322,16 +236,16 @@ class Pipeline:
             if close:
                 close()
 
-    def _passed(self, place: int, perform: Callable[[Any], Any], item: _Item) -> _Item | None:
+    def _process(self, place: int, perform: Callable[[Any], Any], item: _Item) -> _Item | None:
         """The item after a stage, or None where it failed and is left out."""
-        stage, start = self.figures.stages[place], clock()
+        stage, start = self.statistics.stages[place], clock()
         try:
             passed = item._replace(value=perform(item.value))
         except TaskError as error:
             stage.failed += 1
             if self.on_error == "raise":
                 raise
-            self.figures.failures.append(Failure(item.position, error))
+            self.statistics.failures.append(Failure(item.position, error))
             return None
         finally:
             stage.busy_ns += clock() - start
@@ -339,42 +253,9 @@ class Pipeline:
         return passed
 
     def _deliver(self, item: _Item, deliver: Callable[[Any], Any]) -> None:
-        self.figures.latencies_ns.append(clock() - item.read_ns)
+        self.statistics.latencies_ns.append(clock() - item.read_ns)
         deliver(item.value)
-        self.figures.done += 1
+        self.statistics.done += 1
 
 
 _END = object()
-
-
-def _performer(stage: Stage, stack: ExitStack) -> Callable[[Any], Any]:
-    """What calls a stage where it shall run, with a span around each call."""
-    if stage.process:
-        return _InProcess(stage, stack.enter_context(Processes(1)))
-    return lambda value: Task(stage.name, stage.call, (value,))()
-
-
-class _InProcess:
-    """Calls a stage in its process. A call that takes much longer than all before it is given up.
-
-    Without a ``timeout`` of the stage, the first call has a minute, in which the process starts too. Every later call
-    has five times as long as the slowest one so far, and at least ten seconds.
-    """
-
-    FIRST_S, LEAST_S, TIMES = 60.0, 10.0, 5
-
-    def __init__(self, stage: Stage, pool: Processes) -> None:
-        self._stage, self._pool = stage, pool
-        self._slowest_s: float | None = None  # None: the process is not there yet
-
-    def __call__(self, value: Any) -> Any:
-        usual = self.FIRST_S if self._slowest_s is None else max(self.LEAST_S, self.TIMES * self._slowest_s)
-        self._pool.timeout = self._stage.timeout or usual
-        start = time.monotonic()
-        try:
-            result = self._pool.run([Task(self._stage.name, self._stage.call, (value,))])[0]
-        except WorkerError:
-            self._slowest_s = None
-            raise
-        self._slowest_s = max(self._slowest_s or 0.0, time.monotonic() - start)
-        return result

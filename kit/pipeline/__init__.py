@@ -1,0 +1,7 @@
+"""A pipeline: stages with bounded queues between them, the one shape that is not fork and join."""
+
+from kit.pipeline.pipeline import Pipeline
+from kit.pipeline.stages import Stage
+from kit.pipeline.statistics import Failure, RunStatistics, StageStatistics
+
+__all__ = ["Failure", "Pipeline", "RunStatistics", "Stage", "StageStatistics"]
