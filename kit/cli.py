@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kit import hardware
+from kit import doctor, hardware
 from kit.errors import KitError, TraceError
 from kit.load import load_average
 from kit.paths import check_writable
@@ -44,11 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _doctor(options: argparse.Namespace) -> int:
     """What this machine has; 1 where something that the kit needs is missing."""
     machine, load = hardware.detect(), load_average()
-    found = hardware.checks(machine, load)
+    found = doctor.checks(machine, load)
     if options.json:
         print(_json({"hardware": machine.to_dict(), "load": load, "checks": [check.to_dict() for check in found]}))
     else:
-        print(hardware.report(found))
+        print(doctor.report(found))
     return int(any(check.status == "FAIL" for check in found))
 
 

@@ -1,4 +1,4 @@
-"""What this machine has, as far as this process may use it, and the checks behind ``python -m kit doctor``.
+"""What this machine has, as far as this process may use it.
 
 Machines overstate themselves: in a container ``os.cpu_count()`` is the host's, while CPU affinity and the cgroup quota
 decide how much really runs at once, and ``/dev/shm`` is 64 MB where worker processes want to share tensors. So every
@@ -15,12 +15,10 @@ import platform
 import re
 import shutil
 import sysconfig
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
-
-from kit.reprs import one_line
+from typing import Any
 
 GIB = 2**30
 _NUMBER = re.compile(r"[1-9][0-9]{0,18}")  # what the kernel writes: 64 bits
@@ -69,24 +67,7 @@ class Hardware:
 
     def __repr__(self) -> str:
         gpus = ", ".join(self.gpus) or "no GPU"
-        return f"Hardware({_count(self.cores, 'core')}, {_size(self.memory_bytes)}, {gpus}, torch {self.torch})"
-
-
-@one_line
-@dataclass(frozen=True)
-class Finding:
-    """One finding about this machine, and what to do about it."""
-
-    status: Literal["OK", "WARN", "FAIL"]  # FAIL: the kit cannot run; WARN: it can, with something missing
-    what: str  # what was found
-    do: str = ""  # what the reader can do; empty where all is well
-
-    def to_dict(self) -> dict[str, str]:
-        """Plain data for JSON."""
-        return asdict(self)
-
-    def __str__(self) -> str:
-        return f"[{self.status}] {self.what}" + (f" - {self.do}" if self.do else "")
+        return f"Hardware({counted(self.cores, 'core')}, {size(self.memory_bytes)}, {gpus}, torch {self.torch})"
 
 
 @functools.cache
@@ -114,107 +95,6 @@ def detect(root: Path = Path("/")) -> Hardware:
         cpu=_cpu_name(root),
         packages={name: _version(name) for name in (*CORE_PACKAGES, *LAB_PACKAGES)},
     )
-
-
-def checks(hardware: Hardware, load: float) -> list[Finding]:
-    """What a learner should know about this machine before the first notebook, in reading order.
-
-    Args:
-        hardware: as :func:`detect` found it. These facts stay, so they are looked up once.
-        load: as :func:`kit.load.load_average` gives it now.
-    """
-    return [
-        _check_packages(hardware, "core", CORE_PACKAGES, "FAIL"),
-        _check_packages(hardware, "lab", LAB_PACKAGES, "WARN"),
-        *_check_cores(hardware),
-        *_check_load(hardware, load),
-        _check_memory(hardware),
-        _check_shm(hardware),
-        _check_compiler(hardware),
-        _check_gpu(hardware),
-    ]
-
-
-def report(findings: Iterable[Finding]) -> str:
-    """The findings as lines: ``[OK] what`` or ``[WARN] what - what to do``."""
-    return "\n".join(map(str, findings))
-
-
-# Checks -------------------------------------------------------------------------------------------------------------
-
-
-def _check_packages(hardware: Hardware, part: str, least: Mapping[str, str], bad: Literal["WARN", "FAIL"]) -> Finding:
-    found = {name: hardware.packages.get(name) for name in least}
-    faults = [f"{name} is missing" for name, version in found.items() if version is None]
-    faults += [
-        f"{name} {version} is older than {least[name]}"
-        for name, version in found.items()
-        if version is not None and _numbers(version) < _numbers(least[name])
-    ]
-    if faults:
-        return Finding(bad, f"{part} packages: {', '.join(faults)}", "run `pip install -c constraints.txt -e .[lab]`")
-    versions = f"Python {hardware.python}, torch {hardware.torch}" if part == "core" else "JupyterLab and the widgets"
-    return Finding("OK", f"{part} packages: all {len(least)} present ({versions})")
-
-
-def _check_cores(hardware: Hardware) -> Iterator[Finding]:
-    quota = "none" if hardware.cgroup_cores is None else f"{hardware.cgroup_cores:g}"
-    what = f"{_count(hardware.cores, 'core')} usable (affinity {hardware.affinity}, cgroup limit {quota})"
-    if hardware.cores == 1:
-        yield Finding("WARN", what, "branches cannot overlap on one core: give the container or the process more")
-    elif hardware.cores < hardware.affinity:
-        # torch and OpenCV size their pools by affinity, so the quota throttles them in the middle of a measurement.
-        do = f"libraries will start {hardware.affinity} threads: set OMP_NUM_THREADS={hardware.cores} before starting"
-        yield Finding("WARN", what, do)
-    else:
-        yield Finding("OK", what)
-
-
-def _check_load(hardware: Hardware, load: float) -> Iterator[Finding]:
-    if load > hardware.cores / 2:
-        do = "close other programs before measuring, or timings will vary a lot between rounds"
-        what = f"the cores are busy: a load average of {load:.1f} on {_count(hardware.cores, 'core')}"
-        yield Finding("WARN", what, do)
-
-
-def _check_memory(hardware: Hardware) -> Finding:
-    what = f"{_size(hardware.memory_bytes)} of memory"
-    if hardware.memory_bytes is None:
-        return Finding("WARN", what, "make sure that at least 4 GiB are free")
-    if hardware.memory_bytes < 3.5 * GIB:  # a machine sold as 4 GB shows a little less
-        return Finding("WARN", what, "the larger notebooks want 4 GiB: close programs or raise the container's limit")
-    return Finding("OK", what)
-
-
-def _check_shm(hardware: Hardware) -> Finding:
-    if hardware.shm_bytes is None:
-        return Finding("OK", "no /dev/shm: this platform shares memory another way")
-    what = f"/dev/shm has {_size(hardware.shm_bytes)}"
-    if hardware.shm_bytes < GIB:
-        do = "worker processes may die with a bus error: start the container with --shm-size=1g (64 MB is its default)"
-        return Finding("WARN", what, do)
-    return Finding("OK", what)
-
-
-def _check_compiler(hardware: Hardware) -> Finding:
-    if hardware.cxx is None:
-        return Finding("WARN", "no C++ compiler: torch.compile cannot run on the CPU", "install g++ (or clang++)")
-    if not hardware.python_headers:
-        do = "install the headers of this Python (on Debian and Ubuntu: python3-dev)"
-        return Finding("WARN", "no Python.h: torch.compile cannot build what it generates", do)
-    return Finding("OK", f"torch.compile can build: {hardware.cxx} and the Python headers")
-
-
-def _check_gpu(hardware: Hardware) -> Finding:
-    if hardware.gpus:
-        return Finding("OK", f"{_count(len(hardware.gpus), 'GPU')}: {', '.join(hardware.gpus)}")
-    if hardware.nvidia_device:
-        do = "install torch with CUDA (not TORCH=cpu), and a driver that is new enough for it"
-        return Finding("WARN", f"an NVIDIA GPU that torch {hardware.torch} cannot use", do)
-    return Finding("OK", "no GPU: everything runs on the CPU, and GPU timelines are shown as recorded elsewhere")
-
-
-# Reading the machine ------------------------------------------------------------------------------------------------
 
 
 def _limits(root: Path, controller: str, files_v1: Sequence[str], files_v2: Sequence[str]) -> Iterator[list[int]]:
@@ -294,20 +174,11 @@ def _read(path: Path) -> str:
 # Words --------------------------------------------------------------------------------------------------------------
 
 
-def _numbers(version: str) -> tuple[int, ...]:
-    """The release's numbers, enough to compare with a least version: ``"2.13.0+cpu"`` -> ``(2, 13)``, as 2.13."""
-    release = re.match(r"\d+(\.\d+)*", version)
-    numbers = [int(part) for part in release[0].split(".")] if release else []
-    while numbers and numbers[-1] == 0:
-        numbers.pop()
-    return tuple(numbers)
-
-
-def _count(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
-def _size(size: int | None) -> str:
+def size(size: int | None) -> str:
     if size is None:
         return "an unknown amount"
     return f"{size / GIB:.1f} GiB" if size >= GIB else f"{size / 2**20:.0f} MiB"

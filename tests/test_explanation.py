@@ -359,6 +359,7 @@ class Planted:
     cpu: float = 1  # share of a task's time that its thread had a core
     intra_op_threads: int = 1
     cold: bool = False
+    inputs: tuple[Any, ...] = ()
 
     def __call__(self) -> None:
         log, process = spans.current(), os.getpid()
@@ -390,7 +391,7 @@ def explained(monkeypatch: pytest.MonkeyPatch, queued: bool = False, **own: Any)
     # Off their cores, threads beside each other are in the queue for one, if at all.
     monkeypatch.setattr("kit.measuring.rounds.queued_ns", lambda lanes: clock.now if queued and len(lanes) > 1 else 0)
     runners = {"base": Planted(clock, ALONE), "own": Planted(clock, **{"tasks": BESIDE} | own)}
-    timings = measure(runners, (), rounds=8, clock=clock)
+    timings = measure(runners, rounds=8, clock=clock)
     return explain(compared(timings["base"], timings["own"], {1: timings["base"]}))
 
 

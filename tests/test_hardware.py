@@ -11,8 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kit import hardware
-from kit.hardware import GIB, Finding, Hardware
+from kit import doctor, hardware
+from kit.doctor import Finding
+from kit.hardware import GIB, Hardware
 
 GOOD = Hardware(
     cores=8,
@@ -96,7 +97,7 @@ def test_a_platform_without_affinity_or_proc(tmp_path: Path, monkeypatch: pytest
     found = hardware.detect(tmp_path)
     assert (found.cores, found.shm_bytes) == (6, None)
     assert found.cpu, "falls back to what Python knows"
-    assert not [check for check in hardware.checks(found, load=0) if "shm" in check.what and check.status != "OK"]
+    assert not [check for check in doctor.checks(found, load=0) if "shm" in check.what and check.status != "OK"]
 
 
 def test_the_processor_is_named(root: Path) -> None:
@@ -115,8 +116,8 @@ def test_this_machine() -> None:
 
 
 def test_a_good_machine_is_all_ok() -> None:
-    assert {check.status for check in hardware.checks(GOOD, load=0)} == {"OK"}
-    assert all(not check.do for check in hardware.checks(GOOD, load=0)), "nothing to do where all is well"
+    assert {check.status for check in doctor.checks(GOOD, load=0)} == {"OK"}
+    assert all(not check.do for check in doctor.checks(GOOD, load=0)), "nothing to do where all is well"
 
 
 @pytest.mark.parametrize(
@@ -137,7 +138,7 @@ def test_a_good_machine_is_all_ok() -> None:
     ],
 )
 def test_a_fault_is_reported_with_its_remedy(change: dict[str, object], status: str, what: str, do: str) -> None:
-    faults = [check for check in hardware.checks(replace(GOOD, **change), load=0) if check.status != "OK"]  # type: ignore[arg-type]
+    faults = [check for check in doctor.checks(replace(GOOD, **change), load=0) if check.status != "OK"]  # type: ignore[arg-type]
     assert len(faults) == 1, "one fault, one finding"
     assert faults[0].status == status
     assert what in faults[0].what
@@ -146,11 +147,11 @@ def test_a_fault_is_reported_with_its_remedy(change: dict[str, object], status: 
 
 def test_versions_compare_as_numbers() -> None:
     newer = replace(GOOD, packages={**GOOD.packages, "torch": "2.13.0+cpu", "numpy": "10.0rc1", "plotly": "6.0.0"})
-    assert {check.status for check in hardware.checks(newer, load=0)} == {"OK"}
+    assert {check.status for check in doctor.checks(newer, load=0)} == {"OK"}
 
 
 def test_report_is_one_line_per_finding() -> None:
-    lines = hardware.report([Finding("OK", "fine"), Finding("WARN", "odd", "mend it")]).splitlines()
+    lines = doctor.report([Finding("OK", "fine"), Finding("WARN", "odd", "mend it")]).splitlines()
     assert lines == ["[OK] fine", "[WARN] odd - mend it"]
     assert Finding("OK", "fine").to_dict() == {"status": "OK", "what": "fine", "do": ""}
 
@@ -165,7 +166,7 @@ def test_gpus_go_by_their_names(root: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("torch.cuda.get_device_name", lambda i: f"GPU {i}")
     machine = hardware.detect(root)
     assert machine.gpus == ("GPU 0", "GPU 1")
-    assert str(hardware.checks(machine, load=0)[-1]) == "[OK] 2 GPUs: GPU 0, GPU 1"
+    assert str(doctor.checks(machine, load=0)[-1]) == "[OK] 2 GPUs: GPU 0, GPU 1"
 
 
 def test_a_gpu_that_cannot_be_used_is_a_finding_not_a_crash(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,7 +176,7 @@ def test_a_gpu_that_cannot_be_used_is_a_finding_not_a_crash(root: Path, monkeypa
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     monkeypatch.setattr("torch.cuda.get_device_name", fail)
     write(root, "dev/nvidia0", "")
-    finding = hardware.checks(hardware.detect(root), load=0)[-1]
+    finding = doctor.checks(hardware.detect(root), load=0)[-1]
     assert (finding.status, finding.what[:27]) == ("WARN", "an NVIDIA GPU that torch 2.")
 
 
@@ -183,16 +184,16 @@ def test_a_missing_torch_is_a_finding_not_a_crash() -> None:
     code = """
 import sys
 sys.modules["torch"] = None
-from kit import hardware
+from kit import doctor, hardware
 assert hardware.detect().torch == ""
 """
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_busy_cores_are_a_warning() -> None:
-    busy = [check for check in hardware.checks(GOOD, load=4.1) if check.status == "WARN"]
+    busy = [check for check in doctor.checks(GOOD, load=4.1) if check.status == "WARN"]
     assert [check.what for check in busy] == ["the cores are busy: a load average of 4.1 on 8 cores"]
-    assert all(check.status == "OK" for check in hardware.checks(GOOD, load=3.9))
+    assert all(check.status == "OK" for check in doctor.checks(GOOD, load=3.9))
 
 
 GARBAGE = st.text(alphabet=st.sampled_from("0123456789:,-/ \nmaxcpuemory\x00é"), max_size=80)
@@ -215,7 +216,7 @@ def test_what_the_system_says_of_itself_may_be_garbage(
         (tmp_path / name).write_text(text)
     found = hardware.detect.__wrapped__(tmp_path)
     assert found.cores >= 1
-    assert hardware.report(hardware.checks(found, load=0))
+    assert doctor.report(doctor.checks(found, load=0))
 
 
 @pytest.mark.parametrize(

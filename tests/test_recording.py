@@ -13,8 +13,9 @@ import torch
 from torch import nn
 
 import kit
+from kit.approaches import FunctionRunner, ModelRunner
 from kit.errors import ShapeError, TaskError, TraceError, TransferError, WorkerError
-from kit.executors import Sequential, use
+from kit.executors import Sequential
 from kit.executors.threads import Threads
 from kit.models import inception_block, two_stream
 from kit.recording import on_gpu, record_call, record_fresh
@@ -157,25 +158,25 @@ def test_a_recording_without_operators_has_the_spans_alone() -> None:
 def test_the_callers_thread_count_comes_back(fails_at: int | None) -> None:
     seen: list[int] = []
 
-    def call(x: torch.Tensor) -> torch.Tensor:
+    def call() -> torch.Tensor:
         seen.append(torch.get_num_threads())
         if len(seen) == fails_at:
             raise ZeroDivisionError
-        return x + 1
+        return torch.ones(1) + 1
 
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
         if fails_at:
             with pytest.raises(ZeroDivisionError):
-                record_call(call, torch.ones(1), intra_op_threads=3)
+                record_call(FunctionRunner(call, intra_op_threads=3))
         else:
-            record_call(call, torch.ones(1), intra_op_threads=3)
+            record_call(FunctionRunner(call, intra_op_threads=3))
         assert torch.get_num_threads() == 2
         assert set(seen) == {3}
     finally:
         torch.set_num_threads(before)
-    record_call(lambda x: x + 1, torch.ones(1), intra_op_threads=1)  # no profiler is left running
+    record_call(FunctionRunner(lambda: torch.ones(1)))  # no profiler is left running
 
 
 def test_a_caller_that_is_not_the_main_thread_keeps_its_name() -> None:
@@ -183,10 +184,9 @@ def test_a_caller_that_is_not_the_main_thread_keeps_its_name() -> None:
     model = kit.Branches({"a": nn.Linear(1, 1), "b": nn.Linear(1, 1)}, kit.Concat(1))
 
     def work() -> None:
-        with Threads(2) as executor, use(executor):
-            traces.append(record_call(model, torch.ones(1, 1), intra_op_threads=1))
-        with use(Sequential()):
-            traces.append(record_call(model, torch.ones(1, 1), intra_op_threads=1))
+        for executor in (Threads(2), Sequential()):
+            with ModelRunner(model, (torch.ones(1, 1),), executor, 1) as runner:
+                traces.append(record_call(runner))
 
     thread = threading.Thread(target=work, name="somebody")
     thread.start()
@@ -313,6 +313,6 @@ def test_on_a_gpu_each_recording_has_its_kernels_after_their_launches() -> None:
 
 
 def test_a_recording_says_where_it_was_made() -> None:
-    trace = record_call(lambda: torch.ones(1), (), intra_op_threads=1, operators=False)
+    trace = record_call(FunctionRunner(lambda: torch.ones(1)), operators=False)
     assert trace.about["versions"]["torch"] == torch.__version__
     assert trace.about["machine"]["cpu"]

@@ -29,12 +29,10 @@ from kit.views.grid import Grid
 from kit.views.live import Live
 from kit.views.static import Figure
 from kit.workloads import live
-from kit.workloads.feeding import Loop
 
 MACHINERY = {  # what no caller is handed
     "kit.measuring.budget.Budget",
-    "kit.measuring.candidates.Entrant",
-    "kit.measuring.core_scaling.IndependentLoad",
+    "kit.measuring.candidates.Candidate",
     "kit.executors.workers.channel.Channel",
     "kit.executors.cuda_streams.SideStreams",
     "kit.executors.workers.pickling.PlacedTensors",
@@ -154,7 +152,7 @@ def samples(ms: float) -> list[Any]:
         *(approaches.parse("folded + threads(workers=2)"), runner, SpanLog(), hardware.detect()),
         *(kit.models.describe(MODEL, X), state, clips.generate(frames=2, height=32, width=32)),
         *(pipeline.Pipeline([stage]), figures),
-        *(Loop(lambda: None, lambda: None), live.Flow(), live.FromFile("run", Path("a.mp4"), 8)),  # type: ignore
+        *(approaches.FunctionRunner(lambda: None), live.Flow(), live.FromFile(True, Path("a.mp4"), 8)),
         *(kit.timeline(comparison), kit.comparison_chart(comparison), grid),
         *(kit.Quiz("Which?", {"one": "no", "two": "yes"}), Check("hint", "look again"), Figure("<svg/>" * 99)),
         *(Live(lambda: pipeline.Pipeline([stage]), list), Explorer()),

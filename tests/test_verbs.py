@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 import kit
-from kit import approaches, catalogue
+from kit import approaches
+from kit.approaches import REGISTRY, Runs, builtin
 from kit.errors import KitError, MeasureError, ShapeError, TaskError, UnknownNameError
 from kit.executors import Sequential
 from kit.executors.processes_cold import ProcessesCold
@@ -265,8 +266,8 @@ def test_a_model_with_another_output_on_every_call_is_refused() -> None:
 
 
 def test_what_cannot_run_here_has_a_row_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = catalogue.Entry(catalogue.sequential, lambda machine: "it needs a GPU.")
-    monkeypatch.setitem(catalogue.REGISTRY, "streams", entry)
+    entry = Runs(builtin.sequential, lambda machine: "it needs a GPU.")
+    monkeypatch.setitem(REGISTRY, "streams", entry)
     comparison = compare(Region(a=lambda x: x), X, ["sequential", "streams"])
     assert comparison["streams"].verdict == "not available"
     assert comparison["streams"].reason == "it needs a GPU."
@@ -327,9 +328,9 @@ def test_a_compiled_model_is_compared_and_recorded_whatever_threads_the_caller_h
         torch.set_num_threads(before)
 
 
-def test_all_is_every_approach_of_the_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
-    light = {name: catalogue.REGISTRY[name] for name in ("sequential", "threads", "folded", "merged")}
-    monkeypatch.setattr("kit.verbs.REGISTRY", light)
+def test_all_is_every_approach_in_the_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    light = {name: REGISTRY[name] for name in ("sequential", "threads", "folded", "merged")}
+    monkeypatch.setattr("kit.approaches.workload.REGISTRY", light)
     for given in ("all", "threads(workers=1), all"):
         comparison = kit.compare(inception_block(8), torch.randn(1, 8, 9, 9), given, rounds=6, progress=False)
         assert {row.name for row in comparison.rows} - {"threads(workers=1)"} == set(light)

@@ -24,6 +24,7 @@ from kit.measuring.rounds import TURN_NS, Reference, RunnerFailed, measure
 from kit.measuring.statistics import least_rounds, speed_up, with_verdicts
 from kit.progress import progress_bar
 from kit.recording import record_kernels
+from kit.reprs import one_line
 
 UNSTEADY = 2.0  # a quartile ratio beyond this is no property of the model: something else had the cores
 WARM_TURNS = 4  # about as much as warming up takes
@@ -31,6 +32,7 @@ GRACE = 0.25  # of the budget, shared out: what each may try even when it is spe
 WHOLE = 0.75  # a share of the cores below which a table says that they are not all there
 
 
+@one_line
 class Expected(NamedTuple):
     """What every candidate is to give."""
 
@@ -230,13 +232,13 @@ def _baseline(baseline: Candidate, budget: float | None) -> Expected:
 
 def _without_effect(baseline: Candidate) -> list[str]:
     """Of a single request: which inputs do not move the output, so that its being the same says nothing of them."""
-    runner = baseline.runner
-    if baseline.work.items > 1 or not isinstance(runner, ModelRunner):
+    work, runner = baseline.work, baseline.runner
+    if work.items > 1 or work.model is None or not isinstance(runner, ModelRunner):
         return []
     with torch.inference_mode():
-        deaf = inputs_without_effect(lambda *args: runner.run(args), runner.inputs)
+        deaf = inputs_without_effect(lambda *args: runner.run(args), work.inputs)
     return [
-        f"the output hardly changes when input {i + 1} of {len(runner.inputs)} does: that outputs are the same says "
+        f"the output hardly changes when input {i + 1} of {len(work.inputs)} does: that outputs are the same says "
         "nothing about the branch that it goes through."
         for i in deaf
     ]

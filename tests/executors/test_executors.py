@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
-from kit.workloads.many import ColdPool
 
 import kit
 from kit import spans
@@ -23,6 +22,7 @@ from kit.executors.processes import Processes
 from kit.executors.processes_cold import ProcessesCold
 from kit.executors.ranks import Ranks
 from kit.executors.threads import Threads
+from kit.workloads.cold_pool import ColdPool
 
 MAKERS = {"sequential": Sequential, "threads": lambda: Threads(2), "one thread": lambda: Threads(1)}
 

@@ -13,7 +13,7 @@ from kit.measuring.comparison import Comparison, Ratio, Row, Timing
 from kit.models import inception3d_block
 from kit.trace import Trace, wall_ns
 from kit.verbs import record
-from kit.workloads.continual import Against
+from kit.workloads.continual import WindowVersusStep
 from kit.workloads.step_parts import PARTS, StepParts
 
 co = pytest.importorskip("continual")
@@ -99,11 +99,23 @@ SLOW = {
 FAST = {Kernel("convolution", "conv2d", "oneDNN"): Use(6, 0.8), Kernel("pooling", "max_pool2d", "own"): Use(1, 0.1)}
 
 
-def against(window_ms: float, step_ms: float, window: Kernels, step: Kernels) -> Against:
+def against(window_ms: float, step_ms: float, window: Kernels, step: Kernels) -> WindowVersusStep:
     ratio = window_ms / step_ms
-    return Against(
-        window_ms, step_ms, Ratio(ratio, 0.8 * ratio, 1.1 * ratio), 160, 10, Equality(True, 0.0), window, step
+
+    def timing(ms: float) -> Timing:
+        return Timing(np.full(6, ms * 1e6), 1, Trace.build([]))
+
+    rows = (
+        Row("window", timing=timing(window_ms), ratio=Ratio(1, 1, 1), baseline=True, kernels=window),
+        Row(
+            "step",
+            timing=timing(step_ms),
+            ratio=Ratio(ratio, 0.8 * ratio, 1.1 * ratio),
+            equality=Equality(True, 0.0),
+            kernels=step,
+        ),
     )
+    return WindowVersusStep(Comparison(rows, 6, "a clip"), 160, 10)
 
 
 def test_both_ratios_are_drawn_and_told() -> None:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from kit import hardware
-from kit.approaches import REGISTRY, parse
+from kit.approaches import REGISTRY, Runs, parse
 from kit.equality import compare_outputs, inputs_without_effect
 from kit.errors import KitError
 from kit.models import inception2d, two_stream
@@ -214,7 +214,7 @@ def test_same_output(approach: str, name: str, batch: int, dtype: torch.dtype) -
 
 
 GOES_ON = ("channels_last", "folded", "merged")  # after which the model can be rewritten and its regions run
-EXECUTORS = [kind for kind, entry in REGISTRY.items() if not entry.rewrites]
+EXECUTORS = [kind for kind, entry in REGISTRY.items() if isinstance(entry, Runs)]
 
 
 PAIRS = list(itertools.product(REGISTRY, REGISTRY))
@@ -309,7 +309,7 @@ KEEPS = {"compiled": 2**20}  # bytes a cycle: torch keeps each compilation's gen
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="asks Linux what this process holds")
 @pytest.mark.parametrize(
     "approach",
-    [marked(kind) for kind, entry in REGISTRY.items() if not entry.sends]
+    [marked(kind) for kind, entry in REGISTRY.items() if not (isinstance(entry, Runs) and entry.sends)]
     + [marked("folded + merged + channels_last + threads")],
 )
 def test_preparing_and_closing_again_and_again_leaves_nothing(approach: str) -> None:

@@ -67,7 +67,7 @@ def test_no_output_due() -> None:
 
 @pytest.mark.parametrize("last", [False, True])
 def test_a_step_against_a_window(last: bool) -> None:
-    found = window_versus_step(inception3d_block(8, SMALL), torch.randn(2, 8, 6, 7, 7), last=last, rounds=6)
+    found = window_versus_step(inception3d_block(8, SMALL), torch.randn(2, 8, 6, 7, 7), channels_last=last, rounds=6)
     assert found.equality.equal
     assert found.window_macs == 6 * found.step_macs  # padded: a window of 6 frames is 6 frames' work
     assert found.counted == 6
@@ -98,7 +98,7 @@ def test_a_max_pool_of_negative_frames_is_torchs_from_the_first_one_on() -> None
 
 def test_a_window_and_a_step_that_ran_on_different_kernels() -> None:
     conv, clip = nn.Conv3d(64, 64, (3, 1, 1)).eval(), torch.randn(1, 64, 6, 28, 28)
-    given = {"approach": "sequential(threads=2)", "transforms": (), "last": False, "rounds": 6}
+    given = {"approach": "sequential(threads=2)", "transforms": (), "channels_last": False, "rounds": 6}
     found = window_versus_step(conv, clip, **given)  # on two threads PyTorch gives the step's 1x1 convolution to oneDNN
     (exchange,) = found.exchanges
     assert [(kernel.operator, kernel.name) for kernel in (*exchange.lost, *exchange.gained)] == [
@@ -107,7 +107,7 @@ def test_a_window_and_a_step_that_ran_on_different_kernels() -> None:
     ]
     same = window_versus_step(conv, clip, one_dnn=True, **given)
     assert same.exchanges == []
-    assert {kernel.name for side in (same.window_kernels, same.step_kernels) for kernel in side} == {"oneDNN"}
+    assert {kernel.name for side in same.kernels.values() for kernel in side} == {"oneDNN"}
     assert same.equality.equal
 
 

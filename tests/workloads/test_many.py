@@ -1,16 +1,19 @@
-"""Many items: every way gives the same outputs, in order; rates add up; what cannot run says so."""
+"""Many items: every approach gives the same outputs, in order; rates add up; what cannot run says so."""
 
 import json
 import multiprocessing
 import re
 import signal
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+import kit
 from kit import load_trace, spans, workloads
+from kit.approaches import Calls, FunctionRunner, Workload
 from kit.cli import main
 from kit.equality import compare_outputs
 from kit.errors import ClipError, KitError, MeasureError, TaskError, UnavailableError, UnknownNameError, WorkerError
@@ -18,7 +21,7 @@ from kit.explanation import explain
 from kit.hardware import detect
 from kit.measuring.statistics import MIN_ROUNDS
 from kit.models import trained_two_stream
-from kit.workloads import Many, feeding, live, opencv_dnn, workload
+from kit.workloads import feeding, live, opencv_dnn, workload
 from kit.workloads.feeding import Pictures, Unread, collate
 
 pytest.importorskip("onnx")
@@ -26,20 +29,20 @@ ITEMS = 3
 
 
 @pytest.fixture(scope="module")
-def images() -> Many:
+def images() -> Workload:
     return opencv_dnn.make(ITEMS)
 
 
-def output(work: Many, way: str) -> object:
+def output(work: Workload, way: str) -> object:
     with work.prepare(way) as runner, torch.inference_mode():
-        return runner(*work.inputs)
+        return runner()
 
 
 # OpenCV's DNN module -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("way", ["threads", "processes", "batch", "batch(threads=1)", "onnxruntime", "torch"])
-def test_every_way_classifies_as_torch_does(images: Many, way: str) -> None:
+def test_every_way_classifies_as_torch_does(images: Workload, way: str) -> None:
     expected = output(images, "torch")
     assert expected.shape == (ITEMS, 45)
     assert expected.sum(1) == pytest.approx(torch.ones(ITEMS))
@@ -75,21 +78,21 @@ def _statistics() -> tuple[tuple[float, ...], tuple[float, ...]]:
     return clips.RGB_MEAN, clips.RGB_STD
 
 
-def test_every_thread_has_a_net_of_its_own(images: Many) -> None:
+def test_every_thread_has_a_net_of_its_own(images: Workload) -> None:
     with images.prepare("threads(workers=2)") as runner, spans.collect() as log:
         for _ in range(4):
-            runner(*images.inputs)
+            runner()
     loads = [each.thread for each in log.spans if each.name == "load network"]
     assert len(loads) == len(set(loads)) <= 2
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_opencv_has_the_threads_of_its_lane(images: Many, threads: int) -> None:
+def test_opencv_has_the_threads_of_its_lane(images: Workload, threads: int) -> None:
     import cv2
 
     before = torch.get_num_threads()
     with images.prepare(f"threads(workers=2,threads={threads})") as runner:
-        runner(*images.inputs)
+        runner()
         assert cv2.getNumThreads() == threads
     assert torch.get_num_threads() == before
 
@@ -120,7 +123,7 @@ def test_two_threads_that_share_a_net_leave_this_process_alone() -> None:
 
 def test_the_control_sleeps_for_each_item() -> None:
     control = opencv_dnn.sleep_control(3, 0.02)
-    trace = control.record("sequential")
+    trace = kit.record(control, approach="sequential", operators=False)
     naps = [event.duration_ns for event in trace.events() if event.name == "sleep"]
     assert len(naps) == 3
     assert min(naps) >= 20_000_000
@@ -129,8 +132,8 @@ def test_the_control_sleeps_for_each_item() -> None:
 # Rates ---------------------------------------------------------------------------------------------------------------
 
 
-def test_a_comparison_tells_rates_and_no_latencies(images: Many) -> None:
-    rates = images.compare("batch", rounds=MIN_ROUNDS, progress=False)
+def test_a_comparison_tells_rates_and_no_latencies(images: Workload) -> None:
+    rates = kit.compare(images, approaches="batch", rounds=MIN_ROUNDS, progress=False)
     assert [row.name for row in rates.rows] == ["sequential", "batch"]
     assert rates.table()[0][:2] == ("approach", "images/s")
     median = rates["batch"].timing.median_ms
@@ -144,7 +147,9 @@ def test_a_comparison_tells_rates_and_no_latencies(images: Many) -> None:
 
 def test_the_first_sequential_leads_with_its_options() -> None:
     control = opencv_dnn.sleep_control(2, 0.001)
-    rates = control.compare("threads,sequential(threads=2),sequential", rounds=MIN_ROUNDS, progress=False)
+    rates = kit.compare(
+        control, approaches="threads,sequential(threads=2),sequential", rounds=MIN_ROUNDS, progress=False
+    )
     assert [row.name for row in rates.rows] == ["sequential(threads=2)", "sequential", "threads"]
     assert rates.rows[0].verdict == "baseline"
 
@@ -157,21 +162,21 @@ def test_the_first_sequential_leads_with_its_options() -> None:
         ("batch(threads=some)", "whole number"),
     ],
 )
-def test_a_wrong_way_is_named(images: Many, way: str, message: str) -> None:
+def test_a_wrong_way_is_named(images: Workload, way: str, message: str) -> None:
     with pytest.raises(KitError, match=message):
         images.prepare(way)
 
 
-def test_a_way_that_cannot_run_keeps_its_row() -> None:
-    def broken(cores: int) -> None:
+def test_an_approach_that_cannot_run_keeps_its_row() -> None:
+    def broken() -> FunctionRunner:
         raise UnavailableError("there is no such thing here.")
 
-    def torn(cores: int) -> None:
+    def torn() -> FunctionRunner:
         raise RuntimeError("a tear")
 
     work = live.make(3)
-    work = Many("x", (), 3, "frames", "", {**work.ways, "broken": broken, "torn": torn})
-    rates = work.compare("broken, torn, pipeline", rounds=MIN_ROUNDS, progress=False)
+    work = replace(work, approaches={**work.approaches, "broken": Calls(broken), "torn": Calls(torn)})
+    rates = kit.compare(work, approaches="broken, torn, pipeline", rounds=MIN_ROUNDS, progress=False)
     assert rates["broken"].verdict == rates["torn"].verdict == "not available"
     assert rates["broken"].reason == "there is no such thing here."
     assert rates["torn"].reason == "RuntimeError: a tear"
@@ -179,13 +184,25 @@ def test_a_way_that_cannot_run_keeps_its_row() -> None:
     assert "frames/s" in str(rates)
 
 
-def test_a_budget_that_is_too_small_is_refused(images: Many) -> None:
+def test_without_a_model_only_its_own_approaches_run() -> None:
+    with pytest.raises(KitError, match=r"pipeline is no model, so threads cannot run it: choose from sequential"):
+        live.make(3).prepare("threads")
+    with pytest.raises(KitError, match="pipeline runs the whole workload by itself: write it alone"):
+        live.make(3).prepare("folded + pipeline")
+
+
+def test_a_workload_brings_its_inputs() -> None:
+    with pytest.raises(KitError, match=r"feeding brings its inputs: name approaches as approaches='threads'"):
+        kit.compare(feeding.make(2), "threads")
+
+
+def test_a_budget_that_is_too_small_is_refused(images: Workload) -> None:
     with pytest.raises(MeasureError, match="budget"):
-        images.compare("batch", budget=1e-6, progress=False)
+        kit.compare(images, approaches="batch", budget=1e-6, progress=False)
 
 
-def test_many_items_are_explained_in_items_a_second(images: Many) -> None:
-    rates = images.compare("threads(threads=1), batch", rounds=MIN_ROUNDS, progress=False)
+def test_many_items_are_explained_in_items_a_second(images: Workload) -> None:
+    rates = kit.compare(images, approaches="threads(threads=1), batch", rounds=MIN_ROUNDS, progress=False)
     for row in rates.rows:
         explanation = explain(rates, row.name)
         assert "images/s" in explanation.advice[0].text
@@ -271,7 +288,7 @@ def test_a_file_that_is_no_picture_is_raised_by_name_or_left_out(folder: list[Pa
 def test_a_loader_tells_what_it_left_out(folder: list[Path], tmp_path: Path, workers: int) -> None:
     bad = tmp_path / "bad.jpg"
     bad.write_bytes(b"no picture")
-    with feeding._loader(Pictures([*folder[:3], bad], on_error="skip"), 1, workers=workers, batch=2) as runner:
+    with feeding._loader(Pictures([*folder[:3], bad], on_error="skip"), workers, 2, 2, True, False) as runner:
         batch = runner()
     assert [len(batch.images), len(batch.unread)] == [3, 1]
     assert isinstance(batch.unread[0], Unread)
@@ -279,7 +296,7 @@ def test_a_loader_tells_what_it_left_out(folder: list[Path], tmp_path: Path, wor
 
 def test_a_loader_raises_what_a_worker_raised_and_leaves_no_process(folder: list[Path], tmp_path: Path) -> None:
     with (
-        feeding._loader(Pictures([*folder[:3], tmp_path / "gone.jpg"]), 1, workers=1, batch=2) as runner,
+        feeding._loader(Pictures([*folder[:3], tmp_path / "gone.jpg"]), 1, 2, 2, True, False) as runner,
         pytest.raises(ClipError, match=r"gone\.jpg"),
     ):
         runner()
@@ -295,7 +312,7 @@ def test_an_interrupt_leaves_no_process_and_no_thread(way: str) -> None:
     with work.prepare(way) as runner:
         timer.start()
         with pytest.raises(KeyboardInterrupt):
-            runner(*work.inputs)
+            runner()
     timer.join()
     assert multiprocessing.active_children() == []
     assert not [each.name for each in threading.enumerate() if each.name.startswith("worker")]
