@@ -242,7 +242,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="names with commas or spaces between, or all; options in parentheses, steps joined by +: "
         "'threads,threads(workers=4),folded + compiled(freezing=True) + threads' (default sequential,threads; "
-        "all of many items, which have ways of their own: a wrong name lists them)",
+        "all of many items, which have approaches of their own: a wrong name lists them)",
     )
     verb.add_argument("--rounds", type=int, default=12, help="interleaved rounds, at least 6 (default 12)")
     verb.add_argument("--budget", type=float, help="seconds for everything (default 60 for all, else no limit)")

@@ -247,8 +247,8 @@ def test_approaches_with_spaces_or_commas_before_or_after_the_workload(
 ) -> None:
     asked: list[Any] = []
 
-    def compare(model: object, inputs: object, names: Any, **options: Any) -> Comparison:
-        asked.extend(split_names(names))
+    def compare(work: object, approaches: Any, **options: Any) -> Comparison:
+        asked.extend(split_names(approaches))
         return Comparison((), 6, "nothing")
 
     monkeypatch.setattr("kit.verbs.compare", compare)

@@ -429,7 +429,7 @@ def test_the_stop_button_leaves_no_thread_and_the_next_comparison_works(at: int)
         (Region(a=lambda x: x, b=lambda x: x), (X, X, X), ShapeError, "region of a, b got 3 inputs"),
         (Region(a=lambda x: x / 0 * 0), X, MeasureError, "NaN"),
         (Call(lambda x: x / 0 * 0), X, MeasureError, "NaN"),
-        (Call(lambda x: 3.0), X, MeasureError, "output is a float"),
+        (Call(lambda x: "three"), X, MeasureError, "output is a str"),
         (Call(lambda x: {"scores": [x, "text"]}), X, MeasureError, r"output\['scores'\]\[1\] is a str"),
         (nn.BatchNorm1d(2), X, KitError, r"BatchNorm1d is in training mode.*model\.eval\(\)"),
         (two_stream(width=8).train(), None, KitError, r"TwoStream is in training mode.*streams\.branches\.spatial\.1 "),

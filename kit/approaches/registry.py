@@ -49,7 +49,8 @@ class Entry:
     def options(self) -> dict[str, Any]:
         """Option -> its type."""
         hints = get_type_hints(vars(self.make).get("__init__", self.make))
-        return {name: hints[name] for name in inspect.signature(self.make).parameters if name not in ("model", "cores")}
+        parameters = inspect.signature(self.make).parameters
+        return {name: hints[name] for name in parameters if name in hints and name not in ("model", "cores")}
 
     @property
     def about(self) -> str:

@@ -33,14 +33,14 @@ class Workload:
     inputs: Args  # the positional arguments of a call
     items: int = 1  # in a call
     unit: str = "call"  # what the items are, as in "images"
-    inputs_description: str = ""  # for people; empty: shapes, dtypes and devices
+    inputs_description: str = ""  # for people; empty: shapes, dtypes and devices, or the name
     approaches: Mapping[str, Entry] = field(default_factory=dict)  # its own, beside those of the registry
     baseline: str = "sequential"  # the approach that all others are compared with
 
     @property
     def description(self) -> str:
         """What the inputs are."""
-        return self.inputs_description or shapes(self.inputs)
+        return self.inputs_description or (shapes(self.inputs) if self.inputs else self.name)
 
     def approach(self, name: str) -> Approach:
         """One of its approaches by name and options, as in ``threads(workers=2)``.

@@ -93,9 +93,12 @@ def fastest(comparison: Comparison, *, peer: bool = True) -> Row | None:
     return max(found, key=lambda row: row.ratio.estimate if row.ratio else 0, default=None)
 
 
-def ways_table(comparison: Comparison) -> str:
-    """A comparison as a Markdown table that has the seconds of preparing apart, and when they are earned back."""
-    lines = ["| way | a call | speed-up | verdict | preparing | earned back after |", "|---|---:|---|---|---:|---:|"]
+def approaches_table(comparison: Comparison) -> str:
+    """A comparison as a Markdown table that has the seconds of preparing apart, and after how many calls they break even."""
+    lines = [
+        "| approach | a call | speed-up | verdict | preparing | earned back after |",
+        "|---|---:|---|---|---:|---:|",
+    ]
     lead = comparison.baseline
     for row in comparison.rows:
         if row.timing is None or row.ratio is None or lead.timing is None:
@@ -121,12 +124,12 @@ def kernel_caveats(side: Comparison) -> list[str]:
     return [*said, "Against one thread for everything, the kernels are the same."]
 
 
-def settled(side: Comparison, ways: Comparison) -> str:
+def settled(side: Comparison, others: Comparison) -> str:
     """What these measurements say of "one branch after the other wastes performance", in Markdown.
 
     Args:
         side: ``sequential``, ``sequential(threads=1)`` and ``threads(threads=1)`` on a model.
-        ways: ``sequential`` first, and other approaches on the same model.
+        others: ``sequential`` first, and other approaches on the same model.
     """
     threads = side["threads(threads=1)"]
     alone = versus(side, "threads(threads=1)", "sequential(threads=1)")
@@ -143,24 +146,24 @@ def settled(side: Comparison, ways: Comparison) -> str:
         f"Here {meaning}."
     ]
     lines += [f"- {caveat}" for caveat in kernel_caveats(side)]
-    faster = [row for row in ways.rows if row.verdict == "faster"]
+    faster = [row for row in others.rows if row.verdict == "faster"]
     calm = [f"{row.name} ({row.ratio})" for row in faster if row.name != PEER and one_at_a_time(row.name)]
     lines.append(
         f"- Found faster with the branches still in order: {', '.join(calm)}."
         if calm
         else "- Nothing of the kit's was found faster with the branches still in order."
     )
-    best, peer = fastest(ways, peer=False), ways[PEER]
+    best, peer = fastest(others, peer=False), others[PEER]
     lines.append(
-        f"- The fastest of the kit's ways: **{best.name}** ({best.ratio})."
+        f"- The fastest of the kit's approaches: **{best.name}** ({best.ratio})."
         if best
-        else "- None of the kit's ways was found faster than plain PyTorch."
+        else "- None of the kit's approaches was found faster than plain PyTorch."
     )
     if peer.timing is None:
         lines.append(f"- The peer, ONNX Runtime, did not take part: {peer.reason}")
     else:
-        other = best.name if best else ways.baseline.name
-        row = versus(ways, PEER, other)
+        other = best.name if best else others.baseline.name
+        row = versus(others, PEER, other)
         lines.append(f"- The peer, ONNX Runtime, against {other}: **{row.verdict}** ({row.ratio}).")
     return "\n".join(lines)
 

@@ -60,7 +60,7 @@ def phases_table(trace: Trace) -> str:
 
 
 def round_trips(sizes: Sequence[int], rounds: int, seed: int = 0) -> dict[str, list[float]]:
-    """Microseconds from a tensor in this process to its copy back from a warm worker, by the way it travelled.
+    """Microseconds from a tensor in this process to its copy back from a warm worker, by how it was transferred.
 
     Args:
         sizes: bytes of the tensor, multiples of 4.
@@ -70,25 +70,25 @@ def round_trips(sizes: Sequence[int], rounds: int, seed: int = 0) -> dict[str, l
     with ExitStack() as stack:
         pickled, shared = (stack.enter_context(_echo_worker()) for _ in range(2))
         pool = stack.enter_context(Processes(workers=1))
-        ways: dict[str, Callable[[Tensor], Any]] = {
+        calls: dict[str, Callable[[Tensor], Any]] = {
             "Queue, pickled copy (NumPy)": lambda x: torch.from_numpy(pickled(x.numpy())),
             "Queue of tensors (torch.multiprocessing)": lambda x: shared(x.clone()).clone(),
             "shared memory, reused (processes)": lambda x: pool.run([Task("echo", _IDENTITY, (x,))])[0],
         }
-        result: dict[str, list[float]] = {way: [] for way in ways}
+        result: dict[str, list[float]] = {name: [] for name in calls}
         for size in sizes:
             x = torch.rand(size // 4)
-            times: dict[str, list[int]] = {way: [] for way in ways}
+            times: dict[str, list[int]] = {name: [] for name in calls}
             for turn in range(rounds + 2):  # two to warm up
-                for way in order.sample(list(ways), len(ways)):
+                for name in order.sample(list(calls), len(calls)):
                     start = time.perf_counter_ns()
-                    back = ways[way](x)
+                    back = calls[name](x)
                     took = time.perf_counter_ns() - start
-                    times[way].append(took)
+                    times[name].append(took)
                     if turn < 2 and not torch.equal(back, x):
-                        raise AssertionError(f"{way} changed the tensor")
-            for way in ways:
-                result[way].append(float(np.median(times[way][2:])) / 1000)
+                        raise AssertionError(f"{name} changed the tensor")
+            for name in calls:
+                result[name].append(float(np.median(times[name][2:])) / 1000)
     return result
 
 

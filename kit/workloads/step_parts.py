@@ -1,7 +1,7 @@
 """What a step's time is made of: experiments that each take one thing out, on one thread and in the same rounds.
 
 On one thread PyTorch runs many convolutions of a single frame with kernels of its own, and other ones on oneDNN. So two
-ways to compute a step are compared as PyTorch runs them and once more with every convolution on oneDNN.
+approaches to compute a step are compared as PyTorch runs them and once more with every convolution on oneDNN.
 """
 
 from __future__ import annotations
@@ -70,16 +70,16 @@ def step_times(model: nn.Module, clip: Tensor, *, rounds: int) -> Comparison:
     """
     _same_predictions(model, clip)
     still = clip[:, :, -1:].expand_as(clip).contiguous()
-    ways = {
+    approaches = {
         name + where: side(
             _prediction(name, model, still, instead), _seen(name, still), ONE_THREAD, rewrites=name != "window"
         )
         for where, instead in (("", None), (ON_ONE_DNN, on_one_dnn))
         for name in ("window", "library", "kit")
     }
-    work = Workload("step-times", None, (), unit="prediction", inputs_description=shapes(clip), approaches=ways)
+    work = Workload("step-times", None, (), unit="prediction", inputs_description=shapes(clip), approaches=approaches)
     work = replace(work, baseline="window")
-    found = compare(work, approaches=list(ways), rounds=rounds, progress=False)
+    found = compare(work, approaches=list(approaches), rounds=rounds, progress=False)
     library, kit = found["library"].kernels or {}, found["kit"].kernels or {}
     said = [
         f"{told('library', exchange, 'kit')}: a part of the ratio between them is PyTorch's choice of kernel. Both on "
@@ -90,7 +90,7 @@ def step_times(model: nn.Module, clip: Tensor, *, rounds: int) -> Comparison:
 
 
 def _prediction(name: str, model: nn.Module, clip: Tensor, instead: Swap | None = None) -> nn.Module:
-    """One way to predict the clip's last output: from :func:`_seen`, after what the clip had before."""
+    """One approach to predict the clip's last output: from :func:`_seen`, after what the clip had before."""
     if name == "library":
         return Given(instead, library_step(model, clip[:, :, :-1]))
     if name == "kit":
@@ -155,11 +155,11 @@ def step_parts(model: nn.Module, clip: Tensor, *, rounds: int) -> StepParts:
         runners: dict[tuple[str, str], Runner] = {}
         for left in PARTS.values():
             seen = clip[..., :1, :1] if left == "tiny frames" else clip
-            ways: dict[str, Callable[..., Any]] = {
+            approaches: dict[str, Callable[..., Any]] = {
                 "library": library_step(model, seen),
                 "kit": OneStep(stepper(model), seen),
             }
-            for name, step in ways.items():
+            for name, step in approaches.items():
                 instead = {
                     "as it is": None,
                     "on oneDNN": on_one_dnn,

@@ -29,7 +29,7 @@ CELLS = (
     "kit.waterfall(kit.explain(comparison, 'threads'))",
     "from kit.views.grid import Grid\n"
     "from kit.workloads import opencv_dnn\n"
-    "Grid(lambda items: opencv_dnn.sleep_control(items, 0.001), ways=['threads'], workers=[1, 2], threads=[1])",
+    "Grid(lambda items: opencv_dnn.sleep_control(items, 0.001), approaches=['threads'], workers=[1, 2], threads=[1])",
     "from kit import labs\nlabs.continual.Explorer()",
 )
 SOLUTION = "answer = 6 * 7"

@@ -168,7 +168,7 @@ Live(lambda: live.pipeline(trained_two_stream(), live=True), lambda: live.paced(
 GRID = """\
 from kit.views.grid import Grid
 from kit.workloads import opencv_dnn
-Grid(lambda items: opencv_dnn.sleep_control(items, 0.001), ways=["threads"])"""
+Grid(lambda items: opencv_dnn.sleep_control(items, 0.001), approaches=["threads"])"""
 
 
 def test_the_live_view_plays_and_stops_and_the_grid_measures_again(chromium: Any, lab: Lab, screenshots: Path) -> None:

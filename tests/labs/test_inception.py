@@ -15,13 +15,13 @@ from kit.kernels import Kernel, Use
 from kit.labs.checks import Check
 from kit.labs.inception import (
     affordable,
+    approaches_table,
     check_balanced,
     check_parallelism,
     fastest,
     one_at_a_time,
     region_ms,
     settled,
-    ways_table,
     work_and_span_ms,
 )
 from kit.labs.threads import versus
@@ -109,13 +109,13 @@ def test_the_fastest_is_one_that_was_found_faster() -> None:
     assert fastest(compared(equal=False, sequential=8, threads=4)) is None
 
 
-def test_which_ways_leave_branches_one_after_the_other() -> None:
+def test_which_approaches_leave_branches_one_after_the_other() -> None:
     calm = ["sequential", "sequential(threads=1)", "folded + merged", "compiled", "onnxruntime"]
     assert [name for name in [*calm, "threads", "folded + threads", "processes"] if one_at_a_time(name)] == calm
 
 
 def test_the_table_says_when_preparing_is_earned_back() -> None:
-    _head, _rule, lead, quick, slow, peer, _, caveat = ways_table(
+    _head, _rule, lead, quick, slow, peer, _, caveat = approaches_table(
         compared(prepare_s=3.0, sequential=8, merged=4, folded=9)
     ).splitlines()
     assert lead == "| sequential | 8 ms | 1 | baseline | 0.0 s |  |"
@@ -126,7 +126,7 @@ def test_the_table_says_when_preparing_is_earned_back() -> None:
 
 
 @pytest.mark.parametrize(
-    ("side", "ways", "says"),
+    ("side", "others", "says"),
     [
         ((9, 4), {"merged": 4, "threads": 5}, ["faster** (2.00x", "did waste", "order: merged (2.00x", "**merged**"]),
         ((4, 4), {"merged": 8}, ["faster** (2.00x", "thread for everything: **no", "splitting the operators, not"]),
@@ -143,10 +143,10 @@ def test_the_table_says_when_preparing_is_earned_back() -> None:
     ],
 )
 def test_the_claim_is_settled_by_what_was_measured(
-    side: tuple[float, float], ways: dict[str, float], says: list[str]
+    side: tuple[float, float], others: dict[str, float], says: list[str]
 ) -> None:
     one, threads = side
-    text = settled(compared(sequential=8, one=one, threads_1=threads), compared(sequential=8, **ways))
+    text = settled(compared(sequential=8, one=one, threads_1=threads), compared(sequential=8, **others))
     assert [each for each in says if each not in text] == []
 
 

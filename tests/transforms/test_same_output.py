@@ -265,9 +265,9 @@ def test_forked_runners_live_by_themselves_and_leave_torchscript_to_others() -> 
     assert torch.jit.script(two_heads().branches["a"])(x).shape == x.shape
     with torch.inference_mode():
         runners[0].close()
-        assert compare_outputs(models[1](x), runners.pop()(x)).equal
+        assert compare_outputs(models[1](x), runners.pop()()).equal
         gc.collect()
-        assert compare_outputs(models[0](x), runners[0](x)).equal
+        assert compare_outputs(models[0](x), runners[0]()).equal
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="asks Linux for this process's threads")

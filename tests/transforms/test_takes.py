@@ -93,7 +93,7 @@ def test_the_same_output_on_the_inputs_it_was_prepared_with_and_on_others(approa
     with parse(approach).prepare(given, first) as runner, torch.inference_mode():
         torch.set_num_threads(runner.intra_op_threads)
         calls = [(expected[1], others)] if runner.cold else [(expected[0], first), (expected[1], others)]
-        found = [(want, runner(*args)) for want, args in calls]
+        found = [(want, runner.run(args)) for want, args in calls]
     for want, got in found:
         assert compare_outputs(want, got).equal, str(compare_outputs(want, got))
         assert pytree.tree_structure(want) == pytree.tree_structure(got)
@@ -107,8 +107,8 @@ def test_torchscript_runs_branches_that_take_what_they_name() -> None:
     ).eval()
     (x, y, *_), (*others, _) = inputs(0), inputs(1)
     with parse("scripted_fork").prepare(region, (x, y)) as runner, torch.inference_mode():
-        assert compare_outputs(region(*others), runner(*others)).equal
-        assert not compare_outputs(region(x, y), runner(*others)).equal
+        assert compare_outputs(region(*others), runner.run(tuple(others))).equal
+        assert not compare_outputs(region(x, y), runner.run(tuple(others))).equal
 
 
 @pytest.mark.parametrize(
