@@ -94,9 +94,9 @@ def fastest(comparison: Comparison, *, peer: bool = True) -> Row | None:
 
 
 def approaches_table(comparison: Comparison) -> str:
-    """A comparison as a Markdown table that has the seconds of preparing apart, and after how many calls they break even."""
+    """A comparison as a Markdown table, with the seconds of preparing and after how many calls they break even."""
     lines = [
-        "| approach | a call | speed-up | verdict | preparing | earned back after |",
+        "| approach | a call | speed-up | verdict | preparing | break-even after |",
         "|---|---:|---|---|---:|---:|",
     ]
     lead = comparison.baseline

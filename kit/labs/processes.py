@@ -141,7 +141,7 @@ def check_break_even(calls: Callable[[float, float, float], float | None]) -> st
     if not isinstance(calls(1000.0, 10.0, 5.0), int | float):
         return f"it gives {calls(1000.0, 10.0, 5.0)!r} and not a number: is there a return?"
     if calls(1000.0, 10.0, 5.0) != 200:
-        return "a start of 1000 ms and a gain of 5 ms a call: the start is earned back after 200 calls."
+        return "a start of 1000 ms and a gain of 5 ms a call: break-even is after 200 calls."
     if calls(1000.0, 10.0, 7.0) != 334:
         return "1000 ms at 3 ms a call are 333.3 calls: round up, since there is no third of a call."
     never = calls(1000.0, 5.0, 5.0)
