@@ -23,7 +23,7 @@ from kit.approaches import FunctionRunner, Runner, parse
 from kit.executors import Executor, Sequential, Task
 from kit.executors.processes import Processes
 from kit.executors.threads import Threads
-from kit.hardware import detect
+from kit.machine.hardware import detect
 from kit.measuring.comparison import Ratio
 from kit.measuring.rounds import measure
 from kit.measuring.statistics import MIN_ROUNDS, speed_up

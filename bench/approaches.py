@@ -15,7 +15,7 @@ from kit.approaches import FunctionRunner, Runner
 from kit.equality import compare_outputs
 from kit.executors import use
 from kit.executors.threads import Threads
-from kit.hardware import detect
+from kit.machine.hardware import detect
 from kit.measuring.rounds import measure
 from kit.measuring.statistics import speed_up
 from kit.regions import Branches

@@ -24,10 +24,10 @@ from torch import nn
 from torch.utils.benchmark import Timer
 
 import kit
-from kit import load
 from kit.approaches import FunctionRunner, Runner
 from kit.equality import Equality
-from kit.explanation import Explanation
+from kit.explaining.explanation import Explanation
+from kit.machine import load
 from kit.measuring.comparison import Row
 from kit.measuring.rounds import ROUNDS, measure
 from kit.measuring.statistics import with_verdicts

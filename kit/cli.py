@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kit import doctor, hardware
 from kit.errors import KitError, TraceError
-from kit.load import load_average
+from kit.machine import doctor, hardware
+from kit.machine.load import load_average
 from kit.paths import check_writable
 
 if TYPE_CHECKING:
-    from kit.explanation import Explanation
+    from kit.explaining.explanation import Explanation
     from kit.measuring.comparison import Comparison
 
 
@@ -101,8 +101,8 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
+    from kit.measuring.changes import compare_results
     from kit.measuring.comparison import load_comparison
-    from kit.results import compare_results
 
     first, *others = [load_comparison(path) for path in options.files]
     if len(others) > 1:
@@ -123,7 +123,7 @@ def _show(options: argparse.Namespace) -> int:
 
 def _print_explanations(comparison: Comparison) -> list[Explanation]:
     """Those of all rows; what is printed are those that were measured beside the baseline."""
-    from kit.explanation import explain_all
+    from kit.explaining.explanation import explain_all
 
     explanations = explain_all(comparison)
     print("", *(each for each in explanations[1:] if comparison[each.approach].timing), sep="\n")
@@ -157,7 +157,7 @@ def _trace(options: argparse.Namespace) -> int:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    from kit.recognition import recognise
+    from kit.workloads.recognition import recognise
 
     if (options.clip is None) == (options.file is None):
         raise KitError("name one clip, as in 'kit predict my_video.mp4'.")
@@ -167,8 +167,8 @@ def _predict(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from kit import training
     from kit.models.two_stream import TRAINED_WEIGHTS
+    from kit.workloads import training
 
     weights = TRAINED_WEIGHTS if options.out is None else options.out
     check_writable(weights)  # a folder that is not there is a slip of the keyboard

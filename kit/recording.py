@@ -14,15 +14,15 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from kit import spans
-from kit.about import about_here
 from kit.approaches.runner import Runner
 from kit.errors import KitError, TaskError
 from kit.executors import Task, thread_counts
 from kit.executors.processes_cold import ProcessesCold
-from kit.kernels import Kernels, kernels
+from kit.machine.about import about_here
 from kit.profiler import profiled, span_events, synchronize
 from kit.trace import Trace, load_trace, save_trace
 from kit.trace.categories import on_device
+from kit.trace.kernels import Kernels, kernels
 
 
 def record_call(runner: Runner, *, warm: bool = True, operators: bool = True) -> Trace:

@@ -19,7 +19,7 @@ from kit.approaches import split_names
 from kit.cli import main
 from kit.measuring.comparison import Comparison, load_comparison
 from kit.workloads import NAMES
-from tests.test_explanation import example
+from tests.explaining.test_explanation import example
 
 ROOT = Path(__file__).parents[1]
 ABSENT = (
@@ -384,7 +384,7 @@ def test_predict_in_words(capsys: pytest.CaptureFixture[str]) -> None:
 def test_train_writes_where_it_is_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kit import training
+    from kit.workloads import training
 
     tiny = training.Recipe(clips=4, held_out=4, epochs=1, workers=1)
     monkeypatch.setattr(training, "Recipe", lambda: tiny)
@@ -400,7 +400,7 @@ def test_train_writes_where_it_is_told(
 def test_train_looks_at_its_path_before_it_trains(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kit.training.examples", lambda *_, **__: pytest.fail("it trains"))
+    monkeypatch.setattr("kit.workloads.training.examples", lambda *_, **__: pytest.fail("it trains"))
     (tmp_path / "taken.json").mkdir()
     for out, says in (
         (tmp_path, "it is a folder"),

@@ -16,10 +16,11 @@ import torch
 from torch import nn
 
 import kit
-from kit import approaches, clips, hardware, pipeline
+from kit import approaches, clips, pipeline
 from kit.equality import Equality
 from kit.labs import Check
 from kit.labs.continual import Explorer
+from kit.machine import hardware
 from kit.measuring.comparison import Comparison, Ratio, Row, Timing
 from kit.models.continual import stepper
 from kit.reprs import LONGEST
@@ -43,10 +44,10 @@ MACHINERY = {  # what no caller is handed
     "kit.executors.workers.fork.Fork",
     "kit.executors.workers.messages.Reply",
     "kit.executors.workers.messages.Request",
-    "kit.factors.RowBreakdown",
-    "kit.kernels.Family",
-    "kit.scenes.painting.Chance",
-    "kit.scenes.painting.Layer",
+    "kit.explaining.factors.RowBreakdown",
+    "kit.trace.kernels.Family",
+    "kit.clips.scenes.painting.Chance",
+    "kit.clips.scenes.painting.Layer",
     "kit.spans.span",
     "kit.trace.categories.Role",
     "kit.trace.columns.Numbers",

@@ -17,7 +17,7 @@ from kit.approaches import REGISTRY, Runs, builtin
 from kit.errors import KitError, MeasureError, ShapeError, TaskError, UnknownNameError
 from kit.executors import Sequential
 from kit.executors.processes_cold import ProcessesCold
-from kit.hardware import detect
+from kit.machine.hardware import detect
 from kit.measuring.comparison import Ratio
 from kit.measuring.statistics import MIN_ROUNDS, least_rounds
 from kit.models import inception_block, toy_two_stream, two_stream
@@ -163,7 +163,7 @@ def test_cores_that_are_not_all_there_are_a_caveat_unless_others_have_them(
     monkeypatch.setattr(
         "kit.measuring.candidates.speed_up", lambda one, together: Ratio(share, share - 0.1, share + 0.1)
     )
-    monkeypatch.setattr("kit.load.caveats", lambda before, after: ["others"] * busy)
+    monkeypatch.setattr("kit.machine.load.caveats", lambda before, after: ["others"] * busy)
     make, sizes = MODELS["toy"]
     comparison = compare(make(), random_inputs(1, sizes), ["sequential", "threads"])
     assert comparison.core_scaling is not None

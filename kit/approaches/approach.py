@@ -13,7 +13,6 @@ import torch
 from torch import nn
 from torch.jit._trace import TracerWarning
 
-from kit import hardware
 from kit.approaches.registry import Calls, Entry, Rewrites, Runs
 from kit.approaches.runner import ModelRunner, Runner
 from kit.equality import as_args, shapes
@@ -21,6 +20,7 @@ from kit.errors import KitError, UnavailableError, brief
 from kit.executors import Sequential
 from kit.executors.thread_counts import intra_op_threads
 from kit.inputs import Args, opened
+from kit.machine import hardware
 from kit.regions import outermost, some_regions
 from kit.reprs import one_line
 from kit.spans import clock

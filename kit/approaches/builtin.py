@@ -18,7 +18,7 @@ from kit.executors.processes_cold import ProcessesCold
 from kit.executors.ranks import Ranks
 from kit.executors.ranks import unavailable_because as ranks_unavailable
 from kit.executors.threads import Threads
-from kit.hardware import Hardware
+from kit.machine.hardware import Hardware
 from kit.regions import some_regions
 from kit.scheduling import PolicyName
 from kit.transforms import Transform

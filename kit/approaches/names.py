@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, get_args
 
-from kit import hardware
 from kit.approaches.approach import Approach, Term
 from kit.approaches.registry import REGISTRY, Entry
 from kit.equality import shapes
 from kit.errors import KitError, UnknownNameError
+from kit.machine import hardware
 
 
 def available(machine: hardware.Hardware | None = None) -> dict[str, str | None]:

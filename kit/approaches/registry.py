@@ -13,7 +13,7 @@ from torch import nn
 from kit.approaches.runner import Runner
 from kit.errors import KitError
 from kit.executors import Executor
-from kit.hardware import Hardware
+from kit.machine.hardware import Hardware
 from kit.reprs import one_line
 from kit.transforms import Transform
 

@@ -23,7 +23,7 @@ from kit.clips.flow import (
     two_stream_inputs,
 )
 from kit.clips.generated import PHOTOGRAPHS, generate, labelled
-from kit.scenes import MOTIONS, TEXTURES, Camera
+from kit.clips.scenes import MOTIONS, TEXTURES, Camera
 
 __all__ = [
     "DEFAULT_FPS",

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from kit.clips.scenes import Float32, UInt8
 from kit.errors import ClipError, ShapeError, UnavailableError
-from kit.scenes import Float32, UInt8
 
 DEFAULT_FPS = 25.0  # for pictures and files that do not say
 SMALLEST = 32  # pixels a side, for optical flow: on narrower pictures OpenCV's DIS can crash the process

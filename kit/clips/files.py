@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from kit.clips.clip import DEFAULT_FPS, Clip, fit, opencv
+from kit.clips.scenes import UInt8
 from kit.errors import ClipError
 from kit.progress import progress_bar
-from kit.scenes import UInt8
 
 PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 _UNEVEN = 1.5  # a step between frames that is so many times another: more than the rounding of a file's clock

@@ -7,8 +7,8 @@ from itertools import pairwise
 import numpy as np
 
 from kit.clips.clip import SMALLEST, Clip, fit, opencv
+from kit.clips.scenes import Float32, UInt8
 from kit.errors import ClipError, ShapeError, UnknownNameError
-from kit.scenes import Float32, UInt8
 
 FLOW_METHODS = ("dis", "farneback")
 RGB_MEAN = (0.485, 0.456, 0.406)  # ImageNet's, per channel, of RGB in [0, 1]

@@ -7,8 +7,8 @@ from functools import lru_cache
 import numpy as np
 
 from kit.clips.clip import DEFAULT_FPS, SMALLEST, Clip, opencv
+from kit.clips.scenes import MOTIONS, TEXTURES, Camera, Float32, UInt8, paint_action, paint_shapes
 from kit.errors import ClipError, UnavailableError, UnknownNameError
-from kit.scenes import MOTIONS, TEXTURES, Camera, Float32, UInt8, paint_action, paint_shapes
 
 # Of scikit-image's packaged pictures those in the public domain or CC0 that show no people. PNG alone: unlike JPEG it
 # decodes to the same bits everywhere.
@@ -20,7 +20,7 @@ STILL = Camera()
 def generate(frames: int = 24, height: int = 240, width: int = 320, *, seed: int = 0, fps: float = DEFAULT_FPS) -> Clip:
     """A scene of moving, turning, zooming textured shapes over a drifting background, with its exact flow.
 
-    The same arguments give the same bits on every platform (:mod:`kit.scenes`).
+    The same arguments give the same bits on every platform (:mod:`kit.clips.scenes`).
 
     Raises:
         ClipError: no frames, a side below 32 pixels, or a negative seed.

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 from kit.errors import UnavailableError
 from kit.executors.base import Executor, Task
-from kit.hardware import Hardware
+from kit.machine.hardware import Hardware
 from kit.scheduling import Node, PolicyName, policy
 
 

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from kit.errors import UnavailableError
 from kit.executors.base import Executor, Task, use
 from kit.executors.sequential import Sequential
-from kit.hardware import Hardware
+from kit.machine.hardware import Hardware
 from kit.reprs import one_line
 from kit.spans import span
 

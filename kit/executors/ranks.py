@@ -19,7 +19,7 @@ from kit.executors.processes import Processes
 from kit.executors.workers.pickling import load
 from kit.executors.workers.process import MOST_LOADED
 from kit.executors.workers.rank import Share, gather, join
-from kit.hardware import Hardware
+from kit.machine.hardware import Hardware
 
 
 @dataclass(eq=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from kit.explanation import Explanation
+from kit.explaining.explanation import Explanation
 from kit.labs.checks import check, first_wrong
 from kit.labs.markdown import table
 from kit.measuring.comparison import milliseconds

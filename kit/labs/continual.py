@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from kit.equality import compare_outputs
 from kit.errors import KitError
-from kit.kernels import Kernels
 from kit.labs.checks import check
 from kit.labs.markdown import table
 from kit.measuring.comparison import Comparison, milliseconds
@@ -26,6 +25,7 @@ from kit.models.continual import stepper
 from kit.models.init import keep_signal
 from kit.reprs import one_line
 from kit.trace import Trace, by_name
+from kit.trace.kernels import Kernels
 from kit.views.chart import Chart
 from kit.views.figures import GRID, TEXT
 from kit.views.palette import NEUTRAL, OKABE_ITO

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from kit.approaches import Rewrites, parse
-from kit.kernels import caveats, exchanged
 from kit.labs.checks import check, first_wrong
 from kit.labs.speed import size
 from kit.labs.threads import versus
@@ -19,6 +18,7 @@ from kit.models import describe, inception_v3
 from kit.regions import regions
 from kit.spans import clock
 from kit.trace import Event, Trace
+from kit.trace.kernels import caveats, exchanged
 from kit.trace.lanes import parents
 
 PEER = "onnxruntime"

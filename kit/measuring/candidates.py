@@ -9,14 +9,15 @@ from typing import Any, NamedTuple
 
 import torch
 
-from kit import kernels, load, spans
+from kit import spans
 from kit.approaches import Approach, ModelRunner, Runner, Workload
 from kit.equality import Equality, compare_outputs, device_of, inputs_without_effect, tf32_rounding
 from kit.errors import KitError, MeasureError
 from kit.executors.thread_counts import intra_op_threads
 from kit.executors.workers.reports import remedy, starting_is_possible
-from kit.hardware import detect
 from kit.inputs import called_with
+from kit.machine import load
+from kit.machine.hardware import detect
 from kit.measuring.budget import Budget, Overdue, can_interrupt, limited
 from kit.measuring.comparison import Comparison, Ratio, Row, Timing
 from kit.measuring.core_scaling import independent_load
@@ -25,6 +26,7 @@ from kit.measuring.statistics import least_rounds, speed_up, with_verdicts
 from kit.progress import progress_bar
 from kit.recording import record_kernels
 from kit.reprs import one_line
+from kit.trace import kernels
 
 UNSTEADY = 2.0  # a quartile ratio beyond this is no property of the model: something else had the cores
 WARM_TURNS = 4  # about as much as warming up takes

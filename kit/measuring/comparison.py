@@ -11,13 +11,13 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kit.about import About, about_here
 from kit.equality import Equality
-from kit.kernels import Kernels
+from kit.machine.about import About, about_here
 from kit.measuring.breakdown import RoundBreakdown
-from kit.records import Format, load_record, save_record
+from kit.measuring.records import Format, load_record, save_record
 from kit.reprs import one_line
 from kit.trace import Trace
+from kit.trace.kernels import Kernels
 
 SMALLEST_EFFECT = 0.01  # two copies of one network can differ by this much for reasons of memory layout
 

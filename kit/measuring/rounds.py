@@ -17,7 +17,7 @@ import torch
 from kit import spans
 from kit.approaches.runner import Runner
 from kit.errors import MeasureError
-from kit.load import queued_ns
+from kit.machine.load import queued_ns
 from kit.measuring.breakdown import RoundBreakdown, reduce_turn
 from kit.measuring.comparison import Timing
 from kit.measuring.statistics import MIN_ROUNDS, widest_interval

@@ -15,7 +15,7 @@ from kit.regions import Branches, Concat, Mean
 
 Backbone = Literal["small", "cnn-m"]
 Fusion = Literal["mean", "concat"]
-TRAINED_CLASSES = 45  # a class for each of five textures with each of nine motions, which kit.scenes names
+TRAINED_CLASSES = 45  # a class for each of five textures with each of nine motions, which kit.clips.scenes names
 TRAINED_SIZE = 96  # pixels a side that the trained network was trained on
 TRAINED_WEIGHTS = data_file("weights/two_stream.safetensors")
 
@@ -158,7 +158,8 @@ def untrained(seed: int = 0) -> TwoStream:
 def trained_two_stream() -> TwoStream:
     """A two-stream network that tells textures and motions of generated clips, at TRAINED_SIZE pixels a side.
 
-    Its scores are ``(N, textures * motions)``, the motions of the first texture first (:mod:`kit.scenes` names them).
+    Its scores are ``(N, textures * motions)``, the motions of the first texture first; :mod:`kit.clips.scenes` names
+    them.
     How it was trained, and how well it does, is beside its weights, in ``data/weights/two_stream.json``.
 
     Raises:

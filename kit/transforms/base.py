@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from kit.errors import KitError
-from kit.hardware import Hardware
+from kit.machine.hardware import Hardware
 from kit.transforms.proof import prove, undisturbed
 
 

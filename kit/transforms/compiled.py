@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from kit.errors import MeasureError
-from kit.hardware import Hardware
+from kit.machine.hardware import Hardware
 from kit.transforms.base import Transform
 
 MOST_PIECES = 256  # that one piece of Python code may be compiled into

@@ -13,7 +13,7 @@ from kit.equality import shapes
 from kit.errors import KitError, ShapeError, TaskError, UnavailableError
 from kit.executors import Executor, Sequential, use
 from kit.executors.cuda_streams import CudaStreams, unavailable_because
-from kit.hardware import Hardware
+from kit.machine.hardware import Hardware
 from kit.scheduling import PolicyName
 from kit.transforms.base import Transform
 

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map_only, tree_s
 
 from kit.equality import shapes
 from kit.errors import KitError, ShapeError
-from kit.hardware import Hardware, detect
+from kit.machine.hardware import Hardware, detect
 from kit.transforms.base import Transform
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from kit.explanation import explain_all
+from kit.explaining.explanation import explain_all
 from kit.measuring.comparison import Comparison, Verdict, times
 from kit.views.chart import Chart
 from kit.views.palette import NEUTRAL, OKABE_ITO

@@ -8,7 +8,7 @@ from operator import mul
 import plotly.graph_objects as go
 
 from kit.errors import MeasureError
-from kit.explanation import Explanation
+from kit.explaining.explanation import Explanation
 from kit.views.chart import Chart
 from kit.views.figures import GRID, TEXT
 from kit.views.palette import NEUTRAL, OKABE_ITO

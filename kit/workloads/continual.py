@@ -16,13 +16,13 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 from kit.approaches import Calls, Runner, Workload, parse
 from kit.equality import Equality, as_args, shapes
 from kit.errors import ClipError, KitError, MeasureError
-from kit.kernels import Exchange, Kernels, exchanged
 from kit.measuring.comparison import Comparison, Ratio, Timing
 from kit.measuring.rounds import ROUNDS
 from kit.models import describe
 from kit.models.continual import Stepper, shallow_two_stream_3d, stepper
 from kit.regions import Branches, Concat
 from kit.reprs import one_line
+from kit.trace.kernels import Exchange, Kernels, exchanged
 from kit.transforms import Transform
 from kit.transforms.channels_last import FORMATS
 from kit.transforms.channels_last import channels_last as channels_last_format

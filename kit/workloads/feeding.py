@@ -19,11 +19,11 @@ from torch.utils.data import DataLoader
 from kit import clips
 from kit.approaches import Calls, FunctionRunner, Workload
 from kit.clips.clip import opencv
+from kit.clips.scenes import UInt8
 from kit.errors import ClipError, UnavailableError, UnknownNameError, WorkerError
 from kit.executors.workers.process import starting
 from kit.regions import Branches
 from kit.reprs import one_line
-from kit.scenes import UInt8
 from kit.spans import span
 from kit.workloads.cold_pool import POOL_COLD
 from kit.workloads.opencv_threads import match_opencv_threads

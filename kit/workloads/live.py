@@ -18,14 +18,14 @@ from torch import Tensor
 from kit import clips
 from kit.approaches import Calls, FunctionRunner, Workload
 from kit.clips.clip import fit, opencv
+from kit.clips.scenes import Float32, UInt8
 from kit.data_files import data_file
 from kit.errors import UnavailableError
 from kit.models.two_stream import TRAINED_SIZE, TwoStream, trained_two_stream
 from kit.pipeline import Pipeline, RunStatistics, Stage
-from kit.recognition import LENGTH, Guess, guesses
 from kit.reprs import one_line
-from kit.scenes import Float32, UInt8
 from kit.workloads.opencv_threads import match_opencv_threads
+from kit.workloads.recognition import LENGTH, Guess, guesses
 
 CLIP = data_file("clips/shapes.mp4")
 

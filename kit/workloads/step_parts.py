@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from kit.approaches import Runner, Workload, parse
 from kit.equality import compare_outputs, shapes
 from kit.errors import MeasureError
-from kit.kernels import Kernels, exchanged, kernels, told
 from kit.measuring.comparison import Comparison, Ratio, Timing
 from kit.measuring.rounds import measure
 from kit.measuring.statistics import speed_up
 from kit.models.continual import stepper
 from kit.recording import record_call
 from kit.reprs import one_line
+from kit.trace.kernels import Kernels, exchanged, kernels, told
 from kit.verbs import compare
 from kit.workloads.continual import OneStep, Picked, frames_of, of_library, side
 from kit.workloads.instead import Given, Replay, Swap, WithoutZeros, on_one_dnn

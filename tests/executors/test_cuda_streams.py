@@ -16,7 +16,7 @@ from kit.errors import KitError, TaskError, UnavailableError, UnknownNameError
 from kit.executors import Executor, Sequential, Task, use
 from kit.executors.cuda_streams import CudaStreams, unavailable_because
 from kit.executors.cuda_streams_threads import CudaStreamsThreads
-from kit.hardware import detect
+from kit.machine.hardware import detect
 from kit.models import inception_block
 from kit.regions import Branches
 from kit.scheduling import POLICIES, Placement

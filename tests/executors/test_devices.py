@@ -12,7 +12,7 @@ from kit.errors import TaskError, UnavailableError
 from kit.executors import Sequential, Task, current, use
 from kit.executors import devices as room
 from kit.executors.devices import Devices, unavailable_because
-from kit.hardware import detect
+from kit.machine.hardware import detect
 from kit.models import inception_block, two_stream
 from tests.conftest import GPU, FakeEvent
 

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from kit.equality import Equality
-from kit.kernels import Kernel, Kernels, Use
 from kit.labs import continual as lab
 from kit.measuring.comparison import Comparison, Ratio, Row, Timing
 from kit.models import inception3d_block
 from kit.trace import Trace, wall_ns
+from kit.trace.kernels import Kernel, Kernels, Use
 from kit.verbs import record
 from kit.workloads.continual import WindowVersusStep
 from kit.workloads.step_parts import PARTS, StepParts

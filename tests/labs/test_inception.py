@@ -11,7 +11,6 @@ from torch import nn
 import kit
 from kit import labs
 from kit.equality import Equality
-from kit.kernels import Kernel, Use
 from kit.labs.checks import Check
 from kit.labs.inception import (
     affordable,
@@ -29,6 +28,7 @@ from kit.measuring.comparison import Comparison, Row, Timing
 from kit.measuring.statistics import speed_up
 from kit.models import describe, inception_v3
 from kit.trace import Event, Lane, Trace
+from kit.trace.kernels import Kernel, Use
 
 LANE = Lane(1, 1, "caller")
 

@@ -11,13 +11,13 @@ from torch import nn
 
 import kit
 from kit import labs
-from kit.explanation import explain
+from kit.explaining.explanation import explain
 from kit.labs.checks import Check
 from kit.labs.choose import check_costliest, check_makespan, decision_table
 from kit.labs.processes import Guarded, check_break_even, check_travels, phases_ms, phases_table
 from kit.labs.two_stream import ThreeHeads, check_bound, check_wrapped, task_ms
 from kit.trace import Event, Lane, Trace
-from tests.test_explanation import example, side_by_side
+from tests.explaining.test_explanation import example, side_by_side
 
 
 def stub(a: float, b: float, c: float) -> Any: ...

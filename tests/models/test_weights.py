@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from kit import clips, scenes
+from kit import clips
+from kit.clips import scenes
 from kit.errors import WeightsError
 from kit.models import two_stream, weights
 from kit.models.two_stream import TRAINED_CLASSES

@@ -12,7 +12,7 @@ from torch.nn import functional
 from kit.approaches import parse
 from kit.equality import compare_outputs
 from kit.errors import KitError
-from kit.hardware import detect
+from kit.machine.hardware import detect
 from kit.regions import Branches, Concat
 from kit.transforms.copying import rewritable
 

@@ -13,7 +13,7 @@ from kit.equality import as_args, compare_outputs, inputs_without_effect
 from kit.errors import KitError, ShapeError, UnavailableError
 from kit.executors import Sequential, current
 from kit.executors.cuda_streams import CudaStreams
-from kit.hardware import detect
+from kit.machine.hardware import detect
 from kit.models import inception_block
 from kit.regions import Branches, regions
 from kit.scheduling import POLICIES

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from kit.approaches import parse
 from kit.errors import KitError, MeasureError
-from kit.hardware import detect
+from kit.machine.hardware import detect
 from kit.regions import Branches, Concat
 from kit.transforms import Transform
 from kit.transforms.proof import nearby, noise, other_inputs

@@ -17,10 +17,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from kit import hardware
 from kit.approaches import REGISTRY, Runs, parse
 from kit.equality import compare_outputs, inputs_without_effect
 from kit.errors import KitError
+from kit.machine import hardware
 from kit.models import inception2d, two_stream
 from kit.models.inception import inception_a
 from kit.models.init import keep_signal

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from kit import hardware
 from kit.approaches import parse
 from kit.equality import compare_outputs
 from kit.errors import KitError
+from kit.machine import hardware
 from kit.models.init import keep_signal
 from kit.regions import Branches
 

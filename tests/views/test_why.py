@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from kit.errors import MeasureError
-from kit.explanation import explain
+from kit.explaining.explanation import explain
 from kit.views.figures import comparison_chart
 from kit.views.why import waterfall
-from tests.test_explanation import example, side_by_side
+from tests.explaining.test_explanation import example, side_by_side
 
 
 def test_the_waterfall_goes_from_the_ideal_to_what_was_measured() -> None:

@@ -17,8 +17,8 @@ from kit.approaches import Calls, FunctionRunner, Workload
 from kit.cli import main
 from kit.equality import compare_outputs
 from kit.errors import ClipError, KitError, MeasureError, TaskError, UnavailableError, UnknownNameError, WorkerError
-from kit.explanation import explain
-from kit.hardware import detect
+from kit.explaining.explanation import explain
+from kit.machine.hardware import detect
 from kit.measuring.statistics import MIN_ROUNDS
 from kit.models import trained_two_stream
 from kit.workloads import feeding, live, opencv_dnn, workload

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kit import load
-from kit.load import Usage, caveats, queued_ns
+from kit.machine import load
+from kit.machine.load import Usage, caveats, queued_ns
 
 linux = pytest.mark.skipif(not Path("/proc/stat").exists(), reason="the system has no such counters")
 

@@ -10,13 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kit import kernels
 from kit.errors import MeasureError
-from kit.factors import Bounds, BranchTimes, Excess, RowBreakdown, has_task_times, in_steps, regions_ms
+from kit.explaining.factors import Bounds, BranchTimes, Excess, RowBreakdown, has_task_times, in_steps, regions_ms
+from kit.explaining.snippets import snippet
 from kit.measuring.comparison import Comparison, Ratio, Row, milliseconds
 from kit.reprs import one_line
-from kit.snippets import snippet
-from kit.trace import Trace
+from kit.trace import Trace, kernels
 
 LOSSES = {  # factor -> what it means where it is below 1
     "thread efficiency": "a branch has fewer intra-op threads than in {baseline}, which more cores would change",
@@ -91,7 +90,7 @@ class Explanation:
         return Prediction(ms, self.branch_times.baseline_ms / ms, self.prediction_errors or {})
 
     def steps(self) -> list[tuple[str, float]]:
-        """The factors from the ideal, one for each lane, down to what was measured; see :mod:`kit.factors`."""
+        """The factors of :mod:`kit.explaining.factors`, from the ideal, one for each lane, down to the measured."""
         return [] if self.factors is None else [*in_steps(self.factors, self.computation).items()]
 
     @property

@@ -16,14 +16,14 @@ import pytest
 import kit
 from kit.equality import Equality
 from kit.errors import KitError, ResultError
-from kit.explanation import explain
-from kit.kernels import Kernel, Use
+from kit.explaining.explanation import explain
 from kit.measuring.comparison import FORMAT, Comparison, Ratio, Row, Timing, load_comparison
 from kit.trace import Trace, stack
 from kit.trace.columns import Marks
-from tests.test_explanation import MS, SAME, example, timing, turn
+from kit.trace.kernels import Kernel, Use
+from tests.explaining.test_explanation import MS, SAME, example, timing, turn
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def full() -> Comparison:

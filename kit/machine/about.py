@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from kit import hardware
+from kit.machine import hardware
 from kit.reprs import one_line
 
 LONGEST_COMMAND = 500  # characters

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from kit import clips, training
+from kit import clips
 from kit.models import load_weights, trained_two_stream
 from kit.models.two_stream import TRAINED_WEIGHTS, untrained
-from kit.training import HELD_OUT, STREAMS, Evaluation, Examples, Recipe, Share
+from kit.workloads import training
+from kit.workloads.training import HELD_OUT, STREAMS, Evaluation, Examples, Recipe, Share
 
 RECORD = TRAINED_WEIGHTS.with_suffix(".json")
 TINY = Recipe(clips=6, held_out=3, epochs=2, batch=3, workers=1)

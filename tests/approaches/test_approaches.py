@@ -10,11 +10,12 @@ import torch
 from torch import nn
 
 import kit
-from kit import approaches, hardware
+from kit import approaches
 from kit.approaches import REGISTRY, Runs, available, builtin, names, parse, split_names
 from kit.errors import KitError, MeasureError, UnavailableError, UnknownNameError
 from kit.executors import Sequential, Task
 from kit.executors.threads import Threads
+from kit.machine import hardware
 from kit.models import inception_block, two_stream
 from kit.regions import Branches, Concat
 

@@ -10,8 +10,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kit.about import About
 from kit.errors import MeasureError
+from kit.machine.about import About
 from kit.measuring.comparison import Comparison, Ratio, Row, html_table, in_columns
 from kit.measuring.statistics import ALPHA, median_interval
 from kit.reprs import one_line

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kit.scenes.painting import Chance, Float32, Layer, Pose, UInt8, outlines, paint, to_bytes, two_tone
+from kit.clips.scenes.painting import Chance, Float32, Layer, Pose, UInt8, outlines, paint, to_bytes, two_tone
 
 _COLOURS = (
     (0xD55E00, 0xFFE3C2),

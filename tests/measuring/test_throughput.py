@@ -8,7 +8,7 @@ from torch import nn
 
 from kit.approaches import parse
 from kit.errors import MeasureError, ShapeError
-from kit.serving import REQUESTS, throughput
+from kit.measuring.throughput import REQUESTS, throughput
 
 
 class Clock:

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kit import doctor, hardware
-from kit.doctor import Finding
-from kit.hardware import GIB, Hardware
+from kit.machine import doctor, hardware
+from kit.machine.doctor import Finding
+from kit.machine.hardware import GIB, Hardware
 
 GOOD = Hardware(
     cores=8,
@@ -184,7 +184,7 @@ def test_a_missing_torch_is_a_finding_not_a_crash() -> None:
     code = """
 import sys
 sys.modules["torch"] = None
-from kit import doctor, hardware
+from kit.machine import doctor, hardware
 assert hardware.detect().torch == ""
 """
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from kit.about import LONGEST_COMMAND, About, about_here
-from kit.hardware import detect
+from kit.machine.about import LONGEST_COMMAND, About, about_here
+from kit.machine.hardware import detect
 
 
 def test_this_process_and_this_machine() -> None:

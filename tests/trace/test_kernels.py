@@ -6,8 +6,8 @@ from torch import nn
 
 import kit
 from kit import Branches, Concat
-from kit.kernels import Exchange, Kernel, Use, caveats, exchanged, kernels, told
 from kit.trace import Event, Lane, Trace
+from kit.trace.kernels import Exchange, Kernel, Use, caveats, exchanged, kernels, told
 
 MAIN = Lane(1, 1, "caller")
 

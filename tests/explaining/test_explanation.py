@@ -19,18 +19,18 @@ import kit
 from kit import spans
 from kit.equality import Equality
 from kit.errors import MeasureError
-from kit.explanation import Explanation, explain, explain_all
-from kit.factors import FACTORS, BranchTimes, RowBreakdown
-from kit.hardware import detect
+from kit.explaining.explanation import Explanation, explain, explain_all
+from kit.explaining.factors import FACTORS, BranchTimes, RowBreakdown
+from kit.explaining.snippets import snippet
+from kit.machine.hardware import detect
 from kit.measuring.breakdown import RoundBreakdown, reduce_turn
 from kit.measuring.comparison import Comparison, Ratio, Row, Timing
 from kit.measuring.rounds import measure
 from kit.measuring.statistics import with_verdicts
 from kit.models import inception_block
-from kit.snippets import snippet
 from kit.spans import Span
 from kit.trace import Event, Lane, Trace
-from tests.test_turns import turns
+from tests.measuring.test_breakdown import turns
 
 SAME = Equality(True, 0.0)
 MS = 1_000_000
@@ -153,7 +153,7 @@ def test_where_the_time_of_a_row_went_is_worked_out_once_for_all_explanations(mo
             made.append(row.name)
             super().__init__(comparison, row)
 
-    monkeypatch.setattr("kit.explanation.RowBreakdown", Counted)
+    monkeypatch.setattr("kit.explaining.explanation.RowBreakdown", Counted)
     rows = example().rows
     found = explain_all(replace(example(), rows=(*rows, *(replace(rows[1], name=f"threads {i}") for i in range(4)))))
     assert [each.approach for each in found] == made == ["sequential", "threads", *(f"threads {i}" for i in range(4))]

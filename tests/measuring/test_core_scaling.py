@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from kit.hardware import detect
+from kit.machine.hardware import detect
 from kit.measuring.core_scaling import independent_load
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from kit.hardware import CORE_PACKAGES, GIB, LAB_PACKAGES, Hardware, counted, size
+from kit.machine.hardware import CORE_PACKAGES, GIB, LAB_PACKAGES, Hardware, counted, size
 from kit.reprs import one_line
 
 
@@ -33,7 +33,7 @@ def checks(hardware: Hardware, load: float) -> list[Finding]:
 
     Args:
         hardware: as :func:`detect` found it. These facts stay, so they are looked up once.
-        load: as :func:`kit.load.load_average` gives it now.
+        load: as :func:`kit.machine.load.load_average` gives it now.
     """
     return [
         _check_packages(hardware, "core", CORE_PACKAGES, "FAIL"),

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from kit import clips
+from kit.clips.scenes import Float32
 from kit.errors import KitError
 from kit.executors.thread_counts import intra_op_threads
 from kit.models import TwoStream
@@ -32,9 +33,8 @@ from kit.models.two_stream import TRAINED_SIZE, TRAINED_WEIGHTS, untrained
 from kit.models.weights import save_weights
 from kit.paths import check_writable
 from kit.progress import progress_bar
-from kit.recognition import HALVES, LENGTH, halves
 from kit.reprs import one_line
-from kit.scenes import Float32
+from kit.workloads.recognition import HALVES, LENGTH, halves
 
 CLASSES = tuple((texture, motion) for texture in clips.TEXTURES for motion in clips.MOTIONS)
 HELD_OUT = 1_000_000  # seeds from here on are never trained on

@@ -14,7 +14,7 @@ from torch import nn
 import kit
 from kit.approaches import REGISTRY, Calls, Rewrites, Runs, Workload, builtin, parse
 from kit.errors import KitError
-from kit.hardware import detect
+from kit.machine.hardware import detect
 from kit.measuring.comparison import Comparison
 from kit.models import inception_block, inception_v3
 from kit.transforms import Transform

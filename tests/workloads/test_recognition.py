@@ -8,7 +8,7 @@ import torch
 from kit import clips
 from kit.errors import ClipError
 from kit.models import trained_two_stream
-from kit.recognition import halves, recognise
+from kit.workloads.recognition import halves, recognise
 
 
 @pytest.mark.parametrize(("texture", "motion", "seed"), [("rings", "left", 1), ("stripes", "down", 2)])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kit.scenes.painting import (
+from kit.clips.scenes.painting import (
     Chance,
     Float32,
     Grid,

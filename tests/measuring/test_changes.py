@@ -9,10 +9,10 @@ import pytest
 from numpy.typing import NDArray
 
 import kit
-from kit.about import About
 from kit.equality import Equality
+from kit.machine.about import About
+from kit.measuring.changes import Changes, compare_results
 from kit.measuring.comparison import Comparison, Ratio, Row, Timing
-from kit.results import Changes, compare_results
 from kit.trace import Trace
 
 SAME = Equality(True, 0.0)
