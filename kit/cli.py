@@ -132,15 +132,15 @@ def _print_explanations(comparison: Comparison) -> list[Explanation]:
 
 def _changes(traces: dict[str, Any], top: int = 6) -> list[str]:
     """What transforms did to the operators of sequential, the first of these."""
+    from kit.text import time_text
     from kit.trace import changes
-    from kit.views.facts import human
 
     (base, before), *others = traces.items()
     lines = []
     for name, after in others:
         lines.append(f"\noperators of {name}, recorded: self time (calls) under {base} -> under {name}")
         for row in changes(before, after)[:top]:
-            times = [f"{human(ns):>9} ({n})" for ns, n in ((row.before_ns, row.before), (row.after_ns, row.after))]
+            times = [f"{time_text(ns):>9} ({n})" for ns, n in ((row.before_ns, row.before), (row.after_ns, row.after))]
             lines.append(f"  {row.name:40} {' -> '.join(times)}")
     return lines
 
@@ -181,7 +181,7 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _in_words(numbers: dict[str, Any]) -> str:
-    from kit.views.facts import human
+    from kit.text import time_text
 
     plain = {name: value for name, value in numbers.items() if isinstance(value, int)}
     plain |= {f"  {part}": ns for part, ns in numbers["breakdown_ns"].items()}
@@ -190,12 +190,14 @@ def _in_words(numbers: dict[str, Any]) -> str:
         absent += [*(name for name in plain if name.startswith("gpu_")), "  kernel", "  memory", "  runtime"]
     plain = {name: value for name, value in plain.items() if value or name not in absent}
     timed = {name for name in plain if name.endswith("_ns") or name.startswith("  ")}
-    lines = [f"{name.removesuffix('_ns'):18} {human(n) if name in timed else f'{n:,}'}" for name, n in plain.items()]
+    lines = [
+        f"{name.removesuffix('_ns'):18} {time_text(n) if name in timed else f'{n:,}'}" for name, n in plain.items()
+    ]
     lines += ["", f"{'self':>9} {'total':>9} {'events':>9}  name"]
     for row in numbers["top"]:
         name = row["name"] if len(row["name"]) <= 80 else row["name"][:79] + "…"
         name = "".join(character if character.isprintable() else "\ufffd" for character in name)
-        lines.append(f"{human(row['self_ns']):>9} {human(row['total_ns']):>9} {row['events']:9,}  {name}")
+        lines.append(f"{time_text(row['self_ns']):>9} {time_text(row['total_ns']):>9} {row['events']:9,}  {name}")
     return "\n".join([*lines, *(f"note: {note}" for note in numbers["notes"])])
 
 

@@ -23,6 +23,7 @@ FLOORS = {
     "data_files": 0,
     "progress": 0,
     "reprs": 0,
+    "text": 0,
     "clips": 1,
     "equality": 1,
     "machine": 1,

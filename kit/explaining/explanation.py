@@ -13,8 +13,9 @@ import numpy as np
 from kit.errors import MeasureError
 from kit.explaining.factors import Bounds, BranchTimes, Excess, RowBreakdown, has_task_times, in_steps, regions_ms
 from kit.explaining.snippets import snippet
-from kit.measuring.comparison import Comparison, Ratio, Row, milliseconds
+from kit.measuring.comparison import Comparison, Ratio, Row
 from kit.reprs import one_line
+from kit.text import milliseconds
 from kit.trace import Trace, kernels
 
 LOSSES = {  # factor -> what it means where it is below 1
@@ -252,7 +253,7 @@ def _advice(comparison: Comparison, best: Row, case: RowBreakdown | None) -> lis
         way = "requests side by side, each on one thread and one branch after the other" if most > one else best.name
         text = f"For many requests use {way}: a call takes {milliseconds(alone.median_ms)} of one core, so about "
         text += f"{most:,.3g} a second on {comparison.cores} cores; {best.name}, one by one, gives {one:,.3g}. "
-        sentences.append(_point(text + "Measure it: from kit import serving; serving.throughput.", best, "call"))
+        sentences.append(_point(text + "Measure it with kit.throughput.", best, "call"))
     if case is not None and case.row is not baseline:
         sentences.append(_what_would_change(comparison, case))
     return sentences

@@ -6,10 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from kit.explaining.explanation import Explanation
 from kit.labs.checks import check, first_wrong
-from kit.labs.markdown import table
-from kit.measuring.comparison import milliseconds
 from kit.scheduling import POLICIES, Node
 from kit.scheduling import makespan as makespan_of
+from kit.text import markdown_table, milliseconds
 
 
 def decision_table(found: Mapping[str, Explanation]) -> str:
@@ -24,7 +23,7 @@ def decision_table(found: Mapping[str, Explanation]) -> str:
             least = f"not concluded: {each.excess.factor:.2f} times what is possible"
         best = milliseconds(each.bounds.least_ms) if each.bounds else "not known"
         rows.append((name, each.approach, each.ratio, each.verdict, least, best))
-    return table(head, "llrllr", rows)
+    return markdown_table(head, "llrllr", rows)
 
 
 @check

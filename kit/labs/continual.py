@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from kit.equality import compare_outputs
 from kit.errors import KitError
 from kit.labs.checks import check
-from kit.labs.markdown import table
-from kit.measuring.comparison import Comparison, milliseconds
+from kit.measuring.comparison import Comparison
 from kit.models import describe
 from kit.models.continual import stepper
 from kit.models.init import keep_signal
 from kit.reprs import one_line
+from kit.text import markdown_table, milliseconds
 from kit.trace import Trace, by_name
 from kit.trace.kernels import Kernels
 from kit.views.chart import Chart
@@ -225,7 +225,7 @@ def kinds_table(columns: Mapping[str, Mapping[str, float]]) -> str:
     """A row for each kind of work and a column for each of these, in milliseconds, and their sums, as Markdown."""
     rows = [(kind, *(f"{column[kind]:.2f}" for column in columns.values())) for kind in KINDS]
     sums = (f"**{sum(column.values()):.2f}**" for column in columns.values())
-    return table(("ms", *columns), f"l{'r' * len(columns)}", [*rows, ("**whole call**", *sums)])
+    return markdown_table(("ms", *columns), f"l{'r' * len(columns)}", [*rows, ("**whole call**", *sums)])
 
 
 def kernels_in_words(found: Kernels, family: str = "convolution") -> str:
@@ -239,7 +239,7 @@ def kernels_in_words(found: Kernels, family: str = "convolution") -> str:
 
 def kernels_table(steps: Comparison) -> str:
     """What the convolutions of each row of a comparison ran on, as Markdown."""
-    return table(
+    return markdown_table(
         ("", "its convolutions ran on"),
         "ll",
         [(row.name, kernels_in_words(row.kernels or {})) for row in steps.rows],
@@ -261,7 +261,7 @@ def parts_table(parts: StepParts) -> str:
     rows = [(part, f"{library[part]:.2f}", f"{kit[part]:.2f}", f"{library[part] - kit[part]:+.2f}") for part in library]
     sums = sum(library.values()), sum(kit.values())
     whole = ("**whole step**", *(f"**{each:.2f}**" for each in sums), f"**{sums[0] - sums[1]:+.2f}**")
-    return table(("ms", "library", "kit", "difference"), "lrrr", [*rows, whole])
+    return markdown_table(("ms", "library", "kit", "difference"), "lrrr", [*rows, whole])
 
 
 def parts_told(parts: StepParts) -> str:
@@ -302,7 +302,7 @@ def against_table(found: Mapping[str, WindowVersusStep]) -> str:
         ran = " / ".join(map(kernels_in_words, each.kernels.values()))
         rows.append((name, *took, f"{each.counted:.1f}x", each.measured, share, ran, each.equality))
     head = ("", "window", "step", "counted", "measured", "realised", "convolutions: window / step", "same output?")
-    return table(head, "lrrrrrll", rows)
+    return markdown_table(head, "lrrrrrll", rows)
 
 
 def realised_told(found: Mapping[str, WindowVersusStep]) -> str:

@@ -10,8 +10,8 @@ from pathlib import Path
 from kit.approaches import Workload
 from kit.executors.thread_counts import intra_op_threads
 from kit.labs.checks import check, first_wrong
-from kit.labs.markdown import table
 from kit.pipeline import RunStatistics
+from kit.text import markdown_table
 from kit.workloads import live
 from kit.workloads.feeding import Pictures, published, spawning
 
@@ -53,7 +53,7 @@ def stages_table(figures: RunStatistics, cores: int) -> str:
     for stage in figures.stages:
         mark = " (the slowest)" if stage is figures.bottleneck else ""
         rows.append((stage.name + mark, f"{stage.ms:.2f}", f"{1000 / max(stage.ms, 1e-6):,.0f}/s"))
-    return table(("stage", "ms a frame", "alone it could do"), "lrr", rows) + f"\n\n{why(figures, cores)}"
+    return markdown_table(("stage", "ms a frame", "alone it could do"), "lrr", rows) + f"\n\n{why(figures, cores)}"
 
 
 def why(figures: RunStatistics, cores: int) -> str:
@@ -72,7 +72,9 @@ def latency_table(runs: Mapping[str, RunStatistics]) -> str:
     for name, figures in runs.items():
         cells = (f"{figures.latency_ms(percent):.1f} ms" for percent in (50, 95, 99))
         rows.append((name, *cells, f"{figures.dropped} of {figures.read}"))
-    return table(("approach", "half of the frames within", "95% within", "99% within", "dropped"), "lrrrr", rows)
+    return markdown_table(
+        ("approach", "half of the frames within", "95% within", "99% within", "dropped"), "lrrrr", rows
+    )
 
 
 @check

@@ -13,10 +13,11 @@ from kit.approaches import Rewrites, parse
 from kit.labs.checks import check, first_wrong
 from kit.labs.speed import size
 from kit.labs.threads import versus
-from kit.measuring.comparison import Comparison, Row, milliseconds
+from kit.measuring.comparison import Comparison, Row
 from kit.models import describe, inception_v3
 from kit.regions import regions
 from kit.spans import clock
+from kit.text import milliseconds
 from kit.trace import Event, Trace
 from kit.trace.kernels import caveats, exchanged
 from kit.trace.lanes import parents

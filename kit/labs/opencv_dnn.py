@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from kit.labs.checks import check
-from kit.labs.markdown import table
 from kit.scheduling import Node, lower_bound
+from kit.text import markdown_table
 from kit.trace import Trace, busy_ns, wall_ns
 from kit.trace.columns import concatenate
 
@@ -53,7 +53,7 @@ def causes_table(trace: Trace) -> str:
     whole = wall_ns(trace) / 1e6
     found = causes_ms(trace).items()
     rows = [(cause, f"{ms:,.1f} ms", f"{ms / whole:.1%}", MEANING[cause]) for cause, ms in found]
-    return table(("cause", "time", "share", "what happens at that moment"), "lrrl", rows)
+    return markdown_table(("cause", "time", "share", "what happens at that moment"), "lrrl", rows)
 
 
 def part_ms(trace: Trace) -> dict[str, float]:

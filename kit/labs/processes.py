@@ -23,7 +23,7 @@ from kit.executors.workers.pickling import dump, load
 from kit.executors.workers.process import starting
 from kit.executors.workers.reports import starting_is_possible
 from kit.labs.checks import check
-from kit.labs.markdown import table
+from kit.text import markdown_table
 from kit.trace import Trace
 
 # Name and what it is, in the order in which they happen to a process.
@@ -56,7 +56,7 @@ def phases_table(trace: Trace) -> str:
         cells = [f"{phases[phase]:.1f} ms" if phase in phases else "" for phases in found.values()]
         if any(cells):
             rows.append((phase, *cells, what))
-    return table(("phase", *found, "what happens"), f"l{'r' * len(found)}l", rows)
+    return markdown_table(("phase", *found, "what happens"), f"l{'r' * len(found)}l", rows)
 
 
 def round_trips(sizes: Sequence[int], rounds: int, seed: int = 0) -> dict[str, list[float]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from kit.measuring.comparison import SMALLEST_EFFECT, Comparison, milliseconds
+from kit.measuring.comparison import SMALLEST_EFFECT, Comparison
+from kit.text import milliseconds
 from kit.trace import Trace, busy_ns, overlap_ns
 
 

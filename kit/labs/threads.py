@@ -20,10 +20,11 @@ from kit.approaches import ModelRunner
 from kit.executors import Task
 from kit.executors.threads import Threads
 from kit.labs.checks import check, first_wrong
-from kit.measuring.comparison import Comparison, Ratio, Row, times
+from kit.measuring.comparison import Comparison, Ratio, Row
 from kit.measuring.rounds import measure
 from kit.measuring.statistics import speed_up
 from kit.regions import Branches
+from kit.text import times
 from kit.views.chart import Chart
 from kit.views.figures import TEXT
 from kit.views.palette import OKABE_ITO

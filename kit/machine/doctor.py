@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from kit.machine.hardware import CORE_PACKAGES, GIB, LAB_PACKAGES, Hardware, counted, size
+from kit.machine.hardware import CORE_PACKAGES, LAB_PACKAGES, Hardware
 from kit.reprs import one_line
+from kit.text import GIB, bytes_text, counted
 
 
 @one_line
@@ -90,7 +91,7 @@ def _check_load(hardware: Hardware, load: float) -> Iterator[Finding]:
 
 
 def _check_memory(hardware: Hardware) -> Finding:
-    what = f"{size(hardware.memory_bytes)} of memory"
+    what = f"{bytes_text(hardware.memory_bytes)} of memory"
     if hardware.memory_bytes is None:
         return Finding("WARN", what, "make sure that at least 4 GiB are free")
     if hardware.memory_bytes < 3.5 * GIB:  # a machine sold as 4 GB shows a little less
@@ -101,7 +102,7 @@ def _check_memory(hardware: Hardware) -> Finding:
 def _check_shm(hardware: Hardware) -> Finding:
     if hardware.shm_bytes is None:
         return Finding("OK", "no /dev/shm: this platform shares memory another way")
-    what = f"/dev/shm has {size(hardware.shm_bytes)}"
+    what = f"/dev/shm has {bytes_text(hardware.shm_bytes)}"
     if hardware.shm_bytes < GIB:
         do = "worker processes may die with a bus error: start the container with --shm-size=1g (64 MB is its default)"
         return Finding("WARN", what, do)

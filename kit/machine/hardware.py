@@ -20,7 +20,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-GIB = 2**30
+from kit.text import bytes_text, counted
+
 _NUMBER = re.compile(r"[1-9][0-9]{0,18}")  # what the kernel writes: 64 bits
 
 # The least versions that pyproject.toml asks for; a test keeps the two in step.
@@ -67,7 +68,7 @@ class Hardware:
 
     def __repr__(self) -> str:
         gpus = ", ".join(self.gpus) or "no GPU"
-        return f"Hardware({counted(self.cores, 'core')}, {size(self.memory_bytes)}, {gpus}, torch {self.torch})"
+        return f"Hardware({counted(self.cores, 'core')}, {bytes_text(self.memory_bytes)}, {gpus}, torch {self.torch})"
 
 
 @functools.cache
@@ -172,13 +173,3 @@ def _read(path: Path) -> str:
 
 
 # Words --------------------------------------------------------------------------------------------------------------
-
-
-def counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")
-
-
-def size(size: int | None) -> str:
-    if size is None:
-        return "an unknown amount"
-    return f"{size / GIB:.1f} GiB" if size >= GIB else f"{size / 2**20:.0f} MiB"

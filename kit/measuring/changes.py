@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from kit.errors import MeasureError
 from kit.machine.about import About
-from kit.measuring.comparison import Comparison, Ratio, Row, html_table, in_columns
+from kit.measuring.comparison import Comparison, Ratio, Row
 from kit.measuring.statistics import ALPHA, median_interval
 from kit.reprs import one_line
+from kit.text import html_table, in_columns
 
 ChangeVerdict = Literal["faster", "slower", "no difference found", "only in one"]
 Samples = NDArray[np.float64]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -16,6 +15,7 @@ from kit.machine.about import About, about_here
 from kit.measuring.breakdown import RoundBreakdown
 from kit.measuring.records import Format, load_record, save_record
 from kit.reprs import one_line
+from kit.text import html_table, in_columns, milliseconds, times
 from kit.trace import Trace
 from kit.trace.kernels import Kernels
 
@@ -41,16 +41,6 @@ class Ratio(NamedTuple):
 
     def __str__(self) -> str:
         return f"{times(self.estimate)}x [{times(self.low)}, {times(self.high)}]"
-
-
-def times(ratio: float) -> str:
-    """A ratio for people: ``1.28``, or ``1/9,300`` where decimals would be mostly zeros."""
-    return f"{ratio:.2f}" if ratio >= 0.1 else f"1/{1 / ratio:,.0f}" if ratio > 0 else "0"
-
-
-def milliseconds(ms: float) -> str:
-    """A time for people, to three digits: ``0.214 ms``, ``2,050 ms``."""
-    return f"{float(f'{ms:.3g}'):,g} ms"
 
 
 @dataclass(frozen=True, eq=False)
@@ -263,23 +253,6 @@ class Comparison:
 
     def _repr_html_(self) -> str:
         return html_table(self.table(), [self.caption, *(f"\N{WARNING SIGN} {caveat}" for caveat in self.caveats)])
-
-
-def in_columns(table: Sequence[Sequence[str]]) -> list[str]:
-    """A table as lines of text, its columns one below the other."""
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return ["  ".join(map(str.ljust, line, widths)).rstrip() for line in table]
-
-
-def html_table(table: Sequence[Sequence[str]], notes: Sequence[str]) -> str:
-    """The same as HTML, with a paragraph for each note below it."""
-
-    def row(line: Sequence[str], kind: str) -> str:
-        return "".join(f"<{kind} style='text-align:left'>{html.escape(cell)}</{kind}>" for cell in line)
-
-    body = "".join(f"<tr>{row(line, 'td')}</tr>" for line in table[1:])
-    below = "".join(f"<p>{html.escape(note)}</p>" for note in notes)
-    return f"<table><thead><tr>{row(table[0], 'th')}</tr></thead><tbody>{body}</tbody></table>{below}"
 
 
 FORMAT = Format("kit comparison", 1, Timing, "timings")

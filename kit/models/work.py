@@ -23,6 +23,7 @@ from kit.executors import Executor, Task
 from kit.inputs import called_with, opened
 from kit.regions import regions
 from kit.reprs import one_line
+from kit.text import with_prefix
 
 
 @one_line
@@ -67,13 +68,13 @@ class Part:
         """Its row of the table."""
         return (
             self.name,
-            human(self.macs),
-            human(self.span_macs) if self.regions_known else "-",
+            with_prefix(self.macs),
+            with_prefix(self.span_macs) if self.regions_known else "-",
             f"{self.parallelism:.2f}" if self.regions_known else "-",
             str(self.operators),
             f"{self.parallelism_by_operators:.2f}" if self.regions_known else "-",
-            human(self.parameters),
-            human(self.activations),
+            with_prefix(self.parameters),
+            with_prefix(self.activations),
         )
 
 
@@ -121,7 +122,7 @@ class Description:
         return "\n".join([*lines, self.caption])
 
     def __repr__(self) -> str:
-        start = f"Description({self.whole.name}: {human(self.whole.macs)}MACs"
+        start = f"Description({self.whole.name}: {with_prefix(self.whole.macs)}MACs"
         if not self.regions:
             return f"{start}, parallelism not known; regions: 0)"
         return (
@@ -139,14 +140,6 @@ class Description:
             ]
             rows += f"<tr>{''.join(cells)}</tr>"
         return f"<table>{rows}</table><p>{html.escape(self.caption)}</p>"
-
-
-def human(number: int) -> str:
-    """A count to three digits or so, with a space behind it and what it is counted in: ``5.71 G``, ``340``."""
-    for unit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= unit:
-            return f"{number / unit:.2f} {letter}"
-    return f"{number} "
 
 
 @dataclass

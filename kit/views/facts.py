@@ -147,12 +147,3 @@ def table(trace: Trace, top: int = 8) -> list[dict[str, str | int]]:
             row = {"group": lane.group, "lane": lane.label, "name": trace.names[name]}
             rows[at].append({**row, "count": int(counts[i]), "total_ns": int(totals[i])})
     return [row for at in sorted(rows) for row in rows[at]]
-
-
-def human(ns: float) -> str:
-    """A duration for people, to three digits: ``812 ns``, ``1.23 µs``, ``45.6 ms``, ``7.89 s``."""
-    for unit, size in (("s", 1e9), ("ms", 1e6), ("µs", 1e3)):
-        if abs(ns) >= size * 0.9995:  # 999.5 and up would round to 1000 of the smaller unit
-            value = ns / size
-            return f"{value:.{max(0, 3 - len(str(int(abs(value) + 5e-4))))}f} {unit}"
-    return f"{ns:.0f} ns"

@@ -9,7 +9,8 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from kit.explaining.explanation import explain_all
-from kit.measuring.comparison import Comparison, Verdict, times
+from kit.measuring.comparison import Comparison, Verdict
+from kit.text import times
 from kit.views.chart import Chart
 from kit.views.palette import NEUTRAL, OKABE_ITO
 

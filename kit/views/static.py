@@ -9,6 +9,7 @@ from html import escape
 
 import numpy as np
 
+from kit.text import time_text
 from kit.trace.columns import Int32, Int64, Trace
 from kit.trace.lanes import depths
 from kit.trace.metrics import wall_ns
@@ -16,7 +17,6 @@ from kit.views.facts import (
     branch_of,
     drawn_rows,
     groups,
-    human,
     left_out,
     palette,
     part_of,
@@ -68,7 +68,7 @@ def figure_svg(trace: Trace, width: int = 900, row: Int32 | None = None, level: 
         *_bars(trace, row, level, plan),
         f"<text x='12' y='{plan.height + 10:.0f}' fill='{_MUTED}'>{rest}</text>" if rest else "",
     ]
-    label = f"Timeline of {trace.size}, {human(plan.wall)} long"
+    label = f"Timeline of {trace.size}, {time_text(plan.wall)} long"
     return _document(width, plan.height + _FOOT * bool(rest), label, "".join(parts))
 
 
@@ -150,7 +150,7 @@ def _headers(trace: Trace, plan: _Plan) -> Iterator[str]:
             if group != base and base.wall_ns
             else ""
         )
-        wall = human(group.wall_ns) + ratio
+        wall = time_text(group.wall_ns) + ratio
         yield f"<text x='{plan.right:.0f}' y='{y + 14:.0f}' fill='{_INK}' text-anchor='end'>{wall}</text>"
 
 

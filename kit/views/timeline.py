@@ -19,6 +19,7 @@ import traitlets
 
 from kit.errors import KitError, TraceError
 from kit.measuring.comparison import Comparison
+from kit.text import time_text
 from kit.trace.columns import Int32, Int64, Trace, stack
 from kit.trace.lanes import depths
 from kit.trace.links import links
@@ -29,7 +30,6 @@ from kit.views.facts import (
     busy_lanes,
     drawn_rows,
     groups,
-    human,
     left_out,
     palette,
     part_of,
@@ -236,7 +236,7 @@ def columns(trace: Trace, row: Int32, level: Level, arrows: Int64, rows: Int64 |
         "more": len(level.event) < len(trace) <= WHOLE,
         "wall": wall,
         "size": trace.size,
-        "summary": f"Timeline of {trace.size}, {human(wall)} long",
+        "summary": f"Timeline of {trace.size}, {time_text(wall)} long",
         "left_out": left_out(trace, row, heights),
         "busy": [round(lanes, 3) for lanes in busy_lanes(trace).tolist()],
         "lanes": lanes,

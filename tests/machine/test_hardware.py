@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from kit.machine import doctor, hardware
 from kit.machine.doctor import Finding
-from kit.machine.hardware import GIB, Hardware
+from kit.machine.hardware import Hardware
+from kit.text import GIB
 
 GOOD = Hardware(
     cores=8,

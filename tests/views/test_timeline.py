@@ -10,12 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kit.errors import TraceError
+from kit.text import time_text
 from kit.trace.columns import Event, Lane, Trace, stack
 from kit.trace.lanes import depths
 from kit.trace.links import links
 from kit.views import palette
 from kit.views import timeline as module
-from kit.views.facts import branch_of, branches, groups, human, usual_colours
+from kit.views.facts import branch_of, branches, groups, usual_colours
 from kit.views.levels import Level, every_event
 from kit.views.static import figure_svg
 from kit.views.timeline import COPY_BYTES, Timeline, _size, columns, measure, thinned, timeline
@@ -314,10 +315,10 @@ def test_ink_is_legible_on_every_fill(colour):
     ],
 )
 def test_durations_for_people(ns, text):
-    assert human(ns) == text
+    assert time_text(ns) == text
 
 
 @given(st.integers(0, 10**12))
 def test_durations_for_people_are_true_to_three_digits(ns):
-    number, unit = human(ns).split()
+    number, unit = time_text(ns).split()
     assert float(number) * {"ns": 1, "µs": 1e3, "ms": 1e6, "s": 1e9}[unit] == pytest.approx(ns, rel=6e-3, abs=0.5)
