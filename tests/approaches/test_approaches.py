@@ -3,6 +3,7 @@
 import pickle
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -419,3 +420,20 @@ def test_what_cannot_be_registered(registry: dict[str, Any], name: str, make: An
     with pytest.raises(KitError, match=says):
         kit.register(name, make)
     assert registry == before
+
+
+def blocks_of_the_readme(heading: str) -> list[str]:
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    section = text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    return [block.removeprefix("python\n") for block in section.split("```")[1::2]]
+
+
+def test_the_examples_of_the_readme_run(registry: dict[str, Any]) -> None:
+    executor, functions = blocks_of_the_readme("Add your own approach")
+    names = {"kit": kit, "model": MODEL, "inputs": torch.randn(3, 1), "torch": torch}
+    exec(executor.replace("kit.compare(", "found = kit.compare("), names)
+    assert names["found"]["backwards"].equality == (True, 0.0)
+    assert len(executor.strip().splitlines()) <= 10
+    exec(functions.replace("kit.compare(", "found = kit.compare("), names)
+    assert names["found"].baseline.name == "matmul"
+    assert names["found"]["einsum"].equality.equal
