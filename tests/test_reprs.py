@@ -50,7 +50,7 @@ MACHINERY = {  # what no caller is handed
     "kit.clips.scenes.painting.Layer",
     "kit.spans.span",
     "kit.trace.categories.Role",
-    "kit.trace.columns.Numbers",
+    "kit.trace.columns.Interner",
     "kit.trace.expanding.Text",
     "kit.trace.gathering.Columns",
     "kit.trace.gathering.Reader",

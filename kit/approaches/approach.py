@@ -68,20 +68,21 @@ class Approach:
                     f"{self.name}: {term.kind} runs the regions, so nothing comes after it: write it last, and alone."
                 )
             transform = term.entry.make
-            if isinstance(following.entry, Rewrites) and transform.closed:
+            if isinstance(following.entry, Rewrites) and transform.opaque:
                 raise KitError(
-                    f"{self.name}: {term.kind} gives {transform.closed}, which {following.kind} cannot rewrite: write "
+                    f"{self.name}: {term.kind} gives {transform.opaque}, which {following.kind} cannot rewrite: write "
                     f"{term.kind} after the other transforms."
                 )
-            if transform.closed and not transform.each_branch:
+            if transform.opaque and not transform.per_branch:
                 raise KitError(
-                    f"{self.name}: {term.kind} gives {transform.closed}, so {following.kind} finds nothing that it "
+                    f"{self.name}: {term.kind} gives {transform.opaque}, so {following.kind} finds nothing that it "
                     "could run: leave one of them out."
                 )
             last = self.terms[-1].entry
-            if transform.stays and isinstance(last, Runs) and last.sends:
+            if transform.not_picklable and isinstance(last, Runs) and last.sends:
                 raise KitError(
-                    f"{self.name}: {transform.stays} cannot be sent to another process: run it on threads instead."
+                    f"{self.name}: {transform.not_picklable} cannot be pickled, so no other process can run it: run it "
+                    "on threads instead."
                 )
 
     @property
@@ -172,15 +173,15 @@ class Approach:
     def _made(self, model: nn.Module, args: Args, cores: int) -> ModelRunner:
         with torch.inference_mode(False), torch.no_grad():  # new weights are to be ordinary tensors
             for transform in self._transforms:
-                each, given = transform.each_branch and self._executor, model
+                each, given = transform.per_branch and self._executor, model
                 model = _rewrite_branches(transform, model, args) if each else transform.apply(model, args)
         executor = Sequential(cores)
         if self._executor:
             executor = self._executor.entry.made(self._executor.options, model=model, cores=cores)
         runner = ModelRunner(model, args, executor, executor.caller_threads or cores)
-        if any(transform.stays for transform in self._transforms):
+        if any(transform.not_picklable for transform in self._transforms):
             try:
-                _settle(runner, self._transforms[-1], given, args)
+                _freeze(runner, self._transforms[-1], given, args)
             except BaseException:
                 runner.close()
                 raise
@@ -210,9 +211,9 @@ def _rewrite_branches(transform: Transform, model: nn.Module, args: Args) -> nn.
     return model
 
 
-def _settle(runner: ModelRunner, transform: Transform, given: nn.Module, args: Args) -> None:
+def _freeze(runner: ModelRunner, transform: Transform, given: nn.Module, args: Args) -> None:
     """Let branch after branch change for the last time, with the intra-op threads that it will have, and prove it."""
     threads = intra_op_threads(runner.lane_threads or runner.intra_op_threads)
     with threads, undisturbed(given):
-        runner.model = transform.settled(runner.model, args)
+        runner.model = transform.freeze(runner.model, args)
         prove(type(transform).__name__, given, runner.model, args)

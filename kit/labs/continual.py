@@ -41,20 +41,20 @@ KINDS = {  # of what ran -> in its name; the first that fits
     "other operators": "^aten::",
     "outside operators (Python)": "",
 }
-Step = Callable[[Tensor], Tensor | None]  # one frame in, an output or nothing out; it remembers by itself
+FrameStep = Callable[[Tensor], Tensor | None]  # one frame in, an output or nothing out; it remembers by itself
 
 
 # Steps ----------------------------------------------------------------------------------------------------------------
 
 
-def by_library(module: Any) -> Step:
+def by_library(module: Any) -> FrameStep:
     """The step of one of the library's modules, from the start of a clip."""
     module.clean_state()
-    step: Step = module.forward_step
+    step: FrameStep = module.forward_step
     return step
 
 
-def by_kit(model: nn.Module) -> Step:
+def by_kit(model: nn.Module) -> FrameStep:
     """The step of a network by :func:`kit.models.continual.stepper`, from the start of a clip."""
     net, states = stepper(model), [None]
 
@@ -66,7 +66,7 @@ def by_kit(model: nn.Module) -> Step:
     return step
 
 
-def frame_by_frame(module: nn.Module, step: Step, clip: Tensor) -> str:
+def frame_by_frame(module: nn.Module, step: FrameStep, clip: Tensor) -> str:
     """A sentence: when a step gave outputs, and whether they are those of the module on the whole clip.
 
     Args:
@@ -109,7 +109,7 @@ def _box(module: Any) -> str:
     return f"<div style='{style}'><b>{html.escape(name)}</b>{delay}<div style='{inside}'>{inner}</div></div>"
 
 
-def influence(make: Callable[[], Step], clip: Tensor) -> NDArray[np.int8]:
+def influence(make: Callable[[], FrameStep], clip: Tensor) -> NDArray[np.int8]:
     """Which frames reach which outputs, found by changing one frame after the other.
 
     Args:

@@ -2,8 +2,7 @@
 
 from kit.trace.columns import Event, Lane, Marks, Trace, stack
 from kit.trace.files import load_trace
-from kit.trace.launches import check_launches
-from kit.trace.links import links
+from kit.trace.links import check_launches, links
 from kit.trace.merging import merge
 from kit.trace.metrics import (
     breakdown,

@@ -17,8 +17,8 @@ Int32 = NDArray[np.int32]
 Float64 = NDArray[np.float64]
 
 
-class Numbers(dict[Any, int]):
-    """Numbers values in the order in which they first come."""
+class Interner(dict[Any, int]):
+    """Gives each distinct value an integer id, in order of first use."""
 
     def __missing__(self, value: Any) -> int:
         self[value] = number = len(self)
@@ -102,7 +102,7 @@ class Trace:
     def build(cls, events: Iterable[Event]) -> Trace:
         """Columns from rows, sorted by start; lanes and names are numbered in order of first appearance."""
         rows = sorted(events, key=lambda event: (event.start_ns, -event.duration_ns))
-        lanes, names, categories = Numbers(), Numbers(), Numbers()
+        lanes, names, categories = Interner(), Interner(), Interner()
         tied = any(row.correlation != -1 for row in rows)
         return cls(
             start_ns=np.array([row.start_ns for row in rows], np.int64),
@@ -238,7 +238,7 @@ def concatenate(traces: Sequence[Trace]) -> Trace:
 
     The keys of flows stay apart: an id means nothing in another trace.
     """
-    lanes, names, categories = Numbers(), Numbers(), Numbers()
+    lanes, names, categories = Interner(), Interner(), Interner()
     keys: list[Key] = []
     parts = [Trace.build([])]  # whose columns have the right types, where there is no other
     for trace in traces:

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 
 from kit.errors import TraceError
-from kit.trace.columns import Int64, Marks, Numbers, Trace, in_order
+from kit.trace.columns import Int64, Interner, Marks, Trace, in_order
 from kit.trace.doubts import doubts
 from kit.trace.expanding import MAX_EXPANDED
 from kit.trace.gathering import ASYNC_BEGIN, ASYNC_END, BEGIN, COMPLETE, COUNTER, END, MARK, Columns, Reader, short
-from kit.trace.numbers import LAST, NO_TIME, plain, text
 from kit.trace.places import NOWHERE, Kind, lanes_of
 from kit.trace.reading import About, Bad, Damaged, batches
+from kit.trace.units import LAST, NO_TIME, plain, text
 
 _VIZTRACER = 1_000_000  # events: what its buffer holds unless told otherwise
 
@@ -143,7 +143,7 @@ def _trace(path: Path, reader: Reader, rows: Columns, kinds: list[Kind], base: i
         notes.append(f"{path} also holds rows that are not kept: {what}.")
     complete = complete.of(in_order(complete.start, complete.duration))
     marks = marks.of(np.argsort(marks.start, kind="stable"))
-    names, categories = Numbers(), Numbers()
+    names, categories = Interner(), Interner()
     name, category = names.of(kind.name or "" for kind in kinds), categories.of(kind.cat or "" for kind in kinds)
     lanes, lane, device_lanes = lanes_of(kinds, np.union1d(complete.kind, marks.kind).tolist(), reader.places)
     about = reader.about

@@ -13,10 +13,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from kit.trace.columns import KINDS, Float64, Int32, Int64, Lane, Numbers
-from kit.trace.numbers import decimals, ids_of, nanoseconds, plain, text
+from kit.trace.columns import KINDS, Float64, Int32, Int64, Interner, Lane
 from kit.trace.places import NOWHERE, Kind, Place
 from kit.trace.reading import About, Batch, NoRow, Row
+from kit.trace.units import decimals, ids_of, nanoseconds, plain, text
 
 COMPLETE, BEGIN, END, MARK = 0, 1, 2, 3  # the marks are in the order of KINDS
 _PHASES = {"X": COMPLETE, "B": BEGIN, "E": END, **{phase: MARK + i for i, phase in enumerate(KINDS)}, "I": 6}
@@ -80,8 +80,8 @@ _NO_ROW = Row(ph=None)
 class Reader:
     """What has been read so far."""
 
-    kinds: Numbers = field(default_factory=Numbers)  # of Kind, or a tuple like it
-    keys: Numbers = field(default_factory=Numbers)
+    kinds: Interner = field(default_factory=Interner)  # of Kind, or a tuple like it
+    keys: Interner = field(default_factory=Interner)
     places: dict[tuple[int | str, int | str | None], Place] = field(default_factory=dict)
     parts: list[Columns] = field(default_factory=list)
     others: Counter[str] = field(default_factory=Counter)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from kit.errors import TraceError
 from kit.trace.columns import KINDS, Int64, Marks, Trace
 from kit.trace.lanes import by_lane, parents
 from kit.trace.metrics import launch_delays
@@ -50,3 +51,25 @@ def _around(trace: Trace, marks: Marks) -> Int64:
     while np.any(over := end[event] < marks.time_ns):  # ended before: the one around it may not have
         event[over] = parent[event[over]]
     return event
+
+
+def check_launches(trace: Trace) -> None:
+    """Refuse a trace in which GPU work starts before its launch on the CPU, tied to it by its correlation id.
+
+    A process that profiles CUDA a second time can find its kernels shifted in time, or not at all (`PyTorch issues
+    175790 <https://github.com/pytorch/pytorch/issues/175790>`_ and `192021
+    <https://github.com/pytorch/pytorch/issues/192021>`_).
+
+    Raises:
+        TraceError: the message names the kernel that is earliest.
+    """
+    delays = launch_delays(trace)
+    early = int((delays.delay_ns < 0).sum())
+    if early:
+        worst = int(delays.delay_ns.argmin())
+        kernel, launch = (trace.names[trace.name[int(column[worst])]] for column in (delays.start, delays.launch))
+        raise TraceError(
+            f"the GPU's clock does not fit the CPU's: {early:,} of {len(delays.delay_ns):,} kernels and copies start "
+            f"before they were launched, {kernel} by {-int(delays.delay_ns[worst]) / 1000:,.3f} us before its "
+            f"{launch}. Nothing can be read from such a recording: record again, in a fresh process."
+        )

@@ -17,7 +17,7 @@ from kit.trace.lanes import busy_intervals, exclusive_ns
 
 
 @one_line
-class Steps(NamedTuple):
+class StepCurve(NamedTuple):
     """A step function of time: ``level[i]`` holds from ``time_ns[i]`` until ``time_ns[i + 1]``; the last level is 0."""
 
     time_ns: Int64
@@ -70,13 +70,13 @@ def busy_ns(trace: Trace) -> int:
     return _length(_busy(trace))
 
 
-def concurrency(trace: Trace) -> Steps:
+def concurrency(trace: Trace) -> StepCurve:
     """How many events run at each moment. Nested events count each: see :func:`lane_concurrency` for lanes."""
     work = is_work(trace)
     return _steps(trace.start_ns[work], trace.end_ns[work])
 
 
-def lane_concurrency(trace: Trace) -> Steps:
+def lane_concurrency(trace: Trace) -> StepCurve:
     """How many lanes are busy at each moment; nested events of one lane count once."""
     _, start, end = busy_intervals(trace, is_work(trace))
     return _steps(start, end)
@@ -87,7 +87,7 @@ def overlap_ns(trace: Trace) -> int:
     return time_at_least(lane_concurrency(trace), 2)
 
 
-def time_at_least(steps: Steps, level: int) -> int:
+def time_at_least(steps: StepCurve, level: int) -> int:
     """How long a step function is at this level or above."""
     return int(np.diff(steps.time_ns)[steps.level[:-1] >= level].sum())
 
@@ -229,13 +229,13 @@ def _busy(trace: Trace) -> Int64:
     return _union(trace.start_ns[work], trace.end_ns[work])
 
 
-def _steps(start: Int64, end: Int64) -> Steps:
+def _steps(start: Int64, end: Int64) -> StepCurve:
     start, end = start[end > start], np.sort(end[end > start])
     times = np.concatenate([start, end])
     order = np.argsort(times, kind="stable")  # next to linear: of runs that are sorted already
     times, level = times[order], np.cumsum(np.where(order < len(start), 1, -1))
     last = np.concatenate([times[1:] > times[:-1], np.ones(min(1, len(times)), bool)])
-    return Steps(times[last], level[last])
+    return StepCurve(times[last], level[last])
 
 
 def _union(start: Int64, end: Int64) -> Int64:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kit.trace.categories import DEVICE, role_of
-from kit.trace.columns import Int32, Lane, Numbers, natural
+from kit.trace.columns import Int32, Interner, Lane, natural
 
 _DEVICE = re.compile(r"(/device:)?(gpu|xpu|npu|mlu|hpu|tpu|mtia|gcu|musa)(?![a-z])", re.IGNORECASE)
 NOWHERE = ("", None)  # the pid and tid of what is of all processes
@@ -63,7 +63,7 @@ def lanes_of(
             order = (thread.order, False, _by_size(0), 0, False, False, _by_size(tid))
         lane = thread.lane or Lane(pid, "counters" if tid is None else tid, label)
         found.append((order, (pid, tid), lane))
-    numbers = Numbers()
+    numbers = Interner()
     rank: dict[Any, int] = {place: numbers[lane] for _, place, lane in sorted(found, key=lambda each: each[0])}
     lanes = np.array([rank.get((kind.pid, kind.tid), -1) for kind in kinds], np.int32)
     said = {pid for (pid, tid), place in metadata.items() if tid is None and place.is_device}

@@ -16,7 +16,7 @@ from kit.trace.columns import KINDS, Int32, Lane, Trace
 from kit.trace.lanes import pack
 
 _BATCH = 50_000
-Place = tuple[int | str, int | str]
+ProcessThread = tuple[int | str, int | str]
 
 
 def save_trace(trace: Trace, path: str | Path) -> None:
@@ -68,18 +68,18 @@ def _batches(trace: Trace, base: int) -> Iterator[list[dict[str, Any]]]:
         yield list(_marks(trace, places, base))
 
 
-def _places(trace: Trace, sublane: Int32) -> dict[tuple[int, int], Place]:
+def _places(trace: Trace, sublane: Int32) -> dict[tuple[int, int], ProcessThread]:
     """The pid and tid of each lane and of each of its sub-lanes: its own where that is free."""
     parts = {(lane, 0) for lane in range(len(trace.lanes))} | set(
         zip(trace.lane.tolist(), sublane.tolist(), strict=True)
     )
-    taken: set[Place] = set()
-    places: dict[tuple[int, int], Place] = {}
+    taken: set[ProcessThread] = set()
+    places: dict[tuple[int, int], ProcessThread] = {}
     highest = max([0, *(lane.thread for lane in trace.lanes if isinstance(lane.thread, int))])
     fresh = count(highest + 1)
     for lane, part in sorted(parts, key=lambda both: (both[1], both[0])):  # the lanes themselves before the sub-lanes
         own = trace.lanes[lane]
-        place: Place = (own.process, own.thread)
+        place: ProcessThread = (own.process, own.thread)
         if part or place in taken:
             place = (own.process, next(fresh))
         taken.add(place)
@@ -87,7 +87,7 @@ def _places(trace: Trace, sublane: Int32) -> dict[tuple[int, int], Place]:
     return places
 
 
-def _metadata(lane: Lane, index: int, part: int, place: Place) -> Iterator[dict[str, Any]]:
+def _metadata(lane: Lane, index: int, part: int, place: ProcessThread) -> Iterator[dict[str, Any]]:
     group = f"{lane.group}: " if lane.group else ""
     name = f"{group}{lane.label}" + (f" ({part + 1})" if part else "")
     where = {"ph": "M", "pid": place[0], "tid": place[1], "ts": 0}
@@ -96,7 +96,7 @@ def _metadata(lane: Lane, index: int, part: int, place: Place) -> Iterator[dict[
 
 
 def _events(
-    trace: Trace, sublane: Int32, places: dict[tuple[int, int], Place], base: int, rows: slice
+    trace: Trace, sublane: Int32, places: dict[tuple[int, int], ProcessThread], base: int, rows: slice
 ) -> Iterator[dict[str, Any]]:
     columns = (trace.name, trace.category, trace.start_ns - base, trace.duration_ns, trace.lane, sublane)
     ids = (trace.ids("correlation"), trace.ids("external"))
@@ -117,7 +117,7 @@ def _events(
         yield {**row, "args": args} if args else row
 
 
-def _marks(trace: Trace, places: dict[tuple[int, int], Place], base: int) -> Iterator[dict[str, Any]]:
+def _marks(trace: Trace, places: dict[tuple[int, int], ProcessThread], base: int) -> Iterator[dict[str, Any]]:
     assert trace.marks is not None
     for time, lane, name, category, kind, key, value in zip(
         *(column.tolist() for column in trace.marks._replace(time_ns=trace.marks.time_ns - base)), strict=True

@@ -17,14 +17,14 @@ from kit.transforms.proof import prove, undisturbed
 class Transform(ABC):
     """A way to rewrite a model. Transforms are frozen dataclasses; their fields are their options."""
 
-    closed: ClassVar[str] = ""  # what it gives, where that is no model that others could rewrite or an executor run
-    each_branch: ClassVar[bool] = False  # although closed: before an executor it rewrites each branch by itself
-    stays: ClassVar[str] = ""  # what it gives, where that cannot be sent to another process
+    opaque: ClassVar[str] = ""  # what it gives, where that is no model that others could rewrite or an executor run
+    per_branch: ClassVar[bool] = False  # although opaque: before an executor it rewrites each branch by itself
+    not_picklable: ClassVar[str] = ""  # what it gives, where that cannot be sent to another process
 
     def apply(self, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:
         """The rewritten model, proven on other inputs; the given one, and its weights, are left as they are.
 
-        What ``stays`` is proven once it is :meth:`settled`.
+        What is ``not_picklable`` is proven after :meth:`freeze`.
 
         Args:
             model: in eval mode.
@@ -37,7 +37,7 @@ class Transform(ABC):
         check_eval(model)
         with undisturbed(model):
             rewritten = self.rewrite(model, args)
-            if not self.stays:
+            if not self.not_picklable:
                 prove(type(self).__name__, model, rewritten, args)
         return rewritten
 
@@ -45,8 +45,8 @@ class Transform(ABC):
     def rewrite(self, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:
         """The rewritten model, as :meth:`apply` says, not proven yet."""
 
-    def settled(self, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:
-        """The model after its first call, from when on it must not change any more; for what ``stays``."""
+    def freeze(self, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:
+        """The model after its first call, from when on it must not change any more; for what is ``not_picklable``."""
         return model
 
     def remark(self, args: tuple[Any, ...]) -> str:

@@ -32,14 +32,14 @@ class Compiled(Transform):
     mode: Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] = "default"
     freezing: bool = False  # weights become constants, so that batch norms fold and layouts are chosen once (CPU)
 
-    closed: ClassVar[str] = "one compiled function"
-    each_branch: ClassVar[bool] = True
-    stays: ClassVar[str] = "compiled code"
+    opaque: ClassVar[str] = "one compiled function"
+    per_branch: ClassVar[bool] = True
+    not_picklable: ClassVar[str] = "compiled code"
 
     def rewrite(self, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:
         return _CompiledCall(model, {**torch._inductor.list_mode_options(self.mode), "freezing": self.freezing})
 
-    def settled(self, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:
+    def freeze(self, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:
         # Where Python that cannot be compiled breaks a model into pieces, all its regions share the code of
         # Branches.forward: more than the usual eight, and the rest would silently stay as it is.
         try:

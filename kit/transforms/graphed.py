@@ -31,8 +31,8 @@ class Graphed(Transform):
     Source: PyTorch's CUDA semantics, "CUDA Graphs".
     """
 
-    closed: ClassVar[str] = "one captured CUDA graph"
-    stays: ClassVar[str] = "a captured CUDA graph"
+    opaque: ClassVar[str] = "one captured CUDA graph"
+    not_picklable: ClassVar[str] = "a captured CUDA graph"
 
     def executor(self) -> Executor:
         """What the regions run on while they are captured."""

@@ -32,7 +32,7 @@ class OnnxRuntime(Transform):
     threads: int | None = None  # intra-op, >= 1; by default as many as there are cores
     inter_op: int | None = None  # operators at the same time in parallel execution, >= 1; by default as many
 
-    closed: ClassVar[str] = "an exported graph without regions"
+    opaque: ClassVar[str] = "an exported graph without regions"
 
     def rewrite(self, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:
         import onnxruntime

@@ -22,7 +22,7 @@ class Replicated(Transform):
     Source: `nn.DataParallel <https://docs.pytorch.org/docs/stable/generated/torch.nn.DataParallel.html>`_.
     """
 
-    closed: ClassVar[str] = "a model that copies itself to every device"
+    opaque: ClassVar[str] = "a model that copies itself to every device"
 
     def rewrite(self, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:
         if torch.cuda.is_available() and not _on_gpu(args):

@@ -30,7 +30,7 @@ class ScriptedFork(Transform):
     <https://docs.pytorch.org/tutorials/advanced/torch-script-parallelism.html>`_.
     """
 
-    closed: ClassVar[str] = "regions in TorchScript, whose branches Python does not see"
+    opaque: ClassVar[str] = "regions in TorchScript, whose branches Python does not see"
 
     def rewrite(self, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:
         title, (model, _, given) = type(model).__name__, rewritable(model, args)

@@ -13,8 +13,8 @@ from kit.verbs import compare
 from kit.views.palette import NEUTRAL, OKABE_ITO
 from kit.views.still import Still
 
-Place = tuple[int, int]  # workers, threads of each
-Cells = Mapping[Place, tuple[float, Ratio]]  # items a second, and how many times as fast as a loop
+Setting = tuple[int, int]  # workers, threads of each
+Cells = Mapping[Setting, tuple[float, Ratio]]  # items a second, and how many times as fast as a loop
 
 
 def measured(work: Workload, approach: str, workers: Sequence[int], threads: Sequence[int]) -> Cells:
@@ -24,12 +24,12 @@ def measured(work: Workload, approach: str, workers: Sequence[int], threads: Seq
     return {place: (rates.per_second(name), rates[name].ratio or Ratio(1, 1, 1)) for place, name in names.items()}
 
 
-def best(cells: Cells) -> Place:
+def best(cells: Cells) -> Setting:
     """The place of the highest rate; of equal ones the first."""
     return max(cells, key=lambda place: cells[place][0])
 
 
-def alike(cells: Cells) -> list[Place]:
+def alike(cells: Cells) -> list[Setting]:
     """The best place, and those whose intervals reach that of the best: a few rounds cannot tell which is first."""
     return [place for place, (_rate, ratio) in cells.items() if ratio.high >= cells[best(cells)][1].low]
 
