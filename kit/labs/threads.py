@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
@@ -20,7 +20,7 @@ from kit.approaches import ModelRunner
 from kit.executors import Task
 from kit.executors.threads import Threads
 from kit.labs.checks import check, first_wrong
-from kit.measuring.comparison import Comparison, Ratio, Row
+from kit.measuring.comparison import Comparison, Ratio, Row, Verdict
 from kit.measuring.rounds import measure
 from kit.measuring.statistics import speed_up
 from kit.regions import Branches
@@ -122,6 +122,40 @@ def heat_map(comparison: Comparison, workers: Sequence[int], threads: Sequence[i
     figure.update_xaxes(type="category", showgrid=False)
     figure.update_yaxes(type="category", showgrid=False)
     return figure
+
+
+def about_the_trap(cure: Verdict) -> str:
+    """What to conclude where threads that fit the cores were compared with far more threads than cores.
+
+    Args:
+        cure: the verdict of the threads that fit.
+    """
+    if cure == "faster":
+        return "**Fewer threads did the same work sooner**: what the others added was waiting for each other."
+    if cure == "slower":
+        return (
+            "Here the trap won, and the likely reason is the neighbours: where other programs want the cores too, one "
+            "with more threads gets more turns. It takes them from the others. Run it again on a quiet machine."
+        )
+    return "These rounds found no price for too many threads: they wait cheaply, or a busy machine hides it."
+
+
+def about_the_lock(gained: Collection[str], locked: bool) -> str:
+    """What to conclude from which of "pure Python" and "tensors" became faster on two threads.
+
+    Args:
+        locked: whether this Python has a GIL.
+    """
+    if not locked:
+        return "This Python runs without a GIL: pure Python may compute on both threads at once."
+    if "pure Python" in gained:
+        return (
+            "This Python has a GIL, so two threads never ran pure Python at once. That it became faster all the same "
+            "comes from elsewhere: where other programs want the cores, one with two threads gets more turns."
+        )
+    if "tensors" in gained:
+        return "This Python has a GIL: in pure Python two threads took turns, **in tensor work they ran in parallel**."
+    return "Neither gained in these rounds: with one core, or cores that others use, the GIL does not decide."
 
 
 @check

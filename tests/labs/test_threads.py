@@ -9,7 +9,16 @@ import pytest
 import torch
 
 from kit.equality import Equality
-from kit.labs.threads import check_pool, check_share, counts, heat_map, started, versus
+from kit.labs.threads import (
+    about_the_lock,
+    about_the_trap,
+    check_pool,
+    check_share,
+    counts,
+    heat_map,
+    started,
+    versus,
+)
 from kit.measuring.comparison import Comparison, Ratio, Row, Timing
 from kit.trace import Trace
 
@@ -54,6 +63,27 @@ def test_a_cell_of_the_heat_map_has_its_speed_and_its_threads() -> None:
     assert np.array(cells.z).tolist() == [[0, 1], [-2, -1]]
     assert (cells.zmin, cells.zmax) == (-2, 2)
     assert cells.text[1][0] == "0.25x<br>3 x 1 = 3"
+
+
+def test_the_cure_is_praised_only_where_it_was_faster() -> None:
+    assert "did the same work sooner" in about_the_trap("faster")
+    assert "Here the trap won" in about_the_trap("slower")
+    for verdict in ("no difference found", "wrong output", "not available"):
+        assert "found no price" in about_the_trap(verdict)
+
+
+@pytest.mark.parametrize(
+    ("gained", "locked", "says"),
+    [
+        ({"tensors"}, True, "in tensor work they ran in parallel"),
+        ({"tensors", "pure Python"}, True, "comes from elsewhere"),
+        ({"pure Python"}, True, "comes from elsewhere"),
+        (set(), True, "Neither gained"),
+        ({"tensors", "pure Python"}, False, "without a GIL"),
+    ],
+)
+def test_the_lock_is_blamed_only_where_it_can_be(gained: set[str], locked: bool, says: str) -> None:
+    assert says in about_the_lock(gained, locked)
 
 
 def share_stub(cores: int, workers: int) -> int: ...
