@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from kit.approaches import ALL, Workload, one_request, split_names
-from kit.errors import KitError
+from kit.errors import KitError, ShapeError
 from kit.inputs import called_with
 from kit.measuring.candidates import compete
 from kit.measuring.comparison import Comparison
@@ -110,6 +110,8 @@ def _workload(model: Any, inputs: Any) -> Workload:
         if inputs is not None:
             raise KitError(f"the workload {model.name} brings its inputs: name approaches as approaches='threads'.")
         return model
+    if inputs is None:
+        raise ShapeError("no inputs were given: give a tensor, a tuple of arguments or a dict of keyword arguments.")
     work = one_request(model, inputs)
     if work.model is not None:
         check_eval(work.model)

@@ -176,7 +176,7 @@ class Pil:
 @pytest.mark.parametrize(
     ("inputs", "says"),
     [
-        (None, "input 1 is a NoneType: give a tensor"),
+        (None, "no inputs were given: give a tensor"),
         ("picture.png", "input 1 is a str: give a tensor"),
         (3, "input 1 is a int: give a tensor"),
         (Pil(), r"input 1 is a Pil: give a tensor, as in torch\.from_numpy\(numpy\.array\(x\)\)"),

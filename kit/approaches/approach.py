@@ -131,8 +131,17 @@ class Approach:
         return isinstance(self.terms[0].entry, Calls)
 
     def start(self) -> Runner:
-        """The runner of an approach that a workload brings, for its own items."""
-        runner: Runner = self.terms[0].entry.made(self.terms[0].options, cores=hardware.detect().cores)
+        """The runner of an approach that a workload brings, for its own items.
+
+        Raises:
+            KitError: what it makes is no runner.
+        """
+        runner = self.terms[0].entry.made(self.terms[0].options, cores=hardware.detect().cores)
+        if not isinstance(runner, Runner):
+            raise KitError(
+                f"{self.name} made {shapes((runner,))}, which is no runner: give the workload the function itself, or "
+                "Calls of a function that makes a runner."
+            )
         return runner
 
     def prepare(self, model: nn.Module, inputs: Any) -> ModelRunner:
@@ -190,7 +199,8 @@ class Approach:
     @property
     def rewrites(self) -> bool:
         """Whether it computes in another way than the model as given: by a transform, or by a runner of its own."""
-        return bool(self._transforms) or any(isinstance(e, Calls) and e.rewrites for _, _, e in self.terms)
+        entries = (term.entry for term in self.terms)
+        return any(isinstance(entry, Rewrites) or (isinstance(entry, Calls) and entry.rewrites) for entry in entries)
 
     @cached_property
     def _transforms(self) -> list[Transform]:

@@ -19,18 +19,18 @@ def available(machine: hardware.Hardware | None = None) -> dict[str, str | None]
     return {kind: entry.unavailable_because(machine) for kind, entry in REGISTRY.items()}
 
 
-def parse(text: str, own: Mapping[str, Entry] = {}) -> Approach:
+def parse(text: str, known: Mapping[str, Entry] = REGISTRY) -> Approach:
     """An approach from its name and options, as in ``threads(workers=2)`` or ``channels_last + compiled + threads``.
 
     Args:
-        own: approaches of a workload's own, which come before those of the registry.
+        known: the entries to choose from.
 
     Raises:
         UnknownNameError: no such approach, or none of its options; the message names the near ones.
         KitError: the text is not names with ``option=value`` in parentheses, a value that the option does not take, or
             terms that do not go together.
     """
-    return Approach(tuple(_term(part, text, {**REGISTRY, **own}) for part in str(text).split("+")))
+    return Approach(tuple(_term(part, text, known) for part in str(text).split("+")))
 
 
 def _term(part: str, text: str, known: Mapping[str, Entry]) -> Term:

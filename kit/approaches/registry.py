@@ -141,6 +141,8 @@ def _is_option(parameter: inspect.Parameter, entry: Entry) -> bool:
 
 
 def _entry(name: str, make: Any, unavailable_because: Callable[[Hardware], str | None]) -> Entry:
+    if lacks := sorted(getattr(make, "__abstractmethods__", ())):
+        raise KitError(f"{name} cannot be registered: {make.__name__} does not define {', '.join(lacks)}.")
     if isinstance(make, type) and issubclass(make, Transform):
         return Rewrites(make, make.unavailable_because if unavailable_because is always else unavailable_because)
     if not callable(make) or (isinstance(make, type) and not issubclass(make, Executor)):

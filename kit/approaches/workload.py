@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from inspect import signature
 
 from torch import nn
 
 from kit.approaches.approach import Approach
 from kit.approaches.names import parse, split_names
-from kit.approaches.registry import ALL, REGISTRY, Entry
-from kit.approaches.runner import Runner
+from kit.approaches.registry import ALL, REGISTRY, Calls, Entry
+from kit.approaches.runner import FunctionRunner, Runner
 from kit.equality import shapes
-from kit.errors import KitError
+from kit.errors import KitError, UnknownNameError
 from kit.inputs import Args, opened
 from kit.reprs import one_line
 
@@ -34,8 +36,16 @@ class Workload:
     items: int = 1  # in a call
     unit: str = "call"  # what the items are, as in "images"
     inputs_description: str = ""  # for people; empty: shapes, dtypes and devices, or the name
-    approaches: Mapping[str, Entry] = field(default_factory=dict)  # its own, beside those of the registry
-    baseline: str = "sequential"  # the approach that all others are compared with
+    # Its own, beside those of the registry: entries, or functions without arguments, whose outputs are compared.
+    approaches: Mapping[str, Entry] = field(default_factory=dict)
+    # The approach that all others are compared with; empty: sequential, or where there is none the first of its own.
+    baseline: str = ""
+
+    def __post_init__(self) -> None:
+        own = {name: _entry(name, each) for name, each in self.approaches.items()}
+        plain = self.model is not None or "sequential" in own or not own
+        object.__setattr__(self, "approaches", own)
+        object.__setattr__(self, "baseline", self.baseline or ("sequential" if plain else next(iter(own))))
 
     @property
     def description(self) -> str:
@@ -49,12 +59,18 @@ class Workload:
             UnknownNameError: no such approach, or none of its options.
             KitError: terms that do not go together, or an approach that runs models where there is none.
         """
-        approach = parse(name, self.approaches)
-        if self.model is None and approach.terms[0].kind not in self.approaches:
+        if self.model is not None:
+            return parse(name, {**REGISTRY, **self.approaches})
+        try:
+            return parse(name, self.approaches)
+        except UnknownNameError:
+            kinds = [part.partition("(")[0].strip() for part in name.split("+")]
+            if not any(kind in REGISTRY for kind in kinds):
+                raise
             raise KitError(
-                f"{self.name} is no model, so {approach.name} cannot run it: choose from {', '.join(self.approaches)}."
-            )
-        return approach
+                f"{self.name} is no model, so {name} cannot run it: choose from {', '.join(self.approaches)}, and name "
+                "one of them as the workload's baseline."
+            ) from None
 
     def chosen(self, names: str | Iterable[str]) -> list[Approach]:
         """Approaches by their names, the baseline first.
@@ -87,6 +103,29 @@ class Workload:
         if approach.calls or self.model is None:
             return approach.start()
         return approach.prepare(self.model, self.inputs)
+
+
+def _entry(name: str, given: Entry | Callable[[], object]) -> Entry:
+    """A function without arguments as an entry; an entry as it is.
+
+    Raises:
+        KitError: something else.
+    """
+    if isinstance(given, Entry):
+        return given
+    needs = False
+    with suppress(ValueError):  # what is built into Python may have no signature
+        needs = callable(given) and any(each.default is each.empty for each in signature(given).parameters.values())
+    if not callable(given) or needs:
+        raise KitError(
+            f"approach {name!r} is {shapes((given,))}: give a function without arguments, as in lambda: x @ x, whose "
+            "result is its output."
+        )
+
+    def make() -> Runner:
+        return given if isinstance(given, FunctionRunner) else FunctionRunner(given)
+
+    return Calls(make)
 
 
 def one_request(model: nn.Module, inputs: object) -> Workload:

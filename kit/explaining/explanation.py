@@ -188,6 +188,8 @@ def _explained(comparison: Comparison, row: Row, known: _Known) -> Explanation:
         notes.append(
             "it has no tasks, or none that takes time: it changes the model's operators, not when branches run. Of two "
             "recordings, kit.trace.changes says how."
+            if row.rewritten
+            else "no task of it was recorded, so its speed-up cannot be divided into factors."
         )
     elif case.branches_alone is None:
         notes.append("not separated: what other intra-op threads do to the branches' times, and running side by side.")

@@ -31,9 +31,12 @@ class Throughput(NamedTuple):
     ratio: Ratio  # to the first runner, of paired rounds; above 1 serves more
 
 
-def _callers(runner: Runner, callers: int) -> FunctionRunner:
-    """Callers of one runner at the same time, as a runner itself: one call of it is ``REQUESTS`` of each caller."""
-    pool = ThreadPoolExecutor(callers, "request", own_intra_op_threads, (runner.intra_op_threads,))
+def _callers(runner: Runner, callers: int, pool: ThreadPoolExecutor) -> FunctionRunner:
+    """Callers of one runner at the same time, as a runner itself: one call of it is ``REQUESTS`` of each caller.
+
+    Args:
+        pool: the callers' threads, of as many intra-op threads as the runner has.
+    """
 
     def request(_: int) -> None:
         with torch.inference_mode():  # modes are per thread
@@ -44,7 +47,7 @@ def _callers(runner: Runner, callers: int) -> FunctionRunner:
         send = map if callers == 1 else pool.map
         list(send(request, range(REQUESTS * callers)))
 
-    return FunctionRunner(call, pool.shutdown, runner.intra_op_threads, inputs=runner.inputs)
+    return FunctionRunner(call, intra_op_threads=runner.intra_op_threads, inputs=runner.inputs)
 
 
 def throughput(
@@ -79,7 +82,14 @@ def throughput(
             with fits, intra_op_threads(runner.intra_op_threads), torch.inference_mode():
                 runner()
     with ExitStack() as stack:
-        callers = {name: stack.enter_context(_callers(runner, concurrency)) for name, runner in runners.items()}
+        # Runners of equal threads share their callers: which cores a thread came to lie on is no property of a runner.
+        pools = {
+            threads: stack.enter_context(ThreadPoolExecutor(concurrency, "request", own_intra_op_threads, (threads,)))
+            for threads in {runner.intra_op_threads for runner in runners.values()}
+        }
+        callers = {
+            name: _callers(runner, concurrency, pools[runner.intra_op_threads]) for name, runner in runners.items()
+        }
         timings = measure(callers, rounds=rounds, seed=seed, clock=clock)
     first = next(iter(timings.values()))
     requests = REQUESTS * concurrency

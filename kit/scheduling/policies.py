@@ -6,6 +6,7 @@ after the other: the nodes of one lane run in that order, nodes of different lan
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
@@ -80,15 +81,27 @@ def in_order(nodes: Sequence[Node], lanes: int) -> list[Placement]:
 
 
 def _list_schedule(nodes: Sequence[Node], lanes: int, order: Sequence[int]) -> list[Placement]:
-    """The nodes in this order, which is topological, each on the lane that can start it first."""
+    """A lane is never idle while a node is ready: at each moment the first ready one in this order begins.
+
+    A node that is not ready yet holds up no later one.
+    """
     free = [0.0] * lanes
     ends: dict[int, float] = {}
     place: dict[int, int] = {}
-    for i in order:
-        ready = max((ends[before] for before in nodes[i].after), default=0.0)
+    waiting = list(order)
+    while waiting:
+        ready = {
+            i: max((ends[before] for before in nodes[i].after), default=0.0)
+            for i in waiting
+            if all(before in ends for before in nodes[i].after)
+        }
+        moment = max(min(free), min(ready.values()))
+        i = next(i for i in waiting if ready.get(i, math.inf) <= moment)
         home = {place[before] for before in nodes[i].after}
-        place[i] = min(range(lanes), key=lambda lane: (max(free[lane], ready), lane not in home, lane))
-        ends[i] = free[place[i]] = max(free[place[i]], ready) + nodes[i].cost
+        idle = [lane for lane in range(lanes) if free[lane] <= moment]
+        place[i] = min(idle, key=lambda lane: (max(free[lane], ready[i]), lane not in home, lane))
+        ends[i] = free[place[i]] = max(free[place[i]], ready[i]) + nodes[i].cost
+        waiting.remove(i)
     return [Placement(i, lane) for i, lane in place.items()]
 
 

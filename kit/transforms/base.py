@@ -37,6 +37,8 @@ class Transform(ABC):
         check_eval(model)
         with undisturbed(model):
             rewritten = self.rewrite(model, args)
+            if not isinstance(rewritten, nn.Module):
+                raise KitError(f"{type(self).__name__}.rewrite gave {rewritten!r} in place of a model: return one.")
             if not self.not_picklable:
                 prove(type(self).__name__, model, rewritten, args)
         return rewritten
@@ -60,16 +62,17 @@ class Transform(ABC):
 
 
 def check_eval(model: nn.Module) -> None:
-    """Refuse a model that gives another output on every call.
+    """Refuse a model that a call changes, or that gives another output on every call.
 
     Raises:
         KitError: a batch norm or a dropout in training mode.
     """
     for name, module in model.named_modules():
         if module.training and isinstance(module, _BatchNorm | _DropoutNd):
+            does = "drops other values" if isinstance(module, _DropoutNd) else "changes its running statistics"
             raise KitError(
-                f"{type(model).__name__} is in training mode, and its {name or type(module).__name__} gives another "
-                "output on every call: call model.eval() first."
+                f"{type(model).__name__} is in training mode, and its {name or type(module).__name__} {does} on every "
+                "call: call model.eval() first."
             )
 
 

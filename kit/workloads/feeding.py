@@ -20,7 +20,7 @@ from kit import clips
 from kit.approaches import Calls, FunctionRunner, Workload
 from kit.clips.clip import opencv
 from kit.clips.scenes import UInt8
-from kit.errors import ClipError, UnavailableError, UnknownNameError, WorkerError
+from kit.errors import ClipError, KitError, UnavailableError, UnknownNameError, WorkerError
 from kit.executors.workers.process import starting
 from kit.regions import Branches
 from kit.reprs import one_line
@@ -185,7 +185,10 @@ def make(items: int = 32, work: str = "opencv", size: tuple[int, int] = (240, 32
 
     Raises:
         UnknownNameError: a work that is not in WORKS.
+        KitError: no items.
     """
+    if not isinstance(items, int) or items < 1:
+        raise KitError(f"{items!r} items are nothing to do: ask for a whole number of at least 1.")
     pictures = Pictures(_files(items, size), work)
 
     def mp_pool(cores: int, *, workers: int | None = None) -> FunctionRunner:

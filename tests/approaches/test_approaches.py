@@ -411,6 +411,8 @@ def test_a_registered_function_is_given_model_and_cores_and_its_options(registry
         ("two words", Backwards, "cannot be called 'two words'"),
         ("a", nn.Linear, "no subclass of kit.Executor or kit.Transform"),
         ("a", 3, "no subclass of kit.Executor or kit.Transform"),
+        ("a", type("Half", (kit.Executor,), {}), "a cannot be registered: Half does not define run"),
+        ("a", type("Half", (kit.Transform,), {}), "a cannot be registered: Half does not define rewrite"),
         ("a", lambda model, workers=2: Backwards(), "option workers of a cannot be written in a name"),
         ("a", lambda model, workers: Backwards(), "option workers of a cannot be written in a name"),
     ],
@@ -437,3 +439,25 @@ def test_the_examples_of_the_readme_run(registry: dict[str, Any]) -> None:
     exec(functions.replace("kit.compare(", "found = kit.compare("), names)
     assert names["found"].baseline.name == "matmul"
     assert names["found"]["einsum"].equality.equal
+
+
+def test_functions_are_compared_as_they_are() -> None:
+    x = torch.rand(8, 8)
+    work = kit.Workload("product", None, (), approaches={"a": lambda: x @ x, "b": lambda: x @ x + 1})
+    found = kit.compare(work, rounds=6, progress=False)
+    assert [(row.name, row.verdict) for row in found.rows] == [("a", "baseline"), ("b", "wrong output")]
+    assert "no task of it was recorded" in str(kit.explain(found, "b"))
+    with pytest.raises(UnknownNameError, match=r"no approach 'c'.*a, b"):
+        work.approach("c")
+
+
+@pytest.mark.parametrize("given", [3, torch.ones(1), lambda x: x])
+def test_what_is_no_function_without_arguments_is_named(given: Any) -> None:
+    with pytest.raises(KitError, match=r"approach 'a' is .*: give a function without arguments"):
+        kit.Workload("product", None, (), approaches={"a": given})
+
+
+def test_an_entry_that_makes_no_runner_keeps_its_row() -> None:
+    own = {"a": lambda: torch.ones(1), "b": approaches.Calls(lambda: torch.ones(1))}
+    found = kit.compare(kit.Workload("product", None, (), approaches=own), rounds=6, progress=False)
+    assert found["b"].reason.startswith("b made (1,) float32 on cpu, which is no runner")

@@ -181,11 +181,13 @@ def test_on_a_gpu_tasks_are_launches() -> None:
 
 def test_an_approach_without_tasks_and_one_that_is_missing() -> None:
     rows = example().rows
-    whole = replace(rows[1], name="compiled", timing=timing([MS] * 6, [None] * 6))
+    whole = replace(rows[1], name="compiled", timing=timing([MS] * 6, [None] * 6), rewritten=True)
     absent = Row("streams", "there is no GPU")
     comparison = replace(example(), rows=(*rows, whole, absent))
     assert explain(comparison, "compiled").factors is None
-    assert "no tasks" in str(explain(comparison, "compiled"))
+    assert "changes the model's operators" in str(explain(comparison, "compiled"))
+    pool = replace(comparison, rows=(*rows, replace(whole, name="pool", rewritten=False)))
+    assert "no task of it was recorded" in str(explain(pool, "pool"))
     assert "there is no GPU" in str(explain(comparison, "streams"))
     with pytest.raises(MeasureError, match="cannot predict compiled"):
         explain(comparison, "compiled").what_if(2)

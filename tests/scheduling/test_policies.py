@@ -99,3 +99,9 @@ def test_unknown_policies_and_no_lanes() -> None:
         policy("wave", 2)
     with pytest.raises(KitError, match="0 streams can run nothing"):
         policy("single", 0)
+
+
+def test_a_node_that_waits_holds_up_no_later_one() -> None:
+    """The third one waits for the first, and the fourth for none: it does not wait for the third."""
+    nodes = [Node(0, 3), Node(1, 0), Node(0, 0, (0,)), Node(1, 4)]
+    assert makespan(nodes, in_order(nodes, 2)) == 4

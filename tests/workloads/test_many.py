@@ -187,8 +187,10 @@ def test_an_approach_that_cannot_run_keeps_its_row() -> None:
 def test_without_a_model_only_its_own_approaches_run() -> None:
     with pytest.raises(KitError, match=r"pipeline is no model, so threads cannot run it: choose from sequential"):
         live.make(3).prepare("threads")
-    with pytest.raises(KitError, match="pipeline runs the whole workload by itself: write it alone"):
+    with pytest.raises(KitError, match=r"pipeline is no model, so folded \+ pipeline cannot run it"):
         live.make(3).prepare("folded + pipeline")
+    with pytest.raises(KitError, match="loader runs the whole workload by itself: write it alone"):
+        feeding.make(2).prepare("folded + loader")
 
 
 def test_a_workload_brings_its_inputs() -> None:
