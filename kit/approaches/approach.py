@@ -81,8 +81,8 @@ class Approach:
             last = self.terms[-1].entry
             if transform.not_picklable and isinstance(last, Runs) and last.sends:
                 raise KitError(
-                    f"{self.name}: {transform.not_picklable} cannot be pickled, so no other process can run it: run it "
-                    "on threads instead."
+                    f"{self.name}: {transform.not_picklable} cannot be sent to another process or device: run it on "
+                    "threads instead."
                 )
 
     @property

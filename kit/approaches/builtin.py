@@ -121,7 +121,7 @@ build_in(
         "replicated": _rewrites(Replicated),
         "cuda_streams": Runs(cuda_streams, cuda_streams_unavailable),
         "cuda_streams_threads": Runs(cuda_streams_threads, cuda_streams_unavailable),
-        "devices": Runs(one_device_each, devices_unavailable),
+        "devices": Runs(one_device_each, devices_unavailable, sends=True),
         "graphed": _rewrites(Graphed),
         "graphed_streams": _rewrites(GraphedStreams),
         "processes": Runs(processes, _needs_descriptors, lambda model: 3.0, sends=True),

@@ -63,7 +63,7 @@ class Runs(Entry):
     """An executor: it runs the branches of a model's regions."""
 
     make: Callable[..., Executor]
-    sends: bool = False  # whether tasks go to other processes
+    sends: bool = False  # whether tasks go to other processes or devices
 
 
 @dataclass(frozen=True, repr=False)

@@ -32,6 +32,10 @@ class CudaStreamsThreads(Executor):
         self._threads = Threads(self.workers)
         self._side = SideStreams()
 
+    @property
+    def lane_threads(self) -> int:
+        return self._threads.lane_threads
+
     def run(self, tasks: Sequence[Task]) -> list[Any]:
         """As :meth:`Executor.run`: the results are ready for the caller's stream, which waits for them on the GPU.
 

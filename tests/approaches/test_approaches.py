@@ -90,9 +90,9 @@ def test_names_are_read_generously_and_written_one_way(text: str, name: str) -> 
         (
             "compiled + processes",
             KitError,
-            "compiled code cannot be pickled, so no other process can run it: run it on threads instead",
+            "compiled code cannot be sent to another process or device: run it on threads instead",
         ),
-        ("folded + compiled + processes_cold", KitError, "cannot be pickled"),
+        ("folded + compiled + processes_cold", KitError, "cannot be sent"),
         ("", KitError, "cannot read the approach"),
         ("two words", KitError, "cannot read the approach"),
     ],

@@ -174,6 +174,7 @@ def test_on_a_gpu_replays_give_the_eager_output(transform: Graphed, batch: int) 
         assert inputs_without_effect(model, inputs[0]) == []
         graph = transform.apply(model, as_args(inputs[0]))
         outputs = [graph(x) for _ in range(200) for x in inputs]
-        assert all(compare_outputs(expected[i % 5], output).equal for i, output in enumerate(outputs))
+        for i, want in enumerate(expected):  # a thousand comparisons one by one would copy for a minute
+            assert compare_outputs(torch.stack([want] * 200), torch.stack(outputs[i::5])).equal
         with pytest.raises(ShapeError):
             graph(inputs[0][:, :, 1:])
