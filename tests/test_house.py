@@ -31,6 +31,7 @@ FLOORS = {
     "scheduling": 1,
     "spans": 1,
     "trace": 1,
+    "macs": 1,
     "inputs": 2,
     "profiler": 2,
     "executors": 3,

@@ -23,11 +23,13 @@ from kit.graphs.rewriting import Branched, rewritten
 from kit.graphs.values import form_of
 from kit.inputs import Args, called_with, opened
 from kit.machine import hardware
+from kit.reprs import one_line
 from kit.spans import clock
 from kit.transforms.base import check_eval
 from kit.transforms.proof import prove, undisturbed
 
 
+@one_line
 @dataclass(frozen=True, eq=False)
 class Analysed:
     """A model that was captured: what was found in it, and the proven module that was made of that."""
