@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from kit.equality import compare_outputs, shapes
 from kit.errors import KitError
 from kit.executors import Task
+from kit.executors.thread_counts import intra_op_threads
 from kit.executors.threads import Threads
 from kit.graphs.capture import WAYS, captured, unchanged
 from kit.graphs.effects import effects_of, measure
 from kit.graphs.found import Found, found_in
-from kit.graphs.graph import Graph
+from kit.graphs.operators import Graph
 from kit.graphs.rewriting import Branched, rewritten
 from kit.graphs.values import form_of
 from kit.inputs import Args, called_with, opened
@@ -49,18 +50,19 @@ def analysed(model: nn.Module, args: Args) -> Analysed:
     """
     check_eval(model)
     start = clock()
-    with called_with(model, args), torch.no_grad(), undisturbed(model):
-        model(*_copied(args))
-        with unchanged(model):
-            model(*_copied(args))
     refusals = []
-    for way in WAYS:
-        try:
-            found, new = _by(way, model, args)
-        except KitError as error:
-            refusals.append(str(error).rstrip("."))
-            continue
-        return Analysed(found, new, (clock() - start) / 1e9)
+    with intra_op_threads(1):  # beside other programs, threads that wait for each other take many times as long
+        with called_with(model, args), torch.no_grad(), undisturbed(model):
+            model(*_copied(args))
+            with unchanged(model):
+                model(*_copied(args))
+        for way in WAYS:
+            try:
+                found, new = _by(way, model, args)
+            except KitError as error:
+                refusals.append(str(error).rstrip("."))
+                continue
+            return Analysed(found, new, (clock() - start) / 1e9)
     raise KitError(f"{type(model).__name__} cannot be captured. {'. '.join(refusals)}.")
 
 

@@ -91,7 +91,9 @@ class _Watched(fx.Interpreter):
         if node.op == "call_module":
             return list(self.fetch_attr(str(node.target)).buffers())
         args = (each for each in node.all_input_nodes if each.op == "get_attr")
-        return [x for each in args if isinstance(x := self.env.get(each), Tensor) and not isinstance(x, torch.nn.Parameter)]
+        return [
+            x for each in args if isinstance(x := self.env.get(each), Tensor) and not isinstance(x, torch.nn.Parameter)
+        ]
 
 
 class _Timed(fx.Interpreter):
@@ -126,7 +128,9 @@ def effects_of(module: fx.GraphModule, inputs: list[Tensor]) -> dict[fx.Node, Ef
     }
     for node, effects in watched.found.items():
         if written := effects.writes & made.keys():
-            raise KitError(f"{node.name} writes into {made[written.pop()]}, a tensor that forward makes anew in each call")
+            raise KitError(
+                f"{node.name} writes into {made[written.pop()]}, a tensor that forward makes anew in each call"
+            )
     return watched.found
 
 

@@ -11,7 +11,7 @@ from torch import fx
 
 from kit.graphs.capture import Captured
 from kit.graphs.effects import Effects
-from kit.graphs.graph import Branch, Operator, Region
+from kit.graphs.operators import Branch, Operator, Region
 from kit.graphs.structure import Block, Fork, Knot, Structure
 
 
@@ -56,10 +56,11 @@ class Found:
 
     def sides(self, fork: Fork) -> tuple[list[tuple[Block, ...]], list[tuple[Block, ...]]]:
         """The parts of a fork that are worth a branch, and the others; no branch where there are not two of them."""
-        heavy = [part for part in fork.parts if self.heavy(part)]
-        if len(heavy) < 2:
-            return [], list(fork.parts)
-        return heavy, [part for part in fork.parts if not self.heavy(part)]
+        heavy: list[tuple[Block, ...]] = []
+        light: list[tuple[Block, ...]] = []
+        for part in fork.parts:
+            (heavy if self.heavy(part) else light).append(part)
+        return (heavy, light) if len(heavy) > 1 else ([], list(fork.parts))
 
     def regions(self, blocks: Sequence[Block]) -> tuple[Region, ...]:
         """The outermost regions of a sequence."""
@@ -187,4 +188,3 @@ def _distinct(names: list[str]) -> list[str]:
         seen.add(each)
         found.append(each)
     return found
-

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn import functional
 
 from kit.errors import ShapeError
 from kit.graphs.found import Found, flat, is_free
@@ -35,14 +36,16 @@ class Branched(nn.Module):
         ShapeError: a call with inputs of other shapes, types or structure than those that it was proven on.
     """
 
-    def __init__(self, body: nn.Module, inputs: Form, outputs: Form, given: Sequence[Tensor], keys: dict[str, str]) -> None:
+    def __init__(
+        self, body: nn.Module, inputs: Form, outputs: Form, given: Sequence[Tensor], keys: dict[str, str]
+    ) -> None:
         super().__init__()
         self.body, self.keys = body, keys  # own key -> the key of the model as given
         self.inputs, self.outputs = inputs, outputs
         self.given = [(tuple(x.shape), x.dtype) for x in given]
         self.any_batch = False  # whether another size of the first dimension was proven right
-        self.register_state_dict_post_hook(_given_keys)
-        self.register_load_state_dict_pre_hook(_own_keys)
+        self.register_state_dict_post_hook(_given_keys)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(_own_keys)  # type: ignore[no-untyped-call]
 
     def forward(self, *args: Any) -> Any:
         leaves = self.inputs.leaves(args, type(self).__name__)
@@ -51,8 +54,8 @@ class Branched(nn.Module):
             if len(x.shape) != len(shape) or x.shape[first:] != shape[first:] or x.dtype != dtype:
                 raise ShapeError(
                     f"{type(self).__name__} was captured for an input {shape} {dtype}"
-                    f"{', with any batch' if first else ''}, and gets {tuple(x.shape)} {x.dtype}: capture it again with "
-                    "these inputs."
+                    f"{', with any batch' if first else ''}, and gets {tuple(x.shape)} {x.dtype}: capture it again "
+                    "with these inputs."
                 )
         return self.outputs.rebuilt(self.body(*leaves))
 
@@ -72,6 +75,8 @@ def rewritten(found: Found, model: nn.Module, given: Sequence[Tensor]) -> Branch
     own = {id(x): key for key, x in (*model.named_parameters(), *model.named_buffers())}
     names |= own
     keys = {f"body.{key}": names[id(x)] for key, x in _tensors(body) if id(x) in names}
+    place = {key: i for i, key in enumerate(own.values())}
+    keys = dict(sorted(keys.items(), key=lambda pair: place.get(pair[1], len(place))))
     kind = type(type(model).__name__, (Branched,), {"__doc__": Branched.__doc__})
     branched: Branched = kind(body, captured.inputs, captured.outputs, given, keys)
     theirs = set(model.modules())
@@ -105,13 +110,13 @@ class _Assembly:
         env = {node: graph.placeholder(node.name) for node in inputs}
         modules: dict[str, Any] = {}
 
-        def value(node: fx.Node) -> fx.Node:
+        def value(node: Any) -> fx.Node:
             if node not in env:  # a weight, or a question that is asked again here
                 env[node] = graph.node_copy(node, value)
                 self._take(node, modules)
             return env[node]
 
-        waiting = list(blocks)
+        waiting: list[Block | _Region] = list(blocks)
         while waiting:
             block = waiting.pop(0)
             if isinstance(block, Fork):
@@ -120,20 +125,34 @@ class _Assembly:
                 if heavy:
                     # Light parts need nothing of their siblings: they come first, and the region is what is left.
                     rest = waiting[sum(len(part) for part in light) :]
-                    waiting = waiting[: len(waiting) - len(rest)] + [_Region(tuple(heavy)), *rest]
+                    waiting = [*waiting[: len(waiting) - len(rest)], _Region(tuple(heavy)), *rest]
             elif isinstance(block, _Region):
                 follows = waiting[0] if waiting and isinstance(waiting[0], int) else None
                 if self._region(block, follows, graph, env, modules, value):
                     waiting.pop(0)
-            else:
-                for i in block.nodes if isinstance(block, Knot) else (block,):
+            elif isinstance(block, Knot):
+                for i in block.nodes:
                     value(self.nodes[i])
+            elif (run := self._run([block, *waiting])) is not None:
+                layers, last = run
+                del waiting[: len(layers) - 1]
+                target = _unused(self._title_of(block), modules)
+                modules[target] = _sequential(layers)
+                env[last] = graph.call_module(target, (value(self.nodes[block].args[0]),))
+            else:
+                value(self.nodes[block])
         results = [value(each) if isinstance(each, fx.Node) else each for each in outputs]
         graph.output(results if whole or len(results) != 1 else results[0])
         return Part(fx.GraphModule(modules, graph), list(inputs))
 
     def _region(
-        self, region: _Region, follows: int | None, graph: fx.Graph, env: dict[fx.Node, fx.Node], modules: Any, value: Any
+        self,
+        region: _Region,
+        follows: int | None,
+        graph: fx.Graph,
+        env: dict[fx.Node, fx.Node],
+        modules: Any,
+        value: Any,
     ) -> bool:
         """Call the region; returns whether its merge has done the node that follows."""
         name, names = self.found.names(region.parts)
@@ -158,7 +177,8 @@ class _Assembly:
             env[join] = result
             return True
         for i, want in enumerate(wanted):
-            each = graph.call_function(operator.getitem, (result, i)) if want else None
+            if want:
+                each = graph.call_function(operator.getitem, (result, i))
             for k, node in enumerate(want):
                 env[node] = each if len(want) == 1 else graph.call_function(operator.getitem, (each, k))
         return False
@@ -201,20 +221,51 @@ class _Assembly:
     def _chain(
         self, blocks: Sequence[Block], outputs: Sequence[fx.Node], inputs: Sequence[fx.Node]
     ) -> nn.Sequential | None:
-        """The blocks as ``nn.Sequential``, where they are layers one after the other: other transforms see into it."""
-        if len(inputs) != 1 or not all(isinstance(block, int) for block in blocks):
+        """The blocks as ``nn.Sequential``, where they are layers one after the other: transforms see into that."""
+        if len(inputs) != 1 or not blocks or not all(isinstance(block, int) for block in blocks):
             return None
-        before = inputs[0]
-        layers: dict[str, nn.Module] = {}
-        for i in flat(blocks):
+        layers = self._layers(inputs[0], blocks)
+        whole = len(layers) == len(blocks) and list(outputs) == [self.nodes[max(flat(blocks))]]
+        return _sequential(layers) if whole else None
+
+    def _run(self, blocks: Sequence[Block | _Region]) -> tuple[list[tuple[str, nn.Module]], fx.Node] | None:
+        """The layers that follow each other at the beginning of these blocks, and the last; None: fewer than two."""
+        ints: list[int] = []
+        for block in blocks:
+            if not isinstance(block, int) or (ints and list(self.nodes[ints[-1]].users) != [self.nodes[block]]):
+                break
+            ints.append(block)
+        first = self.nodes[ints[0]].args
+        if not first or not isinstance(first[0], fx.Node):
+            return None
+        layers = self._layers(first[0], ints)
+        return (layers, self.nodes[ints[len(layers) - 1]]) if len(layers) > 1 else None
+
+    def _layers(self, before: fx.Node, blocks: Sequence[Any]) -> list[tuple[str, nn.Module]]:
+        """As many of these nodes as are layers, each taking what the one before it gives: names and modules."""
+        layers: list[tuple[str, nn.Module]] = []
+        for i in blocks:
             node = self.nodes[i]
-            if node.op != "call_module" or node.args != (before,) or node.kwargs:
-                return None
-            layers[_title(str(node.target).rpartition(".")[2], len(layers), layers)] = self.root.get_submodule(
-                str(node.target)
-            )
+            layer = self._layer(node)
+            if layer is None or not node.args or node.args[0] is not before:
+                break
+            layers.append((str(node.target).rpartition(".")[2] if node.op == "call_module" else node.name, layer))
             before = node
-        return nn.Sequential(OrderedDict(layers)) if list(outputs) == [before] else None
+        return layers
+
+    def _layer(self, node: fx.Node) -> nn.Module | None:
+        """A node as a layer of one input, or None."""
+        if node.op == "call_module" and len(node.args) == 1 and not node.kwargs:
+            return self.root.get_submodule(str(node.target))
+        others = (*node.args[1:], *node.kwargs.values())
+        if node.target in _AS_LAYERS and not any(isinstance(each, fx.Node) for each in others):
+            layer: nn.Module = _AS_LAYERS[node.target](*node.args[1:], **node.kwargs)
+            return layer
+        return None
+
+    def _title_of(self, i: int) -> str:
+        place = str(self.nodes[i].meta.get("place", ""))
+        return re.sub(r"\W", "_", place.rpartition(".")[0] or place) or self.nodes[i].name
 
 
 class _Region(NamedTuple):
@@ -223,13 +274,24 @@ class _Region(NamedTuple):
     parts: tuple[tuple[Block, ...], ...]
 
 
+# Functions that do what a layer does, with its arguments in the same order: transforms know layers.
+_AS_LAYERS: dict[Any, Any] = {functional.relu: nn.ReLU, functional.avg_pool2d: nn.AvgPool2d, torch.relu: nn.ReLU}
+
+
+def _sequential(layers: Sequence[tuple[str, nn.Module]]) -> nn.Sequential:
+    named: OrderedDict[str, nn.Module] = OrderedDict()
+    for name, layer in layers:
+        named[_title(name, len(named), named)] = layer
+    return nn.Sequential(named)
+
+
 def _concatenates(join: fx.Node, wanted: Sequence[Sequence[fx.Node]]) -> int | None:
     """The dimension along which a node puts the branches' only outputs together, all of them in order, and no more."""
     if any(len(want) != 1 or list(want[0].users) != [join] for want in wanted):
         return None
     if join.target not in (torch.cat, torch.concat, torch.concatenate, torch.ops.aten.cat.default) or not join.args:
         return None
-    if list(join.args[0]) != [want[0] for want in wanted]:
+    if not isinstance(join.args[0], list | tuple) or list(join.args[0]) != [want[0] for want in wanted]:
         return None
     dim = join.args[1] if len(join.args) > 1 else join.kwargs.get("dim", 0)
     return dim if isinstance(dim, int) and not join.kwargs.keys() - {"dim"} else None

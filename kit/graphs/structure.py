@@ -17,7 +17,7 @@ Edges = Mapping[int, frozenset[int]]  # node -> the nodes that it needs, all of 
 class Fork:
     """Parts of a graph that need nothing of each other; each is a sequence of nodes and of forks."""
 
-    parts: tuple[tuple[int | Fork, ...], ...]
+    parts: tuple[tuple[int | Fork | Knot, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -46,28 +46,30 @@ class Structure:
     def blocks(self, nodes: Sequence[int]) -> tuple[Block, ...]:
         """The nodes, in ascending order, as a sequence of blocks."""
         found: list[Block] = []
-        for part in self._between_cuts(nodes):
-            parts = self._parts(part)
+        waiting = [list(nodes)]
+        while waiting:
+            part = waiting.pop()
             if len(part) == 1:
                 found.append(part[0])
-            elif len(parts) > 1:
+            elif len(parts := self._parts(part)) > 1:
                 found.append(Fork(tuple(self.blocks(each) for each in parts)))
-            elif len(part) < len(nodes):
-                found += self.blocks(part)
+            elif len(groups := self._between_cuts(part)) > 1:
+                waiting += reversed(groups)
+            elif side := self._side_inputs(part):
+                found += side
+                waiting.append([node for node in part if node not in side])
             else:
-                found += self._without_side_inputs(part)
+                found.append(Knot(tuple(part)))
         return tuple(found)
 
-    def _without_side_inputs(self, nodes: Sequence[int]) -> tuple[Block, ...]:
-        """A part that no cut point divides: perhaps all that bridges them is a mask, which many layers take."""
+    def _side_inputs(self, nodes: Sequence[int]) -> list[int]:
+        """Nodes at the beginning that compute next to nothing: if no cut point divides a part, because many layers
+        take one mask, the mask can come first."""
         inside, early = set(nodes), set[int]()
         for node in nodes:
             if node in self.cheap and not ((self.needs[node] | self.glue[node]) & inside) - early:
                 early.add(node)
-        rest = [node for node in nodes if node not in early]
-        if not early or not rest:
-            return (Knot(tuple(nodes)),)
-        return (*sorted(early), *self.blocks(rest))
+        return sorted(early) if len(early) < len(nodes) else []
 
     def _between_cuts(self, nodes: Sequence[int]) -> list[list[int]]:
         """The cut points, each by itself, and what lies between them."""

@@ -33,7 +33,9 @@ class Form:
                 flat.append(constants[position])
             elif position in nested:
                 value, forms = nested[position]
-                flat.append(_filled(value, {key: form.rebuilt([next(given) for _ in range(form.count)]) for key, form in forms}))
+                flat.append(
+                    _filled(value, {key: form.rebuilt([next(given) for _ in range(form.count)]) for key, form in forms})
+                )
             else:
                 flat.append(next(given))
         return pytree.tree_unflatten(flat, self.spec)

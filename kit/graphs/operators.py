@@ -170,14 +170,16 @@ class Graph:
 
     def table(self) -> list[tuple[str, ...]]:
         """The header, then a row for each region."""
-        rows = [("region", "branches", "MACs", "one by one", "longest", "saves at best", "worth it here?")]
+        rows: list[tuple[str, ...]] = [
+            ("region", "branches", "MACs", "one by one", "longest", "saves at best", "worth it here?")
+        ]
         for region in self.all_regions():
             worth = self.worth(region)
             macs = sum(self.operators[i].macs for branch in region.branches for i in branch.operators)
-            said = ("-", "-", "-", "-")
+            said = ["-", "-", "-", "-"]
             if self.measured:
                 found = (worth.one_by_one_ms, worth.longest_ms, max(0.0, worth.saves_ms))
-                said = (*map(milliseconds, found), "yes" if worth.pays else "found, not worth it")
+                said = [*map(milliseconds, found), "yes" if worth.pays else "found, not worth it"]
             rows.append((region.name, ", ".join(each.name for each in region.branches), with_prefix(macs), *said))
         return rows
 
