@@ -237,12 +237,12 @@ function arrange(data, i, edges, sizeOf) {
   }
   dagre.layout(graph);
   const nodes = data.inside[i].map((child) => [child, graph.node(String(child))]);
-  const top = Math.min(...nodes.map(([, n]) => n.y - n.height / 2));
-  const bottom = Math.max(...nodes.map(([, n]) => n.y + n.height / 2));
-  const title = i ? data.boxes[i][LABEL].length * CHAR + 100 : 0;
+  const top = nodes.length ? Math.min(...nodes.map(([, n]) => n.y - n.height / 2)) : 0;
+  const bottom = nodes.length ? Math.max(...nodes.map(([, n]) => n.y + n.height / 2)) : 0;
+  const title = i ? data.boxes[i][LABEL].length * CHAR + 100 : 0; // its name and cost
   const spare = Math.max(0, title - graph.graph().width) / 2;
   const head = i ? HEADER + PAD : PAD;
-  const size = { width: graph.graph().width + 2 * (spare + PAD), height: bottom - top + head + PAD };
+  const size = { width: (nodes.length && graph.graph().width) + 2 * (spare + PAD), height: bottom - top + head + PAD };
   const move = ({ x, y }) => ({ x: x + spare + PAD, y: y - top + head });
   const places = new Map(nodes.map(([child, n]) => [child, move({ x: n.x - n.width / 2, y: n.y - n.height / 2 })]));
   const portAt = new Map([...ports].map((port) => [port, move(graph.node(port)).x]));
@@ -531,7 +531,8 @@ class View {
 
   describe() {
     const i = this.selectedBox();
-    this.details.textContent = i > 0 ? this.facts(i).join(" · ") : this.data.summary;
+    const more = this.data.more ? ". The copy kept with the notebook has the outer boxes only: opening the rest needs its kernel." : "";
+    this.details.textContent = i > 0 ? this.facts(i).join(" · ") : this.data.summary + more;
   }
 
   point(i, event) {

@@ -154,8 +154,8 @@ def _drawn(
         cost = _cost(graph, box)
         below = milliseconds(cost) if unit(graph) == "ms" else f"{with_prefix(round(cost))}MACs"
         room = int((widths[n] - 8) / _CHAR)
-        name = f"{tree[box.parent].label}.{box.label}" if box.parent else box.label
-        for text, line in ((name, 14), (below, 28)):
-            cut = text if len(text) <= room else "…" + text[len(text) - max(1, room - 1) :]
+        name = f"{tree[box.parent].label}.{box.label}" if box.parent > 0 else box.label
+        for text, line in ((name if len(name) <= room else box.label, 14), (below, 28)):
+            cut = text if len(text) <= room else text[: max(1, room - 1)] + "…"
             middle = f"x='{x + widths[n] / 2:.1f}' y='{y + line:.0f}' text-anchor='middle'"
             yield f"<text {middle} fill='{ink(fill)}'>{escape(cut)}</text>"

@@ -118,7 +118,7 @@ def inception(measured: bool = True) -> Graph:
 
 
 def nasnet(cells: int = 21) -> Graph:
-    """A NASNet of 1,000 operators: each cell takes the two before it, sums pairs and joins them. Not series-parallel."""
+    """A NASNet of 1,000 operators: each cell takes the two before it, sums pairs, joins them. Not series-parallel."""
     build = Builder()
     before = at = build.conv("features.init_block", build.add("input", "", ms=0.0, shape="1x3x224x224"), 2.0)
     for cell in range(cells):
