@@ -517,7 +517,7 @@ class View {
     const box = this.data.boxes[i], part = this.data.parts[box[PART]];
     const one = part && part[NAME];
     const facts = [one ? `${part[NAME]}: ${part[KIND]}` : `${box[PATH]}: ${box[COUNT].toLocaleString("en")} operators`];
-    if (one) facts.push(`in ${box[PATH].slice(0, box[PATH].lastIndexOf("/")) || "the model itself"}`);
+    if (one) facts.push(`in ${this.data.boxes[box[PARENT]][PATH] || "the model itself"}`);
     const shapes = one ? [part[SHAPE]] : [...this.layout.leaving.get(i) ?? []];
     if (shapes.length) facts.push(`output ${shapes.join("; ")}`);
     const whole = this.data.boxes[0][MS];
