@@ -243,8 +243,9 @@ function arrange(data, i, edges, sizeOf) {
   const spare = Math.max(0, title - graph.graph().width) / 2;
   const head = i ? HEADER + PAD : PAD;
   const size = { width: (nodes.length && graph.graph().width) + 2 * (spare + PAD), height: bottom - top + head + PAD };
-  const move = ({ x, y }) => ({ x: x + spare + PAD, y: y - top + head });
-  const places = new Map(nodes.map(([child, n]) => [child, move({ x: n.x - n.width / 2, y: n.y - n.height / 2 })]));
+  const mirrored = backwards(nodes); // dagre does not mind, but the first branch is looked for on the left
+  const move = ({ x, y }) => ({ x: (mirrored ? graph.graph().width - x : x) + spare + PAD, y: y - top + head });
+  const places = new Map(nodes.map(([child, n]) => [child, move({ x: n.x + (mirrored ? 1 : -1) * n.width / 2, y: n.y - n.height / 2 })]));
   const portAt = new Map([...ports].map((port) => [port, move(graph.node(port)).x]));
   const way = (edge) => graph.edge(String(edge.from), String(edge.to), `${edge.source}`).points.map(move);
   for (const edge of edges.filter(({ critical }) => critical)) { // straight on, along the critical path
@@ -261,6 +262,14 @@ function arrange(data, i, edges, sizeOf) {
     return { ...edge, points };
   });
   return { size, places, edges: routed, ports: portAt };
+}
+
+/** Whether most neighbours side by side are against the order of the program, which is that of their numbers. */
+function backwards(nodes) {
+  const order = nodes.map(([child, { x, y, height }]) => ({ child, x, top: Math.round(y - height / 2) }));
+  order.sort((a, b) => a.top - b.top || a.x - b.x);
+  const steps = order.slice(1).map((node, n) => (node.top === order[n].top ? Math.sign(node.child - order[n].child) : 0));
+  return steps.reduce((sum, step) => sum + step, 0) < 0;
 }
 
 /** A smooth line through the middles between its points. */
