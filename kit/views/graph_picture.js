@@ -35,6 +35,7 @@ const STYLE = `
 .kit-graph .box.critical > rect:first-child { stroke: var(--ink); stroke-width: 2.5; }
 .kit-graph .box.hover > rect:first-child { stroke: var(--ink); stroke-width: 1.8; }
 .kit-graph .box.critical.hover > rect:first-child { stroke-width: 3.5; }
+.kit-graph .box.same > rect:first-child { stroke: var(--focus); stroke-width: 2.5; }
 .kit-graph .box.selected > rect:first-child { stroke: var(--focus); stroke-width: 4; }
 .kit-graph text { pointer-events: none; }
 .kit-graph .label text, .kit-graph .shape { fill: var(--ink); stroke: var(--page); stroke-width: 3px; paint-order: stroke; }
@@ -87,9 +88,10 @@ function macsText(count) {
   return `${count} MACs`;
 }
 
-function cut(text, pixels) {
+/** What fits into so many pixels; the beginning given is preferred to a longer one. */
+function cut(text, pixels, beginning = text) {
   const room = Math.max(1, Math.floor(pixels / CHAR));
-  return text.length <= room ? text : text.slice(0, Math.max(1, room - 1)) + "…";
+  return text.length <= room ? text : beginning.slice(0, Math.max(1, room - 1)) + "…";
 }
 
 function channels(colour) {
@@ -289,6 +291,7 @@ class View {
     this.model = model;
     this.undo = []; // what close() has to run
     this.hover = -1; // a box
+    this.marked = this.told = ""; // the branch that the pointer is on in another view of the page, and in this one
     this.scrolled = -Infinity; // when the wheel last turned elsewhere on the page
     this.build(el);
     const copy = model.get("copy");
@@ -361,6 +364,11 @@ class View {
     on(this.stage, "pointerleave", () => this.point(-1));
     on(this.stage, "dblclick", (event) => this.toggle(this.boxAt(event)));
     on(this.stage, "keydown", (event) => this.key(event));
+    on(document, "kit-branch", ({ detail: { branch, from } }) => {
+      if (from === this) return;
+      this.marked = branch;
+      this.mark();
+    });
     on(this.button, "click", () => {
       this.twin.hidden = !this.twin.hidden;
       this.button.setAttribute("aria-expanded", String(!this.twin.hidden));
@@ -468,7 +476,7 @@ class View {
         }
         const middle = { x: ((left + width) / 2).toFixed(1), "text-anchor": "middle", fill: look.ink };
         const name = drawn("text", { ...middle, y: 14 }), time = drawn("text", { ...middle, y: 28, class: "time" });
-        name.textContent = cut(box[LABEL], width - left - 6);
+        name.textContent = cut(box[LABEL], width - left - 6, box[LABEL].split(".")[0]);
         time.textContent = cut(this.cost(box), width - left - 4);
         node.append(name, time);
         closed.push(node);
@@ -508,6 +516,7 @@ class View {
     for (const [i, node] of this.nodes ?? []) {
       node.classList.toggle("selected", i === selected);
       node.classList.toggle("hover", i === this.hover);
+      node.classList.toggle("same", this.marked !== "" && this.data.boxes[i][BRANCH] === this.marked);
     }
     for (const line of this.lines ?? []) {
       const { from, to, source } = line.ends;
@@ -548,6 +557,7 @@ class View {
     if (i !== this.hover) {
       this.hover = i;
       this.mark();
+      this.tell(i > 0 ? this.data.boxes[i][BRANCH] : "");
       this.tip.replaceChildren(...(i > 0 ? this.facts(i).map((fact) => element("div", "", fact)) : []));
     }
     this.tip.hidden = i <= 0 || !event;
@@ -556,6 +566,12 @@ class View {
     const [x, y] = [event.clientX - box.left, event.clientY - box.top];
     this.tip.style.left = `${Math.max(4, Math.min(x + 14, box.width - this.tip.offsetWidth - 4))}px`;
     this.tip.style.top = `${y + 18 + this.tip.offsetHeight > box.height ? Math.max(4, y - this.tip.offsetHeight - 10) : y + 18}px`;
+  }
+
+  /** Tell the other views of the page which branch the pointer is on; "" is none. A timeline listens as well. */
+  tell(branch) {
+    if (branch !== this.told) document.dispatchEvent(new CustomEvent("kit-branch", { detail: { branch, from: this } }));
+    this.told = branch;
   }
 
   boxAt(event) {

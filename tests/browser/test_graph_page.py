@@ -3,15 +3,21 @@
 import json
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
+from kit.trace.columns import Event, Lane, Trace
+from kit.trace.lanes import depths
+from kit.views import timeline
 from kit.views.boxes import boxes
 from kit.views.graph_picture import columns, graph_picture, script
+from kit.views.timeline import thinned
 from tests.views.networks import Graph, Operator, inception, nasnet
 
 pytest.importorskip("playwright")
 
+SCRIPT = Path(timeline.__file__).with_name("timeline.js")
 EVIL = "<script>window.hacked = true</script><img src=x onerror='window.hacked = true'>"
 THEMES = {
     "light": "--jp-layout-color0: #fff; --jp-layout-color2: #eee; --jp-ui-font-color0: rgba(0,0,0,1);"
@@ -272,3 +278,57 @@ def test_a_page_of_its_own_works_without_network_or_kernel(chromium, graph, scre
     assert page.evaluate("window.hacked") is None
     assert (asked, errors) == ([file.as_uri()], [])
     context.close()
+
+
+def test_a_branch_under_the_pointer_is_marked_in_the_timeline_and_the_other_way_round(chromium, graph, screenshots):
+    page = show(chromium, graph, size=(1000, 1100))
+    page.evaluate(f"model.set('opened', [...model.get('opened'), '{UNIT}'])")
+    lanes = [Lane(1, i, f"worker {i}") for i in range(2)]
+    trace = Trace.build([Event(f"branch{i + 2}", "task", 0, 1_000_000, lanes[i]) for i in range(2)])
+    copy = thinned(trace, depths(trace))
+    copy["buffers"] = [list(buffer) for buffer in copy["buffers"]]
+    page.evaluate(
+        """async ([source, copy]) => {
+            const url = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
+            const { default: timeline } = await import(url);
+            copy.buffers = copy.buffers.map((bytes) => new DataView(Uint8Array.from(bytes).buffer));
+            const state = { copy, view: [0, 1e6], colour: "branch", selected: -1, selection: null, ruler: null };
+            const model = { get: (key) => state[key], set() {}, on() {}, off() {}, save_changes() {}, send() {} };
+            timeline.render({ model, el: document.body.appendChild(document.createElement("div")) });
+        }""",
+        [SCRIPT.read_text(encoding="utf-8"), copy],
+    )
+    bars = json.loads(page.locator(".kit-timeline").get_attribute("data-lanes"))
+    canvas = page.locator(".kit-timeline .stage canvas").bounding_box()
+    at = [(canvas["x"] + bar["left"] + bar["width"] * 0.8, canvas["y"] + bar["top"] + 10) for bar in bars]
+
+    def colours():
+        page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        return [pixel(page, x - canvas["x"], y - canvas["y"]) for x, y in at]
+
+    before = colours()
+    box(page, f"{UNIT}.branch2").hover()
+    marked = colours()
+    assert marked[0] == before[0]
+    assert sum(marked[1]) > sum(before[1]) + 60  # paler on a white page
+    page.screenshot(path=screenshots / "graph-and-timeline.png")
+    page.mouse.move(2, 2)
+    assert colours() == before
+    page.mouse.move(*at[1])
+    same = page.eval_on_selector_all(".box.same", "all => all.map(each => each.dataset.path)")
+    assert same == [f"{UNIT}.branch3"]
+    page.mouse.move(2, 2)
+    assert page.locator(".box.same").count() == 0
+    page.close()
+
+
+def pixel(page, x, y):
+    """Red, green and blue of the timeline's canvas at a point, in CSS pixels."""
+    return page.evaluate(
+        """([x, y]) => {
+            const canvas = document.querySelector(".kit-timeline .stage canvas");
+            const scale = canvas.width / canvas.clientWidth;
+            return [...canvas.getContext("2d").getImageData(x * scale, y * scale, 1, 1).data.slice(0, 3)];
+        }""",
+        [x, y],
+    )
