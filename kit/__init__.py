@@ -12,6 +12,7 @@ _NAMES = {  # module -> the public names that it defines: nothing is imported be
     "errors": "KitError",
     "executors": "Executor",
     "explaining.explanation": "explain",
+    "graphs": "Graph branched graph",
     "measuring.changes": "compare_results",
     "measuring.comparison": "Comparison load_comparison",
     "measuring.throughput": "throughput",

@@ -7,18 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing, nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
-from kit.approaches import ALL, Workload, one_request, split_names
+from kit.approaches import ALL, Runs, Workload, one_request, split_names
+from kit.approaches.builtin import sequential
+from kit.approaches.workload import FOUND
 from kit.errors import KitError, ShapeError
+from kit.graphs import analysed, graph_of
+from kit.graphs.effects import measure
+from kit.graphs.values import form_of
 from kit.inputs import called_with
 from kit.measuring.candidates import compete
 from kit.measuring.comparison import Comparison
 from kit.measuring.rounds import ROUNDS
 from kit.recording import on_gpu, record_call, record_fresh
+from kit.regions import regions
+from kit.text import counted
 from kit.trace import Trace, stack
 from kit.transforms.base import check_eval
 
@@ -68,7 +76,7 @@ def compare(
         MeasureError: fewer than 6 rounds, a budget too small for one of the baseline, or an output with NaN, with
             something that is no tensor, or another on every call.
     """
-    work = _workload(model, inputs)
+    work = _with_branches(_workload(model, inputs), approaches)
     if budget is None and ALL in split_names(approaches) and not work.approaches:
         budget = BUDGET_S
     return compete(
@@ -100,7 +108,7 @@ def record(
         TraceError: a kernel starts before its launch.
         TransferError: a model on a GPU that cannot be sent to another process.
     """
-    work = _workload(model, inputs)
+    work = _with_branches(_workload(model, inputs), approach)
     call = partial(_record_here, work, approach, first, operators)
     return record_fresh(call) if operators and on_gpu(work.model, *work.inputs) else call()
 
@@ -116,6 +124,36 @@ def _workload(model: Any, inputs: Any) -> Workload:
     if work.model is not None:
         check_eval(work.model)
     return work
+
+
+def _with_branches(work: Workload, names: str | Sequence[str]) -> Workload:
+    """The workload with the branches that are found in its model, where it has no region, and an approach wants one."""
+    if work.model is None or any(regions(work.model)) or not _want_regions(work, names):
+        return work
+    try:
+        seen = analysed(work.model, work.inputs)
+        measure(seen.found.captured.module, form_of(work.inputs, (Tensor,))[0], seen.found.effects)
+    except KitError as error:
+        return replace(work, no_branches=f"no branches could be looked for: {error}")
+    graph = graph_of(seen, type(work.model).__name__, work.description)
+    if not graph.regions:
+        return replace(work, no_branches=f"no branches were found in {graph.name}", caveats=(graph.answer,))
+    return replace(
+        work,
+        model=seen.branched,
+        given=work.model,
+        approaches={FOUND: Runs(sequential)},
+        baseline="sequential",
+        caveats=(
+            f"branches were found by {seen.way} in {seen.seconds:.1f} s: {counted(len(graph.regions), 'region')} with "
+            f"{graph.in_regions:.0%} of the work. sequential is the model as given; {FOUND} runs the branches one "
+            f"after the other, so what it gains or loses is not due to concurrency. {graph.answer}",
+        ),
+    )
+
+
+def _want_regions(work: Workload, names: str | Sequence[str]) -> bool:
+    return any(not work.is_baseline(each) and not each.whole for each in work.chosen(names))
 
 
 def _record_here(work: Workload, approach: str, first: bool, operators: bool) -> Trace:

@@ -39,6 +39,7 @@ FLOORS = {
     "models": 5,
     "transforms": 5,
     "approaches": 6,
+    "graphs": 6,
     "recording": 7,
     "measuring": 8,
     "explaining": 9,

@@ -123,7 +123,7 @@ def test_wheels_installs_offline() -> None:
         assert "--no-index --find-links wheels" in line
 
 
-def test_tests_install_every_extra() -> None:
+def test_tests_install_every_extra_but_the_zoo() -> None:
     assert "-e '.[lab,onnx,test]'" in pip_lines(make("test"))[-1]
 
 

@@ -202,6 +202,11 @@ class Approach:
         entries = (term.entry for term in self.terms)
         return any(isinstance(entry, Rewrites) or (isinstance(entry, Calls) and entry.rewrites) for entry in entries)
 
+    @property
+    def whole(self) -> bool:
+        """Whether it runs a model as one piece, with or without regions in it."""
+        return self._executor is None and not any(transform.wants_regions for transform in self._transforms)
+
     @cached_property
     def _transforms(self) -> list[Transform]:
         return [term.entry.made(term.options) for term in self.terms if isinstance(term.entry, Rewrites)]

@@ -18,6 +18,7 @@ from kit.errors import KitError, UnknownNameError
 from kit.inputs import Args, opened
 from kit.reprs import one_line
 
+FOUND = "branched"  # the model with its branches as they were found, one after the other
 OF_ITEMS = ("threads", "processes")  # what ``all`` adds to a workload's own approaches, where its items are branches
 
 
@@ -40,6 +41,10 @@ class Workload:
     approaches: Mapping[str, Entry] = field(default_factory=dict)
     # The approach that all others are compared with; empty: sequential, or where there is none the first of its own.
     baseline: str = ""
+    # The model as it was given, where ``model`` is the one in which its branches were found: the baseline runs it.
+    given: nn.Module | None = None
+    no_branches: str = ""  # why there are none, where they were looked for
+    caveats: tuple[str, ...] = ()  # what a reader of any comparison of it must know
 
     def __post_init__(self) -> None:
         own = {name: _entry(name, each) for name, each in self.approaches.items()}
@@ -80,11 +85,15 @@ class Workload:
 
         Raises: as :meth:`approach`.
         """
-        every = [*self.approaches, *(() if self.model is None else OF_ITEMS)] if self.approaches else list(REGISTRY)
+        every = list(REGISTRY)
+        if self.approaches and self.given is None:
+            every = [*self.approaches, *(() if self.model is None else OF_ITEMS)]
         named = [each for name in split_names(names) for each in (every if name == ALL else [name])]
         found = list({each.name: each for each in map(self.approach, named)}.values())  # 'threads()' is 'threads' again
         if not any(map(self.is_baseline, found)):
             found.insert(0, self.approach(self.baseline))
+        if self.given is not None and not any(each.name == FOUND for each in found):
+            found.insert(1, self.approach(FOUND))
         return sorted(found, key=lambda each: not self.is_baseline(each))  # stable: the first of its kind leads
 
     def is_baseline(self, approach: Approach) -> bool:
@@ -98,11 +107,33 @@ class Workload:
         """
         return self.ready(self.approach(name))
 
+    def seconds(self, approach: Approach) -> float:
+        """About how long preparing an approach takes.
+
+        Raises:
+            KitError: it wants branches, and there are none.
+        """
+        if self.no_branches and not approach.whole and not self.is_baseline(approach):
+            raise KitError(self.no_branches)
+        return approach.seconds(self.model)
+
     def ready(self, approach: Approach) -> Runner:
         """A runner of an approach that :meth:`chosen` gave."""
         if approach.calls or self.model is None:
             return approach.start()
+        if self.given is not None and self.is_baseline(approach):
+            return approach.prepare(self.given, self.inputs)
         return approach.prepare(self.model, self.inputs)
+
+    def branches_alone(self, threads: int) -> Runner:
+        """The model's branches one after the other, with this many intra-op threads."""
+        assert self.model is not None  # it has branches
+        return self.approach(f"{self.one_by_one}(threads={threads})").prepare(self.model, self.inputs)
+
+    @property
+    def one_by_one(self) -> str:
+        """The kind of approach that runs the branches one after the other."""
+        return "sequential" if self.given is None else FOUND
 
 
 def _entry(name: str, given: Entry | Callable[[], object]) -> Entry:

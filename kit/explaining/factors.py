@@ -121,7 +121,7 @@ def has_task_times(row: Row) -> bool:
         return False
     return all(
         timing is not None and timing.turns and all(turn is not None and turn.busiest > 0 for turn in timing.turns)
-        for timing in (row.paired_baseline, row.timing)
+        for timing in (row.one_by_one or row.paired_baseline, row.timing)
     )
 
 
@@ -148,7 +148,8 @@ class RowBreakdown:
 
     def __init__(self, comparison: Comparison, row: Row) -> None:
         assert row.timing is not None and row.paired_baseline is not None  # noqa: PT018 - of rows that have task times
-        self.row, self.own, self.base = row, row.timing, row.paired_baseline
+        # Where branches were found in a model, what rewriting changed is no factor of running them at the same time.
+        self.row, self.own, self.base = row, row.timing, row.one_by_one or row.paired_baseline
         self.on_cpu = comparison.device == "cpu"
         same = row.paired_baseline is comparison.baseline.timing and not row.rewritten
         # Of a rewritten model nothing is known alone: the branches that were run one by one are the original's.

@@ -54,6 +54,7 @@ class Candidate:
     equality: Equality | None = None
     timing: Timing | None = None
     paired_baseline: Timing | None = None  # the baseline's turns in the same rounds
+    one_by_one_timing: Timing | None = None  # and those of the branches one after the other, if the baseline has none
     cost_s: float = 0.0  # about how long preparing takes
     turn_ns: int = 0  # about how long its turn in a round takes
     kernels: kernels.Kernels | None = None  # of one call; None: not recorded
@@ -62,7 +63,7 @@ class Candidate:
     def estimate(self) -> None:
         """Ask what preparing will cost, which also shows some of what refuses this model."""
         try:
-            self.cost_s = self.approach.seconds(self.work.model)
+            self.cost_s = self.work.seconds(self.approach)
         except Exception as error:
             self.drop(error)
 
@@ -129,6 +130,7 @@ class Candidate:
             self.runner.lane_threads if self.runner else None,
             rewritten=self.approach.rewrites,
             kernels=self.kernels,
+            one_by_one=self.one_by_one_timing,
         )
 
     @property
@@ -139,7 +141,7 @@ class Candidate:
     @property
     def one_by_one(self) -> bool:
         """Whether it runs the branches as they are one after the other, so that it tells what they take alone."""
-        return self.approach.kind == "sequential"
+        return self.approach.kind == self.work.one_by_one
 
 
 @starting_is_possible("this comparison")
@@ -193,6 +195,7 @@ def compete(
         for said in each.approach.remarks(work.inputs)
     ]
     assert baseline.timing
+    caveats = [*work.caveats, *caveats]
     return Comparison(
         tuple(with_verdicts([each.row() for each in candidates])),
         len(baseline.timing.samples_ns),  # fewer where the budget or the width says so
@@ -285,7 +288,7 @@ def _references(stack: ExitStack, warm: Sequence[Candidate]) -> dict[Reference, 
         here = {each.runner.lane_threads for each in warm if each.runner and each.one_by_one}
         wanted = {1, *(each.runner.lane_threads for each in warm if each.runner)} - here
         found |= {
-            Reference("branches alone", threads): work.prepare(f"sequential(threads={threads})")
+            Reference("branches alone", threads): work.branches_alone(threads)
             for threads in sorted(filter(None, wanted))
         }
     for runner in found.values():
@@ -322,6 +325,8 @@ def _measure(
     for name, each in ready.items():
         if each.timing is None:  # the baseline keeps those of the rounds with all
             each.paired_baseline, each.timing = timings[baseline.approach.name], timings[name]
+            if baseline.work.given is not None and not each.one_by_one:
+                each.one_by_one_timing = timings.get(baseline.work.one_by_one)
     alone: dict[str | Reference, Timing] = {
         Reference("branches alone", runners[name].intra_op_threads): timings[name]
         for name, each in ready.items()

@@ -91,6 +91,8 @@ class Row:
     rewritten: bool = False  # whether it runs a rewritten model: its tasks are then not the baseline's
     decidable: bool = True  # whether so few rounds could tell so many rows apart
     kernels: Kernels | None = None  # that one call of it ran; None: not recorded
+    # Where branches were found in the model: their turns one after the other in the same rounds; None: the baseline's.
+    one_by_one: Timing | None = None
 
     @property
     def verdict(self) -> Verdict:

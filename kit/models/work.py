@@ -178,7 +178,7 @@ class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return out
         out = func(*args, **(kwargs or {}))
         self.tally.parameters |= {id(x): x.numel() for x in tree_leaves(args) if isinstance(x, nn.Parameter)}
-        if (macs := _macs(func.overloadpacket, args, kwargs or {}, out)) is not None:
+        if (macs := macs_of(func.overloadpacket, args, kwargs or {}, out)) is not None:
             written = sum(x.numel() for x in as_args(out) if isinstance(x, Tensor))
             operator = Counter(macs=macs, operators=1, activations=written)
             self.tally.work += operator
@@ -186,7 +186,7 @@ class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return out
 
 
-def _macs(operator: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> int | None:
+def macs_of(operator: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> int | None:
     """Multiply-accumulates of one call; None for an operator that is none of those that are counted."""
     if own := _OWN.get(operator):
         return own(*args)

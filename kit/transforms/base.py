@@ -19,6 +19,7 @@ class Transform(ABC):
 
     opaque: ClassVar[str] = ""  # what it gives, where that is no model that others could rewrite or an executor run
     per_branch: ClassVar[bool] = False  # although opaque: before an executor it rewrites each branch by itself
+    wants_regions: ClassVar[bool] = False  # whether it rewrites regions, so that a model needs some
     not_picklable: ClassVar[str] = ""  # what it gives, where that cannot be sent to another process
 
     def apply(self, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:

@@ -62,6 +62,8 @@ class GraphedStreams(Graphed):
     branches then compete for its caches. In a graph the policy costs nothing per call.
     """
 
+    wants_regions: ClassVar[bool] = True
+
     policy: PolicyName = "one_per_branch"  # which stage goes to which stream: kit.scheduling
     streams: int | None = None  # at most so many, >= 1; None: one per branch
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -28,6 +28,8 @@ class Merged(Transform):
 
     Exact algebra; heads are found where branches are written as ``nn.Sequential``.
     """
+
+    wants_regions: ClassVar[bool] = True
 
     def rewrite(self, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:
         title, (model, _, given) = type(model).__name__, rewritable(model, args)

@@ -30,6 +30,7 @@ class ScriptedFork(Transform):
     <https://docs.pytorch.org/tutorials/advanced/torch-script-parallelism.html>`_.
     """
 
+    wants_regions: ClassVar[bool] = True
     opaque: ClassVar[str] = "regions in TorchScript, whose branches Python does not see"
 
     def rewrite(self, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:

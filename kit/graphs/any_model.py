@@ -1,0 +1,182 @@
+"""Any model: captured, taken apart, rewritten into branches, and proven to compute the same."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kit.equality import compare_outputs, shapes
+from kit.errors import KitError
+from kit.executors import Task
+from kit.executors.thread_counts import intra_op_threads
+from kit.executors.threads import Threads
+from kit.graphs.capture import WAYS, captured, unchanged
+from kit.graphs.effects import effects_of, measure
+from kit.graphs.found import Found, found_in
+from kit.graphs.operators import Graph
+from kit.graphs.rewriting import Branched, rewritten
+from kit.graphs.values import form_of
+from kit.inputs import Args, called_with, opened
+from kit.machine import hardware
+from kit.spans import clock
+from kit.transforms.base import check_eval
+from kit.transforms.proof import prove, undisturbed
+
+
+@dataclass(frozen=True, eq=False)
+class Analysed:
+    """A model that was captured: what was found in it, and the proven module that was made of that."""
+
+    found: Found
+    branched: Branched
+    seconds: float  # that this took
+
+    @property
+    def way(self) -> str:
+        return self.found.captured.way
+
+
+def analysed(model: nn.Module, args: Args) -> Analysed:
+    """Capture a model, find its regions, rewrite it, and prove that on other inputs.
+
+    Raises:
+        KitError: a model in training mode, one that no way of capturing follows, or one whose rewritten module does not
+            compute the same; the message says for each way why, and where.
+    """
+    check_eval(model)
+    start = clock()
+    refusals = []
+    with intra_op_threads(1):  # beside other programs, threads that wait for each other take many times as long
+        with called_with(model, args), torch.no_grad(), undisturbed(model):
+            model(*_copied(args))
+            with unchanged(model):
+                model(*_copied(args))
+        for way in WAYS:
+            try:
+                found, new = _by(way, model, args)
+            except KitError as error:
+                refusals.append(str(error).rstrip("."))
+                continue
+            return Analysed(found, new, (clock() - start) / 1e9)
+    raise KitError(f"{type(model).__name__} cannot be captured. {'. '.join(refusals)}.")
+
+
+def _by(way: str, model: nn.Module, args: Args) -> tuple[Found, Branched]:
+    leaves, _ = form_of(args, (Tensor,))
+    kept = captured(model, args, way)
+    try:
+        with undisturbed(model):
+            found = found_in(kept, effects_of(kept.module, leaves))
+            new = rewritten(found, model, leaves)
+            prove(f"capturing by {way}", model, new, args)
+            with torch.inference_mode():
+                new.any_batch = _takes_any_batch(model, new, args)
+    except KitError:
+        raise
+    except Exception as error:
+        raise KitError(f"what {way} captured of {type(model).__name__} does not run: {error}") from error
+    return found, new
+
+
+def _takes_any_batch(model: nn.Module, new: Branched, args: Args) -> bool:
+    """Whether both give the same for another size of the first dimension, which all tensors share."""
+    leaves, form = form_of(args, (Tensor,))
+    sizes = {x.shape[0] if x.ndim else 0 for x in leaves}
+    if len(sizes) != 1 or 0 in sizes:
+        return False
+    given = [torch.cat([x, x[:1]]) for x in leaves]
+    new.any_batch = True
+    try:
+        with undisturbed(model):
+            expected = model(*form.rebuilt([x.clone() for x in given]))
+        return compare_outputs(expected, new(*form.rebuilt(given))).equal
+    except Exception:  # the model as given, or what was made of it, holds for this batch only
+        return False
+    finally:
+        new.any_batch = False
+
+
+def graph(model: nn.Module, inputs: Any) -> Graph:
+    """What depends on what in any model, how long each operator takes, and which parts could run at the same time.
+
+    The model is captured (``torch.fx``, else ``torch.export``), and each operator is measured on one thread. Operators
+    that write into memory that others use, or that draw random numbers, keep their order.
+
+    >>> kit.graph(model, images).parallelism
+    >>> print(kit.graph(model, {"input_ids": ids, "attention_mask": mask}))
+
+    Args:
+        model: in eval mode; it is not changed.
+        inputs: a tensor, a tuple of the model's arguments, or a dict of its keyword arguments.
+
+    Raises:
+        KitError: no ``nn.Module``, one in training mode, or one that cannot be captured; the message says where.
+        ShapeError: inputs that the model does not take.
+    """
+    given, args = opened(model, inputs)
+    seen = analysed(given, args)
+    found, leaves = seen.found, form_of(args, (Tensor,))[0]
+    measure(found.captured.module, leaves, found.effects)
+    return graph_of(seen, type(given).__name__, shapes(inputs))
+
+
+def graph_of(seen: Analysed, name: str, inputs: str) -> Graph:
+    """The graph of what was analysed, as data."""
+    found = seen.found
+    return Graph(
+        name,
+        inputs,
+        seen.way,
+        seen.seconds,
+        found.operators(),
+        found.regions(found.blocks),
+        tuple(found.knots(found.blocks)),
+        hardware.detect().cores,
+        handing_over_ms(),
+    )
+
+
+def branched(model: nn.Module, inputs: Any) -> Branched:
+    """The same network with its independent parts in :class:`kit.Branches`: a module to keep and to use.
+
+    It is called as the model as given, computes the same, and holds that model's own modules and weights: nothing is
+    copied. ``state_dict`` has the keys of the model as given.
+
+    >>> kit.compare(kit.branched(model, images), images, "sequential,threads")
+
+    Args:
+        model: in eval mode; it is not changed.
+        inputs: a tensor, a tuple of the model's arguments, or a dict of its keyword arguments.
+
+    Raises: as :func:`kit.graph`.
+    """
+    given, args = opened(model, inputs)
+    return analysed(given, args).branched
+
+
+@cache
+def handing_over_ms() -> float:
+    """What it costs on this machine to start four empty branches on threads and to join them, in milliseconds."""
+    tasks = [Task(str(i), _nothing, ()) for i in range(4)]
+    took = []
+    with Threads(hardware.detect().cores) as executor:
+        for _ in range(200):
+            start = clock()
+            executor.run(tasks)
+            took.append(clock() - start)
+    return statistics.median(took) / 1e6
+
+
+def _nothing() -> None:
+    return None
+
+
+def _copied(args: Args) -> Args:
+    leaves, form = form_of(args, (Tensor,))
+    copied: Args = form.rebuilt([x.clone() for x in leaves])
+    return copied

@@ -1,0 +1,189 @@
+"""Capture: a model as it was given, made into one graph of calls from tensors to tensors.
+
+Module by module with ``torch.fx`` where that follows the model's Python, operator by operator with ``torch.export``
+where it does not.
+"""
+
+from __future__ import annotations
+
+import inspect
+import operator
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
+
+from kit.errors import KitError, brief
+from kit.graphs.values import Form, form_of
+from kit.transforms.proof import undisturbed
+
+Args = tuple[Any, ...]
+WAYS = ("torch.fx", "torch.export")
+
+
+@dataclass(frozen=True, eq=False)
+class Captured:
+    """A model as a graph from a flat list of tensors to a flat list of tensors."""
+
+    way: str  # torch.fx or torch.export
+    module: fx.GraphModule  # its weights and modules are the model's own
+    inputs: Form  # the arguments, flattened to tensors
+    outputs: Form
+
+
+class _Flat(nn.Module):
+    """The model, called with the tensors in its arguments alone, and answering with the tensors in its output."""
+
+    def __init__(self, model: nn.Module, inputs: Form, noted: Callable[[Form], None]) -> None:
+        """``noted`` is given the form of the output: export takes back what a forward writes into attributes."""
+        super().__init__()
+        self.model, self.inputs, self.noted, self.training = model, inputs, noted, model.training
+
+    def forward(self, *leaves: Any) -> list[Any]:
+        found, form = form_of(self.model(*self.inputs.rebuilt(leaves)), (Tensor, fx.Proxy))
+        self.noted(form)
+        return found
+
+
+def captured(model: nn.Module, args: Args, way: str) -> Captured:
+    """The model as one graph.
+
+    Args:
+        args: example inputs, nested as the model takes them; values that are no tensors are kept as they are.
+        way: one of :data:`WAYS`.
+
+    Raises:
+        KitError: this way cannot follow the model's Python; the message says where.
+    """
+    leaves, inputs = form_of(args, (Tensor,))
+    outputs: list[Form] = []
+    flat = _Flat(model, inputs, outputs.append)
+    try:
+        with warnings.catch_warnings(), undisturbed(model), torch.no_grad():
+            warnings.simplefilter("ignore")
+            module = _by_fx(flat, len(leaves)) if way == "torch.fx" else _by_export(flat, leaves)
+    except Exception as error:
+        raise KitError(f"{way} cannot follow {type(model).__name__}{_place(error)}: {_reason(error)}") from error
+    return Captured(way, module, inputs, outputs[-1])
+
+
+class _Tracer(fx.Tracer):
+    """Follows the Python of a model down to torch's own layers, with a proxy for each tensor of the arguments."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.count = count
+
+    def create_args_for_root(
+        self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
+    ) -> tuple[Callable[..., Any], list[Any]]:
+        proxies = [self.create_proxy("placeholder", f"input_{i}", (), {}) for i in range(self.count)]
+        return root_fn, [self.root, *proxies]
+
+
+def _by_fx(flat: _Flat, count: int) -> fx.GraphModule:
+    graph = _Tracer(count).trace(flat)
+    module = fx.GraphModule(flat, graph)
+    for node in list(module.graph.nodes):  # the names that the user's model has
+        if isinstance(node.target, str) and node.op in ("call_module", "get_attr"):
+            node.meta["place"] = _without_prefix(node.target)
+        elif stack := node.meta.get("nn_module_stack"):
+            node.meta["place"] = _without_prefix(list(stack)[-1])
+    return module
+
+
+def _by_export(flat: _Flat, leaves: list[Tensor]) -> fx.GraphModule:
+    given = tuple(x.clone() for x in leaves)
+    program = torch.export.export(flat, given, strict=False).run_decompositions({})
+    module = program.module(check_guards=False)
+    for node in module.graph.nodes:
+        stack = node.meta.get("nn_module_stack") or {}
+        place = [path for path, _ in stack.values()][-1] if stack else ""
+        node.meta["place"] = _without_prefix(_without_prefix(place, "L['self']."), "model")
+    return _plain(module)
+
+
+def _plain(module: fx.GraphModule) -> fx.GraphModule:
+    """The exported module with arguments and outputs as flat as its graph already is."""
+    graph = fx.Graph()
+    env: dict[fx.Node, Any] = {}
+    for node in module.graph.nodes:
+        if node.op == "output":
+            outputs, _ = pytree.tree_flatten(fx.node.map_arg(node.args[0], lambda n: env[n]))
+            graph.output(outputs)
+        elif node.op == "call_module" and node.target == "_guards_fn":
+            continue
+        else:
+            env[node] = graph.node_copy(node, lambda n: env[n])
+            env[node].meta = dict(node.meta)
+    return fx.GraphModule(module, graph)
+
+
+def _without_prefix(path: str, prefix: str = "model") -> str:
+    return "" if path == prefix else path.removeprefix(f"{prefix}.") if "." not in prefix else path.removeprefix(prefix)
+
+
+def _place(error: Exception) -> str:
+    """The line of the user's code in which it stopped, the innermost outside of torch and of the kit."""
+    ours = (inspect.getfile(torch).rpartition("/")[0], __file__.rpartition("/kit/")[0] + "/kit/", "<")
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if not frame.filename.startswith(ours) and "importlib" not in frame.filename:
+            return f" in {frame.name}, line {frame.lineno} of {frame.filename}"
+    return ""
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, fx.proxy.TraceError):
+        return f"{error} (Python asks for the value of a tensor or of its shape, to decide what to do next)"
+    return brief(error)
+
+
+@contextmanager
+def unchanged(model: nn.Module) -> Iterator[None]:
+    """Within this block the model is called: refuse one that writes into its own Python attributes.
+
+    A graph knows tensors and buffers only, so what such a model remembers would be lost without a word.
+
+    Raises:
+        KitError: an attribute that the call writes, with its name.
+    """
+    before = {name: _state(module) for name, module in model.named_modules()}
+    yield
+    for name, module in model.named_modules():
+        for key, value in _state(module).items():
+            if not _same(before[name].get(key), value):
+                raise KitError(
+                    f"{type(model).__name__} cannot be captured: each call writes its attribute "
+                    f"{'.'.join(filter(None, (name, key)))!r}, and a graph knows tensors and buffers only. Make it a "
+                    "buffer, or return it from forward."
+                )
+
+
+def _state(module: nn.Module) -> dict[str, Any]:
+    """Its own attributes, with a copy of what lists and dicts hold: those may be changed in place."""
+    own = {key: value for key, value in vars(module).items() if not key.startswith("_") or key not in _OF_TORCH}
+    return {key: _held(value) for key, value in own.items()}
+
+
+_OF_TORCH = frozenset(vars(nn.Module()))
+
+
+def _held(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return (type(value), tuple((key, id(x)) for key, x in value.items()))
+    if isinstance(value, list | tuple | set):
+        return (type(value), tuple(map(id, value)))
+    return value
+
+
+def _same(before: Any, after: Any) -> bool:
+    if before is after:
+        return True
+    simple = (int, float, bool, str, tuple, type(None), torch.Size, torch.dtype)
+    return isinstance(before, simple) and isinstance(after, simple) and operator.eq(before, after)

@@ -1,0 +1,234 @@
+"""A model as a graph of operators: what depends on what, and so how much of it could run at the same time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from kit.text import counted, html_table, in_columns, milliseconds, with_prefix
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One call of the captured graph: a layer of torch, or an operator between layers."""
+
+    name: str  # unique in the graph
+    kind: str  # what it computes, as in "Conv2d", "cat" or "relu"
+    module: str  # qualified name of the module of the model that it belongs to; "" is the model itself
+    shape: str  # of its output, as in "1x64x35x35"; of several, with commas between
+    macs: int  # multiply-accumulates of convolutions and matrix products
+    ms: float  # measured on one thread; NaN where nothing was measured
+    data: tuple[int, ...]  # indices of the operators whose results it takes
+    order: tuple[int, ...]  # indices of those that have to end before, although it takes nothing from them
+
+
+@dataclass(frozen=True)
+class Branch:
+    """Operators that need nothing of their siblings."""
+
+    name: str
+    operators: tuple[int, ...]  # indices, those of nested regions too
+    regions: tuple[Region, ...] = ()  # nested
+
+
+@dataclass(frozen=True)
+class Region:
+    """Branches that fork at one place and join at another."""
+
+    name: str  # of the module that it is in
+    branches: tuple[Branch, ...]
+
+
+@dataclass(frozen=True)
+class Worth:
+    """What running the branches of a region at the same time could save here, at best."""
+
+    region: str
+    one_by_one_ms: float  # all branches, on one thread
+    longest_ms: float  # the longest branch: with enough cores, the region takes at least this long
+    handing_over_ms: float  # what it costs here to start the branches on threads and to join them
+
+    @property
+    def saves_ms(self) -> float:
+        """At best; negative where handing over costs more than there is to save."""
+        return self.one_by_one_ms - self.longest_ms - self.handing_over_ms
+
+    @property
+    def pays(self) -> bool:
+        return self.saves_ms > 0
+
+
+@dataclass(frozen=True)
+class Graph:
+    """What :func:`kit.graph` gives: operators, what each needs, and the regions found among them."""
+
+    name: str  # the model's class
+    inputs: str  # their shapes, dtypes and devices
+    captured_by: str  # "torch.fx" or "torch.export"
+    seconds: float  # that capturing took
+    operators: tuple[Operator, ...]  # in the order of the program, in which they can run one after the other
+    regions: tuple[Region, ...]  # the outermost, in the order of the program
+    knots: tuple[tuple[int, ...], ...]  # operators that are neither a sequence nor a fork: not series-parallel
+    cores: int  # of this machine
+    handing_over_ms: float = math.nan  # of a region with four empty branches on threads, here
+
+    @property
+    def measured(self) -> bool:
+        """Whether the operators' times are known."""
+        return not any(math.isnan(each.ms) for each in self.operators)
+
+    @cached_property
+    def work_ms(self) -> float:
+        """T1: all operators, one after the other, on one thread; NaN where nothing was measured."""
+        return sum(each.ms for each in self.operators)
+
+    @cached_property
+    def span_ms(self) -> float:
+        """Tinf: the operators of the critical path; NaN where nothing was measured."""
+        return sum(self.operators[i].ms for i in self.critical_path) if self.measured else math.nan
+
+    @cached_property
+    def work_macs(self) -> int:
+        return sum(each.macs for each in self.operators)
+
+    @cached_property
+    def span_macs(self) -> int:
+        """Multiply-accumulates of the path with the most."""
+        return sum(self.operators[i].macs for i in self._longest_path(lambda each: each.macs))
+
+    @property
+    def parallelism(self) -> float:
+        """Work by span: with cores without end, the call could be this many times as fast. 1 is a chain.
+
+        By milliseconds where they were measured, else by MACs.
+        """
+        return self.work_ms / self.span_ms if self.measured and self.span_ms else self.parallelism_by_macs
+
+    @property
+    def parallelism_by_macs(self) -> float:
+        return self.work_macs / self.span_macs if self.span_macs else 1.0
+
+    @cached_property
+    def critical_path(self) -> tuple[int, ...]:
+        """Indices of the operators on the longest path, by milliseconds where measured, else by MACs."""
+        return self._longest_path(self._cost)
+
+    @cached_property
+    def not_series_parallel(self) -> float:
+        """Share of the work, from 0 to 1, in operators that are neither a sequence nor a fork."""
+        return self._share(i for knot in self.knots for i in knot)
+
+    @cached_property
+    def in_regions(self) -> float:
+        """Share of the work, from 0 to 1, in the branches of regions."""
+        return self._share(i for region in self.regions for branch in region.branches for i in branch.operators)
+
+    def all_regions(self) -> Iterator[Region]:
+        """Every region, an outer one before those within its branches."""
+        yield from _with_nested(self.regions)
+
+    def worth(self, region: Region) -> Worth:
+        """What its branches could save at the same time, against what it costs to hand them over here."""
+        sides = [sum(self.operators[i].ms for i in branch.operators) for branch in region.branches]
+        lanes = max(max(sides), sum(sides) / self.cores)
+        return Worth(region.name, sum(sides), lanes, self.handing_over_ms)
+
+    @property
+    def pays(self) -> float:
+        """At best this many times as fast, with the branches of all regions that pay on this machine's cores."""
+        saved = sum(max(0.0, self.worth(region).saves_ms) for region in self.regions)
+        return self.work_ms / (self.work_ms - saved) if self.work_ms > saved else 1.0
+
+    @property
+    def answer(self) -> str:
+        """Whether there is something to gain, in one sentence with the number."""
+        if not self.measured:
+            return f"{self.name} has a parallelism of {self.parallelism:.2f} by MACs; its operators were not measured."
+        chain = f"its critical path takes {milliseconds(self.span_ms)} of {milliseconds(self.work_ms)} on one thread"
+        if self.parallelism < 1.05:
+            return (
+                f"There is nothing to gain from running parts of {self.name} at the same time: {chain}, so even "
+                f"cores without end would make it {self.parallelism:.2f}x as fast at most."
+            )
+        if self.pays >= 1.02:
+            count = sum(self.worth(region).pays for region in self.regions)
+            return (
+                f"Running the branches of {counted(count, 'region')} of {self.name} at the same time can make "
+                f"it {self.pays:.2f}x as fast as one thread on {self.cores} cores at best; {chain}."
+            )
+        if self.not_series_parallel > 0.5:
+            return (
+                f"{self.name} has a parallelism of {self.parallelism:.2f}, but {self.not_series_parallel:.0%} of "
+                "its work is in parts that do not fork and join, so branches cannot use it."
+            )
+        return (
+            f"{self.name} has branches that could run at the same time, but they are too small here: at best "
+            f"{self.pays:.2f}x, since handing over a region costs {milliseconds(self.handing_over_ms)}; {chain}."
+        )
+
+    def table(self) -> list[tuple[str, ...]]:
+        """The header, then a row for each region."""
+        rows: list[tuple[str, ...]] = [
+            ("region", "branches", "MACs", "one by one", "longest", "saves at best", "worth it here?")
+        ]
+        for region in self.all_regions():
+            worth = self.worth(region)
+            macs = sum(self.operators[i].macs for branch in region.branches for i in branch.operators)
+            said = ["-", "-", "-", "-"]
+            if self.measured:
+                found = (worth.one_by_one_ms, worth.longest_ms, max(0.0, worth.saves_ms))
+                said = [*map(milliseconds, found), "yes" if worth.pays else "found, not worth it"]
+            rows.append((region.name, ", ".join(each.name for each in region.branches), with_prefix(macs), *said))
+        return rows
+
+    @property
+    def caption(self) -> str:
+        """What was captured, and how much of it could run at the same time."""
+        return (
+            f"{self.name} on {self.inputs}: {len(self.operators)} operators, captured by {self.captured_by} in "
+            f"{self.seconds:.1f} s. Parallelism {self.parallelism:.2f}, by MACs {self.parallelism_by_macs:.2f}. "
+            f"{self.in_regions:.0%} of the work is in {counted(len(self.regions), 'region')}, "
+            f"{self.not_series_parallel:.0%} in parts that neither follow each other nor fork and join."
+        )
+
+    def __str__(self) -> str:
+        return "\n".join([self.caption, *(in_columns(self.table()) if self.regions else []), self.answer])
+
+    def _repr_html_(self) -> str:
+        return html_table(self.table(), [self.caption, self.answer])
+
+    def __repr__(self) -> str:
+        return (
+            f"Graph({self.name}: {len(self.operators)} operators, parallelism {self.parallelism:.2f}, "
+            f"{len(self.regions)} regions, captured by {self.captured_by})"
+        )
+
+    def _cost(self, each: Operator) -> float:
+        return each.ms if self.measured else each.macs
+
+    def _share(self, indices: Iterator[int]) -> float:
+        whole = sum(map(self._cost, self.operators))
+        return sum(self._cost(self.operators[i]) for i in indices) / whole if whole else 0.0
+
+    def _longest_path(self, cost: Callable[[Operator], float]) -> tuple[int, ...]:
+        ends: list[float] = []
+        before: list[int | None] = []
+        for each in self.operators:
+            last = max((*each.data, *each.order), key=ends.__getitem__, default=None)
+            before.append(last)
+            ends.append(cost(each) + (0.0 if last is None else ends[last]))
+        path: list[int] = []
+        at = max(range(len(ends)), key=ends.__getitem__, default=None)
+        while at is not None:
+            path.append(at)
+            at = before[at]
+        return tuple(reversed(path))
+
+
+def _with_nested(regions: tuple[Region, ...]) -> Iterator[Region]:
+    for region in regions:
+        yield region
+        for branch in region.branches:
+            yield from _with_nested(branch.regions)

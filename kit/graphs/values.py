@@ -1,0 +1,102 @@
+"""Nested values as flat lists of tensors, and back: what a model takes and gives."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from kit.errors import ShapeError
+
+
+@dataclass(frozen=True)
+class Form:
+    """How tensors lie in a nested value, and the values beside them that are no tensors."""
+
+    spec: pytree.TreeSpec
+    constants: tuple[tuple[int, Any], ...]  # (position among the leaves, value)
+    nested: tuple[tuple[int, Any, tuple[tuple[str, Form], ...]], ...]  # (position, a dataclass, its fields' forms)
+    count: int  # tensors in it
+
+    def rebuilt(self, leaves: Sequence[Any]) -> Any:
+        """The nested value with these tensors in the place of its own."""
+        given = iter(leaves)
+        constants = dict(self.constants)
+        nested = {position: (value, forms) for position, value, forms in self.nested}
+        flat: list[Any] = []
+        for position in range(self.spec.num_leaves):
+            if position in constants:
+                flat.append(constants[position])
+            elif position in nested:
+                value, forms = nested[position]
+                flat.append(
+                    _filled(value, {key: form.rebuilt([next(given) for _ in range(form.count)]) for key, form in forms})
+                )
+            else:
+                flat.append(next(given))
+        return pytree.tree_unflatten(flat, self.spec)
+
+    def leaves(self, value: Any, name: str) -> list[Any]:
+        """The tensors of a value of this form.
+
+        Raises:
+            ShapeError: another structure, or other values beside the tensors.
+        """
+        found, form = form_of(value, (torch.Tensor,))
+        if form.spec != self.spec or form.count != self.count or not _agree(form.constants, self.constants):
+            raise ShapeError(
+                f"{name} was made for arguments of another structure, or with other values beside the tensors: make it "
+                "again with these inputs."
+            )
+        return found
+
+
+def form_of(value: Any, tensors: tuple[type, ...]) -> tuple[list[Any], Form]:
+    """The tensors in a nested value, and the form in which they lie.
+
+    Args:
+        tensors: the types that count as tensors.
+    """
+    flat, spec = pytree.tree_flatten(value)
+    leaves: list[Any] = []
+    constants, nested = [], []
+    for position, leaf in enumerate(flat):
+        if isinstance(leaf, tensors):
+            leaves.append(leaf)
+        elif is_dataclass(leaf) and not isinstance(leaf, type):
+            forms = []
+            for each in fields(leaf):
+                inner, form = form_of(getattr(leaf, each.name), tensors)
+                leaves += inner
+                forms.append((each.name, form))
+            nested.append((position, _emptied(leaf), tuple(forms)))
+        else:
+            constants.append((position, leaf))
+    return leaves, Form(spec, tuple(constants), tuple(nested), len(leaves))
+
+
+def _emptied(value: Any) -> Any:
+    """A copy that holds none of its fields: it must not keep tensors, or proxies of a trace, alive."""
+    empty = copy.copy(value)
+    for each in fields(value):
+        object.__setattr__(empty, each.name, None)
+    return empty
+
+
+def _filled(value: Any, parts: Mapping[str, Any]) -> Any:
+    whole = copy.copy(value)
+    for key, part in parts.items():
+        object.__setattr__(whole, key, part)
+    return whole
+
+
+def _agree(these: tuple[tuple[int, Any], ...], those: tuple[tuple[int, Any], ...]) -> bool:
+    """Whether the values are the same ones, or equal as plain values are."""
+    return len(these) == len(those) and all(
+        i == j and (a is b or (type(a) is type(b) and isinstance(a, str | int | float | bool | torch.dtype) and a == b))
+        for (i, a), (j, b) in zip(these, those, strict=True)
+    )
