@@ -8,7 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from kit.text import counted
+
 AT_FIRST = 30  # boxes that a picture opens up to by itself
+FLAT = 200  # operators right in one module; of more, some that follow each other share a box
 
 
 class Operator(Protocol):
@@ -108,6 +111,11 @@ def children(tree: Sequence[Box]) -> list[list[int]]:
     return inside
 
 
+def summary(graph: Graph) -> str:
+    """What the picture shows, in one line."""
+    return f"{graph.name} on {graph.inputs}: {counted(len(graph.operators), 'operator')}"
+
+
 def unit(graph: Graph) -> str:
     """What the widths stand for: ``ms``, or ``MACs`` where nothing was measured."""
     return "MACs" if all(math.isnan(operator.ms) for operator in graph.operators) else "ms"
@@ -144,11 +152,20 @@ def _fill(graph: Graph, found: list[Box], at: int, module: str) -> None:
         below, label = _tail(graph, f"{module}.{name}" if module and name else name or module, name, inside)
         if len(inside) == 1:
             operator = graph.operators[inside[0]]
-            found.append(Box(f"{outer}/{operator.name}", label or _short(operator), at, inside, False))
+            label = _told(label, module) if label else _short(operator)
+            found.append(Box(f"{outer}/{operator.name}", label, at, inside, False))
             continue
-        label += f"#{visits[name]}" if visits[name] > 1 else ""
-        found.append(Box(f"{outer}.{label}" if outer else label, label, at, inside, True))
+        if not name:
+            label = f"operators {inside[0] + 1} to {inside[-1] + 1}"
+        elif visits[name] > 1:
+            label += f"#{visits[name]}"
+        found.append(Box(f"{outer}.{label}" if outer else label, _told(label, module), at, inside, True))
         _fill(graph, found, len(found) - 1, below)
+
+
+def _told(label: str, module: str) -> str:
+    """A label that says something: a place in a list goes with the list's name, as ``stages.0``."""
+    return f"{module.rpartition('.')[2]}.{label}" if label[:1].isdigit() and module else label
 
 
 def _short(operator: Operator) -> str:
@@ -174,11 +191,15 @@ def _below(module: str, outer: str) -> str:
 
 
 def _parts(graph: Graph, operators: Sequence[int], outer: str) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """What is right in a module, in program order: (name, operators); an operator of its own has no name."""
+    """What is right in a module, in program order: (name, operators); operators of its own have no name."""
     groups: dict[tuple[str, int], list[int]] = {}
-    for i in operators:
-        name = _below(graph.operators[i].module, outer)
-        groups.setdefault((name, -1 if name else i), []).append(i)
+    names = [_below(graph.operators[i].module, outer) for i in operators]
+    own = names.count("")
+    together = 1 if own <= FLAT else math.isqrt(own)
+    count = 0
+    for i, name in zip(operators, names, strict=True):
+        groups.setdefault((name, -1 if name else count // together), []).append(i)
+        count += not name
     circular = _in_circles(graph, groups)
     runs: list[tuple[str, tuple[int, ...]]] = []
     place = {i: n for n, i in enumerate(operators)}

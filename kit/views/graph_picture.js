@@ -477,7 +477,9 @@ class View {
         const middle = { x: ((left + width) / 2).toFixed(1), "text-anchor": "middle", fill: look.ink };
         const name = drawn("text", { ...middle, y: 14 }), time = drawn("text", { ...middle, y: 28, class: "time" });
         name.textContent = cut(box[LABEL], width - left - 6, box[LABEL].split(".")[0]);
-        time.textContent = cut(this.cost(box), width - left - 4);
+        const kind = this.data.parts[box[PART]]?.[KIND], cost = this.cost(box);
+        const both = kind && kind !== box[LABEL] ? `${kind} · ${cost}` : cost;
+        time.textContent = both.length * CHAR <= width - left - 6 ? both : cut(cost, width - left - 4);
         node.append(name, time);
         closed.push(node);
         const shape = [...leaving.get(i) ?? []];

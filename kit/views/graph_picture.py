@@ -18,7 +18,7 @@ import traitlets
 
 from kit.errors import KitError
 from kit.text import counted
-from kit.views.boxes import Box, Graph, boxes, branch_of, opened_at_first, shared_branch, unit
+from kit.views.boxes import Box, Graph, boxes, branch_of, opened_at_first, shared_branch, summary, unit
 from kit.views.graph_still import graph_svg
 from kit.views.page import page
 from kit.views.palette import branch_look
@@ -122,7 +122,7 @@ def columns(graph: Graph, tree: Sequence[Box], depth: int | None = None) -> dict
     path = [part_of[i] for i in graph.critical_path]
     return {
         "name": graph.name,
-        "summary": f"{graph.name} ({graph.inputs}): {counted(len(graph.operators), 'operator')}",
+        "summary": summary(graph),
         "text": str(graph),
         "unit": unit(graph),
         "more": len(kept) < len(tree),

@@ -7,14 +7,14 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from kit.text import counted, milliseconds, with_prefix
-from kit.views.boxes import Box, Graph, branch_of, children, opened_at_first, shared_branch, unit
+from kit.text import milliseconds, with_prefix
+from kit.views.boxes import Box, Graph, branch_of, children, opened_at_first, shared_branch, summary, unit
 from kit.views.palette import NEUTRAL, branch_look, ink, mix
 
 _PAGE, _INK, _MUTED = "#ffffff", "#1a1a1a", "#5f6368"
 _FONT = "font-family='system-ui, Helvetica, Arial, sans-serif' font-size='12'"
 _CHAR = 6.6  # pixels that a character of the 12-pixel font takes on average
-_WIDEST, _NARROWEST, _TALL = 280.0, 64.0, 34.0  # pixels of a box
+_WIDEST, _NARROWEST, _TALL = 280.0, 76.0, 34.0  # pixels of a box
 _ACROSS, _DOWN, _EDGE, _HEAD = 16.0, 30.0, 16.0, 52.0  # pixels between boxes, around all, and for the text above
 _MOST = 120  # boxes that are drawn; a graph without modules may have thousands
 
@@ -40,7 +40,7 @@ def graph_svg(graph: Graph, tree: Sequence[Box]) -> str:
     marked = [not critical.isdisjoint(tree[i].operators) for i in shown]
     left = len(every) - len(shown)
     height = _HEAD + len(rows) * (_TALL + _DOWN) + (20 if left else 0)
-    title = f"{graph.name} ({graph.inputs}): {counted(len(graph.operators), 'operator')}"
+    title = summary(graph)
     body = [
         f"<text x='{_EDGE:.0f}' y='20' fill='{_INK}' font-weight='600'>{escape(title)}</text>",
         f"<text x='{_EDGE:.0f}' y='38' fill='{_MUTED}'>{escape(_key(graph, most))}</text>",
@@ -154,7 +154,8 @@ def _drawn(
         cost = _cost(graph, box)
         below = milliseconds(cost) if unit(graph) == "ms" else f"{with_prefix(round(cost))}MACs"
         room = int((widths[n] - 8) / _CHAR)
-        name = f"{tree[box.parent].label}.{box.label}" if box.parent > 0 else box.label
+        outer = f"{tree[box.parent].label}." if box.parent > 0 else ""
+        name = box.label if box.label.startswith(outer) else outer + box.label
         for text, line in ((name if len(name) <= room else box.label, 14), (below, 28)):
             cut = text if len(text) <= room else text[: max(1, room - 1)] + "…"
             middle = f"x='{x + widths[n] / 2:.1f}' y='{y + line:.0f}' text-anchor='middle'"

@@ -55,6 +55,17 @@ def test_a_module_that_holds_one_module_only_is_no_box_of_its_own():
     assert labels(chain("net.body.a", "net.body.b", "head.fc")) == ["net.body", "head.fc"]
 
 
+def test_a_place_in_a_list_is_called_by_the_list_too():
+    tree = boxes(chain("stages.0.a", "stages.0.b", "stages.1", "fc"))
+    assert [(box.label, box.path) for box in tree[2:]] == [
+        ("stages.0", "stages.0"),
+        ("a", "stages.0/op_0"),
+        ("b", "stages.0/op_1"),
+        ("stages.1", "stages/op_2"),
+        ("fc", "/op_3"),
+    ]
+
+
 def test_a_module_that_is_entered_again_is_a_box_for_each_visit():
     graph = chain("conv1", "relu", "relu", "conv2", "relu", "relu", "conv3")
     assert labels(graph) == ["conv1", "relu", "conv2", "relu#2", "conv3"]
@@ -132,8 +143,18 @@ def test_boxes_whose_insides_are_left_out_keep_their_edges():
     taken = {names[i]: {names[j] for j in part[0]} for i, part in enumerate(outer["parts"])}
     assert taken["features.stage1"] == {"features.init_block"}
     assert [names[i] for i in outer["path"]][1:3] == ["features.init_block", "features.stage1"]
-    flat = chain(*[""] * 20_000)  # a graph without modules, too large for any copy: one box that the kernel opens
-    assert [box[COUNT] for box in fitting(flat, boxes(flat))["boxes"]] == [20_000]
+    wide = chain(*(f"{'long' * 20}{i}" for i in range(2_000)))  # too large for any copy: one box that the kernel opens
+    assert [box[COUNT] for box in fitting(wide, boxes(wide))["boxes"]] == [2_000]
+
+
+def test_a_graph_without_modules_has_boxes_of_operators_that_follow_each_other():
+    flat = chain(*[""] * 1_000)
+    tree = boxes(flat)
+    outer = [tree[i] for i in children(tree)[0]]
+    assert len(outer) == 33
+    assert outer[1].label == "operators 32 to 62"
+    assert [i for box in outer for i in box.operators] == list(range(1_000))
+    assert labels(chain("", "", "")) == ["op_0", "op_1", "op_2"]
 
 
 def test_the_output_is_a_widget_with_a_picture_and_the_graphs_text():
@@ -159,8 +180,8 @@ def test_the_still_has_the_first_boxes_each_below_what_it_depends_on():
     assert dashes[None] > 30
 
 
-def test_a_still_of_a_flat_graph_says_how_much_it_leaves_out():
-    svg = graph_svg(flat := chain(*[""] * 500), boxes(flat))
+def test_a_still_of_many_modules_says_how_much_it_leaves_out():
+    svg = graph_svg(wide := chain(*(f"m{i}" for i in range(500))), boxes(wide))
     assert "Boxes that are not drawn: 380." in svg
     assert len(svg) < 100_000
 
