@@ -4,9 +4,12 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kit.errors import KitError
-from kit.views.boxes import boxes, children, opened_at_first
+from kit.views import boxes as module
+from kit.views.boxes import FLAT, boxes, children, opened_at_first
 from kit.views.graph_picture import COPY_BYTES, columns, fitting, graph_picture, script
 from kit.views.graph_still import graph_svg
 from kit.views.palette import branch_look
@@ -74,9 +77,22 @@ def test_a_module_that_is_entered_again_is_a_box_for_each_visit():
     assert labels(towers) == ["left", "right", "back", "head"]
 
 
-@pytest.mark.parametrize("graph", [inception(), nasnet(4), chain(*"abcabcaab", "a.x", "b", "a.x", "a.y")])
-def test_boxes_never_depend_on_each_other_in_a_circle(graph):
-    tree = boxes(graph)
+@st.composite
+def graphs(draw):
+    """Modules that are left and entered again, however they like, and operators that are in none."""
+    rows = draw(
+        st.lists(st.tuples(st.sampled_from(["", "a", "b", "a.x", "a.x.y", "b.0", "c.d"]), st.integers(0, 2**16)))
+    )
+    sources = [{spread % i, spread // 256 % i} if i else set() for i, (_, spread) in enumerate(rows)]
+    return chain(*(module for module, _ in rows), before=lambda i: tuple(sources[i]))
+
+
+@given(graphs(), st.sampled_from([3, FLAT]))
+def test_boxes_never_depend_on_each_other_in_a_circle(graph, flat):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "FLAT", flat)  # also where operators without modules are put together
+        tree = boxes(graph)
+    assert len({box.path for box in tree}) == len(tree)
     for inside in children(tree):
         of = {i: child for child in inside for i in tree[child].operators}
         edges = {(of[j], at) for i, at in of.items() for j in graph.operators[i].data if of.get(j, at) != at}
