@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import statistics
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +16,7 @@ from kit.errors import KitError
 from kit.executors import Task
 from kit.executors.thread_counts import intra_op_threads
 from kit.executors.threads import Threads
-from kit.graphs.capture import WAYS, captured, unchanged
+from kit.graphs.capture import WAYS, captured, restored, unchanged
 from kit.graphs.effects import effects_of, measure
 from kit.graphs.found import Found, found_in
 from kit.graphs.operators import Graph
@@ -53,10 +55,10 @@ def analysed(model: nn.Module, args: Args) -> Analysed:
     start = clock()
     refusals = []
     with intra_op_threads(1):  # beside other programs, threads that wait for each other take many times as long
-        with called_with(model, args), torch.no_grad(), undisturbed(model):
+        with called_with(model, args), torch.no_grad(), undisturbed(model), restored(model):
             model(*_copied(args))
-            with unchanged(model):
-                model(*_copied(args))
+            with unchanged(model, _copied(args)) as given:
+                model(*given)
         for way in WAYS:
             try:
                 found, new = _by(way, model, args)
@@ -69,19 +71,46 @@ def analysed(model: nn.Module, args: Args) -> Analysed:
 
 def _by(way: str, model: nn.Module, args: Args) -> tuple[Found, Branched]:
     leaves, _ = form_of(args, (Tensor,))
-    kept = captured(model, args, way)
+    with restored(model):
+        kept = captured(model, args, way)
     try:
         with undisturbed(model):
+            torch.rand(())  # else the model would draw the same numbers again as when it was captured
             found = found_in(kept, effects_of(kept.module, leaves))
             new = rewritten(found, model, leaves)
             prove(f"capturing by {way}", model, new, args)
-            with torch.inference_mode():
-                new.any_batch = _takes_any_batch(model, new, args)
+            _prove_with_gradients(model, new, args)
+            with torch.inference_mode(), restored(model):
+                # What export captures has taken every decision on shapes already; fx refuses to take one.
+                new.any_batch = way == "torch.fx" and _takes_any_batch(model, new, args)
     except KitError:
         raise
     except Exception as error:
         raise KitError(f"what {way} captured of {type(model).__name__} does not run: {error}") from error
     return found, new
+
+
+def _prove_with_gradients(model: nn.Module, new: Branched, args: Args) -> None:
+    """On the example inputs: a forward may ask whether gradients are wanted.
+
+    Raises:
+        KitError: another output than that of the model as given.
+    """
+    with torch.enable_grad(), undisturbed(model):
+        try:
+            expected = model(*_copied(args))
+        except RuntimeError:  # it cannot be differentiated: inference is all that it is for
+            return
+        if not compare_outputs(_detached(expected), _detached(new(*_copied(args)))).equal:
+            raise KitError(
+                f"{type(model).__name__} computes something else where gradients are enabled, and a graph holds one of "
+                "both: take torch.is_grad_enabled() out of its forward"
+            )
+
+
+def _detached(value: Any) -> Any:
+    leaves, form = form_of(value, (Tensor,))
+    return form.rebuilt([x.detach() for x in leaves])
 
 
 def _takes_any_batch(model: nn.Module, new: Branched, args: Args) -> bool:
@@ -142,6 +171,7 @@ def _nothing() -> None:
 
 
 def _copied(args: Args) -> Args:
+    """Copies of all tensors, in lists and dicts of their own; what shares memory goes on sharing it."""
     leaves, form = form_of(args, (Tensor,))
-    copied: Args = form.rebuilt([x.clone() for x in leaves])
+    copied: Args = form.rebuilt(copy.deepcopy(leaves))
     return copied

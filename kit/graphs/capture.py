@@ -147,30 +147,59 @@ def _reason(error: Exception) -> str:
 
 
 @contextmanager
-def unchanged(model: nn.Module) -> Iterator[None]:
-    """Within this block the model is called: refuse one that writes into its own Python attributes.
+def unchanged(model: nn.Module, given: Args) -> Iterator[Args]:
+    """Within this block the model is called with these: refuse one that writes into its own attributes, or into those.
 
     A graph knows tensors and buffers only, so what such a model remembers would be lost without a word.
 
     Raises:
-        KitError: an attribute that the call writes, with its name.
+        KitError: an attribute that the call writes, with its name; or a list or dict of the caller that it changes.
     """
     before = {name: _state(module) for name, module in model.named_modules()}
-    yield
+    inside = pytree.tree_flatten(given)
+    yield given
+    title = type(model).__name__
     for name, module in model.named_modules():
         for key, value in _state(module).items():
             if not _same(before[name].get(key), value):
                 raise KitError(
-                    f"{type(model).__name__} cannot be captured: each call writes its attribute "
-                    f"{'.'.join(filter(None, (name, key)))!r}, and a graph knows tensors and buffers only. Make it a "
-                    "buffer, or return it from forward."
+                    f"{title} cannot be captured: each call writes its attribute "
+                    f"{'.'.join(filter(None, (name, key)))!r}, and a graph knows tensors and buffers only. Write into "
+                    "a buffer in place, or return it from forward."
                 )
+    leaves, structure = pytree.tree_flatten(given)
+    if structure != inside[1] or any(mine is not theirs for mine, theirs in zip(leaves, inside[0], strict=True)):
+        raise KitError(
+            f"{title} cannot be captured: each call changes a list or a dict that it is given. Let its forward work on "
+            "a copy."
+        )
+
+
+@contextmanager
+def restored(model: nn.Module) -> Iterator[None]:
+    """After this block all attributes of the model's modules are the same objects as before."""
+    before = [
+        (module, dict(vars(module)), {key: dict(vars(module)[key]) for key in _REGISTERED})
+        for module in model.modules()
+    ]
+    try:
+        yield
+    finally:
+        for module, own, registered in before:
+            vars(module).clear()
+            vars(module).update(own)
+            for key, values in registered.items():
+                vars(module)[key].clear()
+                vars(module)[key].update(values)
+
+
+_REGISTERED = ("_parameters", "_buffers", "_modules")
 
 
 def _state(module: nn.Module) -> dict[str, Any]:
-    """Its own attributes, with a copy of what lists and dicts hold: those may be changed in place."""
-    own = {key: value for key, value in vars(module).items() if not key.startswith("_") or key not in _OF_TORCH}
-    return {key: _held(value) for key, value in own.items()}
+    """Its own attributes and buffers, with a copy of what lists and dicts hold: those may be changed in place."""
+    own = {key: value for key, value in vars(module).items() if key not in _OF_TORCH}
+    return {key: _held(value) for key, value in (own | module._parameters | module._buffers).items()}
 
 
 _OF_TORCH = frozenset(vars(nn.Module()))

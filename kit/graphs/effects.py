@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import statistics
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -85,6 +86,8 @@ class _Watched(fx.Interpreter):
         found = [x for x in tree_leaves(result) if isinstance(x, Tensor)]
         effects.tensors = bool(found)
         effects.shape = ", ".join("x".join(map(str, x.shape)) or "scalar" for x in found)
+        if n.op == "placeholder":
+            effects.reads = {_memory(x) for x in found}
         self.alive.append(result)
         self.found[n] = effects
         return result
@@ -120,7 +123,7 @@ def effects_of(module: fx.GraphModule, inputs: list[Tensor]) -> dict[fx.Node, Ef
     """
     watched = _Watched(module)
     with torch.no_grad():
-        watched.run(*(x.clone() for x in inputs), enable_io_processing=False)
+        watched.run(*copy.deepcopy(inputs), enable_io_processing=False)  # what shares memory goes on sharing it
     made = {
         _memory(value): node.target
         for node in module.graph.nodes
@@ -141,7 +144,7 @@ def measure(module: fx.GraphModule, inputs: list[Tensor], found: dict[fx.Node, E
     timed = _Timed(module)
     with torch.inference_mode(), intra_op_threads(1):
         for _ in range(1 + RUNS):
-            timed.run(*(x.clone() for x in inputs), enable_io_processing=False)
+            timed.run(*copy.deepcopy(inputs), enable_io_processing=False)
     for node, ns in timed.ns.items():
         found[node].ns = ns[1:]
 

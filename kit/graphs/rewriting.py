@@ -44,6 +44,8 @@ class Branched(nn.Module):
         self.inputs, self.outputs = inputs, outputs
         self.given = [(tuple(x.shape), x.dtype) for x in given]
         self.any_batch = False  # whether another size of the first dimension was proven right
+        self.strides: list[tuple[int, ...]] | None = None  # of the inputs, where a decision may have hung on them
+        self.shared: list[int] | None = None  # which inputs lie in the same memory, where it is written
         self.register_state_dict_post_hook(_given_keys)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_pre_hook(_own_keys)  # type: ignore[no-untyped-call]
 
@@ -57,6 +59,15 @@ class Branched(nn.Module):
                     f"{', with any batch' if first else ''}, and gets {tuple(x.shape)} {x.dtype}: capture it again "
                     "with these inputs."
                 )
+        if self.strides is not None and [x.stride() for x in leaves] != self.strides:
+            raise ShapeError(
+                f"{type(self).__name__} was captured for inputs of another memory format: capture it again."
+            )
+        if self.shared is not None and _shared(leaves) != self.shared:
+            raise ShapeError(
+                f"{type(self).__name__} writes into its inputs, and was captured for others that share memory or do "
+                "not: capture it again."
+            )
         return self.outputs.rebuilt(self.body(*leaves))
 
 
@@ -79,10 +90,17 @@ def rewritten(found: Found, model: nn.Module, given: Sequence[Tensor]) -> Branch
     keys = dict(sorted(keys.items(), key=lambda pair: place.get(pair[1], len(place))))
     kind = type(type(model).__name__, (Branched,), {"__doc__": Branched.__doc__})
     branched: Branched = kind(body, captured.inputs, captured.outputs, given, keys)
+    if captured.way == "torch.export":
+        branched.strides = [x.stride() for x in given]
+    written = {memory for each in found.effects.values() for memory in each.writes}
+    if any(found.effects[node].reads & written for node in placeholders):
+        branched.shared = _shared(given)
     theirs = set(model.modules())
     for module in branched.modules():
         if module not in theirs:
             module.training = model.training
+            # Constants of the graph are no state of the model.
+            module._non_persistent_buffers_set |= {key for key, x in module._buffers.items() if id(x) not in own}
     return branched
 
 
@@ -335,3 +353,9 @@ def _own_keys(module: Branched, state: dict[str, Any], prefix: str, *others: Any
             state[prefix + own] = state[prefix + given]
     for given in set(module.keys.values()):
         state.pop(prefix + given, None)
+
+
+def _shared(tensors: Sequence[Tensor]) -> list[int]:
+    """For each tensor, the first one that lies in the same memory."""
+    memory = [x.untyped_storage().data_ptr() for x in tensors]
+    return [memory.index(each) for each in memory]
