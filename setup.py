@@ -5,5 +5,5 @@ from setuptools import find_packages, setup
 setup(
     packages=[*find_packages(include=["kit*"]), "kit.data"],
     package_dir={"kit.data": "data"},
-    package_data={"kit.views": ["*.js", "*.css"], "kit.data": ["*/*"]},
+    package_data={"kit.views": ["*.js", "*.css", "vendor/*"], "kit.data": ["*/*"]},
 )

@@ -25,7 +25,8 @@ from torch.utils._pytree import tree_map
 from bench.zoo import Entry, entries
 from kit.equality import compare_outputs
 from kit.errors import KitError
-from kit.graphs import Graph, branched, graph
+from kit.graphs import Graph
+from kit.verbs import branched, graph
 
 OUT = Path("build/bench_models.json")
 HEADER = ("model", "captured by", "s", "operators", "regions", "parallelism", "not s.-p.", "worth it here?", "equal?")

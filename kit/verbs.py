@@ -1,4 +1,4 @@
-"""The verbs: compare approaches, and record one of them.
+"""The verbs: compare approaches, record one of them, and see what any model is made of.
 
 Not ``compare.py``: importing a submodule of that name would put it in the place of the function ``kit.compare``.
 """
@@ -11,16 +11,15 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from kit.approaches import ALL, Runs, Workload, one_request, split_names
 from kit.approaches.builtin import sequential
 from kit.approaches.workload import FOUND
+from kit.equality import shapes
 from kit.errors import KitError, ShapeError
-from kit.graphs import analysed, graph_of
-from kit.graphs.effects import measure
-from kit.graphs.values import form_of
-from kit.inputs import called_with
+from kit.graphs import Branched, Graph, analysed, graph_of, measured
+from kit.inputs import called_with, opened
 from kit.measuring.candidates import compete
 from kit.measuring.comparison import Comparison
 from kit.measuring.rounds import ROUNDS
@@ -113,6 +112,45 @@ def record(
     return record_fresh(call) if operators and on_gpu(work.model, *work.inputs) else call()
 
 
+def graph(model: nn.Module, inputs: Any) -> Graph:
+    """What depends on what in any model, how long each operator takes, and which parts could run at the same time.
+
+    The model is captured (``torch.fx``, else ``torch.export``), and each operator is measured on one thread. Operators
+    that write into memory that others use, or that draw random numbers, keep their order.
+
+    >>> kit.graph(model, images).parallelism
+    >>> print(kit.graph(model, {"input_ids": ids, "attention_mask": mask}))
+
+    Args:
+        model: in eval mode; it is not changed.
+        inputs: a tensor, a tuple of the model's arguments, or a dict of its keyword arguments.
+
+    Raises:
+        KitError: no ``nn.Module``, one in training mode, or one that cannot be captured; the message says where.
+        ShapeError: inputs that the model does not take.
+    """
+    given, args = opened(model, inputs)
+    return graph_of(measured(analysed(given, args), args), type(given).__name__, shapes(inputs))
+
+
+def branched(model: nn.Module, inputs: Any) -> Branched:
+    """The same network with its independent parts in :class:`kit.Branches`: a module to keep and to use.
+
+    It is called as the model as given, computes the same, and holds that model's own modules and weights: nothing is
+    copied. ``state_dict`` has the keys of the model as given.
+
+    >>> kit.compare(kit.branched(model, images), images, "sequential,threads")
+
+    Args:
+        model: in eval mode; it is not changed.
+        inputs: a tensor, a tuple of the model's arguments, or a dict of its keyword arguments.
+
+    Raises: as :func:`kit.graph`.
+    """
+    given, args = opened(model, inputs)
+    return analysed(given, args).branched
+
+
 def _workload(model: Any, inputs: Any) -> Workload:
     if isinstance(model, Workload):
         if inputs is not None:
@@ -131,13 +169,12 @@ def _with_branches(work: Workload, names: str | Sequence[str]) -> Workload:
     if work.model is None or any(regions(work.model)) or not _want_regions(work, names):
         return work
     try:
-        seen = analysed(work.model, work.inputs)
-        measure(seen.found.captured.module, form_of(work.inputs, (Tensor,))[0], seen.found.effects)
+        seen = measured(analysed(work.model, work.inputs), work.inputs)
     except KitError as error:
         return replace(work, no_branches=f"no branches could be looked for: {error}")
-    graph = graph_of(seen, type(work.model).__name__, work.description)
-    if not graph.regions:
-        return replace(work, no_branches=f"no branches were found in {graph.name}", caveats=(graph.answer,))
+    found = graph_of(seen, type(work.model).__name__, work.description)
+    if not found.regions:
+        return replace(work, no_branches=f"no branches were found in {found.name}", caveats=(found.answer,))
     return replace(
         work,
         model=seen.branched,
@@ -145,9 +182,9 @@ def _with_branches(work: Workload, names: str | Sequence[str]) -> Workload:
         approaches={FOUND: Runs(sequential)},
         baseline="sequential",
         caveats=(
-            f"branches were found by {seen.way} in {seen.seconds:.1f} s: {counted(len(graph.regions), 'region')} with "
-            f"{graph.in_regions:.0%} of the work. sequential is the model as given; {FOUND} runs the branches one "
-            f"after the other, so what it gains or loses is not due to concurrency. {graph.answer}",
+            f"branches were found by {seen.way} in {seen.seconds:.1f} s: {counted(len(found.regions), 'region')} with "
+            f"{found.in_regions:.0%} of the work. sequential is the model as given; {FOUND} runs the branches one "
+            f"after the other, so what it gains or loses is not due to concurrency. {found.answer}",
         ),
     )
 

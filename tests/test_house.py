@@ -31,6 +31,7 @@ FLOORS = {
     "scheduling": 1,
     "spans": 1,
     "trace": 1,
+    "macs": 1,
     "inputs": 2,
     "profiler": 2,
     "executors": 3,
@@ -248,13 +249,15 @@ def test_the_core_and_its_modules_stay_small() -> None:
     lines = {path: lines_of_code(path) for path in MODULES}
     largest = sorted(lines, key=lines.__getitem__, reverse=True)[:3]
     said = f"the largest: {', '.join(f'{path.name} {lines[path]}' for path in largest)}"
-    core = needed_by("kit.verbs", "kit.explaining.explanation")  # to compare, to record, and to explain
+    core = needed_by(
+        "kit.verbs", "kit.explaining.explanation"
+    )  # to compare, to record, to explain, and for the graph of any model
     core -= {KIT / "machine" / "about.py", KIT / "measuring" / "records.py"}  # to keep the results of that
     core -= {KIT / "trace" / f"{name}.py" for name in ("mending", "expanding", "doubts")}  # to read others' traces
     assert KIT / "executors" / "threads.py" in core
     assert KIT / "views" / "timeline.py" not in core
     assert max(lines.values()) <= 300, said
-    assert sum(lines[path] for path in core) <= 6860, said
+    assert sum(lines[path] for path in core) <= 8040, said
 
 
 READABLE = [path for room in ("executors", "transforms") for path in sorted((KIT / room).glob("*.py"))]

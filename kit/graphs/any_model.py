@@ -5,12 +5,11 @@ from __future__ import annotations
 import statistics
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from kit.equality import compare_outputs, shapes
+from kit.equality import compare_outputs
 from kit.errors import KitError
 from kit.executors import Task
 from kit.executors.thread_counts import intra_op_threads
@@ -21,13 +20,15 @@ from kit.graphs.found import Found, found_in
 from kit.graphs.operators import Graph
 from kit.graphs.rewriting import Branched, rewritten
 from kit.graphs.values import form_of
-from kit.inputs import Args, called_with, opened
+from kit.inputs import Args, called_with
 from kit.machine import hardware
+from kit.reprs import one_line
 from kit.spans import clock
 from kit.transforms.base import check_eval
 from kit.transforms.proof import prove, undisturbed
 
 
+@one_line
 @dataclass(frozen=True, eq=False)
 class Analysed:
     """A model that was captured: what was found in it, and the proven module that was made of that."""
@@ -101,28 +102,10 @@ def _takes_any_batch(model: nn.Module, new: Branched, args: Args) -> bool:
         new.any_batch = False
 
 
-def graph(model: nn.Module, inputs: Any) -> Graph:
-    """What depends on what in any model, how long each operator takes, and which parts could run at the same time.
-
-    The model is captured (``torch.fx``, else ``torch.export``), and each operator is measured on one thread. Operators
-    that write into memory that others use, or that draw random numbers, keep their order.
-
-    >>> kit.graph(model, images).parallelism
-    >>> print(kit.graph(model, {"input_ids": ids, "attention_mask": mask}))
-
-    Args:
-        model: in eval mode; it is not changed.
-        inputs: a tensor, a tuple of the model's arguments, or a dict of its keyword arguments.
-
-    Raises:
-        KitError: no ``nn.Module``, one in training mode, or one that cannot be captured; the message says where.
-        ShapeError: inputs that the model does not take.
-    """
-    given, args = opened(model, inputs)
-    seen = analysed(given, args)
-    found, leaves = seen.found, form_of(args, (Tensor,))[0]
-    measure(found.captured.module, leaves, found.effects)
-    return graph_of(seen, type(given).__name__, shapes(inputs))
+def measured(seen: Analysed, args: Args) -> Analysed:
+    """The same, once each operator has been measured on one thread."""
+    measure(seen.found.captured.module, form_of(args, (Tensor,))[0], seen.found.effects)
+    return seen
 
 
 def graph_of(seen: Analysed, name: str, inputs: str) -> Graph:
@@ -139,24 +122,6 @@ def graph_of(seen: Analysed, name: str, inputs: str) -> Graph:
         hardware.detect().cores,
         handing_over_ms(),
     )
-
-
-def branched(model: nn.Module, inputs: Any) -> Branched:
-    """The same network with its independent parts in :class:`kit.Branches`: a module to keep and to use.
-
-    It is called as the model as given, computes the same, and holds that model's own modules and weights: nothing is
-    copied. ``state_dict`` has the keys of the model as given.
-
-    >>> kit.compare(kit.branched(model, images), images, "sequential,threads")
-
-    Args:
-        model: in eval mode; it is not changed.
-        inputs: a tensor, a tuple of the model's arguments, or a dict of its keyword arguments.
-
-    Raises: as :func:`kit.graph`.
-    """
-    given, args = opened(model, inputs)
-    return analysed(given, args).branched
 
 
 @cache

@@ -21,12 +21,14 @@ from torch.utils import _pytree as pytree
 
 from kit.errors import KitError, brief
 from kit.graphs.values import Form, form_of
+from kit.reprs import one_line
 from kit.transforms.proof import undisturbed
 
 Args = tuple[Any, ...]
 WAYS = ("torch.fx", "torch.export")
 
 
+@one_line
 @dataclass(frozen=True, eq=False)
 class Captured:
     """A model as a graph from a flat list of tensors to a flat list of tensors."""

@@ -14,13 +14,15 @@ from torch.utils._pytree import tree_leaves
 
 from kit.errors import KitError
 from kit.executors.thread_counts import intra_op_threads
-from kit.models.work import macs_of
+from kit.macs import macs_of
+from kit.reprs import one_line
 from kit.spans import clock
 
 RANDOM = "random numbers"  # a resource that every call that draws some writes
 RUNS = 3  # that are timed, of each operator, after one that is not
 
 
+@one_line
 @dataclass
 class Effects:
     """What one call of the graph did when it ran."""

@@ -13,8 +13,10 @@ from kit.graphs.capture import Captured
 from kit.graphs.effects import Effects
 from kit.graphs.operators import Branch, Operator, Region
 from kit.graphs.structure import Block, Fork, Knot, Structure
+from kit.reprs import one_line
 
 
+@one_line
 @dataclass(frozen=True, eq=False)
 class Found:
     """A captured model with what is known of it."""

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+from kit.reprs import one_line
 from kit.text import counted, html_table, in_columns, milliseconds, with_prefix
 
 
+@one_line
 @dataclass(frozen=True)
 class Operator:
     """One call of the captured graph: a layer of torch, or an operator between layers."""
@@ -24,6 +26,7 @@ class Operator:
     order: tuple[int, ...]  # indices of those that have to end before, although it takes nothing from them
 
 
+@one_line
 @dataclass(frozen=True)
 class Branch:
     """Operators that need nothing of their siblings."""
@@ -33,6 +36,7 @@ class Branch:
     regions: tuple[Region, ...] = ()  # nested
 
 
+@one_line
 @dataclass(frozen=True)
 class Region:
     """Branches that fork at one place and join at another."""
@@ -41,6 +45,7 @@ class Region:
     branches: tuple[Branch, ...]
 
 
+@one_line
 @dataclass(frozen=True)
 class Worth:
     """What running the branches of a region at the same time could save here, at best."""

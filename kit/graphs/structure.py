@@ -10,9 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from kit.reprs import one_line
+
 Edges = Mapping[int, frozenset[int]]  # node -> the nodes that it needs, all of them smaller numbers
 
 
+@one_line
 @dataclass(frozen=True)
 class Fork:
     """Parts of a graph that need nothing of each other; each is a sequence of nodes and of forks."""
@@ -20,6 +23,7 @@ class Fork:
     parts: tuple[tuple[int | Fork | Knot, ...], ...]
 
 
+@one_line
 @dataclass(frozen=True)
 class Knot:
     """Nodes that are neither a sequence nor a fork: not series-parallel."""

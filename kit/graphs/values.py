@@ -11,13 +11,15 @@ import torch
 from torch.utils import _pytree as pytree
 
 from kit.errors import ShapeError
+from kit.reprs import one_line
 
 
+@one_line
 @dataclass(frozen=True)
 class Form:
     """How tensors lie in a nested value, and the values beside them that are no tensors."""
 
-    spec: pytree.TreeSpec
+    template: Any  # the nested value with the numbers of its leaves in their places; torch's own TreeSpec pickles badly
     constants: tuple[tuple[int, Any], ...]  # (position among the leaves, value)
     nested: tuple[tuple[int, Any, tuple[tuple[str, Form], ...]], ...]  # (position, a dataclass, its fields' forms)
     count: int  # tensors in it
@@ -28,7 +30,8 @@ class Form:
         constants = dict(self.constants)
         nested = {position: (value, forms) for position, value, forms in self.nested}
         flat: list[Any] = []
-        for position in range(self.spec.num_leaves):
+        numbers, spec = pytree.tree_flatten(self.template)
+        for position in numbers:
             if position in constants:
                 flat.append(constants[position])
             elif position in nested:
@@ -38,7 +41,7 @@ class Form:
                 )
             else:
                 flat.append(next(given))
-        return pytree.tree_unflatten(flat, self.spec)
+        return pytree.tree_unflatten(flat, spec)
 
     def leaves(self, value: Any, name: str) -> list[Any]:
         """The tensors of a value of this form.
@@ -47,7 +50,8 @@ class Form:
             ShapeError: another structure, or other values beside the tensors.
         """
         found, form = form_of(value, (torch.Tensor,))
-        if form.spec != self.spec or form.count != self.count or not _agree(form.constants, self.constants):
+        same = pytree.tree_structure(form.template) == pytree.tree_structure(self.template)
+        if not same or form.count != self.count or not _agree(form.constants, self.constants):
             raise ShapeError(
                 f"{name} was made for arguments of another structure, or with other values beside the tensors: make it "
                 "again with these inputs."
@@ -76,7 +80,8 @@ def form_of(value: Any, tensors: tuple[type, ...]) -> tuple[list[Any], Form]:
             nested.append((position, _emptied(leaf), tuple(forms)))
         else:
             constants.append((position, leaf))
-    return leaves, Form(spec, tuple(constants), tuple(nested), len(leaves))
+    template = pytree.tree_unflatten(range(len(flat)), spec)
+    return leaves, Form(template, tuple(constants), tuple(nested), len(leaves))
 
 
 def _emptied(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The timeline as one page that works from a disk: the widget's script, all events, and no kernel or network."""
+"""A widget as one page that works from a disk: its script, all that it shows, and no kernel or network."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PAGE = """<!doctype html>
   --jp-ui-font-color0: #fff; --jp-ui-font-color2: #b3b3b3; --jp-border-color2: #616161; --jp-brand-color1: #64b5f6 } }
 body { margin: 16px; background: var(--jp-layout-color0) }
 </style></head>
-<body><div id="timeline"></div><noscript>PICTURE</noscript>
+<body><div id="widget"></div><noscript>PICTURE</noscript>
 <script type="application/json" id="columns">COLUMNS</script>
 <script type="module">
 SCRIPT
@@ -40,24 +40,29 @@ const model = { // what anywidget would hand over, with nobody at the other end
   save_changes() {},
   send() {},
 };
-timeline.render({ model, el: document.getElementById("timeline") });
+widget.render({ model, el: document.getElementById("widget") });
 </script></body></html>
 """
 
 
 def standalone(full: dict[str, Any], state: dict[str, Any], picture: str) -> bytes:
-    """The page of these columns, with the widget's traits in ``state`` and a still picture for where none run."""
+    """The page of these columns, with the timeline's traits in ``state`` and a still picture for where none run."""
     packed = {**full, "buffers": [base64.b64encode(buffer).decode() for buffer in full["buffers"]]}
     traits = {"selected": -1, "selection": None, "ruler": None, **state, "copy": packed}
     script = (Path(__file__).parent / "timeline.js").read_text(encoding="utf-8")
+    return page(script, traits, picture, full["summary"])
+
+
+def page(script: str, traits: dict[str, Any], picture: str, title: str) -> bytes:
+    """The page of a widget's script and traits; its ``copy`` has ``buffers``, in base64."""
     parts = {  # from the last to the first, so that no place is looked for in what was filled in before
-        "SCRIPT": script.replace("export default {", "const timeline = {"),
+        "SCRIPT": script.replace("export default {", "const widget = {"),
         "COLUMNS": json.dumps(traits).replace("<", "\\u003c"),  # no name can end the script element
         "PICTURE": picture,
-        "TITLE": escape(full["summary"]),
+        "TITLE": escape(title),
     }
-    page = _PAGE
+    written = _PAGE
     for place, text in parts.items():
-        before, after = page.split(place, 1)
-        page = before + text + after
-    return page.encode("utf-8", "replace")
+        before, after = written.split(place, 1)
+        written = before + text + after
+    return written.encode("utf-8", "replace")

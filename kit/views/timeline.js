@@ -194,7 +194,8 @@ class View {
     this.hover = -1; // place of an event in the columns
     this.widths = new Map(); // text -> pixels
     this.undo = []; // what close() has to run
-    this.hits = null; // per place, how many events before it match the search; null without one
+    this.hits = null; // per place, how many events before it match the search, or else `marked`; null without either
+    this.marked = ""; // the branch that the pointer is on in another view of the page
     this.rectangles = new Rectangles();
     this.measuring = null; // the window of a shift-drag that goes on, in ns
     this.build(el);
@@ -291,6 +292,12 @@ class View {
     on(this.search, "keydown", (event) => this.typed(event));
     on(this.colour, "change", () => (this.model.set("colour", this.colour.value), this.save(), this.restyle(), this.redraw()));
     on(this.stage, "scroll", () => this.redraw());
+    on(document, "kit-branch", ({ detail: { branch, from } }) => {
+      if (from === this) return;
+      this.marked = branch;
+      this.find();
+      this.redraw();
+    });
     on(this.stage, "keydown", (event) => this.key(event));
     on(this.button, "click", () => {
       this.twin.hidden = !this.twin.hidden;
@@ -634,8 +641,10 @@ class View {
     const wanted = this.search.value.trim().toLowerCase();
     const { kinds, kind, count } = this.data;
     this.hits = null;
-    if (wanted) {
-      const matches = Uint8Array.from(kinds, ([name]) => name.toLowerCase().includes(wanted));
+    const matching = wanted ? ([name]) => name.toLowerCase().includes(wanted)
+      : ([name, category]) => category === "task" && name === this.marked;
+    if (wanted || (this.marked && kinds.some(matching))) {
+      const matches = Uint8Array.from(kinds, matching);
       this.hits = new Uint32Array(count + 1);
       for (let i = 0; i < count; i++) this.hits[i + 1] = this.hits[i] + matches[kind[i]];
     }
@@ -649,7 +658,7 @@ class View {
     const place = this.selectedPlace();
     const at = hits && place >= 0 && hits[place + 1] > hits[place] ? hits[place + 1] : 0;
     const [n, total] = [at, all].map((value) => value.toLocaleString("en"));
-    this.found.textContent = !hits ? "" : !all ? "nothing found" : at ? `${n} of ${total}` : `${total} found`;
+    this.found.textContent = !hits || !this.search.value.trim() ? "" : !all ? "nothing found" : at ? `${n} of ${total}` : `${total} found`;
   }
 
   /** Select the next match (or with -1 the one before), lane by lane; after the last one comes the first. */
@@ -846,7 +855,11 @@ class View {
   /** Hover: outline the event and say what it is, beside the pointer. */
   point(place, event) {
     const label = event && this.cutLabelAt(...this.where(event));
-    if (place !== this.hover) this.redraw();
+    if (place !== this.hover) {
+      this.redraw();
+      const [name, category] = place < 0 ? [] : this.data.kinds[this.data.kind[place]];
+      this.tell(category === "task" ? name : "");
+    }
     this.hover = place;
     this.tip.hidden = place < 0 && !label;
     if (this.tip.hidden) return;
@@ -857,6 +870,12 @@ class View {
     const [x, y] = [event.clientX - box.left + 14, event.clientY - box.top + 14];
     this.tip.style.left = `${Math.max(0, x + this.tip.offsetWidth > box.width ? x - 28 - this.tip.offsetWidth : x)}px`;
     this.tip.style.top = `${y + this.tip.offsetHeight > box.height ? Math.max(0, y - 28 - this.tip.offsetHeight) : y}px`;
+  }
+
+  /** Tell the other views of the page which branch the pointer is on; "" is none. A graph's picture listens as well. */
+  tell(branch) {
+    if (branch !== this.told) document.dispatchEvent(new CustomEvent("kit-branch", { detail: { branch, from: this } }));
+    this.told = branch;
   }
 
   cutLabelAt(x, y) {

@@ -17,7 +17,7 @@ from kit.equality import compare_outputs
 from kit.errors import KitError, ShapeError
 from kit.executors import Sequential, Task, use
 from kit.executors.threads import Threads
-from kit.graphs import branched
+from kit.verbs import branched
 from tests.graphs import traps
 from tests.graphs.traps import TRAPS
 

@@ -1,0 +1,233 @@
+"""The modules of a graph as boxes in boxes, down to its operators: what the picture opens and closes. No Jupyter."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from kit.text import counted
+
+AT_FIRST = 30  # boxes that a picture opens up to by itself
+FLAT = 200  # operators right in one module; of more, some that follow each other share a box
+
+
+class Operator(Protocol):
+    """What the picture reads of an operator; ``kit.graph`` says what each means."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def module(self) -> str: ...
+    @property
+    def shape(self) -> str: ...
+    @property
+    def macs(self) -> int: ...
+    @property
+    def ms(self) -> float: ...
+    @property
+    def data(self) -> tuple[int, ...]: ...
+    @property
+    def order(self) -> tuple[int, ...]: ...
+
+
+class Branch(Protocol):
+    """A branch of a region."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def operators(self) -> tuple[int, ...]: ...
+    @property
+    def regions(self) -> Sequence[Region]: ...
+
+
+class Region(Protocol):
+    """Branches that fork and join."""
+
+    @property
+    def branches(self) -> Sequence[Branch]: ...
+
+
+class Graph(Protocol):
+    """What the picture reads of a graph."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def inputs(self) -> str: ...
+    @property
+    def operators(self) -> Sequence[Operator]: ...
+    @property
+    def regions(self) -> Sequence[Region]: ...
+    @property
+    def critical_path(self) -> tuple[int, ...]: ...
+
+
+@dataclass(frozen=True)
+class Box:
+    """A module, or one operator."""
+
+    path: str  # unique: the module's qualified name, "#3" behind its third visit; an operator's has "/" before its name
+    label: str  # what it is called inside the box around it
+    parent: int  # index of the box around it; -1 for the model itself
+    operators: tuple[int, ...]  # indices of all in it
+    module: bool  # it can be opened
+
+
+def boxes(graph: Graph) -> tuple[Box, ...]:
+    """All boxes, each before what is in it; the first is the model.
+
+    A module that holds one thing only is no box of its own. One that is left and entered again (an activation that a
+    block uses twice) is a box for each visit, so that boxes never depend on each other in a circle.
+    """
+    found = [Box("", graph.name, -1, tuple(range(len(graph.operators))), True)]
+    _fill(graph, found, 0, "")
+    return tuple(found)
+
+
+def opened_at_first(tree: Sequence[Box]) -> list[str]:
+    """The paths of the boxes to open so that about ``AT_FIRST`` show: whole levels, from the outside in."""
+    inside = children(tree)
+    opened, shown = [""], list(inside[0])
+    while True:
+        level = [i for i in shown if tree[i].module]
+        wider = [child for i in shown for child in (inside[i] if tree[i].module else [i])]
+        if not level or len(wider) > AT_FIRST:
+            return opened
+        opened += [tree[i].path for i in level]
+        shown = wider
+
+
+def children(tree: Sequence[Box]) -> list[list[int]]:
+    """For each box, the indices of those right in it."""
+    inside: list[list[int]] = [[] for _ in tree]
+    for i, box in enumerate(tree[1:], 1):
+        inside[box.parent].append(i)
+    return inside
+
+
+def summary(graph: Graph) -> str:
+    """What the picture shows, in one line."""
+    return f"{graph.name} on {graph.inputs}: {counted(len(graph.operators), 'operator')}"
+
+
+def unit(graph: Graph) -> str:
+    """What the widths stand for: ``ms``, or ``MACs`` where nothing was measured."""
+    return "MACs" if all(math.isnan(operator.ms) for operator in graph.operators) else "ms"
+
+
+def branch_of(graph: Graph) -> list[tuple[tuple[int, int, str], ...]]:
+    """For each operator the branches that it is in, outermost first: (number of the region, position, name)."""
+    found: list[list[tuple[int, int, str]]] = [[] for _ in graph.operators]
+    waiting = list(graph.regions)
+    for number, region in enumerate(waiting):  # which grows: outer regions come before those inside them
+        for position, branch in enumerate(region.branches):
+            for i in branch.operators:
+                found[i].append((number, position, branch.name))
+            waiting += branch.regions
+    return [tuple(each) for each in found]
+
+
+def shared_branch(of: Sequence[tuple[tuple[int, int, str], ...]], inside: Sequence[int]) -> tuple[int, int, str] | None:
+    """The innermost branch that holds all of these operators."""
+    shared = None
+    for first, *others in zip(*(of[i] for i in inside), strict=False):
+        if any(other != first for other in others):
+            break
+        shared = first
+    return shared
+
+
+def _fill(graph: Graph, found: list[Box], at: int, module: str) -> None:
+    """Append what is in box ``at``, which stands for ``module``, and all that is in that."""
+    visits: dict[str, int] = defaultdict(int)
+    outer = found[at].path
+    for name, inside in list(_parts(graph, found[at].operators, module)):
+        visits[name] += 1
+        below, label = _tail(graph, f"{module}.{name}" if module and name else name or module, name, inside)
+        if len(inside) == 1:
+            operator = graph.operators[inside[0]]
+            label = _told(label, module) if label else _short(operator)
+            found.append(Box(f"{outer}/{operator.name}", label, at, inside, False))
+            continue
+        if not name:
+            label = f"operators {inside[0] + 1} to {inside[-1] + 1}"
+        elif visits[name] > 1:
+            label += f"#{visits[name]}"
+        found.append(Box(f"{outer}.{label}" if outer else label, _told(label, module), at, inside, True))
+        _fill(graph, found, len(found) - 1, below)
+
+
+def _told(label: str, module: str) -> str:
+    """A label that says something: a place in a list goes with the list's name, as ``stages.0``."""
+    return f"{module.rpartition('.')[2]}.{label}" if label[:1].isdigit() and module else label
+
+
+def _short(operator: Operator) -> str:
+    """The operator's name without that of its module before it: "features_conv_cat_3" in "features.conv" is "cat_3"."""
+    prefix = operator.module.replace(".", "_") + "_"
+    return operator.name.removeprefix(prefix) if len(operator.name) > len(prefix) else operator.name
+
+
+def _tail(graph: Graph, here: str, text: str, inside: Sequence[int]) -> tuple[str, str]:
+    """Go down while a module holds one module only: its name and its label."""
+    while text:
+        below = {_below(graph.operators[i].module, here) for i in inside}
+        if len(below) != 1 or "" in below:
+            break
+        (name,) = below
+        here, text = f"{here}.{name}", f"{text}.{name}"
+    return here, text
+
+
+def _below(module: str, outer: str) -> str:
+    """The name of the module right under ``outer`` on the way to ``module``; nothing where they are the same."""
+    return (module[len(outer) + 1 :] if outer else module).partition(".")[0]
+
+
+def _parts(graph: Graph, operators: Sequence[int], outer: str) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """What is right in a module, in program order: (name, operators); operators of its own have no name."""
+    groups: dict[tuple[str, int], list[int]] = {}
+    names = [_below(graph.operators[i].module, outer) for i in operators]
+    own = names.count("")
+    together = 1 if own <= FLAT else math.isqrt(own)
+    count = 0
+    for i, name in zip(operators, names, strict=True):
+        groups.setdefault((name, -1 if name else count // together), []).append(i)
+        count += not name
+    circular = _in_circles(graph, groups)
+    runs: list[tuple[str, tuple[int, ...]]] = []
+    place = {i: n for n, i in enumerate(operators)}
+    for key, inside in groups.items():
+        first = 0
+        for n in range(1, len(inside) + 1):
+            if n == len(inside) or (key in circular and place[inside[n]] != place[inside[n - 1]] + 1):
+                runs.append((key[0], tuple(inside[first:n])))
+                first = n
+    yield from sorted(runs, key=lambda run: run[1][0])
+
+
+def _in_circles(graph: Graph, groups: dict[tuple[str, int], list[int]]) -> set[tuple[str, int]]:
+    """The groups that depend on each other in a circle, and those between two circles."""
+    group = {i: key for key, inside in groups.items() for i in inside}
+    before: dict[tuple[str, int], set[tuple[str, int]]] = {key: set() for key in groups}
+    for i, key in group.items():
+        operator = graph.operators[i]
+        before[key] |= {group[j] for j in (*operator.data, *operator.order) if group.get(j, key) != key}
+    after: dict[tuple[str, int], set[tuple[str, int]]] = {key: set() for key in groups}
+    for key, sources in before.items():
+        for source in sources:
+            after[source].add(key)
+    left = set(groups)
+    for come, go in ((before, after), (after, before)):  # strip what nothing leads to, then what leads to nothing
+        ready = [key for key in left if not come[key] & left]
+        while ready:
+            key = ready.pop()
+            left.discard(key)
+            ready += [other for other in go[key] & left if not come[other] & left]
+    return left

@@ -1,0 +1,229 @@
+import json
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kit.errors import KitError
+from kit.views import boxes as module
+from kit.views.boxes import FLAT, boxes, children, opened_at_first
+from kit.views.graph_picture import COPY_BYTES, columns, fitting, graph_picture, script
+from kit.views.graph_still import graph_svg
+from kit.views.palette import branch_look
+from tests.views.networks import Graph, Operator, inception, nasnet
+
+EVIL = "<script>alert('x')</script>&\"'"
+PATH, LABEL, PARENT, PART, MS, MACS, COUNT, CRITICAL, LOOK, BRANCH = range(10)
+
+
+def chain(*modules, before=lambda i: (i - 1,) if i else ()):
+    """A graph with an operator in each of these modules, each after the one before."""
+    rows = (Operator(f"op_{i}", "op", name, "1x8", 1000, 0.1, before(i)) for i, name in enumerate(modules))
+    return Graph("Net", "1x8", tuple(rows))
+
+
+def labels(graph):
+    tree = boxes(graph)
+    return [tree[i].label for i in children(tree)[0]]
+
+
+@pytest.mark.parametrize("graph", [inception(), nasnet(3), chain("a", "b", "a", "b.c", "a")])
+def test_each_operator_is_in_one_box_of_its_own_and_in_all_around_it(graph):
+    tree = boxes(graph)
+    leaves = [box for box in tree if not box.module]
+    assert sorted(box.operators for box in leaves) == [(i,) for i in range(len(graph.operators))]
+    assert len({box.path for box in tree}) == len(tree)
+    for box, inside in zip(tree, children(tree), strict=True):
+        assert all(tree[child].parent < child for child in inside)
+        if box.module:
+            assert sorted(i for child in inside for i in tree[child].operators) == list(box.operators)
+            assert len(inside) > 1 or box.parent == -1
+
+
+def test_an_inception_shows_about_twenty_boxes_at_first_and_a_nasnet_its_cells():
+    for graph, wanted in ((inception(), "features.stage2.unit3.branches"), (nasnet(), "features.stage1.unit3")):
+        tree = boxes(graph)
+        opened = opened_at_first(tree)
+        inside = children(tree)
+        shown = [tree[j].path for i, box in enumerate(tree) if box.path in opened for j in inside[i]]
+        shown = [path for path in shown if path not in opened]
+        assert 15 <= len(shown) <= 30
+        assert wanted in shown
+
+
+def test_a_module_that_holds_one_module_only_is_no_box_of_its_own():
+    assert labels(chain("net.body.a", "net.body.b", "head.fc")) == ["net.body", "head.fc"]
+
+
+def test_a_place_in_a_list_is_called_by_the_list_too():
+    tree = boxes(chain("stages.0.a", "stages.0.b", "stages.1", "fc"))
+    assert [(box.label, box.path) for box in tree[2:]] == [
+        ("stages.0", "stages.0"),
+        ("a", "stages.0/op_0"),
+        ("b", "stages.0/op_1"),
+        ("stages.1", "stages/op_2"),
+        ("fc", "/op_3"),
+    ]
+
+
+def test_a_module_that_is_entered_again_is_a_box_for_each_visit():
+    graph = chain("conv1", "relu", "relu", "conv2", "relu", "relu", "conv3")
+    assert labels(graph) == ["conv1", "relu", "conv2", "relu#2", "conv3"]
+    # As two towers share a backbone: nothing leads from it out and back in, so it stays one box.
+    towers = chain("left", "right", "back", "back", "head", before=lambda i: [(), (), (0,), (1,), (2, 3)][i])
+    assert labels(towers) == ["left", "right", "back", "head"]
+
+
+@st.composite
+def graphs(draw):
+    """Modules that are left and entered again, however they like, and operators that are in none."""
+    rows = draw(
+        st.lists(st.tuples(st.sampled_from(["", "a", "b", "a.x", "a.x.y", "b.0", "c.d"]), st.integers(0, 2**16)))
+    )
+    sources = [{spread % i, spread // 256 % i} if i else set() for i, (_, spread) in enumerate(rows)]
+    return chain(*(module for module, _ in rows), before=lambda i: tuple(sources[i]))
+
+
+@given(graphs(), st.sampled_from([3, FLAT]))
+def test_boxes_never_depend_on_each_other_in_a_circle(graph, flat):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "FLAT", flat)  # also where operators without modules are put together
+        tree = boxes(graph)
+    assert len({box.path for box in tree}) == len(tree)
+    for inside in children(tree):
+        of = {i: child for child in inside for i in tree[child].operators}
+        edges = {(of[j], at) for i, at in of.items() for j in graph.operators[i].data if of.get(j, at) != at}
+        left = set(inside)
+        while ready := {n for n in left if not any(b == n and a in left for a, b in edges)}:
+            left -= ready
+        assert left == set()
+
+
+def test_the_columns_say_what_each_box_is():
+    graph = inception()
+    full = columns(graph, boxes(graph))
+    json.dumps(full, allow_nan=False)
+    by_path = {box[PATH]: box for box in full["boxes"]}
+    whole = by_path[""]
+    assert whole[COUNT] == len(graph.operators)
+    assert whole[MS] == pytest.approx(sum(operator.ms for operator in graph.operators), rel=1e-3)
+    third = by_path["features.stage1.unit1.branches.branch3"]
+    assert (third[BRANCH], third[COUNT], third[CRITICAL]) == ("branch3", 9, 1)
+    assert full["looks"][third[LOOK]] == list(branch_look(2))  # as on a timeline of that region
+    assert by_path["features.stage1.unit1.branches"][LOOK] == -1
+    assert by_path["features.stage1.unit1.branches.branch1.conv1"][CRITICAL] == 0
+    assert [full["parts"][i][4] for i in full["path"]] == [graph.operators[i].name for i in graph.critical_path]
+
+
+def test_edges_of_data_and_of_order_are_told_apart():
+    first = chain("a", "b", "c")
+    last = replace(first.operators[2], data=(1,), order=(0, 1))
+    graph = replace(first, operators=(*first.operators[:2], last))
+    assert [part[:2] for part in columns(graph, boxes(graph))["parts"]] == [[[], []], [[0], []], [[1], [0]]]
+
+
+def test_what_was_not_measured_goes_by_its_macs():
+    graph = inception(measured=False)
+    full = columns(graph, boxes(graph))
+    assert full["unit"] == "MACs"
+    assert full["boxes"][0][MS] is None
+    some = replace(graph, operators=(replace(graph.operators[0], ms=0.25), *graph.operators[1:]))
+    assert columns(some, boxes(some))["unit"] == "ms"
+    assert columns(some, boxes(some))["boxes"][0][MS] == 0.25
+    assert "MACs" in graph_picture(graph).figure().svg
+
+
+def test_the_synced_copy_stays_small_and_the_kernel_answers_with_the_rest():
+    graph = nasnet(60)
+    widget, sent = graph_picture(graph), []
+    assert len(json.dumps(widget.copy)) <= COPY_BYTES
+    assert widget.copy["more"]
+    widget.send = sent.append
+    for message in ({"ask": "columns"}, {"ask": "something else"}, "nonsense"):
+        widget._handle_custom_msg(message, [])
+    ((content,),) = [sent]
+    assert not content["columns"]["more"]
+    assert len(content["columns"]["parts"]) == len(graph.operators)
+    assert not graph_picture(inception()).copy["more"]
+
+
+def test_boxes_whose_insides_are_left_out_keep_their_edges():
+    graph = nasnet(3)
+    tree = boxes(graph)
+    outer = columns(graph, tree, 2)
+    names = {box[PART]: box[PATH] for box in outer["boxes"] if box[PART] >= 0}
+    assert sum(box[COUNT] for box in outer["boxes"] if box[PART] >= 0) == len(graph.operators)
+    taken = {names[i]: {names[j] for j in part[0]} for i, part in enumerate(outer["parts"])}
+    assert taken["features.stage1"] == {"features.init_block"}
+    assert [names[i] for i in outer["path"]][1:3] == ["features.init_block", "features.stage1"]
+    wide = chain(*(f"{'long' * 20}{i}" for i in range(2_000)))  # too large for any copy: one box that the kernel opens
+    assert [box[COUNT] for box in fitting(wide, boxes(wide))["boxes"]] == [2_000]
+
+
+def test_a_graph_without_modules_has_boxes_of_operators_that_follow_each_other():
+    flat = chain(*[""] * 1_000)
+    tree = boxes(flat)
+    outer = [tree[i] for i in children(tree)[0]]
+    assert len(outer) == 33
+    assert outer[1].label == "operators 32 to 62"
+    assert [i for box in outer for i in box.operators] == list(range(1_000))
+    assert labels(chain("", "", "")) == ["op_0", "op_1", "op_2"]
+
+
+def test_the_output_is_a_widget_with_a_picture_and_the_graphs_text():
+    widget = graph_picture(inception())
+    data, _ = widget._repr_mimebundle_()
+    assert data["text/plain"] == str(widget.graph) == widget.copy["text"]
+    assert data["application/vnd.jupyter.widget-view+json"]["model_id"] == widget.model_id
+    assert data["image/svg+xml"] == widget.figure().svg
+    assert repr(widget) == "GraphPicture(InceptionV3, 330 operators)"
+
+
+def test_the_still_has_the_first_boxes_each_below_what_it_depends_on():
+    graph = nasnet()
+    root = ElementTree.fromstring(graph_picture(graph).figure().svg)
+    text = [node.text for node in root.iter() if node.tag.endswith("text")]
+    assert {"stage1.unit1", "stage3.unit7"} <= set(text)
+    tops = {}
+    for name, node in zip(text[2::2], [n for n in root.iter() if n.tag.endswith("text")][2::2], strict=True):
+        tops.setdefault(name, float(node.get("y")))
+    assert tops["init_block.conv"] < tops["stage1.unit1"] < tops["stage1.unit2"] < tops["stage3.unit7"]
+    dashes = Counter(node.get("stroke-dasharray") for node in root.iter())
+    assert dashes["5 4"] == 0  # here each pair of cells with an ordering edge has data as well
+    assert dashes[None] > 30
+
+
+def test_a_still_of_many_modules_says_how_much_it_leaves_out():
+    svg = graph_svg(wide := chain(*(f"m{i}" for i in range(500))), boxes(wide))
+    assert "Boxes that are not drawn: 380." in svg
+    assert len(svg) < 100_000
+
+
+def test_names_are_escaped(tmp_path):
+    graph = replace(chain(EVIL, "b"), name=EVIL)
+    root = ElementTree.fromstring(graph_picture(graph).figure().svg)
+    assert not [node for node in root.iter() if node.tag.endswith("script")]
+    graph_picture(graph).to_html(tmp_path / "page.html")
+    assert EVIL not in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_nothing_draws():
+    widget = graph_picture(Graph("Empty", "", ()))
+    assert ElementTree.fromstring(widget.figure().svg).tag.endswith("svg")
+    assert [box[COUNT] for box in widget.copy["boxes"]] == [0]
+
+
+def test_faults_say_what_to_do(tmp_path):
+    with pytest.raises(KitError, match=r"not a int: make one with kit.graph"):
+        graph_picture(3)
+    with pytest.raises(KitError, match="cannot write"):
+        graph_picture(chain("a")).to_html(tmp_path)
+
+
+def test_the_page_needs_no_other_file(tmp_path):
+    assert script().startswith('"use strict";var dagre=')
+    assert "sourceMappingURL" not in script()
+    assert "import " not in script().partition("// The page half")[2]
