@@ -21,6 +21,22 @@ from kit.verbs import branched
 from tests.graphs import traps
 from tests.graphs.traps import TRAPS
 
+# What is wrong still. Each is to be refused, or made right, and then its line goes.
+KNOWN = {
+    "AliasedInputs": "the order of branches is that of distinct inputs, also where one tensor is given twice",
+    "BufferAssigned": "following the model leaves a Proxy in its buffer",
+    "LazyGrid": "a constant of the capture is a key of state_dict",
+    "FrozenNoise": "the proof draws the same random numbers as the capture, so that a frozen one goes unseen",
+    "CallersDict": "the caller's dictionary stays as it was",
+    "BatchOfOne": "another batch is proven for one more than the example, not for one",
+    "ByMemoryFormat": "an input of another memory format is not refused",
+    "ByGradMode": "a call with gradients is not refused",
+}
+CASES = [
+    pytest.param(name, marks=pytest.mark.xfail(strict=True, reason=KNOWN[name]) if name in KNOWN else ())
+    for name in TRAPS
+]
+
 
 class NotDifferentiable(Exception):
     """The model as given does not run with gradients."""
@@ -51,12 +67,12 @@ def state(model: nn.Module) -> dict[str, Any]:
     return found
 
 
-def called(model: nn.Module, inputs: Any, mode: AbstractContextManager[Any]) -> tuple[Any, Any]:
-    """Outputs, and the inputs as they are afterwards; random numbers and globals as in every other call."""
+def called(model: nn.Module, inputs: Any, mode: AbstractContextManager[Any], seed: int) -> tuple[Any, Any]:
+    """Outputs, and the inputs as they are afterwards; random numbers and globals are those of the seed."""
     inputs = copy.deepcopy(inputs)
-    torch.manual_seed(7)
-    random.seed(7)
-    traps.CALLS["seen"] = 3
+    torch.manual_seed(seed)
+    random.seed(seed)
+    traps.CALLS["seen"] = seed
     with mode:
         try:
             output = model(*inputs) if isinstance(inputs, tuple) else model(inputs)
@@ -68,12 +84,18 @@ def called(model: nn.Module, inputs: Any, mode: AbstractContextManager[Any]) -> 
 
 
 def same(a: Any, b: Any) -> bool:
-    return not (a or b) if isinstance(a, dict | list) and not (a and b) else compare_outputs(a, b).equal
+    if isinstance(a, dict) and not a:
+        return not b
+    try:
+        return compare_outputs(a, b).equal
+    except ShapeError:  # other keys, lengths or shapes
+        return False
 
 
-@pytest.mark.parametrize("name", TRAPS)
+@pytest.mark.parametrize("name", CASES)
 def test_refused_or_right(name: str) -> None:
     trap = TRAPS[name]
+    torch.manual_seed(0)
     model, inputs = trap.make()
     given, untouched = copy.deepcopy(model), copy.deepcopy(inputs)
     before = {key: value.clone() for key, value in model.state_dict().items()}
@@ -87,16 +109,15 @@ def test_refused_or_right(name: str) -> None:
     if refusal is not None:
         assert type(model).__name__ in refusal
         return
-    assert found.state_dict().keys() <= given.state_dict().keys()
     modes: list[Callable[[], AbstractContextManager[Any]]] = [torch.no_grad, nullcontext]
     with Threads(2) as threads:
         for executor in (Sequential(), Backwards(), threads):
-            for drawn in (*others(inputs), *trap.more(inputs)):
+            for seed, drawn in enumerate((*others(inputs), *trap.more(inputs)), start=7):
                 for mode in modes:
                     try:
-                        expected, left = called(given, drawn, mode())
+                        expected, left = called(given, drawn, mode(), seed)
                         with use(executor):
-                            output, left_by_it = called(found, drawn, mode())
+                            output, left_by_it = called(found, drawn, mode(), seed)
                     except (ShapeError, NotDifferentiable):  # said, not silent; neither must be a call ahead
                         given.load_state_dict(model.state_dict())
                         continue
@@ -104,11 +125,12 @@ def test_refused_or_right(name: str) -> None:
                     assert same(expected, output), wrong
                     assert same(left, left_by_it), f"{wrong}: the inputs afterwards"
                     assert same(state(given), state(model)), f"{wrong}: buffers and attributes afterwards"
+    assert found.state_dict().keys() <= given.state_dict().keys(), "no constant of the capture is a weight"
 
 
 @pytest.mark.parametrize("name", TRAPS)
 def test_the_trap_itself_runs(name: str) -> None:
     model, inputs = TRAPS[name].make()
     for drawn in (*others(inputs), *TRAPS[name].more(inputs)):
-        output, _ = called(model, drawn, torch.no_grad())
+        output, _ = called(model, drawn, torch.no_grad(), seed=7)
         compare_outputs(output, output)
