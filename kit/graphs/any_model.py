@@ -22,7 +22,7 @@ from kit.graphs.found import Found, found_in
 from kit.graphs.operators import Graph
 from kit.graphs.rewriting import Branched, rewritten
 from kit.graphs.values import form_of
-from kit.inputs import Args, called_with
+from kit.inputs import Args, ByKeyword, called_with
 from kit.machine import hardware
 from kit.reprs import one_line
 from kit.spans import clock
@@ -78,6 +78,7 @@ def _by(way: str, model: nn.Module, args: Args) -> tuple[Found, Branched]:
             torch.rand(())  # else the model would draw the same numbers again as when it was captured
             found = found_in(kept, effects_of(kept.module, leaves))
             new = rewritten(found, model, leaves)
+            new.names = model.names if isinstance(model, ByKeyword) else ()
             prove(f"capturing by {way}", model, new, args)
             _prove_with_gradients(model, new, args)
             with torch.inference_mode(), restored(model):

@@ -157,7 +157,7 @@ class Graph:
                 f"There is nothing to gain from running parts of {self.name} at the same time: {chain}, so even "
                 f"cores without end would make it {self.parallelism:.2f}x as fast at most."
             )
-        if self.pays >= 1.02:
+        if self.pays >= 1.05:
             count = sum(self.worth(region).pays for region in self.regions)
             return (
                 f"Running the branches of {counted(count, 'region')} of {self.name} at the same time can make "
@@ -169,8 +169,9 @@ class Graph:
                 "its work is in parts that do not fork and join, so branches cannot use it."
             )
         return (
-            f"{self.name} has branches that could run at the same time, but they are too small here: at best "
-            f"{self.pays:.2f}x, since handing over a region costs {milliseconds(self.handing_over_ms)}; {chain}."
+            f"There is little to gain from running parts of {self.name} at the same time: {self.pays:.2f}x at best on "
+            f"{counted(self.cores, 'core')}, where handing over a region costs {milliseconds(self.handing_over_ms)}; "
+            f"{chain}."
         )
 
     def table(self) -> list[tuple[str, ...]]:
@@ -206,8 +207,8 @@ class Graph:
 
     def __repr__(self) -> str:
         return (
-            f"Graph({self.name}: {len(self.operators)} operators, parallelism {self.parallelism:.2f}, "
-            f"{len(self.regions)} regions, captured by {self.captured_by})"
+            f"Graph({self.name}: {len(self.operators)} operators, {counted(len(self.regions), 'region')}, "
+            f"captured by {self.captured_by})"
         )
 
     def _cost(self, each: Operator) -> float:

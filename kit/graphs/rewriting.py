@@ -42,6 +42,7 @@ class Branched(nn.Module):
         super().__init__()
         self.body, self.keys = body, keys  # own key -> the key of the model as given
         self.inputs, self.outputs = inputs, outputs
+        self.names: tuple[str, ...] = ()  # of the arguments, where the model was captured with keywords
         self.given = [(tuple(x.shape), x.dtype) for x in given]
         self.any_batch = False  # whether another size of the first dimension was proven right
         self.strides: list[tuple[int, ...]] | None = None  # of the inputs, where a decision may have hung on them
@@ -49,7 +50,12 @@ class Branched(nn.Module):
         self.register_state_dict_post_hook(_given_keys)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_pre_hook(_own_keys)  # type: ignore[no-untyped-call]
 
-    def forward(self, *args: Any) -> Any:
+    def forward(self, *args: Any, **keywords: Any) -> Any:
+        if keywords.keys() != set(self.names) and (keywords or len(args) != len(self.names or args)):
+            raise ShapeError(
+                f"{type(self).__name__} was captured with {', '.join(self.names) or 'positional arguments'}: call it so."
+            )
+        args = args or tuple(keywords[name] for name in self.names)
         leaves = self.inputs.leaves(args, type(self).__name__)
         first = 1 if self.any_batch else 0
         for x, (shape, dtype) in zip(leaves, self.given, strict=True):

@@ -321,9 +321,11 @@ def test_keywords_nested_inputs_and_nested_outputs() -> None:
     assert len(graph.regions) == 1
     seen = analysed(*opened(net, inputs))
     with torch.no_grad():
-        expected, output = net(**inputs), seen.branched(*inputs.values())
+        expected, output = net(**inputs), seen.branched(**dict(reversed(inputs.items())))
     assert compare_outputs(expected, output).equal
     assert output["b"][1] is None
+    with pytest.raises(ShapeError, match="captured with x, scale, more: call it so"):
+        seen.branched(x=inputs["x"])
     with pytest.raises(ShapeError, match="other values"):
         seen.branched(inputs["x"], 3.0, inputs["more"])
 

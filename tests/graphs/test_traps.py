@@ -22,20 +22,6 @@ from tests.graphs import traps
 from tests.graphs.traps import TRAPS
 
 # What is wrong still. Each is to be refused, or made right, and then its line goes.
-KNOWN = {
-    "AliasedInputs": "the order of branches is that of distinct inputs, also where one tensor is given twice",
-    "BufferAssigned": "following the model leaves a Proxy in its buffer",
-    "LazyGrid": "a constant of the capture is a key of state_dict",
-    "FrozenNoise": "the proof draws the same random numbers as the capture, so that a frozen one goes unseen",
-    "CallersDict": "the caller's dictionary stays as it was",
-    "BatchOfOne": "another batch is proven for one more than the example, not for one",
-    "ByMemoryFormat": "an input of another memory format is not refused",
-    "ByGradMode": "a call with gradients is not refused",
-}
-CASES = [
-    pytest.param(name, marks=pytest.mark.xfail(strict=True, reason=KNOWN[name]) if name in KNOWN else ())
-    for name in TRAPS
-]
 
 
 class NotDifferentiable(Exception):
@@ -92,7 +78,7 @@ def same(a: Any, b: Any) -> bool:
         return False
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", TRAPS)
 def test_refused_or_right(name: str) -> None:
     trap = TRAPS[name]
     torch.manual_seed(0)
