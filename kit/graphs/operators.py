@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from kit.reprs import one_line
@@ -65,6 +65,7 @@ class Worth:
         return self.saves_ms > 0
 
 
+@one_line
 @dataclass(frozen=True)
 class Graph:
     """What :func:`kit.graph` gives: operators, what each needs, and the regions found among them."""
@@ -72,12 +73,16 @@ class Graph:
     name: str  # the model's class
     inputs: str  # their shapes, dtypes and devices
     captured_by: str  # "torch.fx" or "torch.export"
-    seconds: float  # that capturing took
+    seconds: float = field(repr=False)  # that capturing took
     operators: tuple[Operator, ...]  # in the order of the program, in which they can run one after the other
     regions: tuple[Region, ...]  # the outermost, in the order of the program
-    knots: tuple[tuple[int, ...], ...]  # operators that are neither a sequence nor a fork: not series-parallel
-    cores: int  # of this machine
-    handing_over_ms: float = math.nan  # of a region with four empty branches on threads, here
+    knots: tuple[tuple[int, ...], ...] = field(
+        repr=False
+    )  # operators that are neither a sequence nor a fork: not series-parallel
+    cores: int = field(repr=False)  # of this machine
+    handing_over_ms: float = field(
+        default=math.nan, repr=False
+    )  # of a region with four empty branches on threads, here
 
     @property
     def measured(self) -> bool:
@@ -204,12 +209,6 @@ class Graph:
 
     def _repr_html_(self) -> str:
         return html_table(self.table(), [self.caption, self.answer])
-
-    def __repr__(self) -> str:
-        return (
-            f"Graph({self.name}: {len(self.operators)} operators, {counted(len(self.regions), 'region')}, "
-            f"captured by {self.captured_by})"
-        )
 
     def _cost(self, each: Operator) -> float:
         return each.ms if self.measured else each.macs

@@ -53,7 +53,8 @@ class Branched(nn.Module):
     def forward(self, *args: Any, **keywords: Any) -> Any:
         if keywords.keys() != set(self.names) and (keywords or len(args) != len(self.names or args)):
             raise ShapeError(
-                f"{type(self).__name__} was captured with {', '.join(self.names) or 'positional arguments'}: call it so."
+                f"{type(self).__name__} was captured with {', '.join(self.names) or 'positional arguments'}: "
+                "call it so."
             )
         args = args or tuple(keywords[name] for name in self.names)
         leaves = self.inputs.leaves(args, type(self).__name__)
