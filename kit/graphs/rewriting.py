@@ -18,8 +18,10 @@ from kit.graphs.found import Found, flat, is_free
 from kit.graphs.structure import Block, Fork, Knot
 from kit.graphs.values import Form
 from kit.regions import Branches, Concat
+from kit.reprs import one_line
 
 
+@one_line
 class Part(NamedTuple):
     """Some blocks of the graph as a module of their own."""
 
