@@ -34,18 +34,15 @@ class Knot:
 Block = int | Fork | Knot
 
 
+@one_line
+@dataclass(frozen=True)
 class Structure:
-    """A graph as sequences and forks.
+    """A graph as sequences and forks."""
 
-    Args:
-        needs: node -> the nodes that have to come before it, over data and over order.
-        glue: node -> nodes that must stay in one part with it, without a bearing on what is a cut point.
-        cheap: nodes that compute next to nothing: masks and position tables are made of them, once for all layers.
-        silent: nodes that give nothing to anybody, as an assertion.
-    """
-
-    def __init__(self, needs: Edges, glue: Edges, cheap: frozenset[int], silent: frozenset[int]) -> None:
-        self.needs, self.glue, self.cheap, self.silent = needs, glue, cheap, silent
+    needs: Edges  # node -> the nodes that have to come before it, over data and over order
+    glue: Edges  # node -> nodes that must stay in one part with it, without a bearing on what is a cut point
+    cheap: frozenset[int]  # that compute next to nothing: masks and position tables are made of them, for all layers
+    silent: frozenset[int]  # that give nothing to anybody, as an assertion
 
     def blocks(self, nodes: Sequence[int]) -> tuple[Block, ...]:
         """The nodes, in ascending order, as a sequence of blocks."""
