@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from kit.reprs import one_line
 from kit.text import counted
 
 AT_FIRST = 30  # boxes that a picture opens up to by itself
@@ -68,6 +69,7 @@ class Graph(Protocol):
     def critical_path(self) -> tuple[int, ...]: ...
 
 
+@one_line
 @dataclass(frozen=True)
 class Box:
     """A module, or one operator."""
