@@ -18,6 +18,7 @@ from torch import nn
 import kit
 from kit import approaches, clips, pipeline
 from kit.equality import Equality
+from kit.graphs import Graph, Operator
 from kit.labs import Check
 from kit.labs.continual import Explorer
 from kit.machine import hardware
@@ -26,6 +27,7 @@ from kit.models.continual import stepper
 from kit.reprs import LONGEST
 from kit.spans import SpanLog
 from kit.trace import Event, Lane, Trace
+from kit.views.graph_picture import graph_picture
 from kit.views.grid import Grid
 from kit.views.live import Live
 from kit.views.static import Figure
@@ -148,6 +150,7 @@ def samples(ms: float) -> list[Any]:
     _, state = stepper(net)(torch.rand(1, 3, 8, 8), None)
     with patch.object(Grid, "_measure"):
         grid = Grid(lambda items: None)  # type: ignore[arg-type, return-value]
+    graph = Graph("Net", "(1, 2)", "torch.fx", ms, (Operator("a", "Linear", "", "1x2", 4, ms, (), ()),), (), (), 2, ms)
     return [
         *(comparison, row, row.timing, kit.explain(comparison, "threads"), comparison.traces["threads"]),
         *(approaches.parse("folded + threads(workers=2)"), runner, SpanLog(), hardware.detect()),
@@ -156,7 +159,7 @@ def samples(ms: float) -> list[Any]:
         *(approaches.FunctionRunner(lambda: None), live.Flow(), live.FromFile(True, Path("a.mp4"), 8)),
         *(kit.timeline(comparison), kit.comparison_chart(comparison), grid),
         *(kit.Quiz("Which?", {"one": "no", "two": "yes"}), Check("hint", "look again"), Figure("<svg/>" * 99)),
-        *(Live(lambda: pipeline.Pipeline([stage]), list), Explorer()),
+        *(Live(lambda: pipeline.Pipeline([stage]), list), Explorer(), graph, graph_picture(graph)),
     ]
 
 
