@@ -23,7 +23,7 @@ def test_a_factory_of_a_file_or_a_clear_error(tmp_path: Path) -> None:
         with pytest.raises(KitError, match=says):
             load(f"{file}:{name}")
     file.write_text("\n1 / 0\n")
-    with pytest.raises(KitError, match="own.py, line 2"):
+    with pytest.raises(KitError, match=r"own\.py, line 2"):
         load(f"{file}:make")
     with pytest.raises(KitError, match="no file"):
         load(f"{tmp_path / 'none.py'}:make")
