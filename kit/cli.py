@@ -55,17 +55,24 @@ def _doctor(options: argparse.Namespace) -> int:
 def _compare(options: argparse.Namespace) -> int:
     from kit import workloads
     from kit.trace import Trace, save_trace
-    from kit.verbs import compare, record
+    from kit.verbs import as_workload, compare, record
+    from kit.workloads.factories import load
 
     for path in filter(None, (options.json, options.save)):
         check_writable(path)
     traces = _folder(options.traces) if options.traces else None
     names, workload = options.approaches, options.workload
-    if names and workload is None and names[-1] in (*workloads.NAMES, *workloads.MANY):  # it came after the approaches
+    known = (*workloads.NAMES, *workloads.MANY)
+    if names and workload is None and (names[-1] in known or _is_factory(names[-1])):  # it came after the approaches
         *names, workload = names
     if workload is None:
-        raise KitError(f"name a workload: {', '.join((*workloads.NAMES, *workloads.MANY))}.")
-    work = workloads.workload(workload, options.clip, options.device, options.items)
+        raise KitError(f"name a workload: {', '.join(known)}; or a model of your own, as FILE.py:factory.")
+    if _is_factory(workload):
+        if options.clip or options.items or options.device != "cpu":
+            raise KitError(f"{workload} brings its inputs, on its device: leave --clip, --items and --device out.")
+        work = as_workload(*load(workload))
+    else:
+        work = workloads.workload(workload, options.clip, options.device, options.items)
     comparison = compare(
         work,
         approaches=names or ("all" if work.approaches else "sequential,threads"),
@@ -97,6 +104,26 @@ def _compare(options: argparse.Namespace) -> int:
                 path = traces / f"{work.name}-{row.name}.json.gz"
                 save_trace(recorded(row.name), path)
                 print(f"wrote {path}")
+    return 0
+
+
+def _is_factory(name: str) -> bool:
+    """Whether this is FILE.py:factory or package.module:factory, and not an approach such as loader(workers=2)."""
+    return ":" in name and "(" not in name
+
+
+def _graph(options: argparse.Namespace) -> int:
+    from kit import workloads
+    from kit.verbs import graph
+    from kit.workloads.factories import load
+
+    if _is_factory(options.model):
+        print(graph(*load(options.model)))
+        return 0
+    work = workloads.workload(options.model, None, "cpu", None)
+    if work.model is None or work.approaches:
+        raise KitError(f"{options.model} is no model: name one, or a model of your own as FILE.py:factory.")
+    print(graph(work.model, work.inputs))
     return 0
 
 
@@ -236,7 +263,8 @@ def _parser() -> argparse.ArgumentParser:
         "workload",
         nargs="?",
         help="continual, googlenet, inception-block, inception-v3, two-stream, two-stream-i3d; of many items feeding, "
-        "opencv-dnn, pipeline",
+        "opencv-dnn, pipeline; or a model of your own: FILE.py:factory or package.module:factory, a function that "
+        "returns (model, inputs)",
     )
     verb.add_argument(
         "--approaches",
@@ -259,6 +287,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     verb.add_argument("--traces", type=Path, metavar="DIR", help="write a trace of each approach, for Perfetto")
     verb.set_defaults(run=_compare)
+
+    about = "what depends on what in any model, and whether its parts can run at the same time"
+    verb = commands.add_parser("graph", help=about, description=about)
+    verb.add_argument("model", help="a workload with a model, or your own: FILE.py:factory, package.module:factory")
+    verb.set_defaults(run=_graph)
 
     about = "print a comparison that was saved; of two files, an old and a new one, print what changed"
     verb = commands.add_parser("show", help=about, description=about)

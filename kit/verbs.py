@@ -75,7 +75,7 @@ def compare(
         MeasureError: fewer than 6 rounds, a budget too small for one of the baseline, or an output with NaN, with
             something that is no tensor, or another on every call.
     """
-    work = _with_branches(_workload(model, inputs), approaches)
+    work = _with_branches(as_workload(model, inputs), approaches)
     if budget is None and ALL in split_names(approaches) and not work.approaches:
         budget = BUDGET_S
     return compete(
@@ -107,7 +107,7 @@ def record(
         TraceError: a kernel starts before its launch.
         TransferError: a model on a GPU that cannot be sent to another process.
     """
-    work = _with_branches(_workload(model, inputs), approach)
+    work = _with_branches(as_workload(model, inputs), approach)
     call = partial(_record_here, work, approach, first, operators)
     return record_fresh(call) if operators and on_gpu(work.model, *work.inputs) else call()
 
@@ -151,7 +151,8 @@ def branched(model: nn.Module, inputs: Any) -> Branched:
     return analysed(given, args).branched
 
 
-def _workload(model: Any, inputs: Any) -> Workload:
+def as_workload(model: Any, inputs: Any) -> Workload:
+    """A model and its inputs, checked, as one request; a workload as it is."""
     if isinstance(model, Workload):
         if inputs is not None:
             raise KitError(f"the workload {model.name} brings its inputs: name approaches as approaches='threads'.")

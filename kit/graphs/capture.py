@@ -7,12 +7,14 @@ where it does not.
 from __future__ import annotations
 
 import inspect
+import logging
 import operator
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
+from io import StringIO
 from typing import Any
 
 import torch
@@ -67,12 +69,24 @@ def captured(model: nn.Module, args: Args, way: str) -> Captured:
     outputs: list[Form] = []
     flat = _Flat(model, inputs, outputs.append)
     try:
-        with warnings.catch_warnings(), undisturbed(model), torch.no_grad():
+        with warnings.catch_warnings(), _quiet(), undisturbed(model), torch.no_grad():
             warnings.simplefilter("ignore")
             module = _by_fx(flat, len(leaves)) if way == "torch.fx" else _by_export(flat, leaves)
     except Exception as error:
         raise KitError(f"{way} cannot follow {type(model).__name__}{_place(error)}: {_reason(error)}") from error
     return Captured(way, module, inputs, outputs[-1])
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without torch's log: what export gives up on, it prints there in full, and it is an error of ours anyway."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with redirect_stderr(StringIO()):
+            yield
+    finally:
+        logging.disable(before)
 
 
 class _Tracer(fx.Tracer):

@@ -18,22 +18,30 @@ from kit.errors import KitError
 
 
 def load(name: str) -> tuple[nn.Module, Any]:
-    """The (model, inputs) that a factory returns; raises KitError that says what is wrong, and where."""
+    """The model and the inputs that a factory returns.
+
+    Args:
+        name: ``FILE.py:factory`` or ``package.module:factory``, of a function without arguments.
+
+    Raises:
+        KitError: what is wrong, and in which line of the file.
+    """
     source, _, wanted = name.rpartition(":")
     if not source or not wanted:
         raise KitError(f"{name!r} names no factory: write FILE.py:factory or package.module:factory.")
     module = _module(source)
     factory = getattr(module, wanted, None)
     if not callable(factory):
-        near = difflib.get_close_matches(wanted, [each for each in vars(module) if not each.startswith("_")])
+        own = [key for key, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]
+        near = difflib.get_close_matches(wanted, own)
         raise KitError(
-            f"{source} has no function {wanted!r}: {'did you mean ' + ', '.join(near) if near else 'see its names'}."
+            f"{source} has no function {wanted!r}: choose from {', '.join(near or own) or 'none: write one'}."
         )
     try:
         made = factory()
     except Exception as error:
         raise KitError(
-            f"{name} raised {_told(error)}: a factory takes no arguments and returns (model, inputs)."
+            f"{name} raised {_told(error, module.__file__)}: a factory takes no arguments and returns (model, inputs)."
         ) from error
     if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], nn.Module)):
         raise KitError(f"{name} returned {type(made).__name__}: return (model, inputs), the model an nn.Module.")
@@ -53,17 +61,24 @@ def _module(source: str) -> ModuleType:
         assert spec
         assert spec.loader
         module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[spec.name]
+            raise
         cloudpickle.register_pickle_by_value(module)  # no worker process could import it by this name
         return module
     except Exception as error:
-        raise KitError(f"{source} does not import: {_told(error)}. Correct it, then try again.") from error
+        raise KitError(f"{source} does not import: {_told(error, source)}. Correct it, then try again.") from error
     finally:
         sys.path.remove(folder)
 
 
-def _told(error: Exception) -> str:
+def _told(error: Exception, file: str | None) -> str:
+    """The error, and the last line of that file on the way to it."""
     if isinstance(error, SyntaxError):
         return f"{type(error).__name__}: {error}"  # which names its own file and line
-    last = traceback.extract_tb(error.__traceback__)[-1]
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if file and Path(frame.filename).resolve() == Path(file).resolve()]
+    last = (own or frames)[-1]
     return f"{type(error).__name__}: {error} ({last.filename}, line {last.lineno})"
