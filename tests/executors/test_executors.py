@@ -179,7 +179,7 @@ PROMISES: dict[Callable[[], Executor], tuple[bool, int | None]] = {  # executor 
     lambda: ColdPool(2, 3): (True, 3),
     lambda: Devices(("cpu",)): (False, None),
     lambda: CudaStreams(): (False, None),
-    lambda: CudaStreamsThreads(2): (False, None),
+    lambda: CudaStreamsThreads(2): (False, 1),
 }
 
 
