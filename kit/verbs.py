@@ -18,7 +18,7 @@ from kit.approaches.builtin import sequential
 from kit.approaches.workload import FOUND
 from kit.equality import shapes
 from kit.errors import KitError, ShapeError
-from kit.graphs import Branched, Graph, analysed, graph_of, measured
+from kit.graphs import Analysed, Branched, Graph, analysed, graph_of, measured
 from kit.inputs import called_with, opened
 from kit.measuring.candidates import compete
 from kit.measuring.comparison import Comparison
@@ -75,9 +75,12 @@ def compare(
         MeasureError: fewer than 6 rounds, a budget too small for one of the baseline, or an output with NaN, with
             something that is no tensor, or another on every call.
     """
-    work = _with_branches(as_workload(model, inputs), approaches)
+    work = as_workload(model, inputs)
     if budget is None and ALL in split_names(approaches) and not work.approaches:
         budget = BUDGET_S
+    work, seen = _with_branches(work, approaches)
+    if seen:
+        work = replace(work, caveats=_findings(work, seen))
     return compete(
         work, work.chosen(approaches), rounds=rounds, budget=budget, width=width, seed=seed, progress=progress
     )
@@ -107,7 +110,7 @@ def record(
         TraceError: a kernel starts before its launch.
         TransferError: a model on a GPU that cannot be sent to another process.
     """
-    work = _with_branches(as_workload(model, inputs), approach)
+    work, _ = _with_branches(as_workload(model, inputs), approach)
     call = partial(_record_here, work, approach, first, operators)
     return record_fresh(call) if operators and on_gpu(work.model, *work.inputs) else call()
 
@@ -165,28 +168,32 @@ def as_workload(model: Any, inputs: Any) -> Workload:
     return work
 
 
-def _with_branches(work: Workload, names: str | Sequence[str]) -> Workload:
-    """The workload with the branches that are found in its model, where it has no region, and an approach wants one."""
+def _with_branches(work: Workload, names: str | Sequence[str]) -> tuple[Workload, Analysed | None]:
+    """The workload with the branches that are found in its model, where it has no region, and an approach wants one.
+
+    Returns what the model was found to be as well; None where nobody looked, or nothing could be seen.
+    """
     if work.model is None or any(regions(work.model)) or not _want_regions(work, names):
-        return work
+        return work, None
     try:
-        seen = measured(analysed(work.model, work.inputs), work.inputs)
+        seen = analysed(work.model, work.inputs)
     except KitError as error:
-        return replace(work, no_branches=f"no branches could be looked for: {error}")
-    found = graph_of(seen, type(work.model).__name__, work.description)
+        return replace(work, no_branches=f"no branches could be looked for: {error}"), None
+    if not any(regions(seen.branched)):
+        return replace(work, no_branches=f"no branches were found in {type(work.model).__name__}"), seen
+    approaches = {FOUND: Runs(sequential)}
+    return replace(work, model=seen.branched, given=work.model, approaches=approaches, baseline="sequential"), seen
+
+
+def _findings(work: Workload, seen: Analysed) -> tuple[str, ...]:
+    """What a reader of a comparison must know of branches that were found, or that there are none."""
+    found = graph_of(measured(seen, work.inputs), type(work.given or work.model).__name__, work.description)
     if not found.regions:
-        return replace(work, no_branches=f"no branches were found in {found.name}", caveats=(found.answer,))
-    return replace(
-        work,
-        model=seen.branched,
-        given=work.model,
-        approaches={FOUND: Runs(sequential)},
-        baseline="sequential",
-        caveats=(
-            f"branches were found by {seen.way} in {seen.seconds:.1f} s: {counted(len(found.regions), 'region')} with "
-            f"{found.in_regions:.0%} of the work. sequential is the model as given; {FOUND} runs the branches one "
-            f"after the other, so what it gains or loses is not due to concurrency. {found.answer}",
-        ),
+        return (found.answer,)
+    return (
+        f"branches were found by {seen.way} in {seen.seconds:.1f} s: {counted(len(found.regions), 'region')} with "
+        f"{found.in_regions:.0%} of the work. sequential is the model as given; {FOUND} runs the branches one after "
+        f"the other, so what it gains or loses is not due to concurrency. {found.answer}",
     )
 
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import kit
+import kit.verbs
 from kit.equality import compare_outputs
 from kit.errors import KitError, ShapeError
 from kit.executors import use
@@ -376,3 +377,17 @@ def test_functions_between_layers_are_layers_to_transforms() -> None:
         [nn.Conv2d, nn.ReLU],
         [nn.AvgPool2d, nn.Conv2d],
     ]
+
+
+def test_all_approaches_of_any_model_have_the_usual_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[float | None] = []
+    monkeypatch.setattr(kit.verbs, "compete", lambda work, approaches, *, budget, **others: given.append(budget))
+    kit.compare(Net(plain), X)
+    kit.compare(kit.branched(Net(plain), X), X)
+    kit.compare(Net(plain), X, "threads")
+    assert given == [60.0, 60.0, None]
+
+
+def test_a_recording_does_not_measure_the_operators(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kit.verbs, "measured", lambda *args: pytest.fail("nobody reads the times"))
+    assert kit.record(Net(plain), X, "threads", operators=False).lanes
