@@ -9,18 +9,19 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from kit.equality import compare_outputs
 from kit.errors import KitError
 from kit.executors import Task
 from kit.executors.thread_counts import intra_op_threads
 from kit.executors.threads import Threads
-from kit.graphs.capture import WAYS, captured, restored, unchanged
+from kit.graphs.branched import Branched
+from kit.graphs.capture import WAYS, call_unchanged, captured, restored
 from kit.graphs.effects import effects_of, measure
 from kit.graphs.found import Found, found_in
 from kit.graphs.operators import Graph
-from kit.graphs.rewriting import Branched, rewritten
+from kit.graphs.rewriting import rewritten
 from kit.graphs.values import form_of
 from kit.inputs import Args, ByKeyword, called_with
 from kit.machine import hardware
@@ -57,8 +58,7 @@ def analysed(model: nn.Module, args: Args) -> Analysed:
     with intra_op_threads(1):  # beside other programs, threads that wait for each other take many times as long
         with called_with(model, args), torch.no_grad(), undisturbed(model), restored(model):
             model(*_copied(args))
-            with unchanged(model, _copied(args)) as given:
-                model(*given)
+            call_unchanged(model, _copied(args))
         for way in WAYS:
             try:
                 found, new = _by(way, model, args)
@@ -70,7 +70,7 @@ def analysed(model: nn.Module, args: Args) -> Analysed:
 
 
 def _by(way: str, model: nn.Module, args: Args) -> tuple[Found, Branched]:
-    leaves, _ = form_of(args, (Tensor,))
+    leaves, _ = form_of(args)
     with restored(model):
         kept = captured(model, args, way)
     try:
@@ -110,13 +110,13 @@ def _prove_with_gradients(model: nn.Module, new: Branched, args: Args) -> None:
 
 
 def _detached(value: Any) -> Any:
-    leaves, form = form_of(value, (Tensor,))
+    leaves, form = form_of(value)
     return form.rebuilt([x.detach() for x in leaves])
 
 
 def _takes_any_batch(model: nn.Module, new: Branched, args: Args) -> bool:
     """Whether both give the same for another size of the first dimension, which all tensors share."""
-    leaves, form = form_of(args, (Tensor,))
+    leaves, form = form_of(args)
     sizes = {x.shape[0] if x.ndim else 0 for x in leaves}
     if len(sizes) != 1 or 0 in sizes:
         return False
@@ -134,7 +134,7 @@ def _takes_any_batch(model: nn.Module, new: Branched, args: Args) -> bool:
 
 def measured(seen: Analysed, args: Args) -> Analysed:
     """The same, once each operator has been measured on one thread."""
-    measure(seen.found.captured.module, form_of(args, (Tensor,))[0], seen.found.effects)
+    measure(seen.found.captured.module, form_of(args)[0], seen.found.effects)
     return seen
 
 
@@ -173,6 +173,6 @@ def _nothing() -> None:
 
 def _copied(args: Args) -> Args:
     """Copies of all tensors, in lists and dicts of their own; what shares memory goes on sharing it."""
-    leaves, form = form_of(args, (Tensor,))
+    leaves, form = form_of(args)
     copied: Args = form.rebuilt(copy.deepcopy(leaves))
     return copied

@@ -23,10 +23,10 @@ from torch.utils import _pytree as pytree
 
 from kit.errors import KitError, brief
 from kit.graphs.values import Form, form_of
+from kit.inputs import Args
 from kit.reprs import one_line
 from kit.transforms.proof import undisturbed
 
-Args = tuple[Any, ...]
 WAYS = ("torch.fx", "torch.export")
 
 
@@ -65,7 +65,7 @@ def captured(model: nn.Module, args: Args, way: str) -> Captured:
     Raises:
         KitError: this way cannot follow the model's Python; the message says where.
     """
-    leaves, inputs = form_of(args, (Tensor,))
+    leaves, inputs = form_of(args)
     outputs: list[Form] = []
     flat = _Flat(model, inputs, outputs.append)
     try:
@@ -106,11 +106,11 @@ class _Tracer(fx.Tracer):
 def _by_fx(flat: _Flat, count: int) -> fx.GraphModule:
     graph = _Tracer(count).trace(flat)
     module = fx.GraphModule(flat, graph)
-    for node in list(module.graph.nodes):  # the names that the user's model has
+    for node in module.graph.nodes:  # the names that the user's model has
         if isinstance(node.target, str) and node.op in ("call_module", "get_attr"):
-            node.meta["place"] = _without_prefix(node.target)
+            node.meta["place"] = _in_model(node.target)
         elif stack := node.meta.get("nn_module_stack"):
-            node.meta["place"] = _without_prefix(list(stack)[-1])
+            node.meta["place"] = _in_model(list(stack)[-1])
     return module
 
 
@@ -121,7 +121,7 @@ def _by_export(flat: _Flat, leaves: list[Tensor]) -> fx.GraphModule:
     for node in module.graph.nodes:
         stack = node.meta.get("nn_module_stack") or {}
         place = [path for path, _ in stack.values()][-1] if stack else ""
-        node.meta["place"] = _without_prefix(_without_prefix(place, "L['self']."), "model")
+        node.meta["place"] = _in_model(place.removeprefix("L['self']."))
     return _plain(module)
 
 
@@ -141,8 +141,9 @@ def _plain(module: fx.GraphModule) -> fx.GraphModule:
     return fx.GraphModule(module, graph)
 
 
-def _without_prefix(path: str, prefix: str = "model") -> str:
-    return "" if path == prefix else path.removeprefix(f"{prefix}.") if "." not in prefix else path.removeprefix(prefix)
+def _in_model(path: str) -> str:
+    """The qualified name in the user's model of what has this one in the wrapper around it."""
+    return "" if path == "model" else path.removeprefix("model.")
 
 
 def _place(error: Exception) -> str:
@@ -160,19 +161,18 @@ def _reason(error: Exception) -> str:
     return brief(error)
 
 
-@contextmanager
-def unchanged(model: nn.Module, given: Args) -> Iterator[Args]:
-    """Within this block the model is called with these: refuse one that writes into its own attributes, or into those.
+def call_unchanged(model: nn.Module, args: Args) -> None:
+    """Call the model: refuse one that writes into its own attributes, or into lists and dicts of its arguments.
 
     A graph knows tensors and buffers only, so what such a model remembers would be lost without a word.
 
     Raises:
         KitError: an attribute that the call writes, with its name; or a list or dict of the caller that it changes.
     """
-    before = {name: _state(module) for name, module in model.named_modules()}
-    inside = pytree.tree_flatten(given)
-    yield given
     title = type(model).__name__
+    before = {name: _state(module) for name, module in model.named_modules()}
+    given, structure = pytree.tree_flatten(args)
+    model(*args)
     for name, module in model.named_modules():
         for key, value in _state(module).items():
             if not _same(before[name].get(key), value):
@@ -181,8 +181,8 @@ def unchanged(model: nn.Module, given: Args) -> Iterator[Args]:
                     f"{'.'.join(filter(None, (name, key)))!r}, and a graph knows tensors and buffers only. Write into "
                     "a buffer in place, or return it from forward."
                 )
-    leaves, structure = pytree.tree_flatten(given)
-    if structure != inside[1] or any(mine is not theirs for mine, theirs in zip(leaves, inside[0], strict=True)):
+    left, structure_left = pytree.tree_flatten(args)
+    if structure_left != structure or any(mine is not theirs for mine, theirs in zip(left, given, strict=True)):
         raise KitError(
             f"{title} cannot be captured: each call changes a list or a dict that it is given. Let its forward work on "
             "a copy."

@@ -158,11 +158,9 @@ def _order(
         found: set[int] = set()
         for memory in effects[node].reads & written:
             found |= {writer[memory]} if memory in writer else set()
-        for memory in effects[node].writes:
-            found |= {*readers[memory], *([writer[memory]] if memory in writer else [])}
-        for memory in effects[node].reads & written:
             readers[memory].append(i)
         for memory in effects[node].writes:
+            found |= {*readers[memory], *([writer[memory]] if memory in writer else [])}
             writer[memory], readers[memory] = i, []
         order.append(frozenset(found - {i}) - data[i])
     return order

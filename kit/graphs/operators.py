@@ -10,6 +10,8 @@ from functools import cached_property
 from kit.reprs import one_line
 from kit.text import counted, html_table, in_columns, milliseconds, with_prefix
 
+WORTH_IT = 1.05  # times as fast, at best: less is not called a gain
+
 
 @one_line
 @dataclass(frozen=True)
@@ -76,15 +78,13 @@ class Graph:
     seconds: float = field(repr=False)  # that capturing took
     operators: tuple[Operator, ...]  # in the order of the program, in which they can run one after the other
     regions: tuple[Region, ...]  # the outermost, in the order of the program
-    knots: tuple[tuple[int, ...], ...] = field(
-        repr=False
-    )  # operators that are neither a sequence nor a fork: not series-parallel
+    # Operators that are neither a sequence nor a fork: not series-parallel.
+    knots: tuple[tuple[int, ...], ...] = field(repr=False)
     cores: int = field(repr=False)  # of this machine
-    handing_over_ms: float = field(
-        default=math.nan, repr=False
-    )  # of a region with four empty branches on threads, here
+    # What it costs here to start a region of four empty branches on threads, and to join them.
+    handing_over_ms: float = field(default=math.nan, repr=False)
 
-    @property
+    @cached_property
     def measured(self) -> bool:
         """Whether the operators' times are known."""
         return not any(math.isnan(each.ms) for each in self.operators)
@@ -157,12 +157,12 @@ class Graph:
         if not self.measured:
             return f"{self.name} has a parallelism of {self.parallelism:.2f} by MACs; its operators were not measured."
         chain = f"its critical path takes {milliseconds(self.span_ms)} of {milliseconds(self.work_ms)} on one thread"
-        if self.parallelism < 1.05:
+        if self.parallelism < WORTH_IT:
             return (
                 f"There is nothing to gain from running parts of {self.name} at the same time: {chain}, so even "
                 f"cores without end would make it {self.parallelism:.2f}x as fast at most."
             )
-        if self.pays >= 1.05:
+        if self.pays >= WORTH_IT:
             count = sum(self.worth(region).pays for region in self.regions)
             return (
                 f"Running the branches of {counted(count, 'region')} of {self.name} at the same time can make "

@@ -7,16 +7,16 @@ import operator
 import re
 from collections import OrderedDict
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
-from kit.errors import ShapeError
+from kit.graphs.branched import Branched, shared_memory
 from kit.graphs.found import Found, flat, is_free
 from kit.graphs.structure import Block, Fork, Knot
-from kit.graphs.values import Form
 from kit.regions import Branches, Concat
 from kit.reprs import one_line
 
@@ -27,57 +27,6 @@ class Part(NamedTuple):
 
     module: nn.Module
     inputs: list[fx.Node]  # of the whole graph, in the order of its arguments
-
-
-class Branched(nn.Module):
-    """A model that was rewritten: its regions are ``kit.Branches``, its modules and weights are the model's own.
-
-    Called as the model as given. Its ``state_dict`` has the keys of the model as given, and it loads such a one.
-
-    Raises:
-        ShapeError: a call with inputs of other shapes, types or structure than those that it was proven on.
-    """
-
-    def __init__(
-        self, body: nn.Module, inputs: Form, outputs: Form, given: Sequence[Tensor], keys: dict[str, str]
-    ) -> None:
-        super().__init__()
-        self.body, self.keys = body, keys  # own key -> the key of the model as given
-        self.inputs, self.outputs = inputs, outputs
-        self.names: tuple[str, ...] = ()  # of the arguments, where the model was captured with keywords
-        self.given = [(tuple(x.shape), x.dtype) for x in given]
-        self.any_batch = False  # whether another size of the first dimension was proven right
-        self.strides: list[tuple[int, ...]] | None = None  # of the inputs, where a decision may have hung on them
-        self.shared: list[int] | None = None  # which inputs lie in the same memory, where it is written
-        self.register_state_dict_post_hook(_given_keys)  # type: ignore[no-untyped-call]
-        self.register_load_state_dict_pre_hook(_own_keys)  # type: ignore[no-untyped-call]
-
-    def forward(self, *args: Any, **keywords: Any) -> Any:
-        if keywords.keys() != set(self.names) and (keywords or len(args) != len(self.names or args)):
-            raise ShapeError(
-                f"{type(self).__name__} was captured with {', '.join(self.names) or 'positional arguments'}: "
-                "call it so."
-            )
-        args = args or tuple(keywords[name] for name in self.names)
-        leaves = self.inputs.leaves(args, type(self).__name__)
-        first = 1 if self.any_batch else 0
-        for x, (shape, dtype) in zip(leaves, self.given, strict=True):
-            if len(x.shape) != len(shape) or x.shape[first:] != shape[first:] or x.dtype != dtype:
-                raise ShapeError(
-                    f"{type(self).__name__} was captured for an input {shape} {dtype}"
-                    f"{', with any batch' if first else ''}, and gets {tuple(x.shape)} {x.dtype}: capture it again "
-                    "with these inputs."
-                )
-        if self.strides is not None and [x.stride() for x in leaves] != self.strides:
-            raise ShapeError(
-                f"{type(self).__name__} was captured for inputs of another memory format: capture it again."
-            )
-        if self.shared is not None and _shared(leaves) != self.shared:
-            raise ShapeError(
-                f"{type(self).__name__} writes into its inputs, and was captured for others that share memory or do "
-                "not: capture it again."
-            )
-        return self.outputs.rebuilt(self.body(*leaves))
 
 
 def rewritten(found: Found, model: nn.Module, given: Sequence[Tensor]) -> Branched:
@@ -103,7 +52,7 @@ def rewritten(found: Found, model: nn.Module, given: Sequence[Tensor]) -> Branch
         branched.strides = [x.stride() for x in given]
     written = {memory for each in found.effects.values() for memory in each.writes}
     if any(found.effects[node].reads & written for node in placeholders):
-        branched.shared = _shared(given)
+        branched.shared = shared_memory(given)
     theirs = set(model.modules())
     for module in branched.modules():
         if module not in theirs:
@@ -131,8 +80,8 @@ class _Assembly:
         inside = {self.nodes[i] for i in flat(blocks)}
         whole = inputs is not None
         inputs = self._needed(inside) if inputs is None else list(inputs)
-        if not whole and (chain := self._chain(blocks, outputs, inputs)) is not None:
-            return Part(chain, list(inputs))
+        if not whole and (straight := self._chain(blocks, outputs, inputs)) is not None:
+            return Part(straight, list(inputs))
         graph = fx.Graph()
         env = {node: graph.placeholder(node.name) for node in inputs}
         modules: dict[str, Any] = {}
@@ -147,12 +96,9 @@ class _Assembly:
         while waiting:
             block = waiting.pop(0)
             if isinstance(block, Fork):
+                # Light parts need nothing of their siblings: they come first, and the region is what is left.
                 heavy, light = self.found.sides(block)
-                waiting[:0] = [each for part in light for each in part]
-                if heavy:
-                    # Light parts need nothing of their siblings: they come first, and the region is what is left.
-                    rest = waiting[sum(len(part) for part in light) :]
-                    waiting = [*waiting[: len(waiting) - len(rest)], _Region(tuple(heavy)), *rest]
+                waiting[:0] = [*chain.from_iterable(light), *([_Region(tuple(heavy))] if heavy else [])]
             elif isinstance(block, _Region):
                 follows = waiting[0] if waiting and isinstance(waiting[0], int) else None
                 if self._region(block, follows, graph, env, modules, value):
@@ -347,24 +293,3 @@ def _tensors(module: nn.Module) -> list[tuple[str, Tensor]]:
         *module.named_parameters(remove_duplicate=False),
         *module.named_buffers(remove_duplicate=False),
     ]
-
-
-def _given_keys(module: Branched, state: dict[str, Any], prefix: str, metadata: Any) -> None:
-    """The state's keys as the model as given has them."""
-    for own, given in module.keys.items():
-        if prefix + own in state:
-            state[prefix + given] = state.pop(prefix + own)
-
-
-def _own_keys(module: Branched, state: dict[str, Any], prefix: str, *others: Any) -> None:
-    for own, given in module.keys.items():
-        if prefix + given in state:
-            state[prefix + own] = state[prefix + given]
-    for given in set(module.keys.values()):
-        state.pop(prefix + given, None)
-
-
-def _shared(tensors: Sequence[Tensor]) -> list[int]:
-    """For each tensor, the first one that lies in the same memory."""
-    memory = [x.untyped_storage().data_ptr() for x in tensors]
-    return [memory.index(each) for each in memory]

@@ -49,7 +49,7 @@ class Form:
         Raises:
             ShapeError: another structure, or other values beside the tensors.
         """
-        found, form = form_of(value, (torch.Tensor,))
+        found, form = form_of(value)
         same = pytree.tree_structure(form.template) == pytree.tree_structure(self.template)
         if not same or form.count != self.count or not _agree(form.constants, self.constants):
             raise ShapeError(
@@ -59,7 +59,7 @@ class Form:
         return found
 
 
-def form_of(value: Any, tensors: tuple[type, ...]) -> tuple[list[Any], Form]:
+def form_of(value: Any, tensors: tuple[type, ...] = (torch.Tensor,)) -> tuple[list[Any], Form]:
     """The tensors in a nested value, and the form in which they lie.
 
     Args:

@@ -164,7 +164,7 @@ def compete(
         for each in candidates:
             stack.enter_context(each.stack)
         expected = _baseline(baseline, budget)
-        caveats = _without_effect(baseline)
+        caveats = [*work.caveats, *_without_effect(baseline)]
         _prepare(others, baseline, expected, limit, progress)
         # A cold approach takes seconds a call: it has the fewest rounds that mean anything, against the baseline only.
         cold = [each for each in others if each.cold]
@@ -195,7 +195,6 @@ def compete(
         for said in each.approach.remarks(work.inputs)
     ]
     assert baseline.timing
-    caveats = [*work.caveats, *caveats]
     return Comparison(
         tuple(with_verdicts([each.row() for each in candidates])),
         len(baseline.timing.samples_ns),  # fewer where the budget or the width says so

@@ -6,67 +6,16 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from kit.reprs import one_line
 from kit.text import counted
 
+if TYPE_CHECKING:
+    from kit.graphs import Graph, Operator
+
 AT_FIRST = 30  # boxes that a picture opens up to by itself
 FLAT = 200  # operators right in one module; of more, some that follow each other share a box
-
-
-class Operator(Protocol):
-    """What the picture reads of an operator; ``kit.graph`` says what each means."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def kind(self) -> str: ...
-    @property
-    def module(self) -> str: ...
-    @property
-    def shape(self) -> str: ...
-    @property
-    def macs(self) -> int: ...
-    @property
-    def ms(self) -> float: ...
-    @property
-    def data(self) -> tuple[int, ...]: ...
-    @property
-    def order(self) -> tuple[int, ...]: ...
-
-
-class Branch(Protocol):
-    """A branch of a region."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def operators(self) -> tuple[int, ...]: ...
-    @property
-    def regions(self) -> Sequence[Region]: ...
-
-
-class Region(Protocol):
-    """Branches that fork and join."""
-
-    @property
-    def branches(self) -> Sequence[Branch]: ...
-
-
-class Graph(Protocol):
-    """What the picture reads of a graph."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def inputs(self) -> str: ...
-    @property
-    def operators(self) -> Sequence[Operator]: ...
-    @property
-    def regions(self) -> Sequence[Region]: ...
-    @property
-    def critical_path(self) -> tuple[int, ...]: ...
 
 
 @one_line

@@ -11,18 +11,21 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anywidget
 import traitlets
 
 from kit.errors import KitError
 from kit.text import counted
-from kit.views.boxes import Box, Graph, boxes, branch_of, opened_at_first, shared_branch, summary, unit
+from kit.views.boxes import Box, boxes, branch_of, opened_at_first, shared_branch, summary, unit
 from kit.views.graph_still import graph_svg
 from kit.views.page import page
 from kit.views.palette import branch_look
 from kit.views.static import Figure
+
+if TYPE_CHECKING:
+    from kit.graphs import Graph
 
 COPY_BYTES = 300_000  # the most that the synced copy may hold
 _HERE = Path(__file__).parent

@@ -6,10 +6,14 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from html import escape
+from typing import TYPE_CHECKING
 
 from kit.text import milliseconds, with_prefix
-from kit.views.boxes import Box, Graph, branch_of, children, opened_at_first, shared_branch, summary, unit
+from kit.views.boxes import Box, branch_of, children, opened_at_first, shared_branch, summary, unit
 from kit.views.palette import NEUTRAL, branch_look, ink, mix
+
+if TYPE_CHECKING:
+    from kit.graphs import Graph
 
 _PAGE, _INK, _MUTED = "#ffffff", "#1a1a1a", "#5f6368"
 _FONT = "font-family='system-ui, Helvetica, Arial, sans-serif' font-size='12'"
