@@ -61,13 +61,6 @@ const STYLE = `
 
 // ---- small tools ----------------------------------------------------------------------------------------------------
 
-function element(tag, className, text = "") {
-  const node = document.createElement(tag);
-  node.className = className;
-  node.textContent = text;
-  return node;
-}
-
 function drawn(tag, attributes, ...children) {
   const node = document.createElementNS(SVG, tag);
   for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
@@ -92,21 +85,6 @@ function macsText(count) {
 function cut(text, pixels, beginning = text) {
   const room = Math.max(1, Math.floor(pixels / CHAR));
   return text.length <= room ? text : beginning.slice(0, Math.max(1, room - 1)) + "…";
-}
-
-function channels(colour) {
-  return [1, 3, 5].map((i) => parseInt(colour.slice(i, i + 2), 16));
-}
-
-function blend(colour, page, strength) {
-  const below = channels(page);
-  return "#" + channels(colour).map((c, i) => Math.round(strength * c + (1 - strength) * below[i]).toString(16).padStart(2, "0")).join("");
-}
-
-/** WCAG relative luminance: above 0.179, black reads better on this fill than white. */
-function luminance(fill) {
-  const [r, g, b] = channels(fill).map((c) => (c <= 10 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4));
-  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
 }
 
 // A notebook may show one widget several times: the full columns, once here, are kept for all of its views.
@@ -338,14 +316,7 @@ class View {
   }
 
   listen() {
-    const on = (target, type, handler, options) => {
-      target.addEventListener(type, handler, options);
-      this.undo.push(() => target.removeEventListener(type, handler, options));
-    };
-    const follow = (event, handler) => {
-      this.model.on(event, handler);
-      this.undo.push(() => this.model.off(event, handler));
-    };
+    const { on, follow } = listening(this);
     follow("change:opened", () => this.arrange());
     follow("change:selected", () => (this.mark(), this.describe()));
     follow("msg:custom", (message) => {
@@ -396,8 +367,7 @@ class View {
   /** Read the page's theme and mix the boxes' colours for it. */
   restyle() {
     if (!this.root.isConnected || !this.layout) return;
-    const rgb = getComputedStyle(this.root).backgroundColor.match(/\d+/g)?.map(Number) ?? [255, 255, 255];
-    this.page = "#" + rgb.slice(0, 3).map((c) => c.toString(16).padStart(2, "0")).join("");
+    this.page = background(this.root);
     this.looks = [...this.data.looks, NEUTRAL_LOOK].map(([colour, , hatch]) => {
       const fill = blend(colour, this.page, 0.4);
       return { colour, hatch, fill, frame: blend(colour, this.page, 0.08), ink: luminance(fill) > 0.179 ? "#000000" : "#ffffff",
@@ -559,7 +529,7 @@ class View {
     if (i !== this.hover) {
       this.hover = i;
       this.mark();
-      this.tell(i > 0 ? this.data.boxes[i][BRANCH] : "");
+      tell(this, i > 0 ? this.data.boxes[i][BRANCH] : "");
       this.tip.replaceChildren(...(i > 0 ? this.facts(i).map((fact) => element("div", "", fact)) : []));
     }
     this.tip.hidden = i <= 0 || !event;
@@ -568,12 +538,6 @@ class View {
     const [x, y] = [event.clientX - box.left, event.clientY - box.top];
     this.tip.style.left = `${Math.max(4, Math.min(x + 14, box.width - this.tip.offsetWidth - 4))}px`;
     this.tip.style.top = `${y + 18 + this.tip.offsetHeight > box.height ? Math.max(4, y - this.tip.offsetHeight - 10) : y + 18}px`;
-  }
-
-  /** Tell the other views of the page which branch the pointer is on; "" is none. A timeline listens as well. */
-  tell(branch) {
-    if (branch !== this.told) document.dispatchEvent(new CustomEvent("kit-branch", { detail: { branch, from: this } }));
-    this.told = branch;
   }
 
   boxAt(event) {

@@ -20,7 +20,7 @@ from kit.errors import KitError
 from kit.text import counted
 from kit.views.boxes import Box, boxes, branch_of, opened_at_first, shared_branch, summary, unit
 from kit.views.graph_still import graph_svg
-from kit.views.page import page
+from kit.views.page import module, page
 from kit.views.palette import branch_look
 from kit.views.static import Figure
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from kit.graphs import Graph
 
 COPY_BYTES = 300_000  # the most that the synced copy may hold
-_HERE = Path(__file__).parent
 
 
 def graph_picture(graph: Graph) -> GraphPicture:
@@ -45,9 +44,9 @@ def graph_picture(graph: Graph) -> GraphPicture:
 
 
 def script() -> str:
-    """The page half with the layout library before it, as one module."""
-    library = (_HERE / "vendor" / "dagre.min.js").read_text(encoding="utf-8").partition("//# sourceMappingURL")[0]
-    return library + (_HERE / "graph_picture.js").read_text(encoding="utf-8")
+    """The page half with the layout library before it."""
+    library = (Path(__file__).parent / "vendor" / "dagre.min.js").read_text(encoding="utf-8")
+    return module("graph_picture.js", library.partition("//# sourceMappingURL")[0])
 
 
 class GraphPicture(anywidget.AnyWidget):

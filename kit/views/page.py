@@ -49,8 +49,18 @@ def standalone(full: dict[str, Any], state: dict[str, Any], picture: str) -> byt
     """The page of these columns, with the timeline's traits in ``state`` and a still picture for where none run."""
     packed = {**full, "buffers": [base64.b64encode(buffer).decode() for buffer in full["buffers"]]}
     traits = {"selected": -1, "selection": None, "ruler": None, **state, "copy": packed}
-    script = (Path(__file__).parent / "timeline.js").read_text(encoding="utf-8")
-    return page(script, traits, picture, full["summary"])
+    return page(module("timeline.js"), traits, picture, full["summary"])
+
+
+def module(name: str, library: str = "") -> str:
+    """A widget's script with what all of them share before it, as one module.
+
+    Args:
+        name: of the file beside this one.
+        library: source that comes first.
+    """
+    parts = (Path(__file__).with_name(each).read_text(encoding="utf-8") for each in ("shared.js", name))
+    return "\n".join([*filter(None, [library]), *parts])
 
 
 def page(script: str, traits: dict[str, Any], picture: str, title: str) -> bytes:

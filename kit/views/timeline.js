@@ -51,13 +51,6 @@ const STYLE = `
 
 // ---- small tools ----------------------------------------------------------------------------------------------------
 
-function element(tag, className, text = "") {
-  const node = document.createElement(tag);
-  node.className = className;
-  node.textContent = text;
-  return node;
-}
-
 /** A duration for people, to three digits: "812 ns", "1.23 µs", "45.6 ms". */
 function human(ns) {
   for (const [unit, size] of [["s", 1e9], ["ms", 1e6], ["µs", 1e3]]) {
@@ -86,25 +79,10 @@ function bisect(values, key, low, high, orEqual = false) {
   return low;
 }
 
-function channels(colour) {
-  return [1, 3, 5].map((i) => parseInt(colour.slice(i, i + 2), 16));
-}
-
 /** "#rrggbb" as a pixel of an image: its four bytes in the order of the memory of every machine with a browser. */
 function pixel(colour) {
   const [r, g, b] = channels(colour);
   return ((255 << 24) | (b << 16) | (g << 8) | r) >>> 0;
-}
-
-function blend(colour, page, strength) {
-  const below = channels(page);
-  return "#" + channels(colour).map((c, i) => Math.round(strength * c + (1 - strength) * below[i]).toString(16).padStart(2, "0")).join("");
-}
-
-/** WCAG relative luminance: above 0.179, black reads better on this fill than white. */
-function luminance(fill) {
-  const [r, g, b] = channels(fill).map((c) => (c <= 10 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4));
-  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
 }
 
 // ---- the columns ----------------------------------------------------------------------------------------------------
@@ -261,14 +239,7 @@ class View {
   }
 
   listen() {
-    const on = (target, type, handler, options) => {
-      target.addEventListener(type, handler, options);
-      this.undo.push(() => target.removeEventListener(type, handler, options));
-    };
-    const follow = (event, handler) => {
-      this.model.on(event, handler);
-      this.undo.push(() => this.model.off(event, handler));
-    };
+    const { on, follow } = listening(this);
     follow("change:view", () => this.redraw());
     for (const trait of ["selected", "selection", "measured", "ruler"]) {
       follow(`change:${trait}`, () => (this.describe(), this.redraw()));
@@ -323,8 +294,7 @@ class View {
   restyle() {
     const css = getComputedStyle(this.root);
     const read = (name) => css.getPropertyValue(name).trim();
-    const rgb = css.backgroundColor.match(/\d+/g)?.map(Number) ?? [255, 255, 255];
-    const page = "#" + rgb.slice(0, 3).map((c) => c.toString(16).padStart(2, "0")).join("");
+    const page = background(this.root);
     this.theme = { page, band: read("--band"), ink: read("--ink"), muted: read("--muted"), line: read("--line") };
     this.theme.focus = read("--focus");
     this.theme.dark = luminance(page) < 0.179;
@@ -858,7 +828,7 @@ class View {
     if (place !== this.hover) {
       this.redraw();
       const [name, category] = place < 0 ? [] : this.data.kinds[this.data.kind[place]];
-      this.tell(category === "task" ? name : "");
+      tell(this, category === "task" ? name : "");
     }
     this.hover = place;
     this.tip.hidden = place < 0 && !label;
@@ -870,12 +840,6 @@ class View {
     const [x, y] = [event.clientX - box.left + 14, event.clientY - box.top + 14];
     this.tip.style.left = `${Math.max(0, x + this.tip.offsetWidth > box.width ? x - 28 - this.tip.offsetWidth : x)}px`;
     this.tip.style.top = `${y + this.tip.offsetHeight > box.height ? Math.max(0, y - 28 - this.tip.offsetHeight) : y}px`;
-  }
-
-  /** Tell the other views of the page which branch the pointer is on; "" is none. A graph's picture listens as well. */
-  tell(branch) {
-    if (branch !== this.told) document.dispatchEvent(new CustomEvent("kit-branch", { detail: { branch, from: this } }));
-    this.told = branch;
   }
 
   cutLabelAt(x, y) {

@@ -38,7 +38,7 @@ from kit.views.facts import (
     usual_colours,
 )
 from kit.views.levels import Level, every_event
-from kit.views.page import standalone
+from kit.views.page import module, standalone
 from kit.views.palette import MODES, Look
 from kit.views.static import Figure, figure_svg
 
@@ -72,7 +72,7 @@ def timeline(what: Trace | Comparison) -> Timeline:
 class Timeline(anywidget.AnyWidget):
     """A trace on a canvas: wheel zooms, drag pans, shift-drag measures, hover names, click selects, ``/`` searches."""
 
-    _esm = Path(__file__).parent / "timeline.js"
+    _esm = module("timeline.js")
     copy = traitlets.Dict(read_only=True).tag(sync=True)  # what :func:`columns` returns, thinned to COPY_BYTES
     view = traitlets.Tuple(traitlets.Float(), traitlets.Float()).tag(sync=True)  # visible ns, from the trace's start
     selected = traitlets.Int(-1).tag(sync=True)  # index of an event of the trace, or -1

@@ -3,28 +3,20 @@
 import json
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 
 from kit.trace.columns import Event, Lane, Trace
 from kit.trace.lanes import depths
-from kit.views import timeline
 from kit.views.boxes import boxes
 from kit.views.graph_picture import columns, graph_picture, script
+from kit.views.page import module
 from kit.views.timeline import thinned
+from tests.browser.pages import EVIL, THEMES, opened
 from tests.views.networks import Graph, Operator, inception, nasnet
 
 pytest.importorskip("playwright")
 
-SCRIPT = Path(timeline.__file__).with_name("timeline.js")
-EVIL = "<script>window.hacked = true</script><img src=x onerror='window.hacked = true'>"
-THEMES = {
-    "light": "--jp-layout-color0: #fff; --jp-layout-color2: #eee; --jp-ui-font-color0: rgba(0,0,0,1);"
-    "--jp-ui-font-color2: rgba(0,0,0,.54); --jp-border-color2: #e0e0e0",
-    "dark": "--jp-layout-color0: #111; --jp-layout-color2: #424242; --jp-ui-font-color0: rgba(255,255,255,1);"
-    "--jp-ui-font-color2: rgba(255,255,255,.7); --jp-border-color2: #616161",
-}
 UNIT = "features.stage1.unit1.branches"
 
 # A stand-in for the model that anywidget hands to `render`.
@@ -56,21 +48,10 @@ window.ready = true;
 
 def show(chromium, graph, *, theme="light", size=(1000, 760)):
     """A page with the graph's picture, drawn."""
-    page = chromium.new_page(viewport={"width": size[0], "height": size[1]})
     widget = graph_picture(graph)
     state = {"copy": widget.copy, "opened": widget.opened, "selected": ""}
     html = PAGE.replace("THEME", THEMES[theme]).replace("STATE", json.dumps(state).replace("<", "\\u003c"))
-    types = {"/graph_picture.js": ("text/javascript", script()), "/": ("text/html", html)}
-
-    def answer(route):
-        kind, body = types.get("/" + route.request.url.split("/", 3)[3], ("text/plain", ""))
-        route.fulfill(body=body, content_type=kind + "; charset=utf-8")
-
-    page.route("**/*", answer)  # nothing leaves the browser
-    page.errors = []
-    page.on("pageerror", lambda error: page.errors.append(str(error)))
-    page.goto("http://picture.invalid/")
-    page.wait_for_function("window.ready")
+    page = opened(chromium, html, {"graph_picture.js": script()}, size=size)
     page.wait_for_selector(".box")
     return page
 
@@ -294,7 +275,7 @@ def test_a_branch_under_the_pointer_is_marked_in_the_timeline_and_the_other_way_
             const model = { get: (key) => state[key], set() {}, on() {}, off() {}, save_changes() {}, send() {} };
             timeline.render({ model, el: document.body.appendChild(document.createElement("div")) });
         }""",
-        [SCRIPT.read_text(encoding="utf-8"), copy],
+        [module("timeline.js"), copy],
     )
     bars = json.loads(page.locator(".kit-timeline").get_attribute("data-lanes"))
     canvas = page.locator(".kit-timeline .stage canvas").bounding_box()

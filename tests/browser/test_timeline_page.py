@@ -3,29 +3,21 @@
 import base64
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-import kit.views.timeline
 from kit.trace.columns import Event, Lane, Trace, stack
 from kit.trace.lanes import depths
 from kit.trace.links import links
 from kit.views.levels import every_event
+from kit.views.page import module
 from kit.views.timeline import Timeline, columns, measure, thinned
+from tests.browser.pages import EVIL, THEMES, opened
 
 pytest.importorskip("playwright")
 
-SCRIPT = Path(kit.views.timeline.__file__).with_name("timeline.js")
 MS = 1_000_000
-EVIL = "<script>window.hacked = true</script><img src=x onerror='window.hacked = true'>"
-THEMES = {
-    "light": "--jp-layout-color0: #fff; --jp-layout-color2: #eee; --jp-ui-font-color0: rgba(0,0,0,1);"
-    "--jp-ui-font-color2: rgba(0,0,0,.54); --jp-border-color2: #e0e0e0",
-    "dark": "--jp-layout-color0: #111; --jp-layout-color2: #424242; --jp-ui-font-color0: rgba(255,255,255,1);"
-    "--jp-ui-font-color2: rgba(255,255,255,.7); --jp-border-color2: #616161",
-}
 
 # A stand-in for the model that anywidget hands to `render`, and two views of it when asked for.
 PAGE = """<!doctype html><meta charset="utf-8"><style>
@@ -71,21 +63,10 @@ def as_json(packed: dict) -> str:
 
 def show(chromium, trace, *, theme="light", colour="branch", size=(1000, 700)):
     """A page with the trace's timeline, drawn."""
-    page = chromium.new_page(viewport={"width": size[0], "height": size[1]})
     packed = thinned(trace, depths(trace))
     html = PAGE.replace("THEME", THEMES[theme]).replace("COPY", as_json(packed)).replace("COLOUR", json.dumps(colour))
     html = html.replace("VIEW", json.dumps([0, max(1, packed["wall"])]))
-    types = {"/timeline.js": ("text/javascript", SCRIPT.read_text(encoding="utf-8")), "/": ("text/html", html)}
-
-    def answer(route):
-        kind, body = types.get("/" + route.request.url.split("/", 3)[3], ("text/plain", ""))
-        route.fulfill(body=body, content_type=kind + "; charset=utf-8")
-
-    page.route("**/*", answer)  # nothing leaves the browser
-    page.errors = []
-    page.on("pageerror", lambda error: page.errors.append(str(error)))
-    page.goto("http://timeline.invalid/")
-    page.wait_for_function("window.ready")
+    page = opened(chromium, html, {"timeline.js": module("timeline.js")}, size=size)
     settle(page)
     return page
 
