@@ -50,6 +50,10 @@ class _Seen(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        with self:  # of inference tensors operators come whole, before they become the ones whose MACs are known
+            result = func.decompose(*args, **kwargs)
+        if result is not NotImplemented:
+            return result
         now = self.now
         now.operators += 1
         now.reads |= {_memory(x) for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)}

@@ -391,3 +391,23 @@ def test_all_approaches_of_any_model_have_the_usual_budget(monkeypatch: pytest.M
 def test_a_recording_does_not_measure_the_operators(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kit.verbs, "measured", lambda *args: pytest.fail("nobody reads the times"))
     assert kit.record(Net(plain), X, "threads", operators=False).lanes
+
+
+def test_branches_are_found_in_inference_mode_too() -> None:
+    with torch.inference_mode():  # in which operators come whole, and whose tensors are of their own kind
+        net, x = Net(plain), torch.randn(2, 8, 12, 12)
+        inside = kit.graph(net, x), kit.graph(Net(plain), X)
+    outside = kit.graph(net, x), kit.graph(Net(plain), x)
+    expected = found(plain)
+    for graph in (*inside, *outside):
+        assert len(graph.regions) == 1
+        assert graph.work_macs == expected.work_macs
+        assert [each.order for each in graph.operators] == [each.order for each in expected.operators]
+
+
+def test_what_asks_for_gradients_is_refused_in_inference_mode_too() -> None:
+    def run(net: Net, x: Tensor) -> Tensor:
+        return net.a(x) if torch.is_grad_enabled() else net.b(x)
+
+    with torch.inference_mode(), pytest.raises(KitError, match="where gradients are enabled"):
+        kit.graph(Net(run), X)
