@@ -21,6 +21,7 @@ _NAMES = {  # module -> the public names that it defines: nothing is imported be
     "transforms": "Transform",
     "verbs": "branched compare graph record",
     "views.figures": "comparison_chart confusion_chart line_chart",
+    "views.graph_picture": "graph_picture",
     "views.pictures": "clip_figure",
     "views.quiz": "Quiz",
     "views.timeline": "timeline",
@@ -28,13 +29,10 @@ _NAMES = {  # module -> the public names that it defines: nothing is imported be
 }
 _HOME = {name: f"kit.{module}" for module, names in _NAMES.items() for name in names.split()}
 __all__ = sorted(_HOME)
+__dir__ = __all__.copy  # what Tab offers
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'kit' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOME[name]), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
