@@ -77,7 +77,7 @@ bench: $(VENV)/test.stamp  ## measure the kit against plain code; writes build/b
 	$(BIN)/python -m bench.timeline
 
 soak: $(VENV)/test.stamp  ## full products and hundreds of cycles: processes, compilers, budgets, layers, damaged traces; an hour
-	KIT_SOAK=1 $(BIN)/pytest -rP -p no:logging tests/executors tests/transforms tests/models tests/trace tests/measuring/test_candidates.py tests/test_cli.py
+	KIT_SOAK=1 $(BIN)/pytest -rP -p no:logging tests/executors tests/graphs tests/transforms tests/models tests/trace tests/measuring/test_candidates.py tests/test_cli.py
 	KIT_SOAK=1 KIT_FAST=1 $(BIN)/pytest tests/browser/test_notebooks.py
 
 clean:  ## remove the environment and everything that was built

@@ -38,14 +38,11 @@ class ByKeyword(nn.Module):
         return self.model(**dict(zip(self.names, args, strict=True)))
 
 
-def opened(model: Any, inputs: Any, *, computes: bool = True) -> tuple[nn.Module, Args]:
+def opened(model: Any, inputs: Any) -> tuple[nn.Module, Args]:
     """A module, and the positional arguments of its call.
 
     A dict gives keyword arguments: the module is then a :class:`ByKeyword` around the model. A tuple or list has an
     entry for each argument; a dict in it is an argument like any other. Tensors are detached.
-
-    Args:
-        computes: refuse the device ``meta``, on which nothing is computed.
 
     Raises:
         KitError: a model that is no module, or one that cannot be run as it is.
@@ -59,7 +56,7 @@ def opened(model: Any, inputs: Any, *, computes: bool = True) -> tuple[nn.Module
         inputs = tuple(inputs.values())
     args: Args = tree_map_only(Tensor, lambda x: x.detach() if x.requires_grad else x, as_args(inputs))
     weights = [*model.parameters(), *model.buffers()]
-    if computes and any(isinstance(x, Tensor) and x.is_meta for x in (*weights, *tree_leaves(args))):
+    if any(isinstance(x, Tensor) and x.is_meta for x in (*weights, *tree_leaves(args))):
         where = type(model).__name__ if any(weight.is_meta for weight in weights) else f"an input, {shapes(inputs)},"
         raise KitError(
             f"{where} is on the device meta, where nothing is computed: give model and inputs on one that computes, as "

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
@@ -17,6 +19,51 @@ def macs_of(operator: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: A
         return own(*args)
     count = flop_registry.get(_SAME_AS.get(operator, operator))
     return int(count(*args, **kwargs, out_val=out)) // 2 if count else None  # PyTorch counts a MAC as two
+
+
+def macs_of_call(call: Callable[..., Any], *args: Any) -> int:
+    """Multiply-accumulates of all operators that one call runs; on the device ``meta`` nothing is computed."""
+    counts: list[int] = []
+
+    def operator(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        result = func(*args, **kwargs)
+        counts.append(macs_of(func.overloadpacket, args, kwargs, result) or 0)
+        return result
+
+    with torch.no_grad(), each_operator(operator):
+        call(*args)
+    return sum(counts)
+
+
+Operator = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]  # (operator, arguments, keywords) -> what it gives
+
+
+@contextmanager
+def each_operator(run: Operator) -> Iterator[None]:
+    """Hand each operator that PyTorch dispatches to a function, which runs it.
+
+    None comes whole in which nothing can be counted: of inference tensors all would, and of transformers the fused
+    layer.
+    """
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with _Dispatched(run):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+class _Dispatched(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    def __init__(self, operator: Operator) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.operator = operator
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        with self:
+            result = func.decompose(*args, **kwargs)
+        return self.operator(func, args, kwargs) if result is NotImplemented else result
 
 
 def _recurrent(x: Tensor, *weights: Any) -> int:

@@ -91,7 +91,7 @@ def test_a_compiled_model_would_be_a_false_baseline() -> None:
 
 @pytest.mark.parametrize("first", [X, (X, X), X.numpy(), [1]])
 def test_swapped_arguments(first: Any) -> None:
-    for verb in (kit.compare, kit.record, models.describe):
+    for verb in (kit.compare, kit.record, kit.graph):
         with pytest.raises(KitError, match=r"the model comes first, then its inputs: swap .* and Net\."):
             verb(first, NET)
 
@@ -104,14 +104,6 @@ def test_other_kinds_of_modules_run(kind: str) -> None:
     assert len(kit.record(model, X, operators=False)) == 1
     with pytest.raises(ShapeError, match="channels come last"):
         kit.record(model, X.movedim(1, -1))
-
-
-def test_describe_takes_the_meta_device_and_refuses_no_model() -> None:
-    assert models.describe(Net().to("meta").eval(), X.to("meta")).whole.macs > 0
-    with pytest.raises(ShapeError, match=r"its weights are on meta. Give x\.to\('meta'\)"):
-        models.describe(Net().to("meta").eval(), X)
-    with pytest.raises(KitError, match="Net is a class"):
-        models.describe(Net, X)  # type: ignore[arg-type]
 
 
 # Inputs that do not fit -----------------------------------------------------------------------------------------------
@@ -139,7 +131,7 @@ def test_the_remedy_is_one_that_was_tried(inputs: Any, given: str, instead: str)
         kit.compare,
         kit.record,
         functools.partial(kit.record, first=True, operators=False),
-        models.describe,
+        kit.graph,
     ):
         with pytest.raises(ShapeError, match=f"Net does not take these inputs, .*{given}") as caught:
             verb(NET, inputs)
@@ -319,7 +311,7 @@ def test_keyword_arguments_through_workers_onnx_records_descriptions_and_runners
         "a",
         "b",
     }
-    assert models.describe(TEXT, TOKENS).regions[0].name == "region"
+    assert kit.graph(TEXT, TOKENS).regions[0].name == "region"
     with parse("threads").prepare(TEXT, TOKENS) as runner:
         wanted = TEXT(**TOKENS)["scores"]
         assert torch.equal(runner.run({"mask": TOKENS["mask"], "ids": TOKENS["ids"]})["scores"], wanted)

@@ -154,7 +154,7 @@ def samples(ms: float) -> list[Any]:
     return [
         *(comparison, row, row.timing, kit.explain(comparison, "threads"), comparison.traces["threads"]),
         *(approaches.parse("folded + threads(workers=2)"), runner, SpanLog(), hardware.detect()),
-        *(kit.models.describe(MODEL, X), state, clips.generate(frames=2, height=32, width=32)),
+        *(state, clips.generate(frames=2, height=32, width=32)),
         *(pipeline.Pipeline([stage]), figures),
         *(approaches.FunctionRunner(lambda: None), live.Flow(), live.FromFile(True, Path("a.mp4"), 8)),
         *(kit.timeline(comparison), kit.comparison_chart(comparison), grid),

@@ -2,6 +2,19 @@
 
 from kit.graphs.any_model import Analysed, analysed, graph_of, measured
 from kit.graphs.branched import Branched
-from kit.graphs.operators import Branch, Graph, Operator, Region, Worth
+from kit.graphs.operators import Branch, Cost, Graph, Operator, Region, Unit, Worth
 
-__all__ = ["Analysed", "Branch", "Branched", "Graph", "Operator", "Region", "Worth", "analysed", "graph_of", "measured"]
+__all__ = [
+    "Analysed",
+    "Branch",
+    "Branched",
+    "Cost",
+    "Graph",
+    "Operator",
+    "Region",
+    "Unit",
+    "Worth",
+    "analysed",
+    "graph_of",
+    "measured",
+]

@@ -17,7 +17,7 @@ from kit.executors import Task
 from kit.executors.thread_counts import intra_op_threads
 from kit.executors.threads import Threads
 from kit.graphs.branched import Branched
-from kit.graphs.capture import WAYS, call_unchanged, captured, restored
+from kit.graphs.capture import FX, WAYS, call_unchanged, captured, restored
 from kit.graphs.effects import effects_of, measure
 from kit.graphs.found import Found, found_in
 from kit.graphs.operators import Graph
@@ -54,7 +54,7 @@ def analysed(model: nn.Module, args: Args) -> Analysed:
     """
     check_eval(model)
     start = clock()
-    refusals = []
+    refusals: dict[str, str] = {}  # of fx the last one: it asks for less than the first
     with intra_op_threads(1):  # beside other programs, threads that wait for each other take many times as long
         with called_with(model, args), torch.no_grad(), undisturbed(model), restored(model):
             model(*_copied(args))
@@ -63,10 +63,10 @@ def analysed(model: nn.Module, args: Args) -> Analysed:
             try:
                 found, new = _by(way, model, args)
             except KitError as error:
-                refusals.append(str(error).rstrip("."))
+                refusals[way.partition(" ")[0]] = str(error).rstrip(".")
                 continue
             return Analysed(found, new, (clock() - start) / 1e9)
-    raise KitError(f"{type(model).__name__} cannot be captured. {'. '.join(refusals)}.")
+    raise KitError(f"{type(model).__name__} cannot be captured. {'. '.join(refusals.values())}.")
 
 
 def _by(way: str, model: nn.Module, args: Args) -> tuple[Found, Branched]:
@@ -77,13 +77,13 @@ def _by(way: str, model: nn.Module, args: Args) -> tuple[Found, Branched]:
         with undisturbed(model):
             torch.rand(())  # else the model would draw the same numbers again as when it was captured
             found = found_in(kept, effects_of(kept.module, leaves))
-            new = rewritten(found, model, leaves)
+            new = rewritten(found, model.model if isinstance(model, ByKeyword) else model, leaves)
             new.names = model.names if isinstance(model, ByKeyword) else ()
             prove(f"capturing by {way}", model, new, args)
             _prove_with_gradients(model, new, args)
             with torch.inference_mode(), restored(model):
-                # What export captures has taken every decision on shapes already; fx refuses to take one.
-                new.any_batch = way == "torch.fx" and _takes_any_batch(model, new, args)
+                # The other ways have taken every decision on shapes already; plain fx refuses to take one.
+                new.any_batch = way == FX and _takes_any_batch(model, new, args)
     except KitError:
         raise
     except Exception as error:

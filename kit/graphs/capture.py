@@ -1,11 +1,12 @@
 """Capture: a model as it was given, made into one graph of calls from tensors to tensors.
 
-Module by module with ``torch.fx`` where that follows the model's Python, operator by operator with ``torch.export``
-where it does not.
+Module by module with ``torch.fx`` where that follows the model's Python, with proxies alone or beside a run on the
+example inputs; operator by operator with ``torch.export`` where it does not.
 """
 
 from __future__ import annotations
 
+import copy
 import inspect
 import logging
 import operator
@@ -22,12 +23,16 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from kit.errors import KitError, brief
+from kit.graphs.tracing import traced, traced_beside
 from kit.graphs.values import Form, form_of
-from kit.inputs import Args
+from kit.inputs import Args, ByKeyword
 from kit.reprs import one_line
 from kit.transforms.proof import undisturbed
 
-WAYS = ("torch.fx", "torch.export")
+FX = "torch.fx"
+FX_FOR_SHAPES = "torch.fx for these shapes"
+EXPORT = "torch.export"
+WAYS = (FX, FX_FOR_SHAPES, EXPORT)
 
 
 @one_line
@@ -71,9 +76,15 @@ def captured(model: nn.Module, args: Args, way: str) -> Captured:
     try:
         with warnings.catch_warnings(), _quiet(), undisturbed(model), torch.no_grad():
             warnings.simplefilter("ignore")
-            module = _by_fx(flat, len(leaves)) if way == "torch.fx" else _by_export(flat, leaves)
+            if way == EXPORT:
+                module = _by_export(flat, leaves)
+            else:
+                graph = traced(flat, len(leaves)) if way == FX else traced_beside(flat, copy.deepcopy(leaves))
+                module = _by_fx(flat, graph)
     except Exception as error:
         raise KitError(f"{way} cannot follow {type(model).__name__}{_place(error)}: {_reason(error)}") from error
+    for node in module.graph.nodes:
+        node.meta["place"] = _in_model(node.meta.get("place", ""), model)
     return Captured(way, module, inputs, outputs[-1])
 
 
@@ -89,28 +100,13 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-class _Tracer(fx.Tracer):
-    """Follows the Python of a model down to torch's own layers, with a proxy for each tensor of the arguments."""
-
-    def __init__(self, count: int) -> None:
-        super().__init__()
-        self.count = count
-
-    def create_args_for_root(
-        self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
-    ) -> tuple[Callable[..., Any], list[Any]]:
-        proxies = [self.create_proxy("placeholder", f"input_{i}", (), {}) for i in range(self.count)]
-        return root_fn, [self.root, *proxies]
-
-
-def _by_fx(flat: _Flat, count: int) -> fx.GraphModule:
-    graph = _Tracer(count).trace(flat)
+def _by_fx(flat: _Flat, graph: fx.Graph) -> fx.GraphModule:
     module = fx.GraphModule(flat, graph)
-    for node in module.graph.nodes:  # the names that the user's model has
+    for node in module.graph.nodes:
         if isinstance(node.target, str) and node.op in ("call_module", "get_attr"):
-            node.meta["place"] = _in_model(node.target)
+            node.meta["place"] = node.target
         elif stack := node.meta.get("nn_module_stack"):
-            node.meta["place"] = _in_model(list(stack)[-1])
+            node.meta["place"] = list(stack)[-1]
     return module
 
 
@@ -121,7 +117,7 @@ def _by_export(flat: _Flat, leaves: list[Tensor]) -> fx.GraphModule:
     for node in module.graph.nodes:
         stack = node.meta.get("nn_module_stack") or {}
         place = [path for path, _ in stack.values()][-1] if stack else ""
-        node.meta["place"] = _in_model(place.removeprefix("L['self']."))
+        node.meta["place"] = place.removeprefix("L['self'].")
     return _plain(module)
 
 
@@ -138,12 +134,17 @@ def _plain(module: fx.GraphModule) -> fx.GraphModule:
         else:
             env[node] = graph.node_copy(node, lambda n: env[n])
             env[node].meta = dict(node.meta)
+            # Export writes a view wherever the strides that it saw allow one. Another kernel gives others, as that of
+            # an attention with gradients does, and no view is written through in a graph without side effects.
+            if node.target is torch.ops.aten.view.default:
+                env[node].target = torch.ops.aten.reshape.default
     return fx.GraphModule(module, graph)
 
 
-def _in_model(path: str) -> str:
-    """The qualified name in the user's model of what has this one in the wrapper around it."""
-    return "" if path == "model" else path.removeprefix("model.")
+def _in_model(path: str, model: nn.Module) -> str:
+    """The qualified name in the user's model of what has this one in the wrappers around it."""
+    around = "model.model." if isinstance(model, ByKeyword) else "model."
+    return f"{path}.".removeprefix(around).removesuffix(".")
 
 
 def _place(error: Exception) -> str:
@@ -191,23 +192,39 @@ def call_unchanged(model: nn.Module, args: Args) -> None:
 
 @contextmanager
 def restored(model: nn.Module) -> Iterator[None]:
-    """After this block all attributes of the model's modules are the same objects as before."""
+    """After this block the attributes of the model's modules are the same objects as before, with the same contents.
+
+    Contents too: else a flag would be as before, but not what it stands for, as hooks that a first call registers.
+    """
+    seen: set[int] = set()
     before = [
-        (module, dict(vars(module)), {key: dict(vars(module)[key]) for key in _REGISTERED})
+        (each, list(each), list(each.values()) if isinstance(each, dict) else [])
         for module in model.modules()
+        for each in _containers(vars(module), seen)
     ]
     try:
         yield
     finally:
-        for module, own, registered in before:
-            vars(module).clear()
-            vars(module).update(own)
-            for key, values in registered.items():
-                vars(module)[key].clear()
-                vars(module)[key].update(values)
+        for each, keys, values in before:
+            now = [*each, *(each.values() if isinstance(each, dict) else ())]
+            if len(now) == len(keys) + len(values) and all(map(operator.is_, now, (*keys, *values))):
+                continue
+            each.clear()
+            if isinstance(each, dict):
+                each.update(zip(keys, values, strict=True))
+            else:
+                (each.extend if isinstance(each, list) else each.update)(keys)
 
 
-_REGISTERED = ("_parameters", "_buffers", "_modules")
+def _containers(value: Any, seen: set[int]) -> Iterator[Any]:
+    """The dicts, lists and sets in a value, outer ones first, each once."""
+    if not isinstance(value, dict | list | set | tuple) or id(value) in seen:
+        return
+    seen.add(id(value))
+    if not isinstance(value, tuple):
+        yield value
+    for each in value.values() if isinstance(value, dict) else value:
+        yield from _containers(each, seen)
 
 
 def _state(module: nn.Module) -> dict[str, Any]:

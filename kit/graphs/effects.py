@@ -10,12 +10,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from kit.errors import KitError
 from kit.executors.thread_counts import intra_op_threads
-from kit.macs import macs_of
+from kit.macs import each_operator, macs_of
 from kit.reprs import one_line
 from kit.spans import clock
 
@@ -41,19 +40,34 @@ class Effects:
         return statistics.median(self.ns) / 1e6 if self.ns else float("nan")
 
 
-class _Seen(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Adds what PyTorch dispatches to the effects of the call that runs now."""
+class _Watched(fx.Interpreter):
+    """Runs a graph node by node, and keeps all its tensors alive, so that no memory has two meanings."""
 
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.now = Effects()
+    def __init__(self, module: fx.GraphModule) -> None:
+        super().__init__(module, garbage_collect_values=False)
+        self.now = Effects()  # of the call that runs now
+        self.found: dict[fx.Node, Effects] = {}
+        self.alive: list[Any] = []
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        with self:  # of inference tensors operators come whole, before they become the ones whose MACs are known
-            result = func.decompose(*args, **kwargs)
-        if result is not NotImplemented:
-            return result
+    def run_node(self, n: fx.Node) -> Any:
+        self.now = effects = Effects()
+        buffers = self._buffers_of(n)
+        before = [x.clone() for x in buffers]
+        with each_operator(self._operator):
+            result = super().run_node(n)
+        # A batch norm writes its running statistics without any schema that says so.
+        effects.writes |= {_memory(x) for x, was in zip(buffers, before, strict=True) if not _identical(x, was)}
+        found = [x for x in tree_leaves(result) if isinstance(x, Tensor)]
+        effects.tensors = bool(found)
+        effects.shape = ", ".join("x".join(map(str, x.shape)) or "scalar" for x in found)
+        if n.op == "placeholder":
+            effects.reads = {_memory(x) for x in found}
+        self.alive.append(result)
+        self.found[n] = effects
+        return result
+
+    def _operator(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Adds what one operator of PyTorch does to the effects of the call that runs now."""
         now = self.now
         now.operators += 1
         now.reads |= {_memory(x) for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)}
@@ -67,33 +81,6 @@ class _Seen(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if draws and not all(map(torch.equal, before, _random_state(args, kwargs))):
             now.writes.add(RANDOM)
         now.macs += macs_of(func.overloadpacket, args, kwargs, result) or 0
-        return result
-
-
-class _Watched(fx.Interpreter):
-    """Runs a graph node by node, and keeps all its tensors alive, so that no memory has two meanings."""
-
-    def __init__(self, module: fx.GraphModule) -> None:
-        super().__init__(module, garbage_collect_values=False)
-        self.seen = _Seen()
-        self.found: dict[fx.Node, Effects] = {}
-        self.alive: list[Any] = []
-
-    def run_node(self, n: fx.Node) -> Any:
-        self.seen.now = effects = Effects()
-        buffers = self._buffers_of(n)
-        before = [x.clone() for x in buffers]
-        with self.seen:
-            result = super().run_node(n)
-        # A batch norm writes its running statistics without any schema that says so.
-        effects.writes |= {_memory(x) for x, was in zip(buffers, before, strict=True) if not _identical(x, was)}
-        found = [x for x in tree_leaves(result) if isinstance(x, Tensor)]
-        effects.tensors = bool(found)
-        effects.shape = ", ".join("x".join(map(str, x.shape)) or "scalar" for x in found)
-        if n.op == "placeholder":
-            effects.reads = {_memory(x) for x in found}
-        self.alive.append(result)
-        self.found[n] = effects
         return result
 
     def _buffers_of(self, node: fx.Node) -> list[Tensor]:

@@ -85,9 +85,11 @@ class Found:
         region = _common([place for part in places for place in part])
         names: list[str] = []
         for place, part in zip(places, parts, strict=True):
-            deeper = next((path for path in place if len(path) > len(region)), None)
-            names.append(deeper[len(region)] if deeper else self.nodes[min(flat(part))].name)
-        return ".".join(region), _distinct(names)
+            deeper = [path[len(region)] for path in place if len(path) > len(region)]
+            own = (name for name in deeper if name not in names)  # a layer of two branches has the name of the first
+            names.append(next(own, next(iter(deeper), self.nodes[min(flat(part))].name)))
+        # kit.Branches hold theirs in a submodule of this name.
+        return ".".join(region[:-1] if region[-1:] == ["branches"] else region), _distinct(names)
 
     def knots(self, blocks: Sequence[Block]) -> Iterator[tuple[int, ...]]:
         """Every part that is neither a sequence nor a fork."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Literal
 
 from kit.reprs import one_line
 from kit.text import counted, html_table, in_columns, milliseconds, with_prefix
 
+Unit = Literal["ms", "macs", "operators"]
 WORTH_IT = 1.05  # times as fast, at best: less is not called a gain
 
 
@@ -45,6 +47,20 @@ class Region:
 
     name: str  # of the module that it is in
     branches: tuple[Branch, ...]
+
+
+@one_line
+@dataclass(frozen=True)
+class Cost:
+    """What some operators take: all of them, and those on the longest path among them."""
+
+    work: float
+    span: float
+
+    @property
+    def parallelism(self) -> float:
+        """Work by span: with cores without end, they could run this many times as fast. 1 is a chain."""
+        return self.work / self.span if self.span else 1.0
 
 
 @one_line
@@ -89,24 +105,29 @@ class Graph:
         """Whether the operators' times are known."""
         return not any(math.isnan(each.ms) for each in self.operators)
 
+    def cost(self, part: Region | Branch | None = None, by: Unit = "macs") -> Cost:
+        """Work and span of a region, of a branch, or of the whole graph.
+
+        Args:
+            by: milliseconds, each operator on one thread (NaN where nothing was measured); multiply-accumulates; or
+                how many operators have any, as if a small convolution took as long as a large one.
+        """
+        some = range(len(self.operators)) if part is None else _operators_of(part)
+        cost = _COSTS[by]
+        if by == "ms" and not self.measured:
+            return Cost(math.nan, math.nan)
+        path = self._longest_path(cost, some)
+        return Cost(*(sum(cost(self.operators[i]) for i in indices) for indices in (some, path)))
+
     @cached_property
     def work_ms(self) -> float:
         """T1: all operators, one after the other, on one thread; NaN where nothing was measured."""
-        return sum(each.ms for each in self.operators)
+        return self.cost(by="ms").work
 
     @cached_property
     def span_ms(self) -> float:
         """Tinf: the operators of the critical path; NaN where nothing was measured."""
-        return sum(self.operators[i].ms for i in self.critical_path) if self.measured else math.nan
-
-    @cached_property
-    def work_macs(self) -> int:
-        return sum(each.macs for each in self.operators)
-
-    @cached_property
-    def span_macs(self) -> int:
-        """Multiply-accumulates of the path with the most."""
-        return sum(self.operators[i].macs for i in self._longest_path(lambda each: each.macs))
+        return self.cost(by="ms").span
 
     @property
     def parallelism(self) -> float:
@@ -116,14 +137,14 @@ class Graph:
         """
         return self.work_ms / self.span_ms if self.measured and self.span_ms else self.parallelism_by_macs
 
-    @property
+    @cached_property
     def parallelism_by_macs(self) -> float:
-        return self.work_macs / self.span_macs if self.span_macs else 1.0
+        return self.cost(by="macs").parallelism
 
     @cached_property
     def critical_path(self) -> tuple[int, ...]:
         """Indices of the operators on the longest path, by milliseconds where measured, else by MACs."""
-        return self._longest_path(self._cost)
+        return self._longest_path(_COSTS["ms" if self.measured else "macs"], range(len(self.operators)))
 
     @cached_property
     def not_series_parallel(self) -> float:
@@ -141,7 +162,7 @@ class Graph:
 
     def worth(self, region: Region) -> Worth:
         """What its branches could save at the same time, against what it costs to hand them over here."""
-        sides = [sum(self.operators[i].ms for i in branch.operators) for branch in region.branches]
+        sides = [self.cost(branch, "ms").work for branch in region.branches]
         lanes = max(max(sides), sum(sides) / self.cores)
         return Worth(region.name, sum(sides), lanes, self.handing_over_ms)
 
@@ -186,12 +207,13 @@ class Graph:
         ]
         for region in self.all_regions():
             worth = self.worth(region)
-            macs = sum(self.operators[i].macs for branch in region.branches for i in branch.operators)
+            macs = int(self.cost(region).work)
             said = ["-", "-", "-", "-"]
             if self.measured:
                 found = (worth.one_by_one_ms, worth.longest_ms, max(0.0, worth.saves_ms))
                 said = [*map(milliseconds, found), "yes" if worth.pays else "found, not worth it"]
-            rows.append((region.name, ", ".join(each.name for each in region.branches), with_prefix(macs), *said))
+            names = ", ".join(each.name for each in region.branches)
+            rows.append((region.name or self.name, names, with_prefix(macs), *said))
         return rows
 
     @property
@@ -210,26 +232,38 @@ class Graph:
     def _repr_html_(self) -> str:
         return html_table(self.table(), [self.caption, self.answer])
 
-    def _cost(self, each: Operator) -> float:
-        return each.ms if self.measured else each.macs
-
     def _share(self, indices: Iterator[int]) -> float:
-        whole = sum(map(self._cost, self.operators))
-        return sum(self._cost(self.operators[i]) for i in indices) / whole if whole else 0.0
+        cost = _COSTS["ms" if self.measured else "macs"]
+        whole = sum(map(cost, self.operators))
+        return sum(cost(self.operators[i]) for i in indices) / whole if whole else 0.0
 
-    def _longest_path(self, cost: Callable[[Operator], float]) -> tuple[int, ...]:
-        ends: list[float] = []
-        before: list[int | None] = []
-        for each in self.operators:
-            last = max((*each.data, *each.order), key=ends.__getitem__, default=None)
-            before.append(last)
-            ends.append(cost(each) + (0.0 if last is None else ends[last]))
+    def _longest_path(self, cost: Callable[[Operator], float], some: Sequence[int]) -> tuple[int, ...]:
+        ends: dict[int, float] = {}
+        before: dict[int, int | None] = {}
+        for i in some:
+            each = self.operators[i]
+            last = max((j for j in (*each.data, *each.order) if j in ends), key=ends.__getitem__, default=None)
+            before[i], ends[i] = last, cost(each) + (0.0 if last is None else ends[last])
         path: list[int] = []
-        at = max(range(len(ends)), key=ends.__getitem__, default=None)
+        at = max(ends, key=ends.__getitem__, default=None)
         while at is not None:
             path.append(at)
             at = before[at]
         return tuple(reversed(path))
+
+
+# What an operator counts.
+_COSTS: dict[Unit, Callable[[Operator], float]] = {
+    "ms": lambda each: each.ms,
+    "macs": lambda each: each.macs,
+    "operators": lambda each: float(each.macs > 0),
+}
+
+
+def _operators_of(part: Region | Branch) -> list[int]:
+    if isinstance(part, Branch):
+        return list(part.operators)
+    return sorted(i for branch in part.branches for i in branch.operators)
 
 
 def _with_nested(regions: tuple[Region, ...]) -> Iterator[Region]:

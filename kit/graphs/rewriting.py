@@ -15,6 +15,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from kit.graphs.branched import Branched, shared_memory
+from kit.graphs.capture import FX
 from kit.graphs.found import Found, flat, is_free
 from kit.graphs.structure import Block, Fork, Knot
 from kit.regions import Branches, Concat
@@ -48,7 +49,7 @@ def rewritten(found: Found, model: nn.Module, given: Sequence[Tensor]) -> Branch
     keys = dict(sorted(keys.items(), key=lambda pair: place.get(pair[1], len(place))))
     kind = type(type(model).__name__, (Branched,), {"__doc__": Branched.__doc__})
     branched: Branched = kind(body, captured.inputs, captured.outputs, given, keys)
-    if captured.way == "torch.export":
+    if captured.way != FX:
         branched.strides = [x.stride() for x in given]
     written = {memory for each in found.effects.values() for memory in each.writes}
     if any(found.effects[node].reads & written for node in placeholders):

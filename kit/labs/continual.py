@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from kit.equality import compare_outputs
 from kit.errors import KitError
 from kit.labs.checks import check
+from kit.macs import macs_of_call
 from kit.measuring.comparison import Comparison
-from kit.models import describe
 from kit.models.continual import stepper
 from kit.models.init import keep_signal
 from kit.reprs import one_line
@@ -193,8 +193,8 @@ class Explorer(Still):
         frames = max(self.FRAMES, reach.receptive_field)
         clip = torch.zeros(1, c, frames, self.SIDE, self.SIDE)
         step = OneStep(net, clip[:, :, : reach.delay + 1])
-        macs = describe(step, step.frames).whole.macs
-        window = describe(conv, clip).whole.macs
+        macs = macs_of_call(step, *step.frames)
+        window = macs_of_call(conv, clip)
         self.answer.value = (
             f"<p>Receptive field <b>{reach.receptive_field}</b>, delay <b>{reach.delay}</b>; outputs at the first "
             f"{self.FRAMES} frames: <code>{pattern}</code><br>MACs of a step with an output: <b>{macs:,}</b>, of a "
@@ -248,7 +248,7 @@ def kernels_table(steps: Comparison) -> str:
 
 def macs_told(sides: Mapping[str, Side]) -> str:
     """What the window, and the steps of library and kit, count in MACs, in a sentence."""
-    macs = {name: describe(*side).whole.macs / 1e6 for name, side in sides.items()}
+    macs = {name: macs_of_call(each, *args) / 1e6 for name, (each, args) in sides.items()}
     return (
         f"The window runs {macs['window']:.0f} million MACs, the library's step **{macs['library']:.0f} million**, the "
         f"kit's {macs['kit']:.0f} million: by count the library does {macs['library'] / macs['kit']:.1f} times as much."

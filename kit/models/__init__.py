@@ -5,13 +5,9 @@ from kit.models.inception2d import googlenet, inception_v3
 from kit.models.inception3d import inception3d_block, inflate, two_stream_i3d
 from kit.models.two_stream import TwoStream, toy_two_stream, trained_two_stream, two_stream
 from kit.models.weights import load_weights
-from kit.models.work import Description, Part, describe
 
 __all__ = [
-    "Description",
-    "Part",
     "TwoStream",
-    "describe",
     "googlenet",
     "inception3d_block",
     "inception_block",

@@ -16,9 +16,9 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 from kit.approaches import Calls, Runner, Workload, parse
 from kit.equality import Equality, as_args, shapes
 from kit.errors import ClipError, KitError, MeasureError
+from kit.macs import macs_of_call
 from kit.measuring.comparison import Comparison, Ratio, Timing
 from kit.measuring.rounds import ROUNDS
-from kit.models import describe
 from kit.models.continual import Stepper, shallow_two_stream_3d, stepper
 from kit.regions import Branches, Concat
 from kit.reprs import one_line
@@ -262,7 +262,7 @@ def window_versus_step(
         baseline="window",
     )
     comparison = compare(work, approaches=["window", "step"], rounds=rounds, seed=seed, progress=False)
-    macs = {name: describe(*side).whole.macs for name, side in sides.items()}
+    macs = {name: macs_of_call(each, *args) for name, (each, args) in sides.items()}
     return WindowVersusStep(comparison, macs["window"], macs["step"])
 
 

@@ -1,6 +1,7 @@
 """Never a silent wrong answer: each trap is refused with a reason, or does what the model does, in any order."""
 
 import copy
+import os
 import random
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -17,11 +18,12 @@ from kit.equality import compare_outputs
 from kit.errors import KitError, ShapeError
 from kit.executors import Sequential, Task, use
 from kit.executors.threads import Threads
+from kit.graphs.capture import EXPORT, FX_FOR_SHAPES, WAYS
 from kit.verbs import branched
 from tests.graphs import traps
 from tests.graphs.traps import TRAPS
 
-# What is wrong still. Each is to be refused, or made right, and then its line goes.
+SOAK = os.environ.get("KIT_SOAK") == "1"
 
 
 class NotDifferentiable(Exception):
@@ -78,8 +80,10 @@ def same(a: Any, b: Any) -> bool:
         return False
 
 
+@pytest.mark.parametrize("ways", [WAYS, (FX_FOR_SHAPES,), (EXPORT,)][: 3 if SOAK else 1], ids=lambda ways: ways[0])
 @pytest.mark.parametrize("name", TRAPS)
-def test_refused_or_right(name: str) -> None:
+def test_refused_or_right(name: str, ways: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kit.graphs.any_model.WAYS", ways)
     trap = TRAPS[name]
     torch.manual_seed(0)
     model, inputs = trap.make()

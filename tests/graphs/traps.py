@@ -459,6 +459,41 @@ class Hooks(Two):
         self.register_forward_hook(lambda module, args, out: out * 3)
 
 
+@trap("hooks that the first call registers are registered once more in each later call")
+class HooksOnFirstCall(Two):
+    ready = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.ready:
+            self.right.register_forward_hook(lambda module, args, out: out + 1)
+            self.ready = True
+        return super().forward(x)
+
+
+@trap("a list that the first call fills is filled once more in each later call")
+class FilledOnFirstCall(Two):
+    def __init__(self) -> None:
+        super().__init__()
+        self.ready, self.found = False, {"scales": [1.0]}
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.ready:
+            self.found["scales"].append(2.0)
+            self.ready = True
+        return super().forward(x * sum(self.found["scales"]))
+
+
+@trap("an attention is captured for the strides that one kernel gives, so that with gradients it fails or differs")
+class AttentionAndGradients(Two):
+    def forward(self, x: Tensor) -> Tensor:
+        if x.size(0) > 1:  # torch.fx does not follow this
+            x = x + 1
+        heads = x.flatten(2).view(x.size(0), 2, 4, -1).transpose(2, 3)  # (N, heads, pixels, 4)
+        mask = torch.zeros(x.size(0), 2, heads.size(2), heads.size(2))
+        found = F.scaled_dot_product_attention(heads, heads, heads, mask)  # a mask chooses the kernel
+        return super().forward(found.transpose(1, 2).contiguous().view(x.size(0), -1, 8).mT.reshape(x.shape))
+
+
 @trap("a hook that writes into its input in place goes unseen by the other branch")
 class HookInPlace(Two):
     def __init__(self) -> None:

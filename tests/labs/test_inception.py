@@ -1,16 +1,16 @@
-"""Notebook 04: its exercises, and work and span from a trace."""
+"""Notebook 04: its exercises, tables and sentences."""
 
 from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from torch import nn
 
 import kit
 from kit import labs
 from kit.equality import Equality
+from kit.graphs import Branch, Graph, Operator, Region
 from kit.labs.checks import Check
 from kit.labs.inception import (
     affordable,
@@ -19,51 +19,101 @@ from kit.labs.inception import (
     check_parallelism,
     fastest,
     one_at_a_time,
-    region_ms,
     settled,
-    work_and_span_ms,
 )
 from kit.labs.threads import versus
 from kit.measuring.comparison import Comparison, Row, Timing
 from kit.measuring.statistics import speed_up
-from kit.models import describe, inception_v3
-from kit.trace import Event, Lane, Trace
+from kit.trace import Trace
 from kit.trace.kernels import Kernel, Use
 
-LANE = Lane(1, 1, "caller")
+
+def block(name: str, *costs: tuple[str, int, float], at: int = 0) -> tuple[Region, list[Operator]]:
+    """A region whose branches are one operator each, (branch, MACs, ms); they take what operator ``at - 1`` gives."""
+    before = (at - 1,) if at else ()
+    operators = [Operator(f"{name}_{each}", "Conv2d", name, "1", macs, ms, before, ()) for each, macs, ms in costs]
+    branches = tuple(Branch(each, (at + i,)) for i, (each, _, _) in enumerate(costs))
+    return Region(name, branches), operators
 
 
-def made(*rows: tuple[str, str, int, int]) -> Trace:
-    """A trace of one lane from (category, name, start ms, end ms)."""
-    return Trace.build(
-        [Event(name, category, start * 10**6, (end - start) * 10**6, LANE) for category, name, start, end in rows]
+def one_block(*costs: tuple[str, int, float], cores: int = 2) -> Graph:
+    region, operators = block("Block", *costs)
+    return Graph("Net", "x", "torch.fx", 0.1, tuple(operators), (region,), (), cores, 0.05)
+
+
+UNEQUAL = one_block(("1x1", 1_000_000, 1.0), ("3x3", 6_000_000, 5.0), ("pool", 0, 2.0))
+
+
+def test_the_tables_of_a_block() -> None:
+    text = labs.inception.branches_table(UNEQUAL)
+    assert "| 3x3 | 6 | 5 ms |" in text
+    assert "| all of them | 7 | 8 ms |" in text
+    assert "longest one, `3x3`: 86% of all MACs" in text
+    assert "**1.17**, although it has 3 of them" in text
+    (row,) = [line for line in labs.inception.regions_table(UNEQUAL).splitlines() if line.startswith("| Block")]
+    assert row == "| Block | 1x1, 3x3, pool | 7 | 6 | 1.17 | 2.00 |"
+
+
+def test_the_tables_of_a_network() -> None:
+    first, stem = (
+        block("A", ("a", 4_000_000, 1.0), ("b", 4_000_000, 3.0), at=1),
+        Operator("stem", "Conv2d", "", "1", 2_000_000, 1.0, (), ()),
+    )
+    graph = Graph("Net", "x", "torch.fx", 0.1, (stem, *first[1]), (first[0],), (), 2, 0.05)
+    told = labs.inception.network_told(graph)
+    assert "**parallelism 1.67**. Even the best region, A, has only 2.00; and 20% of the work" in told
+    assert labs.inception.how_parallel(graph) == "1.3 to 2 times"
+    assert labs.inception.how_parallel(UNEQUAL) == "less than 1.3 times"
+    table = labs.inception.networks_table({"one": graph, "other": UNEQUAL})
+    assert "| one | 0.01 | 1.67 | 1.50 | 1 |" in table
+    assert "by MACs is the **one**" in table
+    both = labs.inception.macs_and_ms(graph)
+    assert "| A | 2.00 | 1.33 | a | b |" in both
+    assert "work is 5 ms, span 4 ms and parallelism **1.25**" in both
+    assert "`a` do 4.0 GMACs a second, those named `b` 1.3" in both
+
+
+@pytest.mark.parametrize(
+    ("ms", "says"),
+    [
+        ((9, 8, 5), ["**1.60x [1.60, 1.60]**", "**100%** of that speed", "threads: **faster** (1.80x"]),
+        ((4, 8, 8), ["**62%** of that speed", "**2.00x [2.00, 2.00]**", "threads: **slower** (0.50x"]),
+        ((9, 8, 2), ["**2.50 times that speed, which cannot be**"]),
+    ],
+)
+def test_what_threads_reached(ms: tuple[float, float, float], says: list[str]) -> None:
+    lead, one, threads = ms
+    text = labs.inception.side_told(compared(sequential=lead, one=one, threads_1=threads), UNEQUAL)
+    assert "its span is 5 ms: parallelism 1.60. With a branch on each of 2 cores" in text
+    assert [each for each in says if each not in text] == []
+    assert "on each of 1 core it cannot take less than **8 ms**" in labs.inception.side_told(
+        compared(sequential=8, one=8, threads_1=8), replace(UNEQUAL, cores=1)
     )
 
 
-def test_work_and_span_of_a_region_within_a_branch() -> None:
-    trace = made(
-        ("call", "call", 0, 40),
-        ("region", "region", 5, 36),
-        ("task", "a", 5, 15),
-        ("task", "b", 15, 35),
-        ("region", "region", 20, 34),
-        ("task", "c", 20, 26),
-        ("task", "d", 26, 33),
-        ("merge", "merge", 33, 34),
-    )
-    assert region_ms(trace) == [{"a": 10, "b": 20}, {"c": 6, "d": 7}]
-    # b without c is 14, the longest; around the tasks of the outer region are 10, and its own merge.
-    assert work_and_span_ms(trace) == (40, 40 - 10 - 6)
+def test_the_network_is_set_against_its_block() -> None:
+    chain, one = compared(sequential=8, threads=4), compared(sequential=8, threads=9)
+    text = labs.inception.network_against_block(chain, one, "a net", UNEQUAL)
+    assert "On a net, whose parallelism is 1.17 by MACs:" in text
+    assert "- threads: **faster** (2.00x [2.00, 2.00]); on the block slower (0.89x [0.89, 0.89])" in text
 
 
-def test_a_trace_has_the_regions_of_the_description() -> None:
-    model, x = inception_v3(10, width=0.125), torch.zeros(1, 3, 75, 75)
-    trace = kit.record(model, x, "sequential(threads=1)", operators=False)
-    described = describe(model, x)
-    names = [[branch.name for branch in region.branches] for region in described.regions]
-    assert [list(times) for times in region_ms(trace)] == names
-    work, span = work_and_span_ms(trace)
-    assert 0 < span < work
+def test_what_is_said_of_a_gpu_and_of_branches_by_themselves() -> None:
+    assert labs.inception.gpu_told("there is no GPU", {}, None) == "not run here: there is no GPU"
+    streams = compared(sequential=8, graphed=4, graphed_streams=2)
+    told = labs.inception.gpu_told(None, {"cuda_streams": 0.5}, streams)
+    assert "cuda_streams **50%**" in told
+    assert "without: **faster** (2.00x" in told
+    for share, says in ((0.0, "**false**"), (0.3, "**true in part**")):
+        text = labs.inception.by_themselves(share, told, "a net", UNEQUAL, UNEQUAL)
+        assert f"on this CPU: {says}. Two branches of a net overlapped for {share:.0%}" in text
+        assert "2 cores with a branch each allow the block 1.60" in text
+
+
+def test_other_networks_are_narrow_in_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KIT_FAST", "1")
+    found = labs.inception.other_networks(UNEQUAL)
+    assert [len(list(graph.all_regions())) for graph in found.values()] == [9, 1, 19]
 
 
 def timing(ms: float) -> Timing:
@@ -200,7 +250,10 @@ def conv(out: int, kernel: int = 3) -> nn.Module:
         (kit.Branches({"a": conv(32), "b": conv(32), "c": conv(32)}, kit.Concat(1)), None),
         (kit.Branches({"a": conv(32, 1), "b": conv(32), "c": conv(32)}, kit.Concat(1)), "is 2.11: 'b' alone has 47%"),
         (kit.Branches({"a": conv(32), "b": conv(32)}, kit.Concat(1)), r"(1, 64, 16, 16) and should be"),
-        (kit.Branches({"a": conv(96)}, kit.Concat(1)), "'a' alone has 100%"),
+        (
+            kit.Branches({"a": conv(96)}, kit.Concat(1)),
+            "no region yet: build kit.Branches({...}, merge=kit.Concat(1)) with three",
+        ),
         (conv(96), "no region"),
         (3, "not a int"),
     ],
