@@ -17,7 +17,7 @@ from kit.explaining.explanation import Explanation, explain_all
 from kit.graphs.operators import WORTH_IT, Graph
 from kit.inputs import opened
 from kit.labs.checks import check, first_wrong
-from kit.measuring.candidates import UNSTEADY
+from kit.machine import hardware
 from kit.measuring.comparison import Comparison, Row
 from kit.models import inception_block, toy_two_stream, two_stream
 from kit.regions import Branches
@@ -29,6 +29,7 @@ from kit.views.why import waterfall as factors_chart
 
 NO_COST = ("lanes", "1 / baseline efficiency")  # steps of an explanation from which nothing is lost
 BUSY = ("other programs took", "something else was using")  # how caveats begin to say that others had the cores
+NOT_DECIDED = "not decided: other programs used the cores"
 QUIZZES = {
     "gain": (
         "Would this model be faster if its independent parts ran at the same time?",
@@ -76,23 +77,23 @@ def gain_answer(graph: Graph) -> str:
 
 def threads_answer(comparison: Comparison) -> str:
     """The verdict on threads, or why there is none."""
-    return _verdict(comparison, "threads")
+    return decided(comparison, "threads")
 
 
-def costs_answer(why: Explanation) -> str:
+def costs_answer(comparison: Comparison, why: Explanation) -> str:
     """The factor that costs most, or why none can be named."""
-    if why.excess is not None:
-        return "not decided: the result is beyond what is possible, so a measurement was disturbed"
     name, by = costliest(why)
     if not name:
         return "not known: there are no factors"
+    if doubtful(comparison):
+        return NOT_DECIDED
     return name if round(by, 2) < 1 else "none of them: no factor is below 1"
 
 
 def requests_answer(served: Comparison) -> str:
     """What serves more, of the comparison of :func:`requests`."""
     one, each, open_ = QUIZZES["requests"][1]
-    said = _verdict(served, "threads")
+    said = decided(served, "threads")
     return {"faster": each, "slower": one, "no difference found": open_}.get(said, said)
 
 
@@ -119,28 +120,27 @@ def trust_answer(comparison: Comparison) -> str:
 
 
 def doubtful(comparison: Comparison) -> bool:
-    """Whether other programs had the cores meanwhile, as far as the comparison shows."""
+    """Whether other programs had the cores meanwhile, as far as the comparison shows: then it decides nothing."""
     said = any(sign in caveat for caveat in comparison.caveats for sign in BUSY)
     return said or any(why.excess is not None for why in explain_all(comparison))
+
+
+def decided(comparison: Comparison, name: str) -> str:
+    """The verdict on a row; where there is none, or it would decide nothing, a text that says why."""
+    row = _row(comparison, name)
+    if row is None or row.timing is None:
+        return f"not measured: {row.reason if row else f'{name} is not in the table'}"
+    return NOT_DECIDED if doubtful(comparison) else row.verdict
+
+
+def _row(comparison: Comparison, name: str) -> Row | None:
+    return next((row for row in comparison.rows if row.name == name), None)
 
 
 def costliest(why: Explanation) -> tuple[str, float]:
     """The factor that costs most, with its value; no name where there are no factors."""
     costs = {name: by for name, by in why.steps() if name not in NO_COST}
     return min(costs.items(), key=lambda each: each[1], default=("", 1.0))
-
-
-def _verdict(comparison: Comparison, name: str) -> str:
-    row, lead = comparison[name], comparison.baseline
-    if row.timing is None or lead.timing is None:
-        return f"not measured: {row.reason}"
-    if max(row.timing.quartile_ratio, lead.timing.quartile_ratio) > UNSTEADY or _excess(comparison, name):
-        return "not decided: something else was using the cores"
-    return row.verdict
-
-
-def _excess(comparison: Comparison, name: str) -> bool:
-    return any(why.excess is not None for why in explain_all(comparison) if why.approach == name)
 
 
 def _with_a_core_each(why: Explanation, cores: int) -> tuple[float, float]:
@@ -191,11 +191,13 @@ def about_factors(comparison: Comparison, why: Explanation) -> str:
     if why.factors is None or why.ratio is None:
         return "\n".join([_no_factors(why), "", *lines])
     row, lead = comparison[why.approach], comparison.baseline.name
-    product, name = why.table()[-1][2], costliest(why)[0]
+    product, (name, by) = why.table()[-1][2], costliest(why)
     over = f"over `{lead}`" if row.one_by_one is None else f"over `{FOUND}`, the same branches one after the other"
     said = f"The steps multiply to **{product}** {over}: the geometric mean of the rounds. "
     said += f"The table's {why.ratio.estimate:.2f}x is their median over `{lead}`. "
-    said += f"What costs most: **{costs_answer(why)}**" + (f", x {costliest(why)[1]:.2f}." if name else ".")
+    said += f"The smallest factor is **{name}**, x {by:.2f}."
+    if doubtful(comparison):
+        said += " **Other programs used the cores meanwhile, so none of this is decided: measure again.**"
     return "\n".join([said, "", *lines])
 
 
@@ -256,49 +258,47 @@ def about_cores(why: Explanation, cores: int) -> str:
     )
 
 
-def decision_table(found: Mapping[str, Explanation]) -> str:
-    """What was found for each workload, as a Markdown table: the approach, its verdict, and what costs it most."""
+def decision_table(measured: Mapping[str, Comparison]) -> str:
+    """What was found for each workload, as a Markdown table: the best approach, its verdict, what costs it most."""
     head = ("workload", "best of the others", "speed-up", "verdict", "what costs it most", "at best")
-    rows = []
-    for name, each in found.items():
-        factor, value = costliest(each)
-        least = f"{factor} x {value:.2f}" if round(value, 2) < 1 else "nothing" if factor else "not known"
-        if each.excess is not None:
-            least = f"not concluded: {each.excess.factor:.2f} times what is possible"
-        best = milliseconds(each.bounds.least_ms) if each.bounds else "not known"
-        if each.verdict == "baseline":  # no other approach could run, or gave the right output
-            rows.append((name, "none", "-", "nothing to compare", "-", "-"))
-        else:
-            rows.append((name, each.approach, str(each.ratio), each.verdict, least, best))
-    return markdown_table(head, "llrllr", rows)
+    return markdown_table(head, "llrllr", [(name, *_decision(each)) for name, each in measured.items()])
+
+
+def _decision(comparison: Comparison) -> tuple[str, ...]:
+    rows = [row for row in comparison.rows if row.ratio and not row.baseline and row.name != FOUND]
+    if not rows:
+        return "none", "-", "nothing to compare", "-", "-"
+    row = max(rows, key=lambda row: row.ratio.estimate if row.verdict != "wrong output" and row.ratio else 0.0)
+    why = next(each for each in explain_all(comparison) if each.approach == row.name)
+    factor, by = costliest(why)
+    least = f"{factor} x {by:.2f}" if round(by, 2) < 1 else "nothing" if factor else "not known"
+    if why.excess is not None:
+        least = f"not decided: {why.excess.factor:.2f} times what is possible"
+    best = milliseconds(why.bounds.least_ms) if why.bounds else "not known"
+    return row.name, str(row.ratio), decided(comparison, row.name), least, best
 
 
 def conclusion(graph: Graph, comparison: Comparison, served: Comparison) -> str:
     """The notebook's claims, and for each what this machine said: true, false, or not decided."""
     yes, one, each = QUIZZES["gain"][1][0], *QUIZZES["requests"][1][:2]
-    gain, threads, many = gain_answer(graph), threads_answer(comparison), requests_answer(served)
-    rows = [
-        ("Independent parts of this model could make it faster here", _decided(gain, yes, "not decided"), graph.answer),
-        ("On threads its branches are faster", _decided(threads, "faster", "no difference"), _with_ratio(comparison)),
-        (
-            f"For many requests, {each} serves more than {one}",
-            _decided(many, each, "no difference"),
-            _with_ratio(served),
-        ),
-    ]
+    claims = (
+        ("Running parts of this model at the same time can make it faster", gain_answer(graph), yes, graph.answer),
+        ("On threads its branches are faster", threads_answer(comparison), "faster", _measured(comparison)),
+        (f"For many requests, {each} serves more than {one}", requests_answer(served), each, _measured(served)),
+    )
+    rows = [(claim, _truth(answer, true), by) for claim, answer, true, by in claims]
     return markdown_table(("claim", "this machine said", "by"), "lll", rows)
 
 
-def _decided(answer: str, true: str, open_: str) -> str:
+def _truth(answer: str, true: str) -> str:
     if answer == true:
         return "**true**"
-    return "not decided" if answer.startswith((open_, "not decided", "wrong")) else "**false**"
+    return "not decided" if answer.startswith(("not decided", "no difference", "wrong")) else "**false**"
 
 
-def _with_ratio(comparison: Comparison) -> str:
-    row = comparison["threads"]
-    said = f"{row.ratio}, " if row.ratio else ""
-    return f"{said}{_in_a_cell(_verdict(comparison, row.name))}"
+def _measured(comparison: Comparison) -> str:
+    row, said = _row(comparison, "threads"), _in_a_cell(decided(comparison, "threads"))
+    return f"{row.ratio}, {said}" if row and row.ratio else said
 
 
 def doubts(comparison: Comparison) -> str:
@@ -314,18 +314,15 @@ def _in_a_cell(text: object) -> str:
 # What is measured beside the learner's own model ----------------------------------------------------------------------
 
 
-def requests(model: nn.Module, inputs: Any, count: int = 8) -> Workload:
+def requests(model: nn.Module, inputs: Any) -> Workload:
     """Requests that a model serves, as a workload: ``sequential`` takes one at a time, ``threads`` one on each core.
-
-    Args:
-        count: how many there are in a call.
 
     Raises: as :func:`kit.compare`, of the model and its inputs.
     """
     network, args = opened(model, inputs)
-    names = [f"request {i}" for i in range(count)]
-    takes = {name: tuple(range(len(args))) for name in names}
-    served = Branches(dict.fromkeys(names, network), list, takes)
+    count = max(8, hardware.detect().cores)
+    takes = {f"request {i}": tuple(range(len(args))) for i in range(count)}
+    served = Branches(dict.fromkeys(takes, network), list, takes)
     return Workload("requests", served, args, count, "requests", f"{count} requests")
 
 
