@@ -29,7 +29,6 @@ from kit.views.why import waterfall as factors_chart
 
 NO_COST = ("lanes", "1 / baseline efficiency")  # steps of an explanation from which nothing is lost
 BUSY = ("other programs took", "something else was using")  # how caveats begin to say that others had the cores
-NOT_DECIDED = "not decided: other programs used the cores"
 QUIZZES = {
     "gain": (
         "Would this model be faster if its independent parts ran at the same time?",
@@ -85,8 +84,8 @@ def costs_answer(comparison: Comparison, why: Explanation) -> str:
     name, by = costliest(why)
     if not name:
         return "not known: there are no factors"
-    if doubtful(comparison):
-        return NOT_DECIDED
+    if said := doubt(comparison):
+        return f"not decided: {said}"
     return name if round(by, 2) < 1 else "none of them: no factor is below 1"
 
 
@@ -113,16 +112,19 @@ def cores_answer(why: Explanation, cores: int) -> str:
 def trust_answer(comparison: Comparison) -> str:
     """Whether to act on a comparison."""
     every, some, none = QUIZZES["trust"][1]
-    if doubtful(comparison):
+    if doubt(comparison):
         return none
-    rows = [row for row in comparison.rows if not row.baseline]
+    rows = [row for row in comparison.rows if not row.baseline and row.name != FOUND]
     return some if not rows or any(row.verdict in ("no difference found", "not available") for row in rows) else every
 
 
-def doubtful(comparison: Comparison) -> bool:
-    """Whether other programs had the cores meanwhile, as far as the comparison shows: then it decides nothing."""
-    said = any(sign in caveat for caveat in comparison.caveats for sign in BUSY)
-    return said or any(why.excess is not None for why in explain_all(comparison))
+def doubt(comparison: Comparison) -> str:
+    """Why a comparison decides nothing, as far as it shows; nothing where it may be believed."""
+    if any(sign in caveat for caveat in comparison.caveats for sign in BUSY):
+        return "other programs used the cores"
+    if any(why.excess is not None for why in explain_all(comparison)):
+        return "a result is beyond what is possible, so a measurement was disturbed"
+    return ""
 
 
 def decided(comparison: Comparison, name: str) -> str:
@@ -130,7 +132,7 @@ def decided(comparison: Comparison, name: str) -> str:
     row = _row(comparison, name)
     if row is None or row.timing is None:
         return f"not measured: {row.reason if row else f'{name} is not in the table'}"
-    return NOT_DECIDED if doubtful(comparison) else row.verdict
+    return f"not decided: {said}" if (said := doubt(comparison)) else row.verdict
 
 
 def _row(comparison: Comparison, name: str) -> Row | None:
@@ -196,8 +198,8 @@ def about_factors(comparison: Comparison, why: Explanation) -> str:
     said = f"The steps multiply to **{product}** {over}: the geometric mean of the rounds. "
     said += f"The table's {why.ratio.estimate:.2f}x is their median over `{lead}`. "
     said += f"The smallest factor is **{name}**, x {by:.2f}."
-    if doubtful(comparison):
-        said += " **Other programs used the cores meanwhile, so none of this is decided: measure again.**"
+    if disturbed := doubt(comparison):
+        said += f" **None of this is decided: {disturbed}. Measure again.**"
     return "\n".join([said, "", *lines])
 
 
@@ -210,7 +212,7 @@ def _seen(advice: Any) -> str:
 
 
 def _no_factors(why: Explanation) -> str:
-    return f"**{why.approach}** has no factors to show: {_in_a_cell(' '.join(why.notes) or why.verdict)}"
+    return f"**{why.approach}** has no branches to show: {_in_a_cell(' '.join(why.notes) or why.verdict)}"
 
 
 def snippet(why: Explanation) -> str:
@@ -234,7 +236,7 @@ def what_if_table(why: Explanation, lanes: Sequence[int], merged: Collection[str
         merged: names of branches that become one, in every region that has them.
     """
     if why.branch_times is None:
-        return f"There is nothing to predict: {_no_factors(why)}"
+        return f"There is nothing to predict. {_no_factors(why)}"
     found = {counted(each, "lane"): why.what_if(each) for each in lanes}
     if merged:
         found[f"2 lanes, {' merged with '.join(merged)}"] = why.what_if(2, merged=[merged])
@@ -250,7 +252,7 @@ def what_if_table(why: Explanation, lanes: Sequence[int], merged: Collection[str
 def about_cores(why: Explanation, cores: int) -> str:
     """The prediction behind :func:`cores_answer`."""
     if why.branch_times is None:
-        return f"There is nothing to predict: {_no_factors(why)}"
+        return f"There is nothing to predict. {_no_factors(why)}"
     here, there = map(milliseconds, _with_a_core_each(why, cores))
     return (
         f"Predicted: {here} a call with a lane for each of this machine's cores, {there} with a lane for each of the "

@@ -22,6 +22,8 @@ from kit.views.chart import Chart
 from tests.explaining.test_explanation import compared, example, side_by_side, timing
 
 MS = 1_000_000
+TAKEN = "not decided: other programs used the cores"
+BEYOND = "not decided: a result is beyond what is possible, so a measurement was disturbed"
 BUSY = load.caveats(load.Usage(0, 0, 0, 0), load.Usage(10, 9, 0, 4))  # as the kit says it
 
 
@@ -99,8 +101,8 @@ def test_whether_there_is_something_to_gain(seen: Graph, says: str) -> None:
         (example(), "slower", "one request at a time on all cores"),
         (calm(wall=12), "no difference found", "no difference found"),
         (found(calm(wall=8)), "faster", "a request on each core"),
-        (busy(calm()), choose.NOT_DECIDED, choose.NOT_DECIDED),
-        (side_by_side(30.25, 5, 9, wall=10), choose.NOT_DECIDED, choose.NOT_DECIDED),  # beyond what is possible
+        (busy(calm()), TAKEN, TAKEN),
+        (side_by_side(30.25, 5, 9, wall=10), BEYOND, BEYOND),
         (chain(), "not measured: no branches were found in Net", "not measured: no branches were found in Net"),
         (without_threads(), "not measured: threads is not in the table", "not measured: threads is not in the table"),
     ],
@@ -117,7 +119,7 @@ def test_the_verdict_on_threads(comparison: Comparison, threads: str, requests: 
     [
         (example(), "load balance"),
         (calm(wall=6), "none of them: no factor is below 1"),
-        (busy(example()), choose.NOT_DECIDED),
+        (busy(example()), TAKEN),
         (chain(), "not known: there are no factors"),
     ],
 )
@@ -146,6 +148,7 @@ def test_what_more_cores_would_change(comparison: Comparison, cores: int, says: 
     [
         (calm(), "yes: every row has a verdict"),
         (calm(wall=12), "only on some of its rows"),
+        (found(calm(wall=8)), "yes: every row has a verdict"),
         (chain(), "only on some of its rows"),
         (without_threads(), "only on some of its rows"),
         (busy(calm()), "no: measure again, on a quieter machine"),
@@ -163,8 +166,8 @@ def test_what_the_kit_says_of_a_busy_machine_is_recognised() -> None:
     candidate.approach, candidate.timing = Named(), timing([1, 1, 1, 9, 9, 9], [None] * 6)
     [by_scatter] = candidates._unsteady([candidate])
     for said in (by_load, by_scatter):
-        assert choose.doubtful(replace(calm(), caveats=(said,)))
-    assert not choose.doubtful(calm())
+        assert choose.doubt(replace(calm(), caveats=(said,)))
+    assert not choose.doubt(calm())
 
 
 class Named:
@@ -203,8 +206,8 @@ def test_factors_say_over_which_row_they_are() -> None:
     said = choose.about_factors(by_the_kit, explain(by_the_kit, "threads"))
     assert said.startswith("The steps multiply to **1.500x** over `branched`, the same branches one after the other")
     assert "The table's 1.65x is their median over `sequential`." in said
-    assert "measure again" not in said
-    assert "none of this is decided: measure again" in choose.about_factors(
+    assert "is decided" not in said
+    assert "**None of this is decided: other programs used the cores. Measure again.**" in choose.about_factors(
         busy(by_hand), explain(busy(by_hand), "threads")
     )
 
@@ -212,7 +215,7 @@ def test_factors_say_over_which_row_they_are() -> None:
 def test_where_there_are_no_branches_every_sentence_says_so() -> None:
     comparison = chain()
     why = explain(comparison, "threads")
-    says = "**threads** has no factors to show: it was not measured: no branches were found in Net"
+    says = "**threads** has no branches to show: it was not measured: no branches were found in Net"
     assert says in choose.about_factors(comparison, why)
     assert choose.waterfall(why).data == says
     assert choose.snippet(why) == "Nothing is advised here that would need new code."
@@ -253,7 +256,7 @@ def test_the_decision_table_names_the_best_approach_and_believes_no_more_than_is
     assert "| slower | load balance x 0.67 |" in by_hand
     assert by_the_kit.startswith("| found | threads | ")  # branched is no way to run branches at the same time
     assert "| faster | nothing |" in gain
-    assert f"| {choose.NOT_DECIDED} |" in taken
+    assert f"| {TAKEN} |" in taken
     assert "| not decided: 3.05 times what is possible |" in beyond
     assert len({line.count("|") for line in (by_hand, by_the_kit, gain, taken, beyond)}) == 1
 
@@ -264,7 +267,7 @@ def test_the_decision_table_names_the_best_approach_and_believes_no_more_than_is
         (calm(), "| **true** | 1.94x [1.94, 1.94], faster |"),
         (example(), "| **false** | 0.67x [0.67, 0.67], slower |"),
         (calm(wall=12), "| not decided | 1.00x [1.00, 1.00], no difference found |"),
-        (busy(calm()), f"| not decided | 1.94x [1.94, 1.94], {choose.NOT_DECIDED} |"),
+        (busy(calm()), f"| not decided | 1.94x [1.94, 1.94], {TAKEN} |"),
         (chain(), "| **false** | not measured: no branches were found in Net |"),
     ],
 )
