@@ -1,5 +1,6 @@
 """Networks built from regions, so that every approach works on all of them."""
 
+from kit.models import plain
 from kit.models.inception import inception_block
 from kit.models.inception2d import googlenet, inception_v3
 from kit.models.inception3d import inception3d_block, inflate, two_stream_i3d
@@ -14,6 +15,7 @@ __all__ = [
     "inception_v3",
     "inflate",
     "load_weights",
+    "plain",
     "toy_two_stream",
     "trained_two_stream",
     "two_stream",

@@ -13,28 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kit.models import plain
+from kit.models.plain import conv, lively
+
 Made = tuple[nn.Module, Any]
-
-
-def conv(inputs: int, outputs: int, size: int = 3, stride: int = 1, inplace: bool = True) -> nn.Sequential:
-    """Convolution, batch norm and ReLU."""
-    layers = (
-        nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(inplace),
-    )
-    return nn.Sequential(*layers)
-
-
-def lively(model: nn.Module) -> nn.Module:
-    """Statistics of batch norms that are not those of a new layer, and weights large enough to pass the input on."""
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.running_mean, -0.2, 0.2)
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
-        elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-            nn.init.kaiming_normal_(module.weight)
-    return model.eval()
 
 
 class Siamese(nn.Module):
@@ -73,21 +55,6 @@ class Ensemble(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.stack([member(x).softmax(1) for member in self.members]).mean(0)
-
-
-class TwoStream(nn.Module):
-    """A frame and its optical flow, each with a network of its own."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.spatial = nn.Sequential(conv(3, 24, 5, 2), conv(24, 32, 3, 2))
-        self.temporal = nn.Sequential(conv(10, 24, 5, 2), conv(24, 32, 3, 2))
-        self.fc = nn.Linear(64, 10)
-
-    def forward(self, frame: Tensor, flow: Tensor) -> Tensor:
-        spatial = F.adaptive_avg_pool2d(self.spatial(frame), 1).flatten(1)
-        temporal = F.adaptive_avg_pool2d(self.temporal(flow), 1).flatten(1)
-        return self.fc(torch.cat((spatial, temporal), dim=1))
 
 
 class Pyramid(nn.Module):
@@ -172,25 +139,6 @@ class Reader(nn.Module):
         return self.answer(torch.cat([said, seen], -1)) * scale, seen
 
 
-class Inceptive(nn.Module):
-    """Four kernels side by side."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = conv(3, 16, 3, 2)
-        self.b1 = conv(16, 16, 1)
-        self.b3 = nn.Sequential(conv(16, 8, 1), conv(8, 16))
-        self.b5 = nn.Sequential(conv(16, 8, 1), conv(8, 16, 5))
-        self.pool = conv(16, 16, 1)
-        self.fc = nn.Linear(64, 10)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.stem(x)
-        pooled = F.avg_pool2d(x, 3, 1, 1)
-        x = torch.cat([self.b1(x), self.b3(x), self.b5(x), self.pool(pooled)], 1)
-        return self.fc(x.mean((-2, -1)))
-
-
 class BySize(nn.Module):
     """What it does depends on the size of the picture, not on what is in it."""
 
@@ -239,8 +187,8 @@ def _made(make: Callable[[], nn.Module], inputs: Callable[[], Any]) -> Made:
         return lively(make()), inputs()
 
 
-def picture(side: int = 64, channels: int = 3) -> Tensor:
-    return torch.randn(2, channels, side, side)
+def picture(side: int = 64) -> Tensor:
+    return torch.randn(2, 3, side, side)
 
 
 def siamese() -> Made:
@@ -249,10 +197,6 @@ def siamese() -> Made:
 
 def ensemble() -> Made:
     return _made(Ensemble, picture)
-
-
-def two_stream() -> Made:
-    return _made(TwoStream, lambda: (picture(), picture(channels=10)))
 
 
 def pyramid() -> Made:
@@ -279,7 +223,7 @@ def keywords() -> Made:
 
 
 def bfloat16() -> Made:
-    model, x = _made(Inceptive, picture)
+    model, x = plain.inception()
     return model.to(torch.bfloat16), x.to(torch.bfloat16)
 
 
@@ -296,7 +240,7 @@ MODELS: dict[str, Callable[[], Made]] = {
     for make in (
         siamese,
         ensemble,
-        two_stream,
+        plain.two_towers,
         pyramid,
         multi_task,
         unet,

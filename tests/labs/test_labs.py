@@ -11,13 +11,10 @@ from torch import nn
 
 import kit
 from kit import labs
-from kit.explaining.explanation import explain
 from kit.labs.checks import Check
-from kit.labs.choose import check_costliest, check_makespan, decision_table
 from kit.labs.processes import Guarded, check_break_even, check_travels, phases_ms, phases_table
 from kit.labs.two_stream import ThreeHeads, check_bound, check_wrapped, task_ms
 from kit.trace import Event, Lane, Trace
-from tests.explaining.test_explanation import example, side_by_side
 
 
 def stub(a: float, b: float, c: float) -> Any: ...
@@ -68,60 +65,6 @@ def test_the_break_even(calls: Callable[..., float], hint: str | None) -> None:
     found = check_break_even(calls)
     assert found.state == ("hint" if hint else "passed")
     assert (hint or "") in found.message
-
-
-@pytest.mark.parametrize(
-    ("costliest", "hint"),
-    [
-        (lambda f: min((v, k) for k, v in f.items() if k != "lanes")[1], None),
-        (lambda f: min(f, key=f.get), "leave them out"),
-        (lambda f: max(f, key=f.get), "furthest below 1"),
-        (lambda f: [None][0], "is there a return"),
-        (stub, "not attempted"),
-    ],
-)
-def test_the_costliest(costliest: Callable[..., Any], hint: str | None) -> None:
-    assert (hint or "passed") in repr(check_costliest(costliest))
-
-
-def in_order(branches: list[float], lanes: int) -> float:
-    ends = [0.0] * lanes
-    for branch in branches:
-        ends[ends.index(min(ends))] += branch
-    return max(ends)
-
-
-@pytest.mark.parametrize(
-    ("makespan", "hint"),
-    [
-        (in_order, None),
-        (lambda b, n: sum(b), "4 ms, the other"),
-        (lambda b, n: max(b), "one after the other"),
-        (lambda b, n: max(max(b), sum(b) / n), "in this order"),
-        (lambda b, n: [None][0], "is there a return"),
-    ],
-)
-def test_the_makespan(makespan: Callable[..., Any], hint: str | None) -> None:
-    assert (hint or "passed") in repr(check_makespan(makespan))
-
-
-def test_the_decision_table_has_a_row_for_each_workload() -> None:
-    lines = decision_table({"tiny": explain(example())}).splitlines()
-    assert len(lines) == 3
-    assert lines[2].startswith("| tiny | threads | ")
-    assert "| load balance x 0.67 |" in lines[2]  # in the words of why
-    assert " no " not in lines[2].replace("no difference found", "")
-    assert len({line.count("|") for line in lines}) == 1
-
-
-def test_the_decision_table_calls_no_gain_a_loss_and_believes_no_more_than_is_possible() -> None:
-    found = {
-        "gain": explain(side_by_side(6, 6, 6, wall=6, serial=0)),
-        "beyond": explain(side_by_side(30.25, 5, 9, wall=10)),
-    }
-    _, _, gain, beyond = decision_table(found).splitlines()
-    assert "| nothing |" in gain
-    assert "not concluded: 3.05 times what is possible" in beyond
 
 
 def test_a_share_of_a_bound_is_never_more_than_all_of_it() -> None:
