@@ -26,6 +26,7 @@ from bench.zoo import Entry, entries
 from kit.equality import compare_outputs
 from kit.errors import KitError
 from kit.graphs import Graph
+from kit.graphs.operators import WORTH_IT
 from kit.verbs import branched, graph
 
 OUT = Path("build/bench_models.json")
@@ -104,7 +105,7 @@ def same_outputs(model: nn.Module, branched: nn.Module, inputs: Any) -> tuple[bo
 
 def worth_it(found: Graph) -> str:
     """How much faster at best on this machine, and whether that is something."""
-    return f"{'yes' if found.pays >= 1.02 else 'no'}, {found.pays:.2f}x"
+    return f"{'yes' if found.pays >= WORTH_IT else 'no'}, {found.pays:.2f}x"
 
 
 def examined(

@@ -59,7 +59,7 @@ class Cost:
 
     @property
     def parallelism(self) -> float:
-        """Work by span: with cores without end, they could run this many times as fast. 1 is a chain."""
+        """Work by span: with unlimited cores, they could run this many times as fast. 1 is a chain."""
         return self.work / self.span if self.span else 1.0
 
 
@@ -80,7 +80,8 @@ class Worth:
 
     @property
     def pays(self) -> bool:
-        return self.saves_ms > 0
+        """Whether it could become faster by what is called a gain."""
+        return self.one_by_one_ms >= WORTH_IT * (self.longest_ms + self.handing_over_ms)
 
 
 @one_line
@@ -131,7 +132,7 @@ class Graph:
 
     @property
     def parallelism(self) -> float:
-        """Work by span: with cores without end, the call could be this many times as fast. 1 is a chain.
+        """Work by span: with unlimited cores, the call could be this many times as fast. 1 is a chain.
 
         By milliseconds where they were measured, else by MACs.
         """
@@ -169,7 +170,7 @@ class Graph:
     @property
     def pays(self) -> float:
         """At best this many times as fast, with the branches of all regions that pay on this machine's cores."""
-        saved = sum(max(0.0, self.worth(region).saves_ms) for region in self.regions)
+        saved = sum(worth.saves_ms for region in self.regions if (worth := self.worth(region)).pays)
         return self.work_ms / (self.work_ms - saved) if self.work_ms > saved else 1.0
 
     @property
@@ -181,7 +182,7 @@ class Graph:
         if self.parallelism < WORTH_IT:
             return (
                 f"There is nothing to gain from running parts of {self.name} at the same time: {chain}, so even "
-                f"cores without end would make it {self.parallelism:.2f}x as fast at most."
+                f"unlimited cores would make it {self.parallelism:.2f}x as fast at most."
             )
         if self.pays >= WORTH_IT:
             count = sum(self.worth(region).pays for region in self.regions)
@@ -211,7 +212,10 @@ class Graph:
             said = ["-", "-", "-", "-"]
             if self.measured:
                 found = (worth.one_by_one_ms, worth.longest_ms, max(0.0, worth.saves_ms))
-                said = [*map(milliseconds, found), "yes" if worth.pays else "found, not worth it"]
+                said = [
+                    *map(milliseconds, found),
+                    "yes" if worth.pays and self.pays >= WORTH_IT else "found, not worth it",
+                ]
             names = ", ".join(each.name for each in region.branches)
             rows.append((region.name or self.name, names, with_prefix(macs), *said))
         return rows

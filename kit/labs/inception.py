@@ -18,7 +18,7 @@ from kit.labs.threads import versus
 from kit.measuring.comparison import Comparison, Row
 from kit.models import googlenet, inception_v3, two_stream_i3d
 from kit.spans import clock
-from kit.text import counted, markdown_table, milliseconds
+from kit.text import counted, markdown_table, milliseconds, with_prefix
 from kit.trace.kernels import caveats, exchanged
 from kit.verbs import graph as find
 
@@ -106,7 +106,7 @@ def networks_table(graphs: Mapping[str, Graph]) -> str:
     rows = [
         (
             name,
-            f"{graph.cost().work / 1e9:.2f}",
+            with_prefix(int(graph.cost().work)),
             f"{graph.parallelism_by_macs:.2f}",
             f"{graph.cost(by='operators').parallelism:.2f}",
             str(len(list(graph.all_regions()))),
@@ -114,7 +114,7 @@ def networks_table(graphs: Mapping[str, Graph]) -> str:
         for name, graph in graphs.items()
     ]
     best = max(graphs, key=lambda name: graphs[name].parallelism_by_macs)
-    table = markdown_table(("network", "GMACs", "parallelism", "by operators", "regions"), "lrrrr", rows)
+    table = markdown_table(("network", "MACs", "parallelism", "by operators", "regions"), "lrrrr", rows)
     return f"{table}\n\nThe most parallel by MACs is the **{best}**."
 
 

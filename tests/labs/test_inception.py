@@ -65,7 +65,7 @@ def test_the_tables_of_a_network() -> None:
     assert labs.inception.how_parallel(graph) == "1.3 to 2 times"
     assert labs.inception.how_parallel(UNEQUAL) == "less than 1.3 times"
     table = labs.inception.networks_table({"one": graph, "other": UNEQUAL})
-    assert "| one | 0.01 | 1.67 | 1.50 | 1 |" in table
+    assert "| one | 10.00 M | 1.67 | 1.50 | 1 |" in table
     assert "by MACs is the **one**" in table
     both = labs.inception.macs_and_ms(graph)
     assert "| A | 2.00 | 1.33 | a | b |" in both
