@@ -44,6 +44,7 @@ class Captured:
     module: fx.GraphModule  # its weights and modules are the model's own
     inputs: Form  # the arguments, flattened to tensors
     outputs: Form
+    by_memory_format: bool  # whether a decision may have hung on the strides of a tensor
 
 
 class _Flat(nn.Module):
@@ -76,16 +77,19 @@ def captured(model: nn.Module, args: Args, way: str) -> Captured:
     try:
         with warnings.catch_warnings(), _quiet(), undisturbed(model), torch.no_grad():
             warnings.simplefilter("ignore")
+            by_memory_format = way == EXPORT
             if way == EXPORT:
                 module = _by_export(flat, leaves)
+            elif way == FX:
+                module = _by_fx(flat, traced(flat, len(leaves)))
             else:
-                graph = traced(flat, len(leaves)) if way == FX else traced_beside(flat, copy.deepcopy(leaves))
+                graph, by_memory_format = traced_beside(flat, copy.deepcopy(leaves))
                 module = _by_fx(flat, graph)
     except Exception as error:
         raise KitError(f"{way} cannot follow {type(model).__name__}{_place(error)}: {_reason(error)}") from error
     for node in module.graph.nodes:
         node.meta["place"] = _in_model(node.meta.get("place", ""), model)
-    return Captured(way, module, inputs, outputs[-1])
+    return Captured(way, module, inputs, outputs[-1], by_memory_format)
 
 
 @contextmanager

@@ -15,7 +15,6 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from kit.graphs.branched import Branched, shared_memory
-from kit.graphs.capture import FX
 from kit.graphs.found import Found, flat, is_free
 from kit.graphs.structure import Block, Fork, Knot
 from kit.regions import Branches, Concat
@@ -49,7 +48,7 @@ def rewritten(found: Found, model: nn.Module, given: Sequence[Tensor]) -> Branch
     keys = dict(sorted(keys.items(), key=lambda pair: place.get(pair[1], len(place))))
     kind = type(type(model).__name__, (Branched,), {"__doc__": Branched.__doc__})
     branched: Branched = kind(body, captured.inputs, captured.outputs, given, keys)
-    if captured.way != FX:
+    if captured.by_memory_format:
         branched.strides = [x.stride() for x in given]
     written = {memory for each in found.effects.values() for memory in each.writes}
     if any(found.effects[node].reads & written for node in placeholders):

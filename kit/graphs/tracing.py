@@ -13,12 +13,13 @@ from torch import Tensor, fx, nn
 from torch.fx import node as fx_node
 from torch.fx.proxy import Attribute
 
+_MEMORY_FORMAT = ("stride", "storage_offset", "is_contiguous")
 # What one may ask of a tensor without asking for its numbers.
 _ASKS = (
     *("shape", "size", "ndim", "dim", "ndimension", "numel", "nelement"),
     *("dtype", "itemsize", "element_size", "is_floating_point", "is_complex", "is_signed", "is_quantized"),
     *("device", "get_device", "is_cpu", "is_cuda", "is_mps", "is_meta"),
-    *("layout", "is_sparse", "stride", "storage_offset", "is_contiguous"),
+    *("layout", "is_sparse", *_MEMORY_FORMAT),
 )
 
 
@@ -27,9 +28,14 @@ def traced(root: nn.Module, count: int) -> fx.Graph:
     return _Tracer(count).trace(root)
 
 
-def traced_beside(root: nn.Module, given: Sequence[Tensor]) -> fx.Graph:
-    """The graph of a module, beside a run on these inputs; the run may write into them."""
-    return _Beside(given).trace(root)
+def traced_beside(root: nn.Module, given: Sequence[Tensor]) -> tuple[fx.Graph, bool]:
+    """The graph of a module, beside a run on these inputs; the run may write into them.
+
+    Returns:
+        The graph, and whether the module asked for the memory format of a tensor.
+    """
+    tracer = _Beside(given)
+    return tracer.trace(root), not tracer.asked.isdisjoint(_MEMORY_FORMAT)
 
 
 class _Tracer(fx.Tracer):
@@ -55,12 +61,15 @@ class _Beside(_Tracer):
         super().__init__(len(given))
         self.given = list(given)
         self.values: dict[fx.Node, Any] = {}
+        self.asked: set[str] = set()  # what was asked of tensors
         self.running = False  # whether a layer computes now, whose calls are no part of the graph
 
     def create_proxy(
         self, kind: str, target: Any, args: Any, kwargs: Any, name: Any = None, type_expr: Any = None, *others: Any
     ) -> Any:
-        if kind in ("call_function", "call_method") and str(getattr(target, "__name__", target)) in _ASKS:
+        asked = str(getattr(target, "__name__", target))
+        if kind in ("call_function", "call_method") and asked in _ASKS:
+            self.asked.add(asked)
             return self._run(kind, target, *fx_node.map_aggregate((args, kwargs), _value_of))
         found = super().create_proxy(kind, target, args, kwargs, name, type_expr)
         return None if self.values[found.node] is None else found
@@ -101,11 +110,13 @@ class _Known(fx.Proxy):
 
     def __init__(self, node: fx.Node, tracer: _Beside, value: Any) -> None:
         super().__init__(node, tracer)
+        self.tracer: _Beside = tracer
         self.value = value
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self.value, name)  # raises what the value itself would
         if name in _ASKS and isinstance(self.value, Tensor):
+            self.tracer.asked.add(name)
             return found
         if callable(found):
             return Attribute(self, name)

@@ -20,7 +20,7 @@ from kit.errors import KitError, ShapeError
 from kit.executors import use
 from kit.executors.threads import Threads
 from kit.graphs import Graph, analysed
-from kit.graphs.capture import EXPORT
+from kit.graphs.capture import EXPORT, FX_FOR_SHAPES
 from kit.inputs import opened
 from kit.regions import regions
 from tests.graphs.traps import TRAPS
@@ -412,3 +412,33 @@ def test_export_writes_no_view_that_only_one_kernel_allows(monkeypatch: pytest.M
     model, x = TRAPS["AttentionAndGradients"].make()
     branched, given = kit.branched(model, x), x.clone().requires_grad_()
     assert torch.allclose(branched(given), model(given), atol=1e-5)
+
+
+def by_shape(net: Net, x: Tensor) -> Tensor:
+    n, c, *sides = x.shape
+    if x.dim() != 4 or len(x) != n or c != 8:
+        raise ValueError("another shape")
+    rows = [net.a(row[None]) for row in x]  # a loop over the batch
+    return torch.cat([torch.cat(rows), net.b(x.view(n, c, *sides))], 1)
+
+
+def test_python_that_asks_for_shapes_is_followed_layer_by_layer() -> None:
+    net = Net(by_shape)
+    branched = kit.branched(net, X)
+    assert kit.graph(net, X).captured_by == FX_FOR_SHAPES
+    assert {net.a, net.b} <= set(branched.modules())
+    other = X.flip(-1).contiguous(memory_format=torch.channels_last)  # nobody asked for the memory format
+    assert torch.allclose(branched(other), net(other), atol=1e-6)
+    with pytest.raises(ShapeError, match="captured for an input"):
+        branched(X[:1])
+
+
+def test_a_write_by_index_is_seen_and_kept() -> None:
+    def writes(net: Net, x: Tensor) -> Tensor:
+        y = net.a(x)
+        y[:, 0] = net.b(x).mean(1)
+        return y
+
+    net = Net(writes)
+    assert kit.graph(net, X).captured_by == FX_FOR_SHAPES
+    assert torch.allclose(kit.branched(net, X)(-X), net(-X), atol=1e-6)
