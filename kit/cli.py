@@ -17,6 +17,7 @@ from kit.errors import KitError, TraceError
 from kit.machine import doctor, hardware
 from kit.machine.load import load_average
 from kit.paths import check_writable
+from kit.progress import told_if_long
 
 if TYPE_CHECKING:
     from kit.explaining.explanation import Explanation
@@ -55,7 +56,7 @@ def _doctor(options: argparse.Namespace) -> int:
 def _compare(options: argparse.Namespace) -> int:
     from kit import workloads
     from kit.trace import Trace, save_trace
-    from kit.verbs import as_workload, compare, record
+    from kit.verbs import as_workload, compare, record, with_branches
     from kit.workloads.factories import load
 
     for path in filter(None, (options.json, options.save)):
@@ -73,9 +74,13 @@ def _compare(options: argparse.Namespace) -> int:
         work = as_workload(*load(workload))
     else:
         work = workloads.workload(workload, options.clip, options.device, options.items)
+    of_items = bool(work.approaches)  # those of one model are the registry's
+    names = names or ["all" if of_items else "sequential,threads"]
+    with told_if_long(f"capturing {work.name} to find its branches"):
+        work = with_branches(work, names)  # here, so that the recordings need not look for them again
     comparison = compare(
         work,
-        approaches=names or ("all" if work.approaches else "sequential,threads"),
+        approaches=names,
         rounds=options.rounds,
         budget=options.budget,
         seed=options.seed,
@@ -83,7 +88,7 @@ def _compare(options: argparse.Namespace) -> int:
     )
 
     def recorded(name: str) -> Trace:
-        return record(work, approach=name, operators=not work.approaches)  # those of many items would fill the memory
+        return record(work, approach=name, operators=not of_items)  # those of many items would fill the memory
 
     print(comparison)
     found: dict[str, Any] = comparison.to_dict()
@@ -109,7 +114,7 @@ def _compare(options: argparse.Namespace) -> int:
 
 def _is_factory(name: str) -> bool:
     """Whether this is FILE.py:factory or package.module:factory, and not an approach such as loader(workers=2)."""
-    return ":" in name and "(" not in name
+    return ":" in name.rpartition(")")[2] or name.endswith(".py")
 
 
 def _graph(options: argparse.Namespace) -> int:
@@ -118,12 +123,15 @@ def _graph(options: argparse.Namespace) -> int:
     from kit.workloads.factories import load
 
     if _is_factory(options.model):
-        print(graph(*load(options.model)))
-        return 0
-    work = workloads.workload(options.model, None, "cpu", None)
-    if work.model is None or work.approaches:
-        raise KitError(f"{options.model} is no model: name one, or a model of your own as FILE.py:factory.")
-    print(graph(work.model, work.inputs))
+        model, inputs = load(options.model)
+    else:
+        work = workloads.workload(options.model, None, "cpu", None)
+        if work.model is None or work.approaches:
+            raise KitError(f"{options.model} is no model: name one, or a model of your own as FILE.py:factory.")
+        model, inputs = work.model, work.inputs
+    with told_if_long(f"capturing {type(model).__name__} and measuring its operators"):
+        found = graph(model, inputs)
+    print(found)
     return 0
 
 

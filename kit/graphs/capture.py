@@ -6,10 +6,8 @@ where it does not.
 
 from __future__ import annotations
 
-import inspect
 import logging
 import operator
-import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
@@ -21,7 +19,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
-from kit.errors import KitError, brief
+from kit.errors import KitError, brief, line_of
 from kit.graphs.values import Form, form_of
 from kit.inputs import Args
 from kit.reprs import one_line
@@ -147,12 +145,8 @@ def _in_model(path: str) -> str:
 
 
 def _place(error: Exception) -> str:
-    """The line of the user's code in which it stopped, the innermost outside of torch and of the kit."""
-    ours = (inspect.getfile(torch).rpartition("/")[0], __file__.rpartition("/kit/")[0] + "/kit/", "<")
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if not frame.filename.startswith(ours) and "importlib" not in frame.filename:
-            return f" in {frame.name}, line {frame.lineno} of {frame.filename}"
-    return ""
+    line = line_of(error)
+    return f" in {line.name}, line {line.lineno} of {line.filename}" if line else ""
 
 
 def _reason(error: Exception) -> str:
