@@ -9,7 +9,9 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +19,6 @@ from kit.errors import KitError, TraceError
 from kit.machine import doctor, hardware
 from kit.machine.load import load_average
 from kit.paths import check_writable
-from kit.progress import told_if_long
 
 if TYPE_CHECKING:
     from kit.explaining.explanation import Explanation
@@ -76,7 +77,7 @@ def _compare(options: argparse.Namespace) -> int:
         work = workloads.workload(workload, options.clip, options.device, options.items)
     of_items = bool(work.approaches)  # those of one model are the registry's
     names = names or ["all" if of_items else "sequential,threads"]
-    with told_if_long(f"capturing {work.name} to find its branches"):
+    with _told_if_long(f"capturing {work.name} to find its branches"):
         work = with_branches(work, names)  # here, so that the recordings need not look for them again
     comparison = compare(
         work,
@@ -129,7 +130,7 @@ def _graph(options: argparse.Namespace) -> int:
         if work.model is None or work.approaches:
             raise KitError(f"{options.model} is no model: name one, or a model of your own as FILE.py:factory.")
         model, inputs = work.model, work.inputs
-    with told_if_long(f"capturing {type(model).__name__} and measuring its operators"):
+    with _told_if_long(f"capturing {type(model).__name__} and measuring its operators"):
         found = graph(model, inputs)
     print(found)
     return 0
@@ -234,6 +235,19 @@ def _in_words(numbers: dict[str, Any]) -> str:
         name = "".join(character if character.isprintable() else "\ufffd" for character in name)
         lines.append(f"{time_text(row['self_ns']):>9} {time_text(row['total_ns']):>9} {row['events']:9,}  {name}")
     return "\n".join([*lines, *(f"note: {note}" for note in numbers["notes"])])
+
+
+@contextmanager
+def _told_if_long(what: str, after_s: float = 2.0) -> Iterator[None]:
+    """Say on stderr what takes so long, if the block takes longer than this."""
+    stream = sys.stderr  # that of now: capturing keeps what is written to it meanwhile
+    timer = threading.Timer(after_s, lambda: print(f"{what} ...", file=stream, flush=True))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _folder(path: Path) -> Path:

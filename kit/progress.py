@@ -1,12 +1,7 @@
-"""What is shown while something runs: a progress bar that leaves nothing behind, or one line where it takes long.
-
-In a saved notebook, the remains of a bar read as an error.
-"""
+"""A progress bar that leaves nothing behind: in a saved notebook, the remains of one read as an error."""
 
 from __future__ import annotations
 
-import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -39,16 +34,3 @@ def progress_bar(total: int, wanted: bool, what: str = "rounds") -> Iterator[Cal
     else:
         with tqdm(total=total or None, desc=what, leave=False) as bar:
             yield lambda done: bar.update()
-
-
-@contextmanager
-def told_if_long(what: str, after_s: float = 2.0) -> Iterator[None]:
-    """Say on stderr what takes so long, if the block takes longer than this."""
-    stream = sys.stderr  # that of now: within the block others may keep what is written to it
-    timer = threading.Timer(after_s, lambda: print(f"{what} ...", file=stream, flush=True))
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()

@@ -20,6 +20,7 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from kit.errors import KitError, brief, line_of
+from kit.graphs.layers import with_layers
 from kit.graphs.values import Form, form_of
 from kit.inputs import Args
 from kit.reprs import one_line
@@ -120,7 +121,7 @@ def _by_export(flat: _Flat, leaves: list[Tensor]) -> fx.GraphModule:
         stack = node.meta.get("nn_module_stack") or {}
         place = [path for path, _ in stack.values()][-1] if stack else ""
         node.meta["place"] = _in_model(place.removeprefix("L['self']."))
-    return _plain(module)
+    return with_layers(_plain(module))
 
 
 def _plain(module: fx.GraphModule) -> fx.GraphModule:

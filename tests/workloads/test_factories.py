@@ -1,15 +1,18 @@
 """A user's own factory: loaded from a file or a module, run in every way, and told clearly what is wrong with it."""
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import kit.verbs
-from kit.cli import main
+from kit.cli import _told_if_long, main
 from kit.errors import KitError, UnknownNameError
 from kit.workloads.factories import load
 
@@ -112,7 +115,9 @@ def test_what_is_wrong_with_a_factory_is_said_in_a_sentence(
 
 
 def test_a_slip_in_the_name_is_told_with_the_near_ones(folder: Path) -> None:
-    with pytest.raises(UnknownNameError, match=r"called 'trainig': did you mean 'training'\? Known: two, training, needs"):
+    with pytest.raises(
+        UnknownNameError, match=r"called 'trainig': did you mean 'training'\? Known: two, training, needs"
+    ):
         load(f"{folder / 'mine.py'}:trainig")
 
 
@@ -135,6 +140,18 @@ def test_a_file_is_compared_and_drawn_from_the_command_line(
     assert "captured by torch.fx" in capsys.readouterr().out
     assert main(["graph", "two-stream"]) == 0
     assert "captured by torch.export" in capsys.readouterr().out  # its forward asks for shapes
+
+
+def test_what_takes_long_is_said_on_stderr(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = threading.Event()
+    stream = io.StringIO()
+    monkeypatch.setattr(stream, "flush", written.set)
+    monkeypatch.setattr(sys, "stderr", stream)
+    with _told_if_long("capturing Two", after_s=0), contextlib.redirect_stderr(io.StringIO()):
+        assert written.wait(30)
+    with _told_if_long("nothing", after_s=60):
+        pass
+    assert stream.getvalue() == "capturing Two ...\n"
 
 
 OWN = """
