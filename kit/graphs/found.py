@@ -85,7 +85,8 @@ class Found:
         region = _common([place for part in places for place in part])
         names: list[str] = []
         for place, part in zip(places, parts, strict=True):
-            deeper = next((path for path in place if len(path) > len(region)), None)
+            # A function between modules has no place of its own.
+            deeper = next((path for path in place if len(path) > len(region) and path[-1]), None)
             names.append(deeper[len(region)] if deeper else self.nodes[min(flat(part))].name)
         return ".".join(region), _distinct(names)
 
