@@ -17,7 +17,7 @@ from kit.executors import Task
 from kit.executors.thread_counts import intra_op_threads
 from kit.executors.threads import Threads
 from kit.graphs.branched import Branched
-from kit.graphs.capture import WAYS, call_unchanged, captured, restored
+from kit.graphs.capture import WAYS, call_unchanged, captured
 from kit.graphs.effects import effects_of, measure
 from kit.graphs.found import Found, found_in
 from kit.graphs.operators import Graph
@@ -56,7 +56,7 @@ def analysed(model: nn.Module, args: Args) -> Analysed:
     start = clock()
     refusals = []
     with intra_op_threads(1):  # beside other programs, threads that wait for each other take many times as long
-        with called_with(model, args), torch.no_grad(), undisturbed(model), restored(model):
+        with called_with(model, args), torch.no_grad(), undisturbed(model):
             model(*_copied(args))
             call_unchanged(model, _copied(args))
         for way in WAYS:
@@ -71,8 +71,7 @@ def analysed(model: nn.Module, args: Args) -> Analysed:
 
 def _by(way: str, model: nn.Module, args: Args) -> tuple[Found, Branched]:
     leaves, _ = form_of(args)
-    with restored(model):
-        kept = captured(model, args, way)
+    kept = captured(model, args, way)
     try:
         with undisturbed(model):
             torch.rand(())  # else the model would draw the same numbers again as when it was captured
@@ -81,7 +80,7 @@ def _by(way: str, model: nn.Module, args: Args) -> tuple[Found, Branched]:
             new.names = model.names if isinstance(model, ByKeyword) else ()
             prove(f"capturing by {way}", model, new, args)
             _prove_with_gradients(model, new, args)
-            with torch.inference_mode(), restored(model):
+            with torch.inference_mode():
                 # What export captures has taken every decision on shapes already; fx refuses to take one.
                 new.any_batch = way == "torch.fx" and _takes_any_batch(model, new, args)
     except KitError:

@@ -184,27 +184,6 @@ def call_unchanged(model: nn.Module, args: Args) -> None:
         )
 
 
-@contextmanager
-def restored(model: nn.Module) -> Iterator[None]:
-    """After this block all attributes of the model's modules are the same objects as before."""
-    before = [
-        (module, dict(vars(module)), {key: dict(vars(module)[key]) for key in _REGISTERED})
-        for module in model.modules()
-    ]
-    try:
-        yield
-    finally:
-        for module, own, registered in before:
-            vars(module).clear()
-            vars(module).update(own)
-            for key, values in registered.items():
-                vars(module)[key].clear()
-                vars(module)[key].update(values)
-
-
-_REGISTERED = ("_parameters", "_buffers", "_modules")
-
-
 def _state(module: nn.Module) -> dict[str, Any]:
     """Its own attributes and buffers, with a copy of what lists and dicts hold: those may be changed in place."""
     own = {key: value for key, value in vars(module).items() if key not in _OF_TORCH}

@@ -130,13 +130,29 @@ def _one_step_from(draw: Draw) -> Draw:
 
 @contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
-    """After this block the model's buffers, into which a forward may write, and the random numbers are as before."""
+    """After this block the model and the random numbers are as before.
+
+    All attributes of its modules are the same objects, which a forward or a tracer may exchange, and its buffers, into
+    which a forward may write, hold the same values.
+    """
+    held = [(each, dict(each)) for module in model.modules() for each in _dicts(module)]
     before = [(buffer, buffer.clone()) for buffer in model.buffers()]
     gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
     try:
         with torch.random.fork_rng(gpus):
             yield
     finally:
+        for each, own in held:
+            if each.keys() != own.keys() or any(each[key] is not value for key, value in own.items()):
+                each.clear()
+                each.update(own)
         for buffer, was in before:
             if not torch.equal(buffer, was):
                 buffer.copy_(was)
+
+
+def _dicts(module: nn.Module) -> list[dict[str, Any]]:
+    """Where it holds its attributes, parameters, buffers and submodules."""
+    own = vars(module)
+    registered = (own.get(key) for key in ("_parameters", "_buffers", "_modules"))
+    return [own, *(each for each in registered if isinstance(each, dict))]  # a script module has none
