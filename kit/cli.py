@@ -9,7 +9,9 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +57,7 @@ def _doctor(options: argparse.Namespace) -> int:
 def _compare(options: argparse.Namespace) -> int:
     from kit import workloads
     from kit.trace import Trace, save_trace
-    from kit.verbs import as_workload, compare, record
+    from kit.verbs import as_workload, compare, record, with_branches
     from kit.workloads.factories import load
 
     for path in filter(None, (options.json, options.save)):
@@ -73,9 +75,13 @@ def _compare(options: argparse.Namespace) -> int:
         work = as_workload(*load(workload))
     else:
         work = workloads.workload(workload, options.clip, options.device, options.items)
+    of_items = bool(work.approaches)  # those of one model are the registry's
+    names = names or ["all" if of_items else "sequential,threads"]
+    with _told_if_long(f"capturing {work.name} to find its branches"):
+        work = with_branches(work, names)  # here, so that the recordings need not look for them again
     comparison = compare(
         work,
-        approaches=names or ("all" if work.approaches else "sequential,threads"),
+        approaches=names,
         rounds=options.rounds,
         budget=options.budget,
         seed=options.seed,
@@ -83,7 +89,7 @@ def _compare(options: argparse.Namespace) -> int:
     )
 
     def recorded(name: str) -> Trace:
-        return record(work, approach=name, operators=not work.approaches)  # those of many items would fill the memory
+        return record(work, approach=name, operators=not of_items)  # those of many items would fill the memory
 
     print(comparison)
     found: dict[str, Any] = comparison.to_dict()
@@ -109,7 +115,7 @@ def _compare(options: argparse.Namespace) -> int:
 
 def _is_factory(name: str) -> bool:
     """Whether this is FILE.py:factory or package.module:factory, and not an approach such as loader(workers=2)."""
-    return ":" in name and "(" not in name
+    return ":" in name.rpartition(")")[2] or name.endswith(".py")
 
 
 def _graph(options: argparse.Namespace) -> int:
@@ -118,12 +124,15 @@ def _graph(options: argparse.Namespace) -> int:
     from kit.workloads.factories import load
 
     if _is_factory(options.model):
-        print(graph(*load(options.model)))
-        return 0
-    work = workloads.workload(options.model, None, "cpu", None)
-    if work.model is None or work.approaches:
-        raise KitError(f"{options.model} is no model: name one, or a model of your own as FILE.py:factory.")
-    print(graph(work.model, work.inputs))
+        model, inputs = load(options.model)
+    else:
+        work = workloads.workload(options.model, None, "cpu", None)
+        if work.model is None or work.approaches:
+            raise KitError(f"{options.model} is no model: name one, or a model of your own as FILE.py:factory.")
+        model, inputs = work.model, work.inputs
+    with _told_if_long(f"capturing {type(model).__name__} and measuring its operators"):
+        found = graph(model, inputs)
+    print(found)
     return 0
 
 
@@ -226,6 +235,19 @@ def _in_words(numbers: dict[str, Any]) -> str:
         name = "".join(character if character.isprintable() else "\ufffd" for character in name)
         lines.append(f"{time_text(row['self_ns']):>9} {time_text(row['total_ns']):>9} {row['events']:9,}  {name}")
     return "\n".join([*lines, *(f"note: {note}" for note in numbers["notes"])])
+
+
+@contextmanager
+def _told_if_long(what: str, after_s: float = 2.0) -> Iterator[None]:
+    """Say on stderr what takes so long, if the block takes longer than this."""
+    stream = sys.stderr  # that of now: capturing keeps what is written to it meanwhile
+    timer = threading.Timer(after_s, lambda: print(f"{what} ...", file=stream, flush=True))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _folder(path: Path) -> Path:

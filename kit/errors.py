@@ -17,8 +17,13 @@
 """
 
 import difflib
+import os
 import re
+import sys
+import sysconfig
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
 
 
 def brief(error: BaseException) -> str:
@@ -26,6 +31,23 @@ def brief(error: BaseException) -> str:
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).partition(", but expected one of:")[0]
     text = " ".join(text.split())
     return f"{type(error).__name__}: {text if len(text) <= 400 else text[:399] + '…'}"
+
+
+def line_of(error: BaseException) -> traceback.FrameSummary | None:
+    """The line that an error came from, as its reader sees it: the innermost of the user's own code.
+
+    If there is none, the innermost of another library than the kit and torch; None if there is none of these either.
+    """
+    torch = getattr(sys.modules.get("torch"), "__file__", None) or __file__
+    ours = ("<", *(f"{Path(each).parent}{os.sep}" for each in (__file__, torch)))  # <: frozen modules, as importlib
+    frames = [each for each in traceback.extract_tb(error.__traceback__) if not each.filename.startswith(ours)]
+    own = [each for each in frames if not _is_installed(each.filename)]
+    return next(reversed(own or frames), None)
+
+
+def _is_installed(file: str) -> bool:
+    packages = {"site-packages", "dist-packages"} & {*Path(file).parts}
+    return bool(packages) or file.startswith(f"{sysconfig.get_path('stdlib')}{os.sep}")
 
 
 class KitError(Exception):

@@ -76,11 +76,9 @@ def compare(
             something that is no tensor, or another on every call.
     """
     work = as_workload(model, inputs)
-    if budget is None and ALL in split_names(approaches) and not work.approaches:
+    if budget is None and ALL in split_names(approaches) and (work.given or not work.approaches):
         budget = BUDGET_S
-    work, seen = _with_branches(work, approaches)
-    if seen:
-        work = replace(work, caveats=_findings(work, seen))
+    work = with_branches(work, approaches)
     return compete(
         work, work.chosen(approaches), rounds=rounds, budget=budget, width=width, seed=seed, progress=progress
     )
@@ -106,11 +104,14 @@ def record(
     What runs on a GPU is recorded in a process of its own, started for it, to which model and inputs are copied: a
     second profile of CUDA in one process is not to be trusted.
 
+    A model whose branches have to be found is captured for each recording, which may take seconds. To record several
+    approaches of it, find them once: record ``kit.branched(model, inputs)``.
+
     Raises: as :func:`compare`, and:
         TraceError: a kernel starts before its launch.
         TransferError: a model on a GPU that cannot be sent to another process.
     """
-    work, _ = _with_branches(as_workload(model, inputs), approach)
+    work = with_branches(as_workload(model, inputs), approach, told=False)
     call = partial(_record_here, work, approach, first, operators)
     return record_fresh(call) if operators and on_gpu(work.model, *work.inputs) else call()
 
@@ -168,26 +169,46 @@ def as_workload(model: Any, inputs: Any) -> Workload:
     return work
 
 
-def _with_branches(work: Workload, names: str | Sequence[str]) -> tuple[Workload, Analysed | None]:
-    """The workload with the branches that are found in its model, where it has no region, and an approach wants one.
+def with_branches(work: Workload, names: str | Sequence[str], *, told: bool = True) -> Workload:
+    """The workload with the branches that are found in its model, if it has no region and an approach wants one.
 
-    Returns what the model was found to be as well; None where nobody looked, or nothing could be seen.
+    What was looked for once is not looked for again: a caller with several recordings to make comes here first.
+
+    Args:
+        told: whether its caveats say what was found, for which each operator is measured.
+
+    Raises:
+        UnknownNameError: an approach that is not in the registry.
+        KitError: ``branched`` was named, and there are no branches.
     """
-    if work.model is None or any(regions(work.model)) or not _want_regions(work, names):
-        return work, None
+    if work.model is None or work.no_branches or any(regions(work.model)) or not _want_regions(work, names):
+        return work
     try:
         seen = analysed(work.model, work.inputs)
     except KitError as error:
-        return replace(work, no_branches=f"no branches could be looked for: {error}"), None
+        return _without(work, f"no branches could be looked for: {error}", names)
+    caveats = _findings(work, seen) if told else ()
     if not any(regions(seen.branched)):
-        return replace(work, no_branches=f"no branches were found in {type(work.model).__name__}"), seen
-    approaches = {FOUND: Runs(sequential)}
-    return replace(work, model=seen.branched, given=work.model, approaches=approaches, baseline="sequential"), seen
+        return _without(work, f"no branches were found in {type(work.model).__name__}", names, caveats)
+    return replace(
+        work,
+        model=seen.branched,
+        given=work.model,
+        approaches={FOUND: Runs(sequential)},
+        baseline="sequential",
+        caveats=caveats,
+    )
+
+
+def _without(work: Workload, why: str, names: str | Sequence[str], caveats: tuple[str, ...] = ()) -> Workload:
+    if _named(FOUND, names):
+        raise KitError(f"{FOUND} cannot run: {why.rstrip('.')}. Leave it out.")
+    return replace(work, no_branches=why, caveats=caveats)
 
 
 def _findings(work: Workload, seen: Analysed) -> tuple[str, ...]:
     """What a reader of a comparison must know of branches that were found, or that there are none."""
-    found = graph_of(measured(seen, work.inputs), type(work.given or work.model).__name__, work.description)
+    found = graph_of(measured(seen, work.inputs), type(work.model).__name__, work.description)
     if not found.regions:
         return (found.answer,)
     return (
@@ -198,7 +219,11 @@ def _findings(work: Workload, seen: Analysed) -> tuple[str, ...]:
 
 
 def _want_regions(work: Workload, names: str | Sequence[str]) -> bool:
-    return any(not work.is_baseline(each) and not each.whole for each in work.chosen(names))
+    return _named(FOUND, names) or any(not work.is_baseline(each) and not each.whole for each in work.chosen(names))
+
+
+def _named(kind: str, names: str | Sequence[str]) -> bool:
+    return any(each.partition("(")[0] == kind for each in split_names(names))
 
 
 def _record_here(work: Workload, approach: str, first: bool, operators: bool) -> Trace:

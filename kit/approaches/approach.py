@@ -26,7 +26,8 @@ from kit.reprs import one_line
 from kit.spans import clock
 from kit.transforms import Transform
 from kit.transforms.copying import rewritable
-from kit.transforms.proof import prove, undisturbed
+from kit.transforms.proof import prove
+from kit.transforms.undisturbed import undisturbed
 
 
 @one_line

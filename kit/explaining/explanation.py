@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kit.approaches.workload import FOUND
 from kit.errors import MeasureError
 from kit.explaining.factors import Bounds, BranchTimes, Excess, RowBreakdown, has_task_times, in_steps, regions_ms
 from kit.explaining.snippets import snippet
@@ -24,11 +25,13 @@ LOSSES = {  # factor -> what it means where it is below 1
     "computation efficiency": "branches take longer than in {baseline}, and why is not separated",
     "load balance": "the longest branch, {longest}, keeps the others waiting: split it, or merge the rest",
     "scheduling efficiency": "mostly {overhead} outside the branches",
+    "rewriting": "the branches one after the other, {baseline}, take longer than the model as given",
 }
 GAINS = {  # factor -> what it means where it is above 1; the others never are
     "thread efficiency": "one by one, branches are faster with a lane's intra-op threads than with the baseline's",
     "contention efficiency": "branches are faster side by side than one by one, which is rare: measure again",
     "computation efficiency": "branches take less time than in the baseline, and why is not separated",
+    "rewriting": "the branches one after the other take less time than the model as given, without any concurrency",
 }
 NOTABLE_GAIN = 0.05  # beyond which a factor above 1 is told in a sentence of its own
 
@@ -61,7 +64,7 @@ class Explanation:
     baseline: str
     verdict: str
     ratio: Ratio | None  # of the table: the median of the rounds
-    factors: dict[str, float] | None  # of FACTORS; None where there are no tasks to explain it by
+    factors: dict[str, float] | None  # of FACTORS, and REWRITING; None where there are no tasks to explain it by
     computation: dict[str, float] | None  # thread efficiency * contention efficiency; None: not separated
     waiting_ms: dict[str, float]  # branches side by side less alone, a call; what is not there could not be told from 0
     overhead_ms: dict[str, float]  # the typical round's call outside the busiest lane's tasks, by kind
@@ -272,7 +275,7 @@ def _what_would_change(comparison: Comparison, case: RowBreakdown) -> Advice:
     regions = regions_ms(case.own, np.median)
     longest = max((ms, branch) for region in regions for branch, ms in region.items())[1]
     waiting, overhead = (_largest(parts) for parts in (case.waiting_ms(), case.overhead_ms()))
-    baseline, cores = comparison.baseline.name, comparison.cores
+    baseline, cores = FOUND if case.row.one_by_one else comparison.baseline.name, comparison.cores
     meaning = LOSSES[name].format(baseline=baseline, longest=longest, waiting=waiting, overhead=overhead)
     if case.lanes > cores:  # nor would splitting help then
         meaning = f"{meaning.partition(': split')[0]}; {case.lanes} lanes share {cores} cores, {cores}x at most"

@@ -16,6 +16,11 @@ where max C is the busiest lane of each region, summed over the regions of a cal
 - ``scheduling efficiency``: the tasks of the busiest lane / the call. The rest is start-up, transfer, merging, waiting,
   and what is outside of regions.
 
+Where branches were found in a model, s and T_base are those of the rewritten model, whose branches run one after the
+other. The model as given is the baseline of the table, so there is one factor more:
+
+- ``rewriting``: the call of the model as given / T_base. It is no matter of concurrency.
+
 ``parallel efficiency`` is load balance * scheduling efficiency. Factors are averaged over the rounds as logarithms, so
 that their product stays exact: it is the geometric mean of the rounds' ratios.
 
@@ -40,6 +45,7 @@ from kit.scheduling import Node, lower_bound, makespan, span, work
 from kit.scheduling.policies import in_order
 
 FACTORS = ("lanes", "1 / baseline efficiency", "computation efficiency", "load balance", "scheduling efficiency")
+REWRITING = "rewriting"  # the last factor, where branches were found
 
 
 @one_line
@@ -150,6 +156,7 @@ class RowBreakdown:
         assert row.timing is not None and row.paired_baseline is not None  # noqa: PT018 - of rows that have task times
         # Where branches were found in a model, what rewriting changed is no factor of running them at the same time.
         self.row, self.own, self.base = row, row.timing, row.one_by_one or row.paired_baseline
+        self.given = row.paired_baseline
         self.on_cpu = comparison.device == "cpu"
         same = row.paired_baseline is comparison.baseline.timing and not row.rewritten
         # Of a rewritten model nothing is known alone: the branches that were run one by one are the original's.
@@ -160,7 +167,8 @@ class RowBreakdown:
     def factors(self) -> dict[str, float]:
         own, base, busiest = _of(self.own, "work"), _of(self.base, "work"), _of(self.own, "busiest")
         rounds = (self.base.samples_ns / base, base / own, own / self.lanes / busiest, busiest / self.own.samples_ns)
-        return dict(zip(FACTORS, (float(self.lanes), *map(_mean, rounds)), strict=True))
+        found = dict(zip(FACTORS, (float(self.lanes), *map(_mean, rounds)), strict=True))
+        return found | ({REWRITING: _mean(self.given.samples_ns / self.base.samples_ns)} if self.row.one_by_one else {})
 
     def computation(self) -> dict[str, float] | None:
         if self.branches_alone is None:
@@ -195,7 +203,7 @@ class RowBreakdown:
     def branch_times(self) -> BranchTimes:
         rest_ms = float(np.median(self.own.samples_ns - _of(self.own, "busiest"))) / 1e6
         regions = regions_ms(self.branches_alone or self.own, np.median)
-        return BranchTimes(regions, rest_ms, self.lanes, self.own.median_ms, self.base.median_ms)
+        return BranchTimes(regions, rest_ms, self.lanes, self.own.median_ms, self.given.median_ms)
 
     def bounds(self, comparison: Comparison) -> Bounds | None:
         """None on a GPU, of a rewritten model, or where branches at one thread or the lanes' threads are not known."""
@@ -214,7 +222,7 @@ class RowBreakdown:
             span_ms=sum(map(span, regions)),
             serial_ms=serial,
             least_ms=(least := serial + sum(lower_bound(each, parallelism / threads) for each in regions) / threads),
-            speed_up=self.base.median_ms / least,
+            speed_up=self.given.median_ms / least,
             share=least / self.own.median_ms,
             amdahl=1 / (share + (1 - share) / self.lanes),
         )
@@ -227,10 +235,11 @@ class RowBreakdown:
         if not self.on_cpu or self.row.rewritten:
             return None
         ratio = self.row.ratio.estimate if self.row.ratio else 0.0
-        measured = max(ratio, self.base.median_ms / self.own.median_ms)
+        measured = max(ratio, self.given.median_ms / self.own.median_ms)
+        by_lanes = self.base.median_ms / self.own.median_ms if self.row.one_by_one else measured
         again, name, most = "Measure again while nothing else runs.", self.row.name, max(self.lanes, comparison.cores)
         fair = f"Compare with sequential(threads={self.row.lane_threads or 1}) while nothing else runs."
-        found = [Excess(measured, most, f"what {self.lanes} lanes on {comparison.cores} cores can give", fair)]
+        found = [Excess(by_lanes, most, f"what {self.lanes} lanes on {comparison.cores} cores can give", fair)]
         if (bounds := self.bounds(comparison)) is not None:
             found.append(Excess(measured, bounds.speed_up, f"the bound of {name} by its branches' times alone", again))
             over_one = (self.branches_alone or self.base).median_ms / self.own.median_ms

@@ -17,7 +17,7 @@ from kit.executors import Task
 from kit.executors.thread_counts import intra_op_threads
 from kit.executors.threads import Threads
 from kit.graphs.branched import Branched
-from kit.graphs.capture import FX, WAYS, call_unchanged, captured, restored
+from kit.graphs.capture import FX, WAYS, call_unchanged, captured
 from kit.graphs.effects import effects_of, measure
 from kit.graphs.found import Found, found_in
 from kit.graphs.operators import Graph
@@ -28,7 +28,8 @@ from kit.machine import hardware
 from kit.reprs import one_line
 from kit.spans import clock
 from kit.transforms.base import check_eval
-from kit.transforms.proof import prove, undisturbed
+from kit.transforms.proof import prove
+from kit.transforms.undisturbed import undisturbed
 
 
 @one_line
@@ -56,7 +57,7 @@ def analysed(model: nn.Module, args: Args) -> Analysed:
     start = clock()
     refusals: dict[str, str] = {}  # of fx the last one: it asks for less than the first
     with intra_op_threads(1):  # beside other programs, threads that wait for each other take many times as long
-        with called_with(model, args), torch.no_grad(), undisturbed(model), restored(model):
+        with called_with(model, args), torch.no_grad(), undisturbed(model):
             model(*_copied(args))
             call_unchanged(model, _copied(args))
         for way in WAYS:
@@ -71,8 +72,7 @@ def analysed(model: nn.Module, args: Args) -> Analysed:
 
 def _by(way: str, model: nn.Module, args: Args) -> tuple[Found, Branched]:
     leaves, _ = form_of(args)
-    with restored(model):
-        kept = captured(model, args, way)
+    kept = captured(model, args, way)
     try:
         with undisturbed(model):
             torch.rand(())  # else the model would draw the same numbers again as when it was captured
@@ -81,7 +81,7 @@ def _by(way: str, model: nn.Module, args: Args) -> tuple[Found, Branched]:
             new.names = model.names if isinstance(model, ByKeyword) else ()
             prove(f"capturing by {way}", model, new, args)
             _prove_with_gradients(model, new, args)
-            with torch.inference_mode(), restored(model):
+            with torch.inference_mode():
                 # The other ways have taken every decision on shapes already; plain fx refuses to take one.
                 new.any_batch = way == FX and _takes_any_batch(model, new, args)
     except KitError:

@@ -7,10 +7,8 @@ example inputs; operator by operator with ``torch.export`` where it does not.
 from __future__ import annotations
 
 import copy
-import inspect
 import logging
 import operator
-import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
@@ -22,12 +20,12 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
-from kit.errors import KitError, brief
+from kit.errors import KitError, brief, line_of
 from kit.graphs.tracing import traced, traced_beside
 from kit.graphs.values import Form, form_of
 from kit.inputs import Args, ByKeyword
 from kit.reprs import one_line
-from kit.transforms.proof import undisturbed
+from kit.transforms.undisturbed import undisturbed
 
 FX = "torch.fx"
 FX_FOR_SHAPES = "torch.fx for these shapes"
@@ -152,12 +150,8 @@ def _in_model(path: str, model: nn.Module) -> str:
 
 
 def _place(error: Exception) -> str:
-    """The line of the user's code in which it stopped, the innermost outside of torch and of the kit."""
-    ours = (inspect.getfile(torch).rpartition("/")[0], __file__.rpartition("/kit/")[0] + "/kit/", "<")
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if not frame.filename.startswith(ours) and "importlib" not in frame.filename:
-            return f" in {frame.name}, line {frame.lineno} of {frame.filename}"
-    return ""
+    line = line_of(error)
+    return f" in {line.name}, line {line.lineno} of {line.filename}" if line else ""
 
 
 def _reason(error: Exception) -> str:
@@ -192,43 +186,6 @@ def call_unchanged(model: nn.Module, args: Args) -> None:
             f"{title} cannot be captured: each call changes a list or a dict that it is given. Let its forward work on "
             "a copy."
         )
-
-
-@contextmanager
-def restored(model: nn.Module) -> Iterator[None]:
-    """After this block the attributes of the model's modules are the same objects as before, with the same contents.
-
-    Contents too: else a flag would be as before, but not what it stands for, as hooks that a first call registers.
-    """
-    seen: set[int] = set()
-    before = [
-        (each, list(each), list(each.values()) if isinstance(each, dict) else [])
-        for module in model.modules()
-        for each in _containers(vars(module), seen)
-    ]
-    try:
-        yield
-    finally:
-        for each, keys, values in before:
-            now = [*each, *(each.values() if isinstance(each, dict) else ())]
-            if len(now) == len(keys) + len(values) and all(map(operator.is_, now, (*keys, *values))):
-                continue
-            each.clear()
-            if isinstance(each, dict):
-                each.update(zip(keys, values, strict=True))
-            else:
-                (each.extend if isinstance(each, list) else each.update)(keys)
-
-
-def _containers(value: Any, seen: set[int]) -> Iterator[Any]:
-    """The dicts, lists and sets in a value, outer ones first, each once."""
-    if not isinstance(value, dict | list | set | tuple) or id(value) in seen:
-        return
-    seen.add(id(value))
-    if not isinstance(value, tuple):
-        yield value
-    for each in value.values() if isinstance(value, dict) else value:
-        yield from _containers(each, seen)
 
 
 def _state(module: nn.Module) -> dict[str, Any]:

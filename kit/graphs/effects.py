@@ -70,7 +70,9 @@ class _Watched(fx.Interpreter):
         """Adds what one operator of PyTorch does to the effects of the call that runs now."""
         now = self.now
         now.operators += 1
-        now.reads |= {_memory(x) for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)}
+        read = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+        self.alive.append(read)  # what lives within one call too
+        now.reads |= {_memory(x) for x in read}
         for i, argument in enumerate(func._schema.arguments):
             if argument.alias_info is not None and argument.alias_info.is_write:
                 value = args[i] if i < len(args) else kwargs.get(argument.name)

@@ -85,7 +85,7 @@ class Found:
         region = _common([place for part in places for place in part])
         names: list[str] = []
         for place, part in zip(places, parts, strict=True):
-            deeper = [path[len(region)] for path in place if len(path) > len(region)]
+            deeper = [path[len(region)] for path in place if len(path) > len(region) and path[-1]]
             own = (name for name in deeper if name not in names)  # a layer of two branches has the name of the first
             names.append(next(own, next(iter(deeper), self.nodes[min(flat(part))].name)))
         # kit.Branches hold theirs in a submodule of this name.

@@ -11,7 +11,8 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from kit.errors import KitError
 from kit.machine.hardware import Hardware
-from kit.transforms.proof import prove, undisturbed
+from kit.transforms.proof import prove
+from kit.transforms.undisturbed import undisturbed
 
 
 class Transform(ABC):

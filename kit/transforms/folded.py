@@ -14,8 +14,9 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from kit.errors import KitError
-from kit.transforms.base import Transform, oddity
+from kit.transforms.base import Transform, become, oddity
 from kit.transforms.copying import rewritable
+from kit.transforms.following import following
 
 CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -26,8 +27,10 @@ class Folded(Transform):
     """Batch norm in eval mode is a scale and a shift per channel: the convolution before it can do both.
 
     Helps wherever there is batch norm, most where operators are so small that their number counts. A network without
-    batch norm has nothing to fold. Pairs are found where they follow each other in one ``nn.Sequential`` that is called
-    as a whole. Subclasses, and layers with hooks, may compute something else: they stay as they are.
+    batch norm has nothing to fold. Pairs are found in one call of the model, however it is written: nobody but the norm
+    may take what the convolution gives. Layers that others use too are folded where they follow each other in one
+    ``nn.Sequential`` that is called as a whole. Subclasses, and layers with hooks, may compute something else: they
+    stay as they are.
 
     Source: `Fusing Convolution and Batch Norm
     <https://docs.pytorch.org/tutorials/intermediate/custom_function_conv_bn_tutorial.html>`_.
@@ -35,37 +38,65 @@ class Folded(Transform):
 
     def rewrite(self, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:
         title, (model, calls, _) = type(model).__name__, rewritable(model, args)
-        chains = {name: each for name, each in model.named_modules() if isinstance(each, nn.Sequential)}
-        by_chains: Counter[nn.Module] = Counter()  # how often each layer was called by its chains
-        for each in chains.values():
-            for layer in each:
-                by_chains[layer] += calls[each]
-        apart = {layer for layer in by_chains if calls[layer] != by_chains[layer]}
-        folded, left = False, []
-        for name, each in chains.items():
-            for (first, conv), (second, norm) in pairwise(each._modules.items()):
-                if not (isinstance(conv, _ConvNd) and isinstance(norm, _BatchNorm)):
-                    continue
-                whys = (
-                    oddity(each, nn.Sequential) or ("" if calls[each] else "is not called as a whole"),
-                    oddity(conv, *CONVS) or ("is called by others too" if conv in apart else ""),
-                    oddity(norm, *NORMS) or ("is called by others too" if norm in apart else _without_statistics(norm)),
-                )
-                if not any(whys):
-                    each._modules |= {first: _fused(conv, norm), second: nn.Identity()}
-                    folded = True
-                for key, why in zip(("", first, second), whys, strict=True):
-                    left += [f"{'.'.join(filter(None, (name, key))) or title!r} {why}"] if why else []
-        if not folded:
+        folded, left = _fold_in_chains(model, calls, title)
+        also, others = _fold_where_they_follow(model, args)
+        if not folded and not also:
+            left = list(dict.fromkeys((*left, *others)))
             seen = f" Left as they are: {'; '.join(left[:3])}{', and more' * (len(left) > 3)}." if left else ""
             raise KitError(
-                f"{title} has no convolution that a batch norm follows in one nn.Sequential, so there is nothing to "
-                f"fold: write the units as nn.Sequential(conv, norm, ...), or leave folded out.{seen}"
+                f"{title} has no convolution that a batch norm follows, and nothing else, so there is nothing to fold: "
+                f"leave folded out.{seen}"
             )
         return model
 
 
-def _without_statistics(norm: _BatchNorm) -> str:
+def _fold_in_chains(model: nn.Module, calls: Counter[nn.Module], title: str) -> tuple[bool, list[str]]:
+    """Fold the pairs of chains in place, so that layers which stand in several places are folded in each.
+
+    Returns whether there was one, and what was left, with the reason.
+    """
+    chains = {name: each for name, each in model.named_modules() if isinstance(each, nn.Sequential)}
+    by_chains: Counter[nn.Module] = Counter()  # how often each layer was called by its chains
+    for each in chains.values():
+        for layer in each:
+            by_chains[layer] += calls[each]
+    apart = {layer for layer in by_chains if calls[layer] != by_chains[layer]}
+    folded, left = False, []
+    for name, each in chains.items():
+        for (first, conv), (second, norm) in pairwise(each._modules.items()):
+            if not (isinstance(conv, _ConvNd) and isinstance(norm, _BatchNorm)):
+                continue
+            whys = (
+                oddity(each, nn.Sequential) or ("" if calls[each] else "is not called as a whole"),
+                oddity(conv, *CONVS) or ("is called by others too" if conv in apart else ""),
+                oddity(norm, *NORMS) or ("is called by others too" if norm in apart else _without_statistics(norm)),
+            )
+            if not any(whys):
+                each._modules |= {first: _fused(conv, norm), second: nn.Identity()}
+                folded = True
+            for key, why in zip(("", first, second), whys, strict=True):
+                left += [f"{'.'.join(filter(None, (name, key))) or title!r} {why}"] if why else []
+    return folded, left
+
+
+def _fold_where_they_follow(model: nn.Module, args: tuple[Any, ...]) -> tuple[bool, list[str]]:
+    """Fold the pairs that are seen in a call; returns as for chains."""
+    names = {module: name for name, module in model.named_modules()}
+    folded, left = False, []
+    for norm, convs in following(model, args).items():
+        whys = {conv: oddity(conv, *CONVS) for conv in convs} | {
+            norm: oddity(norm, *NORMS) or _without_statistics(norm)
+        }
+        left += [f"{names[each]!r} {why}" for each, why in whys.items() if why]
+        if not any(whys.values()):
+            for conv in convs:
+                become(conv, _fused(conv, norm))
+            become(norm, nn.Identity())
+            folded = True
+    return folded, left
+
+
+def _without_statistics(norm: nn.Module) -> str:
     return "has no running statistics" if norm.running_mean is None else ""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from kit.regions import Branches
 from kit.reprs import one_line
@@ -46,8 +46,26 @@ def head_of(branch: nn.Module) -> Head | None:
 
 
 def _layers(module: Any) -> list[Any]:
-    """The modules that a chain runs one after the other, inner chains laid out flat."""
+    """The modules that a chain runs one after the other, inner chains laid out flat.
+
+    Of a captured graph: the layers at its beginning, and the rest of the graph as one.
+    """
+    if isinstance(module, fx.GraphModule):
+        return _first_and_rest(module)
     return [module] if oddity(module, nn.Sequential) else [layer for child in module for layer in _layers(child)]
+
+
+def _first_and_rest(module: fx.GraphModule) -> list[Any]:
+    given = [node for node in module.graph.nodes if node.op == "placeholder"]
+    first = next(iter(given[0].users), None) if len(given) == 1 and len(given[0].users) == 1 else None
+    if first is None or first.op != "call_module" or first.kwargs or oddity(module, type(module)):
+        return [module]
+    graph = fx.Graph()
+    env = {first: graph.placeholder(first.name)}
+    for node in module.graph.nodes:
+        if node not in (first, given[0]):
+            env[node] = graph.node_copy(node, env.__getitem__)
+    return [*_layers(module.get_submodule(str(first.target))), fx.GraphModule(module, graph)]
 
 
 def unseen(branch: nn.Module) -> str:

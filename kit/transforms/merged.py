@@ -26,7 +26,8 @@ class Merged(Transform):
     a max pool or a larger kernel, keeps the input itself. Helps where the heads are too small to fill the cores or the
     GPU one at a time. Does not help where the split parts, no longer contiguous for batches above 1, cost more to read.
 
-    Exact algebra; heads are found where branches are written as ``nn.Sequential``.
+    Exact algebra; heads are found where branches are written as ``nn.Sequential``, and in branches that were found in a
+    captured model.
     """
 
     wants_regions: ClassVar[bool] = True

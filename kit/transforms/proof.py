@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -126,17 +126,3 @@ def _one_step_from(draw: Draw) -> Draw:
         return drawn.to(values.dtype) * (1 + up * (2**-10 if tf32 else torch.finfo(values.dtype).eps))
 
     return stepped
-
-
-@contextmanager
-def undisturbed(model: nn.Module) -> Iterator[None]:
-    """After this block the model's buffers, into which a forward may write, and the random numbers are as before."""
-    before = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
-    try:
-        with torch.random.fork_rng(gpus):
-            yield
-    finally:
-        for buffer, was in before:
-            if not torch.equal(buffer, was):
-                buffer.copy_(was)

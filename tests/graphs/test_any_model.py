@@ -362,6 +362,14 @@ def test_compare_of_a_chain_says_why_there_are_no_branches() -> None:
     assert any("nothing to gain" in caveat for caveat in comparison.caveats)
 
 
+def test_branches_one_after_the_other_are_recorded_by_the_name_of_their_row() -> None:
+    names = kit.record(Net(plain), X, "branched", operators=False).names
+    assert {"a", "b"} <= set(names)
+    for run in (kit.compare, kit.record):
+        with pytest.raises(KitError, match="branched cannot run: no branches were found in Sequential"):
+            run(nn.Sequential(conv(8, 8)).eval(), X, "branched")
+
+
 def test_functions_between_layers_are_layers_to_transforms() -> None:
     def run(net: Net, x: Tensor) -> Tensor:
         return torch.cat([F.relu(net.a(x)), net.b(F.avg_pool2d(x, 3, 1, 1))], 1)

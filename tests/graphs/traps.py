@@ -461,12 +461,12 @@ class Hooks(Two):
 
 @trap("hooks that the first call registers are registered once more in each later call")
 class HooksOnFirstCall(Two):
-    ready = False
+    _ready = False
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.ready:
+        if not self._ready:
             self.right.register_forward_hook(lambda module, args, out: out + 1)
-            self.ready = True
+            self._ready = True
         return super().forward(x)
 
 
@@ -474,13 +474,13 @@ class HooksOnFirstCall(Two):
 class FilledOnFirstCall(Two):
     def __init__(self) -> None:
         super().__init__()
-        self.ready, self.found = False, {"scales": [1.0]}
+        self._ready, self._found = False, {"scales": [1.0]}
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.ready:
-            self.found["scales"].append(2.0)
-            self.ready = True
-        return super().forward(x * sum(self.found["scales"]))
+        if not self._ready:
+            self._found["scales"].append(2.0)
+            self._ready = True
+        return super().forward(x * sum(self._found["scales"]))
 
 
 @trap("an attention is captured for the strides that one kernel gives, so that with gradients it fails or differs")

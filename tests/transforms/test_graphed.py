@@ -3,6 +3,7 @@
 import gc
 from contextlib import nullcontext
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -26,14 +27,15 @@ class Recorder(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.calls, self.executors, self.streams, self.modes = 0, [], [], []
+        # What is applied to a model leaves its attributes as they were: the notes are in an object of their own.
+        self.noted = SimpleNamespace(calls=0, executors=[], streams=[], modes=[])
         self.stream_of = lambda: None
 
     def forward(self, x):
-        self.calls += 1
-        self.executors.append(current())
-        self.streams.append(self.stream_of())
-        self.modes.append((torch.is_inference_mode_enabled(), torch.is_grad_enabled()))
+        self.noted.calls += 1
+        self.noted.executors.append(current())
+        self.noted.streams.append(self.stream_of())
+        self.noted.modes.append((torch.is_inference_mode_enabled(), torch.is_grad_enabled()))
         return {"doubled": 2 * x}
 
 
@@ -76,24 +78,26 @@ def test_inputs_go_in_and_outputs_are_the_callers_own(graphs, inference: bool) -
         one["doubled"].zero_()
         assert torch.equal(graph(first)["doubled"], 2 * first)
     assert torch.equal(graph(on_gpu(2, 3) * 0)["doubled"], torch.zeros(2, 3))  # in another mode than it was captured in
-    assert model.calls == 4
-    assert set(model.modes) == {(False, False)}
+    assert model.noted.calls == 4
+    assert set(model.noted.modes) == {(False, False)}
 
 
 def test_warm_up_and_capture_are_on_one_side_stream_which_is_left(graphs) -> None:
     model = Recorder()
     model.stream_of = graphs.current_stream
     Graphed().apply(model, as_args(on_gpu(1)))
-    assert len(set(model.streams)) == 1
-    assert model.streams[0] is not graphs.streams[0]
+    assert len(set(model.noted.streams)) == 1
+    assert model.noted.streams[0] is not graphs.streams[0]
     assert graphs.current_stream() is graphs.streams[0]
 
 
 def test_which_executor_captures(graphs) -> None:
     model, _ = captured(on_gpu(1), Graphed())
-    assert set(map(type, model.executors)) == {Sequential}
+    assert set(map(type, model.noted.executors)) == {Sequential}
     model, _ = captured(on_gpu(1), GraphedStreams("wavefront", 2))
-    assert {(type(each), each.policy, each.streams) for each in model.executors} == {(CudaStreams, "wavefront", 2)}
+    assert {(type(each), each.policy, each.streams) for each in model.noted.executors} == {
+        (CudaStreams, "wavefront", 2)
+    }
 
 
 @pytest.mark.parametrize("other", [(3, 3), (2, 3, 1), (2,)])

@@ -15,6 +15,7 @@ from kit.machine.hardware import detect
 from kit.regions import Branches, Concat
 from kit.transforms import Transform
 from kit.transforms.proof import nearby, noise, other_inputs
+from kit.transforms.undisturbed import undisturbed
 
 X = torch.randn(2, 4, 6, 6, generator=torch.Generator().manual_seed(0))
 
@@ -170,3 +171,22 @@ def test_a_branch_on_values_that_tracing_would_burn_in_is_refused() -> None:
 def test_tensors_of_a_layout_without_strides_stay() -> None:
     sparse = torch.eye(3).to_sparse()
     assert other_inputs((sparse,), noise)[0] is sparse
+
+
+def test_what_a_forward_exchanges_and_writes_is_as_before() -> None:
+    model = nn.BatchNorm2d(4)
+    norm, mean, kept = model.running_mean, model.running_mean.clone(), [1]
+    model.kept = kept
+    with undisturbed(model):
+        model.running_mean.add_(1)
+        model.running_mean, model.kept, model.new = torch.ones(4), [], 2
+        model.add_module("inner", nn.Identity())
+        del model.bias
+        drawn = torch.rand(3)
+    assert model.running_mean is norm
+    assert torch.equal(norm, mean)
+    assert model.kept is kept
+    assert not hasattr(model, "new")
+    assert [*model.children()] == []
+    assert [name for name, _ in model.named_parameters()] == ["weight", "bias"]
+    assert torch.equal(torch.rand(3), drawn)

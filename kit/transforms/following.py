@@ -1,0 +1,81 @@
+"""Which batch norm follows which convolution: seen in a call, however the model is written."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from contextlib import ExitStack
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from kit.executors import Sequential, use
+
+
+def following(model: nn.Module, args: tuple[Any, ...]) -> dict[nn.Module, list[nn.Module]]:
+    """Each batch norm that takes nothing but what convolutions give, with these; nobody else takes what they give.
+
+    The model is called once on copies of these inputs: what another input would show is not seen.
+    """
+    watch = _Watch()
+    with ExitStack() as stack:
+        stack.callback(register_module_forward_pre_hook(watch.before).remove)
+        stack.callback(register_module_forward_hook(watch.after).remove)
+        stack.enter_context(use(Sequential()))
+        with watch:
+            outputs = model(*pytree.tree_map_only(Tensor, torch.clone, args))
+    watch.take(outputs, None)
+    takers: dict[nn.Module, set[nn.Module | None]] = defaultdict(set)
+    for each in watch.calls:
+        takers[each.conv] |= each.takers or {None}
+    return {
+        norm: [conv for conv in convs if conv is not None]
+        for norm, convs in watch.norms.items()
+        if None not in convs and all(takers[conv] == {norm} for conv in convs if conv is not None)
+    }
+
+
+class _Call(NamedTuple):
+    """One call of a convolution."""
+
+    conv: nn.Module
+    takers: set[nn.Module | None]  # of what it gave: batch norms, None for whatever else
+
+
+class _Watch(TorchFunctionMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[_Call] = []
+        self.given: Any = WeakTensorKeyDictionary()  # what a convolution gave, as long as it lives -> the call
+        self.norms: dict[nn.Module, dict[nn.Module | None, None]] = defaultdict(dict)  # norm -> what it took
+        self.inside: list[nn.Module] = []  # batch norms that run now
+
+    def before(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        if isinstance(module, _BatchNorm):
+            call = self.given.get(args[0]) if args else None
+            self.norms[module][call and call.conv] = None
+            self.take(args, module)
+            self.inside.append(module)
+
+    def after(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        if isinstance(module, _BatchNorm):
+            self.inside.pop()
+        elif isinstance(module, _ConvNd) and isinstance(output, Tensor):
+            self.calls.append(_Call(module, set()))
+            self.given[output] = self.calls[-1]
+
+    def take(self, value: Any, taker: nn.Module | None) -> None:
+        for leaf in pytree.tree_leaves(value):
+            if isinstance(leaf, Tensor) and leaf in self.given:
+                self.given[leaf].takers.add(taker)
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if not self.inside:
+            self.take((args, kwargs), None)
+        return func(*args, **(kwargs or {}))
