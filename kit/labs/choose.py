@@ -14,6 +14,7 @@ from torch import nn
 
 from kit.approaches.workload import FOUND, Workload
 from kit.explaining.explanation import Explanation, explain_all
+from kit.explaining.factors import REWRITING
 from kit.graphs.operators import WORTH_IT, Graph
 from kit.inputs import opened
 from kit.labs.checks import check, first_wrong
@@ -192,11 +193,11 @@ def about_factors(comparison: Comparison, why: Explanation) -> str:
     lines = [f"- {each.text}{_seen(each)}" for each in why.advice]
     if why.factors is None or why.ratio is None:
         return "\n".join([_no_factors(why), "", *lines])
-    row, lead = comparison[why.approach], comparison.baseline.name
-    product, (name, by) = why.table()[-1][2], costliest(why)
-    over = f"over `{lead}`" if row.one_by_one is None else f"over `{FOUND}`, the same branches one after the other"
-    said = f"The steps multiply to **{product}** {over}: the geometric mean of the rounds. "
-    said += f"The table's {why.ratio.estimate:.2f}x is their median over `{lead}`. "
+    lead, product, (name, by) = comparison.baseline.name, why.table()[-1][2], costliest(why)
+    said = f"The steps multiply to **{product}** over `{lead}`: the geometric mean of the rounds. "
+    said += f"The table's {why.ratio.estimate:.2f}x is their median. "
+    if REWRITING in why.factors:
+        said += f"The last step, {REWRITING}, is `{lead}` by `{FOUND}`: no gain of it is due to concurrency. "
     said += f"The smallest factor is **{name}**, x {by:.2f}."
     if disturbed := doubt(comparison):
         said += f" **None of this is decided: {disturbed}. Measure again.**"

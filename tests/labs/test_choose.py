@@ -204,8 +204,8 @@ def test_factors_say_over_which_row_they_are() -> None:
     assert said.startswith("The steps multiply to **1.935x** over `sequential`: the geometric mean of the rounds.")
     assert "- For one request at a time use threads" in said
     said = choose.about_factors(by_the_kit, explain(by_the_kit, "threads"))
-    assert said.startswith("The steps multiply to **1.500x** over `branched`, the same branches one after the other")
-    assert "The table's 1.65x is their median over `sequential`." in said
+    assert said.startswith("The steps multiply to **1.650x** over `sequential`: the geometric mean of the rounds.")
+    assert "The last step, rewriting, is `sequential` by `branched`: no gain of it is due to concurrency." in said
     assert "is decided" not in said
     assert "**None of this is decided: other programs used the cores. Measure again.**" in choose.about_factors(
         busy(by_hand), explain(busy(by_hand), "threads")
