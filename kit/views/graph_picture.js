@@ -50,7 +50,7 @@ const STYLE = `
 .kit-graph .edge.near { stroke: var(--focus); stroke-width: 2.5; }
 .kit-graph .head { fill: var(--muted); }
 .kit-graph .head.critical { fill: var(--ink); }
-.kit-graph .far text { display: none; }
+.kit-graph .far :is(text, .sign) { display: none; }
 .kit-graph .far :is(.critical, .near) { vector-effect: non-scaling-stroke; stroke-width: 1.6; } /* else it is thinner than a pixel */
 .kit-graph .details { padding: 4px 12px 6px; min-height: 17px; border-top: 1px solid var(--line); color: var(--muted);
   overflow-wrap: anywhere; }
@@ -79,10 +79,13 @@ function macsText(count) {
   return `${count} MACs`;
 }
 
-/** What fits into so many characters; the beginning given is preferred to a longer one. */
+/** What fits into so many characters: the beginning given, or both ends, by which "comb0_left" and "comb0_right" differ. */
 function cut(text, room, beginning = text) {
   room = Math.max(1, Math.floor(room));
-  return text.length <= room ? text : beginning.slice(0, Math.max(1, room - 1)) + "…";
+  if (text.length <= room) return text;
+  if (beginning.length < room) return `${beginning}…`;
+  const head = Math.ceil((room - 1) * 0.6);
+  return `${beginning.slice(0, head)}…${beginning.slice(beginning.length - (room - 1 - head))}`;
 }
 
 // A notebook may show one widget several times: the full columns, once here, are kept for all of its views.
@@ -158,6 +161,12 @@ function lines(data, { stands }) {
   return { found, leaving };
 }
 
+/** The shape of what leaves a box, or how many shapes it has. */
+function shapeText(leaving, i) {
+  const shapes = [...leaving.get(i) ?? []];
+  return shapes.length > 1 ? `${shapes.length} shapes` : cut(shapes[0] ?? "", 24);
+}
+
 /** Places of all that shows, in pixels from the top left: boxes, lines and what widths stand for. */
 function layOut(data, opened) {
   const shown = showing(data, opened);
@@ -167,7 +176,8 @@ function layOut(data, opened) {
   const sizeOf = (i) => {
     if (typeof i !== "number") return { width: 0, height: 0 }; // a port
     if (shown.open[i]) return placed.get(i).size;
-    return { width: Math.max(NARROWEST, (WIDEST * costOf(data, data.boxes[i])) / most), height: TALL };
+    const beside = 6 + (shapeText(leaving, i).length * CHAR) / USUAL; // right of the line down from its middle
+    return { width: Math.max(NARROWEST, (WIDEST * costOf(data, data.boxes[i])) / most), height: TALL, beside };
   };
   const order = data.boxes.map((_, i) => i).filter((i) => shown.open[i]);
   for (const i of order.reverse()) placed.set(i, arrange(data, i, [...found[i].values()], sizeOf)); // inner ones first
@@ -231,6 +241,8 @@ function arranged(data, i, edges, sizeOf) {
   const mirrored = backwards(nodes); // dagre does not mind, but the first branch is looked for on the left
   const move = ({ x, y }) => ({ x: (mirrored ? graph.graph().width - x : x) + spare + PAD, y: y - top + head });
   const places = new Map(nodes.map(([child, n]) => [child, move({ x: n.x + (mirrored ? 1 : -1) * n.width / 2, y: n.y - n.height / 2 })]));
+  const reach = Math.max(0, ...nodes.map(([child]) => places.get(child).x + sizeOf(child).width / 2 + (sizeOf(child).beside ?? 0)));
+  size.width = Math.max(size.width, reach + 4);
   const portAt = new Map([...ports].map((port) => [port, move(graph.node(port)).x]));
   const way = (edge) => graph.edge(String(edge.from), String(edge.to), `${edge.source}`).points.map(move);
   for (const edge of edges.filter(({ critical }) => critical)) { // straight on, along the critical path
@@ -533,12 +545,9 @@ class View {
 
   /** The shape of what leaves a box, beside the line down. */
   shape(i, x, y) {
-    const shapes = [...this.layout.leaving.get(i) ?? []];
-    if (!shapes.length || this.size > TEXT / USUAL + 0.01) return []; // further out it would lie on its neighbours
-    const said = shapes.length === 1 ? cut(shapes[0], 24) : `${shapes.length} shapes`;
-    const around = this.drawnBox.get(this.data.boxes[i][PARENT]);
-    const beyond = around && x + 6 + (said.length * CHAR * this.size) / TEXT > around.x + around.width;
-    const text = drawn("text", { class: "shape", x: (x + (beyond ? -6 : 6)).toFixed(1), y: (y + this.size + 2).toFixed(1), "text-anchor": beyond ? "end" : "start" });
+    const said = shapeText(this.layout.leaving, i);
+    if (!said || this.size > TEXT / USUAL + 0.01) return []; // further out it would lie on its neighbours
+    const text = drawn("text", { class: "shape", x: (x + 6).toFixed(1), y: (y + this.size + 2).toFixed(1) });
     text.textContent = said;
     return [text];
   }
