@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING
 
 from kit.reprs import one_line
 from kit.text import counted
+from kit.views.palette import in_order
 
 if TYPE_CHECKING:
     from kit.graphs import Graph, Operator
 
 AT_FIRST = 30  # boxes that a picture opens up to by itself
+_CHECK = (
+    "_assert"  # how the kinds of operators begin that check something and compute nothing: often outside of branches
+)
 FLAT = 200  # operators right in one module; of more, some that follow each other share a box
 
 
@@ -72,26 +76,54 @@ def unit(graph: Graph) -> str:
     return "MACs" if all(math.isnan(operator.ms) for operator in graph.operators) else "ms"
 
 
-def branch_of(graph: Graph) -> list[tuple[tuple[int, int, str], ...]]:
-    """For each operator the branches that it is in, outermost first: (number of the region, position, name)."""
-    found: list[list[tuple[int, int, str]]] = [[] for _ in graph.operators]
-    waiting = list(graph.regions)
-    for number, region in enumerate(waiting):  # which grows: outer regions come before those inside them
-        for position, branch in enumerate(region.branches):
+@one_line
+@dataclass(frozen=True)
+class Looks:
+    """Which of a graph's branches each box is in, and which are in it."""
+
+    names: tuple[str, ...]  # of all branches, in the order of their looks
+    around: tuple[int, ...]  # for each box the innermost branch that holds all of it, a place in ``names``; or -1
+    inside: tuple[tuple[int, ...], ...]  # for each box the branches of the regions that lie in it, places in ``names``
+    knotted: tuple[int, ...]  # for each box how many of its operators are in a part that is not series-parallel
+
+
+def looks(graph: Graph, tree: Sequence[Box]) -> Looks:
+    """The branches of all boxes, by their names, as the timeline tells branches apart."""
+    regions = list(graph.all_regions())
+    names = in_order(branch.name for region in regions for branch in region.branches)
+    place = {name: n for n, name in enumerate(names)}
+    of: list[list[tuple[int, str]]] = [[] for _ in graph.operators]  # the branches of each operator, outermost first
+    inside: list[set[int]] = [set() for _ in tree]
+    leaf = {box.operators[0]: at for at, box in enumerate(tree) if not box.module}
+    for number, region in enumerate(regions):
+        for branch in region.branches:
             for i in branch.operators:
-                found[i].append((number, position, branch.name))
-            waiting += branch.regions
-    return [tuple(each) for each in found]
+                of[i].append((number, branch.name))
+        all_of_it = {i for branch in region.branches for i in branch.operators}
+        at = leaf[min(all_of_it)]
+        while at >= 0:
+            if all_of_it.issubset(tree[at].operators):
+                inside[at] |= {place[branch.name] for branch in region.branches}
+            at = tree[at].parent
+    computing = [not operator.kind.startswith(_CHECK) for operator in graph.operators]
+    around = [_shared([of[i] for i in box.operators if computing[i] or not box.module]) for box in tree]
+    knots = {i for knot in graph.knots for i in knot}
+    return Looks(
+        tuple(names),
+        tuple(place[name] if name else -1 for name in around),
+        tuple(tuple(sorted(each)) for each in inside),
+        tuple(len(knots.intersection(box.operators)) for box in tree),
+    )
 
 
-def shared_branch(of: Sequence[tuple[tuple[int, int, str], ...]], inside: Sequence[int]) -> tuple[int, int, str] | None:
-    """The innermost branch that holds all of these operators."""
-    shared = None
-    for first, *others in zip(*(of[i] for i in inside), strict=False):
+def _shared(of: Sequence[Sequence[tuple[int, str]]]) -> str:
+    """The name of the innermost branch that all of these operators are in; nothing where there is none."""
+    name = ""
+    for first, *others in zip(*of, strict=False):
         if any(other != first for other in others):
             break
-        shared = first
-    return shared
+        name = first[1]
+    return name
 
 
 def _fill(graph: Graph, found: list[Box], at: int, module: str) -> None:

@@ -13,7 +13,7 @@ from kit.trace.columns import Float64, Int32, Int64, Trace
 from kit.trace.lanes import by_lane
 from kit.trace.metrics import lane_concurrency, wall_ns
 from kit.views.levels import Level, thin
-from kit.views.palette import Palette
+from kit.views.palette import Palette, in_order
 
 
 @one_line
@@ -81,11 +81,11 @@ def groups(trace: Trace) -> list[Group]:
 
 
 def branches(trace: Trace) -> list[str]:
-    """The names of the tasks, sorted: a branch keeps its colour in every timeline, whichever started first."""
+    """The names of the tasks, in the order of their looks."""
     if "task" not in trace.categories:
         return []
     names = np.unique(trace.name[trace.category == trace.categories.index("task")])
-    return sorted(trace.names[i] for i in names)
+    return in_order(trace.names[i] for i in names)
 
 
 def categories(trace: Trace) -> list[str]:

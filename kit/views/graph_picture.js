@@ -4,15 +4,15 @@
 // that crosses the border of an open box goes through a port there, one for each box that it comes from. `dagre` is the
 // layout library, which stands before this script. Names only ever become text, never HTML.
 
-const TALL = 34, NARROWEST = 72, WIDEST = 280; // pixels of a closed box
-const ACROSS = 18, DOWN = 40, PAD = 14, HEADER = 22, STRIP = 8; // pixels between and inside boxes
-const CHAR = 6.4; // pixels that a character takes on average
-const READABLE = 0.75, SMALLEST = 0.02, LARGEST = 4, TEXT_FROM = 0.4; // scales
+const TALL = 39, NARROWEST = 96, WIDEST = 288; // pixels of a closed box
+const ACROSS = 18, DOWN = 36, PAD = 12, BELOW = 22, HEADER = 24, STRIP = 8, FOOT = 4, SIGN = 12; // pixels between and inside boxes
+const TEXT = 12, CHAR = 7.1; // pixels of a font that can be read, and of one of its characters on average
+const SMALLEST = 0.02, LARGEST = 4, STEPS = Math.sqrt(1.25), TEXT_FROM = 0.5, USUAL = 0.8; // scales: text has a size for each of a few steps
+const NAMED = 8; // branches that the key names
 const LOWEST = 200, HIGHEST = 640; // pixels of the stage
 const STEP = 60; // pixels that an arrow key moves
 const SVG = "http://www.w3.org/2000/svg";
-const NEUTRAL_LOOK = ["#8A8F98", 1, ""];
-const [PATH, LABEL, PARENT, PART, MS, MACS, COUNT, CRITICAL, LOOK, BRANCH] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]; // of a box
+const [PATH, LABEL, PARENT, PART, MS, MACS, COUNT, CRITICAL, AROUND, WITHIN, KNOTTED] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]; // of a box
 const [DATA, ORDER, SHAPE, KIND, NAME] = [0, 1, 2, 3, 4]; // of a part
 
 const STYLE = `
@@ -23,10 +23,9 @@ const STYLE = `
 .kit-graph .bar { display: flex; flex-wrap: wrap; gap: 4px 16px; align-items: center; padding: 6px 12px; }
 .kit-graph .key { display: inline-flex; align-items: center; gap: 6px; }
 .kit-graph .key svg { flex: none; }
-.kit-graph .hint { color: var(--muted); flex: 1 1 0; min-width: 0; overflow: hidden; text-overflow: ellipsis;
-  white-space: nowrap; text-align: right; }
+.kit-graph .hint { color: var(--muted); flex: 1 1 100%; }
 .kit-graph button { font: inherit; color: var(--ink); background: var(--page); border: 1px solid var(--muted); padding: 2px 10px;
-  border-radius: 3px; box-sizing: border-box; height: 24px; margin: 0; cursor: pointer; }
+  border-radius: 3px; box-sizing: border-box; height: 24px; margin: 0 0 0 auto; cursor: pointer; }
 .kit-graph button[aria-expanded="true"] { background: var(--band); }
 .kit-graph :is(button, .stage):focus-visible { outline: 2px solid var(--focus); outline-offset: -2px; }
 .kit-graph .stage { overflow: hidden; position: relative; cursor: grab; touch-action: none; border-top: 1px solid var(--line); }
@@ -36,18 +35,22 @@ const STYLE = `
 .kit-graph .box.hover > rect:first-child { stroke: var(--ink); stroke-width: 1.8; }
 .kit-graph .box.critical.hover > rect:first-child { stroke-width: 3.5; }
 .kit-graph .box.same > rect:first-child { stroke: var(--focus); stroke-width: 2.5; }
+.kit-graph .box.holds > rect:first-child { stroke: var(--focus); stroke-width: 2.5; stroke-dasharray: 5 3; }
 .kit-graph .box.selected > rect:first-child { stroke: var(--focus); stroke-width: 4; }
-.kit-graph text { pointer-events: none; }
-.kit-graph .label text, .kit-graph .shape { fill: var(--ink); stroke: var(--page); stroke-width: 3px; paint-order: stroke; }
-.kit-graph .shape { fill: var(--muted); font-size: 10px; }
-.kit-graph .time { font-size: 11px; }
+.kit-graph text { pointer-events: none; font-size: var(--size); }
+.kit-graph .label > rect { pointer-events: none; }
+.kit-graph .sign { cursor: pointer; }
+.kit-graph .sign rect { fill: var(--page); stroke: var(--muted); }
+.kit-graph .sign path { stroke: var(--ink); stroke-width: 1.4; pointer-events: none; }
+.kit-graph .label text { fill: var(--ink); }
+.kit-graph .shape { fill: var(--muted); stroke: var(--page); stroke-width: 3px; paint-order: stroke; }
 .kit-graph .edge { fill: none; stroke: var(--muted); stroke-width: 1.1; pointer-events: none; }
 .kit-graph .edge.critical { stroke: var(--ink); stroke-width: 2.5; }
 .kit-graph .edge.order { stroke-dasharray: 5 4; }
 .kit-graph .edge.near { stroke: var(--focus); stroke-width: 2.5; }
 .kit-graph .head { fill: var(--muted); }
 .kit-graph .head.critical { fill: var(--ink); }
-.kit-graph .far text { display: none; }
+.kit-graph .far :is(text, .sign) { display: none; }
 .kit-graph .far :is(.critical, .near) { vector-effect: non-scaling-stroke; stroke-width: 1.6; } /* else it is thinner than a pixel */
 .kit-graph .details { padding: 4px 12px 6px; min-height: 17px; border-top: 1px solid var(--line); color: var(--muted);
   overflow-wrap: anywhere; }
@@ -68,11 +71,6 @@ function drawn(tag, attributes, ...children) {
   return node;
 }
 
-/** A number to three digits: "0.214", "2,050". */
-function digits(value) {
-  return Number(value.toPrecision(3)).toLocaleString("en", { maximumFractionDigits: 9 });
-}
-
 /** A count of multiply-accumulates for people: "5.71 GMACs". */
 function macsText(count) {
   for (const [size, letter] of [[1e9, "G"], [1e6, "M"], [1e3, "k"]]) {
@@ -81,10 +79,13 @@ function macsText(count) {
   return `${count} MACs`;
 }
 
-/** What fits into so many pixels; the beginning given is preferred to a longer one. */
-function cut(text, pixels, beginning = text) {
-  const room = Math.max(1, Math.floor(pixels / CHAR));
-  return text.length <= room ? text : beginning.slice(0, Math.max(1, room - 1)) + "…";
+/** What fits into so many characters: the beginning given, or both ends, by which "comb0_left" and "comb0_right" differ. */
+function cut(text, room, beginning = text) {
+  room = Math.max(1, Math.floor(room));
+  if (text.length <= room) return text;
+  if (beginning.length < room) return `${beginning}…`;
+  const head = Math.ceil((room - 1) * 0.6);
+  return `${beginning.slice(0, head)}…${beginning.slice(beginning.length - (room - 1 - head))}`;
 }
 
 // A notebook may show one widget several times: the full columns, once here, are kept for all of its views.
@@ -105,7 +106,7 @@ function readColumns(columns) {
     if (box[PART] >= 0) holder[box[PART]] = i;
   });
   const place = new Map(columns.boxes.map((box, i) => [box[PATH], i]));
-  return { ...columns, inside, depth, holder, place };
+  return { ...columns, inside, depth, holder, place, arranged: new Map() };
 }
 
 function costOf(data, box) {
@@ -160,6 +161,12 @@ function lines(data, { stands }) {
   return { found, leaving };
 }
 
+/** The shape of what leaves a box, or how many shapes it has. */
+function shapeText(leaving, i) {
+  const shapes = [...leaving.get(i) ?? []];
+  return shapes.length > 1 ? `${shapes.length} shapes` : cut(shapes[0] ?? "", 24);
+}
+
 /** Places of all that shows, in pixels from the top left: boxes, lines and what widths stand for. */
 function layOut(data, opened) {
   const shown = showing(data, opened);
@@ -169,7 +176,8 @@ function layOut(data, opened) {
   const sizeOf = (i) => {
     if (typeof i !== "number") return { width: 0, height: 0 }; // a port
     if (shown.open[i]) return placed.get(i).size;
-    return { width: Math.max(NARROWEST, (WIDEST * costOf(data, data.boxes[i])) / most), height: TALL };
+    const beside = 6 + (shapeText(leaving, i).length * CHAR) / USUAL; // right of the line down from its middle
+    return { width: Math.max(NARROWEST, (WIDEST * costOf(data, data.boxes[i])) / most), height: TALL, beside };
   };
   const order = data.boxes.map((_, i) => i).filter((i) => shown.open[i]);
   for (const i of order.reverse()) placed.set(i, arrange(data, i, [...found[i].values()], sizeOf)); // inner ones first
@@ -199,8 +207,15 @@ function layOut(data, opened) {
   return result;
 }
 
-/** One open box: where what is right in it goes, where its lines run, and where its ports are. */
+/** As `arranged`, which takes most of the time of a click: what nothing has changed in stays as it was. */
 function arrange(data, i, edges, sizeOf) {
+  const key = JSON.stringify([data.inside[i].map(sizeOf), edges]);
+  if (data.arranged.get(i)?.key !== key) data.arranged.set(i, { key, result: arranged(data, i, edges, sizeOf) });
+  return data.arranged.get(i).result;
+}
+
+/** One open box: where what is right in it goes, where its lines run, and where its ports are. */
+function arranged(data, i, edges, sizeOf) {
   const graph = new dagre.Graph({ multigraph: true });
   graph.setGraph({ nodesep: ACROSS, ranksep: DOWN, edgesep: 10, rankalign: "top" }); // branches begin at one height
   for (const child of data.inside[i]) graph.setNode(String(child), { ...sizeOf(child) });
@@ -219,13 +234,15 @@ function arrange(data, i, edges, sizeOf) {
   const nodes = data.inside[i].map((child) => [child, graph.node(String(child))]);
   const top = nodes.length ? Math.min(...nodes.map(([, n]) => n.y - n.height / 2)) : 0;
   const bottom = nodes.length ? Math.max(...nodes.map(([, n]) => n.y + n.height / 2)) : 0;
-  const title = i ? data.boxes[i][LABEL].length * CHAR + 100 : 0; // its name and cost
+  const title = i ? (data.boxes[i][LABEL].length + 14) * CHAR / USUAL : 0; // its name and cost
   const spare = Math.max(0, title - graph.graph().width) / 2;
-  const head = i ? HEADER + PAD : PAD;
-  const size = { width: (nodes.length && graph.graph().width) + 2 * (spare + PAD), height: bottom - top + head + PAD };
+  const head = i ? HEADER + 1.5 * PAD : PAD;
+  const size = { width: (nodes.length && graph.graph().width) + 2 * (spare + PAD), height: bottom - top + head + BELOW };
   const mirrored = backwards(nodes); // dagre does not mind, but the first branch is looked for on the left
   const move = ({ x, y }) => ({ x: (mirrored ? graph.graph().width - x : x) + spare + PAD, y: y - top + head });
   const places = new Map(nodes.map(([child, n]) => [child, move({ x: n.x + (mirrored ? 1 : -1) * n.width / 2, y: n.y - n.height / 2 })]));
+  const reach = Math.max(0, ...nodes.map(([child]) => places.get(child).x + sizeOf(child).width / 2 + (sizeOf(child).beside ?? 0)));
+  size.width = Math.max(size.width, reach + 4);
   const portAt = new Map([...ports].map((port) => [port, move(graph.node(port)).x]));
   const way = (edge) => graph.edge(String(edge.from), String(edge.to), `${edge.source}`).points.map(move);
   for (const edge of edges.filter(({ critical }) => critical)) { // straight on, along the critical path
@@ -237,7 +254,7 @@ function arrange(data, i, edges, sizeOf) {
     if (typeof edge.from === "string") points.splice(0, 1);
     if (typeof edge.to === "string") points.splice(-1, 1);
     points = points.filter(({ y }) => y > 0 && y < size.height); // the rest lies in the space for ports
-    if (typeof edge.from === "string") points.unshift({ x: portAt.get(edge.from), y: 0 });
+    if (typeof edge.from === "string") points.unshift({ x: portAt.get(edge.from), y: 0 }, { x: portAt.get(edge.from), y: i ? HEADER : 0 });
     if (typeof edge.to === "string") points.push({ x: portAt.get(edge.to), y: size.height });
     return { ...edge, points };
   });
@@ -269,7 +286,9 @@ class View {
     this.model = model;
     this.undo = []; // what close() has to run
     this.hover = -1; // a box
-    this.marked = this.told = ""; // the branch that the pointer is on in another view of the page, and in this one
+    this.marked = -1; // the branch that the pointer or the keys are on in another view of the page
+    this.focused = false; // whether the keys come here
+    this.toggled = -Infinity; // when a click opened or closed a box
     this.scrolled = -Infinity; // when the wheel last turned elsewhere on the page
     this.build(el);
     const copy = model.get("copy");
@@ -283,9 +302,8 @@ class View {
     this.root.dataset.lmSuppressShortcuts = "true"; // else JupyterLab takes letters for its own commands
     this.bar = element("div", "bar");
     this.keys = element("span", "bar");
-    this.keys.style.padding = "0";
-    this.hint = element("span", "hint", "double click: open or close · wheel: zoom · drag: pan · N, P: next, previous · F: fit");
-    this.hint.title = this.hint.textContent; // a narrow cell cuts it first
+    this.keys.style.cssText = "padding: 0; flex: 1 1 0";
+    this.hint = element("span", "hint", "plus sign or double click: open or close a box · wheel: zoom · drag: pan · F: fit · keys: N, P next and previous box, Enter opens it, Escape closes it");
     this.button = element("button", "", "Text");
     this.button.type = "button";
     this.button.setAttribute("aria-expanded", "false");
@@ -301,7 +319,7 @@ class View {
     this.twin.hidden = true;
     this.tip = element("div", "tip");
     this.tip.hidden = true;
-    this.bar.append(this.keys, this.hint, this.button);
+    this.bar.append(this.keys, this.button, this.hint);
     this.root.append(element("style", "", STYLE), this.bar, this.stage, this.details, this.twin, this.tip);
     el.append(this.root);
   }
@@ -318,7 +336,8 @@ class View {
   listen() {
     const { on, follow } = listening(this);
     follow("change:opened", () => this.arrange());
-    follow("change:selected", () => (this.mark(), this.describe()));
+    follow("change:selected", () => (this.mark(), this.describe(), this.told()));
+    for (const type of ["focus", "blur"]) on(this.stage, type, () => ((this.focused = type === "focus"), this.told()));
     follow("msg:custom", (message) => {
       if (!message.columns || !this.data.more) return;
       const data = readColumns(message.columns);
@@ -333,11 +352,11 @@ class View {
     on(this.stage, "pointerup", (event) => this.release(event));
     on(this.stage, "pointercancel", () => (this.drag = null));
     on(this.stage, "pointerleave", () => this.point(-1));
-    on(this.stage, "dblclick", (event) => this.toggle(this.boxAt(event)));
+    on(this.stage, "dblclick", (event) => event.timeStamp - this.toggled > 600 && this.toggle(this.boxAt(event)));
     on(this.stage, "keydown", (event) => this.key(event));
     on(document, "kit-branch", ({ detail: { branch, from } }) => {
       if (from === this) return;
-      this.marked = branch;
+      this.marked = this.data.branches.findIndex(([name]) => name === branch);
       this.mark();
     });
     on(this.button, "click", () => {
@@ -354,6 +373,7 @@ class View {
   }
 
   close() {
+    tell(this, "");
     for (const step of this.undo) step();
     this.root.remove();
   }
@@ -368,16 +388,29 @@ class View {
   restyle() {
     if (!this.root.isConnected || !this.layout) return;
     this.page = background(this.root);
-    this.looks = [...this.data.looks, NEUTRAL_LOOK].map(([colour, , hatch]) => {
+    this.looks = [...this.data.branches.map(([, ...look]) => look), this.data.knot].map(([colour, , hatch], number) => {
       const fill = blend(colour, this.page, 0.4);
-      return { colour, hatch, fill, frame: blend(colour, this.page, 0.08), ink: luminance(fill) > 0.179 ? "#000000" : "#ffffff",
-        strip: luminance(colour) > 0.179 ? "#000000" : "#ffffff" };
+      const [frame, band] = [0.08, 0.2].map((strength) => blend(colour, this.page, strength));
+      return { number, colour, hatch, fill, frame, band, ink: luminance(fill) > 0.179 ? "#000000" : "#ffffff",
+        lines: luminance(colour) > 0.179 ? "#000000" : "#ffffff" };
     });
+    this.legend();
     this.draw();
   }
 
+  /** The look of a box; one that is in no branch is as grey as what is not series-parallel. */
   lookOf(box) {
-    return this.looks[box[LOOK] < 0 ? this.looks.length - 1 : box[LOOK]];
+    return this.looks.at(box[AROUND]);
+  }
+
+  /** Whether it has a strip at its left: it is in a branch, or most of it is not series-parallel. */
+  striped(box) {
+    return box[AROUND] >= 0 || 2 * box[KNOTTED] > box[COUNT];
+  }
+
+  /** A rectangle in the colour and the hatch of a look. */
+  swatch(look, place) {
+    return [look.colour, `url(#${this.id(`hatch${look.number}`)})`].map((fill) => drawn("rect", { ...place, fill }));
   }
 
   // ---- drawing ----
@@ -388,7 +421,6 @@ class View {
     const before = anchor >= 0 && this.drawnBox?.get(anchor);
     this.layout = layOut(this.data, opened);
     this.root.dataset.boxes = this.layout.count; // closed ones that show
-    this.legend();
     this.restyle();
     if (before && this.drawnBox?.get(anchor)) { // what was opened or closed stays where it was
       const now = this.drawnBox.get(anchor);
@@ -402,17 +434,21 @@ class View {
   }
 
   legend() {
-    const widest = this.data.unit === "ms" ? `${digits(this.layout.most)} ms` : macsText(this.layout.most);
-    const key = (mark, text) => {
+    const { branches, unit, boxes, parts } = this.data;
+    const key = (width, marks, text) => {
       const line = element("span", "key");
-      line.append(drawn("svg", { width: 28, height: 12 }, mark), element("span", "", text));
+      line.append(drawn("svg", { width, height: 12 }, ...marks), element("span", "", text));
       return line;
     };
-    const line = (kind) => drawn("path", { class: `edge ${kind}`, d: "M0 6H28" });
-    const what = this.data.unit === "ms" ? "time" : "MACs (nothing was measured)";
-    const keys = [element("span", "key", `width: ${what}, the widest box ${widest}`), key(line("critical"), "critical path")];
-    if (this.data.parts.some((part) => part[ORDER].length)) keys.push(key(line("order"), "order only"));
-    if (this.data.looks.length) keys.push(element("span", "key", "colour: branch of a region"));
+    const line = (kind, text) => key(28, [drawn("path", { class: `edge ${kind}`, d: "M0 6H28" })], text);
+    const swatch = (look, text) => key(14, this.swatch(look, { width: 14, height: 12 }), text);
+    const what = unit === "ms" ? "time" : "MACs (nothing was measured)";
+    const keys = [element("span", "key", `width: ${what}, the widest box ${this.costText(this.layout.most)}`), line("critical", "critical path")];
+    if (parts.some((part) => part[ORDER].length)) keys.push(line("order", "order only"));
+    if (branches.length) keys.push(element("span", "key", "branches, at the left of a box or at the foot of one that holds them:"));
+    keys.push(...branches.slice(0, NAMED).map(([name], n) => swatch(this.looks[n], name)));
+    if (branches.length > NAMED) keys.push(element("span", "key", `and ${branches.length - NAMED} more`));
+    if (boxes[0][KNOTTED]) keys.push(swatch(this.looks.at(-1), "not series-parallel: it does not fork and join, so no branches are found in it"));
     this.keys.replaceChildren(...keys);
   }
 
@@ -420,44 +456,28 @@ class View {
     const { boxes, edges, leaving } = this.layout;
     this.drawnBox = new Map(boxes.map((each) => [each.box, each]));
     this.nodes = new Map();
+    this.size = this.textSize();
+    this.layer.style.setProperty("--size", `${this.size}px`);
     const frames = [], closed = [], labels = [], lines = [], shapes = [];
-    this.defs.replaceChildren(...this.looks.map((look, n) => drawn("pattern",
-      { id: this.id(`hatch${n}`), width: 8, height: 8, patternUnits: "userSpaceOnUse" },
-      drawn("path", { d: look.hatch, stroke: look.strip, "stroke-opacity": 0.5, fill: "none" }))),
+    this.defs.replaceChildren(...this.looks.map((look) => drawn("pattern",
+      { id: this.id(`hatch${look.number}`), width: 8, height: 8, patternUnits: "userSpaceOnUse" },
+      drawn("path", { d: look.hatch, stroke: look.lines, "stroke-opacity": 0.5, fill: "none" }))),
       ...["", "critical"].map((kind) => drawn("marker", { id: this.id(`head${kind}`), viewBox: "0 0 8 8", refX: 7, refY: 4,
         markerWidth: 8, markerHeight: 8, markerUnits: "userSpaceOnUse", orient: "auto" },
         drawn("path", { class: `head ${kind}`, d: "M0 0.5L8 4L0 7.5z" }))));
     for (const { box: i, x, y, width, height, open } of boxes) {
       const box = this.data.boxes[i];
       const look = this.lookOf(box);
-      const node = drawn("g", { class: `box${open ? " open" : ""}${box[CRITICAL] && !open ? " critical" : ""}`, "data-box": i, "data-path": box[PATH],
-        transform: `translate(${x.toFixed(1)} ${y.toFixed(1)})` });
+      const at = { transform: `translate(${x.toFixed(1)} ${y.toFixed(1)})` };
+      const node = drawn("g", { class: `box${open ? " open" : ""}${box[CRITICAL] && !open ? " critical" : ""}`, "data-box": i, "data-path": box[PATH], ...at });
       node.append(drawn("rect", { width: width.toFixed(1), height: height.toFixed(1), rx: 4, fill: open ? look.frame : look.fill }));
       if (open) {
-        const label = drawn("g", { class: "label", transform: node.getAttribute("transform") }, drawn("text", { x: 8, y: 16 }));
-        label.firstChild.textContent = `${cut(box[LABEL], width - 90)} · ${this.cost(box)}`;
-        labels.push(label);
+        labels.push(this.title(box, look, width, { ...at, "data-box": i })); // above the lines that come in, so that none crosses it
         frames.push(node);
       } else {
-        const left = box[LOOK] < 0 ? 0 : STRIP; // of a branch: a strip of its colour and hatch, as in the timeline
-        if (left) {
-          const strip = { x: 1, y: 1, width: STRIP, height: height - 2, rx: 3 };
-          node.append(drawn("rect", { ...strip, fill: look.colour }), drawn("rect", { ...strip, fill: `url(#${this.id(`hatch${box[LOOK]}`)})` }));
-        }
-        const middle = { x: ((left + width) / 2).toFixed(1), "text-anchor": "middle", fill: look.ink };
-        const name = drawn("text", { ...middle, y: 14 }), time = drawn("text", { ...middle, y: 28, class: "time" });
-        name.textContent = cut(box[LABEL], width - left - 6, box[LABEL].split(".")[0]);
-        const kind = this.data.parts[box[PART]]?.[KIND], cost = this.cost(box);
-        const both = kind && kind !== box[LABEL] ? `${kind} · ${cost}` : cost;
-        time.textContent = both.length * CHAR <= width - left - 6 ? both : cut(cost, width - left - 4);
-        node.append(name, time);
+        node.append(...this.inside(i, box, look, width));
         closed.push(node);
-        const shape = [...leaving.get(i) ?? []];
-        if (shape.length) {
-          const text = drawn("text", { class: "shape", x: (x + width / 2 + 5).toFixed(1), y: (y + height + 13).toFixed(1) });
-          text.textContent = shape.length === 1 ? cut(shape[0], 170) : `${shape.length} shapes`;
-          shapes.push(text);
-        }
+        shapes.push(...this.shape(i, x + width / 2, y + height));
       }
       this.nodes.set(i, node);
     }
@@ -470,8 +490,71 @@ class View {
     }
     lines.sort((a, b) => a.ends.critical - b.ends.critical);
     this.lines = lines;
-    this.layer.replaceChildren(...frames, ...lines, ...closed, ...labels, ...shapes);
+    this.layer.replaceChildren(...frames, ...lines, ...closed, ...shapes, ...labels);
     this.mark();
+  }
+
+  /** How many characters fit into so many pixels. */
+  room(pixels) {
+    return (pixels / CHAR) * (TEXT / this.size);
+  }
+
+  /** The head of an open box: its name, its cost, and a sign to close it. */
+  title(box, look, width, at) {
+    const text = drawn("text", { x: 8, y: (HEADER / 2 + 0.36 * this.size).toFixed(1) });
+    const cost = ` · ${this.cost(box)}`;
+    text.textContent = cut(box[LABEL], this.room(width - 16 - SIGN) - cost.length) + cost;
+    return drawn("g", { class: "label", ...at }, drawn("rect", { x: 1, y: 1, width: (width - 2).toFixed(1), height: HEADER, rx: 3, fill: look.band }), text, this.sign(width, 6, true));
+  }
+
+  sign(width, y, open) {
+    const [x, half] = [width - SIGN - 4, SIGN / 2];
+    return drawn("g", { class: "sign", transform: `translate(${x.toFixed(1)} ${y})` }, drawn("rect", { width: SIGN, height: SIGN, rx: 2 }),
+      drawn("path", { d: `M3 ${half}H${SIGN - 3}${open ? "" : `M${half} 3V${SIGN - 3}`}` }));
+  }
+
+  /** What a closed box shows of itself. */
+  inside(i, box, look, width) {
+    const found = [];
+    const left = this.striped(box) ? STRIP : 0; // as in the timeline
+    if (left) found.push(...this.swatch(look, { x: 1, y: 1, width: left, height: TALL - 2, rx: 3 }));
+    const each = (width - 3 - left) / box[WITHIN].length;
+    box[WITHIN].forEach((branch, n) => {
+      const place = { x: (left + 1.5 + n * each).toFixed(1), y: TALL - 1.5 - FOOT, width: each.toFixed(1), height: FOOT };
+      found.push(...this.swatch(this.looks[branch], place));
+    });
+    const right = this.data.inside[i].length ? SIGN + 4 : 0;
+    const kind = this.data.parts[box[PART]]?.[KIND], cost = this.cost(box);
+    const wide = this.room(width - left - 6), high = TALL - 1 - (box[WITHIN].length ? FOOT : 0), step = 1.1 * this.size;
+    const name = cut(box[LABEL], wide, box[LABEL].split(".")[0]);
+    const both = kind && kind !== box[LABEL] ? `${kind} · ${cost}` : cost;
+    const one = `${box[LABEL]} · ${cost}`; // further out there is one line
+    const said = high >= 2 * step ? [name, both.length <= wide ? both : cost] : [one.length <= wide ? one : name];
+    const last = said.length - 1, fits = (pixels) => said[last].length <= this.room(width - left - pixels - 4);
+    const shown = right && fits(right); // further out a name may leave no room for the sign
+    if (shown) found.push(this.sign(width, high - SIGN - 3, false));
+    said.forEach((line, n) => {
+      const y = (high - said.length * step) / 2 + (n + 0.82) * step;
+      const aside = shown && n === last && !fits(2 * right) ? right : 0;
+      const text = drawn("text", { x: ((width + left - aside) / 2).toFixed(1), y: y.toFixed(1), "text-anchor": "middle", fill: look.ink, class: n ? "time" : "name" });
+      text.textContent = line;
+      found.push(text);
+    });
+    return found;
+  }
+
+  /** The shape of what leaves a box, beside the line down. */
+  shape(i, x, y) {
+    const said = shapeText(this.layout.leaving, i);
+    if (!said || this.size > TEXT / USUAL + 0.01) return []; // further out it would lie on its neighbours
+    const text = drawn("text", { class: "shape", x: (x + 6).toFixed(1), y: (y + this.size + 2).toFixed(1) });
+    text.textContent = said;
+    return [text];
+  }
+
+  /** Of text, in the picture's own pixels: on the page it is never smaller than TEXT, and a step larger at most. */
+  textSize() {
+    return TEXT / Math.min(1, STEPS ** Math.floor(Math.log(this.scale ?? 1) / Math.log(STEPS) + 1e-9));
   }
 
   id(name) { // of this view alone: ids belong to the whole page
@@ -480,7 +563,11 @@ class View {
   }
 
   cost(box) {
-    return this.data.unit === "ms" ? (box[MS] === null ? "not measured" : `${digits(box[MS])} ms`) : macsText(box[MACS]);
+    return this.data.unit === "ms" && box[MS] === null ? "not measured" : this.costText(costOf(this.data, box));
+  }
+
+  costText(cost) {
+    return this.data.unit === "ms" ? human(1e6 * cost) : macsText(cost);
   }
 
   mark() {
@@ -488,7 +575,9 @@ class View {
     for (const [i, node] of this.nodes ?? []) {
       node.classList.toggle("selected", i === selected);
       node.classList.toggle("hover", i === this.hover);
-      node.classList.toggle("same", this.marked !== "" && this.data.boxes[i][BRANCH] === this.marked);
+      const box = this.data.boxes[i];
+      node.classList.toggle("same", this.marked >= 0 && box[AROUND] === this.marked);
+      node.classList.toggle("holds", this.marked >= 0 && box[WITHIN].includes(this.marked) && !this.isOpen(i));
     }
     for (const line of this.lines ?? []) {
       const { from, to, source } = line.ends;
@@ -511,25 +600,28 @@ class View {
     const shapes = one ? [part[SHAPE]] : [...this.layout.leaving.get(i) ?? []];
     if (shapes.length) facts.push(`output ${shapes.join("; ")}`);
     const whole = this.data.boxes[0][MS];
-    if (box[MS] !== null) facts.push(`${digits(box[MS])} ms on one thread${whole ? ` (${(100 * box[MS] / whole).toFixed(1)}% of all)` : ""}`);
+    if (box[MS] !== null) facts.push(`${human(1e6 * box[MS])} on one thread${whole ? ` (${(100 * box[MS] / whole).toFixed(1)}% of all)` : ""}`);
     else facts.push("not measured");
     if (box[MACS]) facts.push(macsText(box[MACS]));
-    if (box[BRANCH]) facts.push(`branch: ${box[BRANCH]}`);
+    const names = box[WITHIN].map((n) => this.data.branches[n][0]);
+    if (box[AROUND] >= 0) facts.push(`branch: ${this.data.branches[box[AROUND]][0]}`);
+    if (names.length) facts.push(`holds the branches ${names.slice(0, NAMED).join(", ")}${names.length > NAMED ? ` and ${names.length - NAMED} more` : ""}`);
+    if (box[KNOTTED]) facts.push(one || box[KNOTTED] === box[COUNT] ? "not series-parallel" : `${box[KNOTTED]} of its operators are not series-parallel`);
     if (box[CRITICAL]) facts.push(one ? "on the critical path" : "holds a part of the critical path");
     return facts;
   }
 
   describe() {
     const i = this.selectedBox();
-    const more = this.data.more ? ". The copy kept with the notebook has the outer boxes only: opening the rest needs its kernel." : "";
-    this.details.textContent = i > 0 ? this.facts(i).join(" · ") : this.data.summary + more;
+    const more = this.data.more ? " The copy kept with the notebook has the outer boxes only: opening the rest needs its kernel." : "";
+    this.details.textContent = i > 0 ? this.facts(i).join(" · ") : `${this.data.summary}. ${this.data.answer}${more}`;
   }
 
   point(i, event) {
     if (i !== this.hover) {
       this.hover = i;
       this.mark();
-      tell(this, i > 0 ? this.data.boxes[i][BRANCH] : "");
+      this.told();
       this.tip.replaceChildren(...(i > 0 ? this.facts(i).map((fact) => element("div", "", fact)) : []));
     }
     this.tip.hidden = i <= 0 || !event;
@@ -540,18 +632,26 @@ class View {
     this.tip.style.top = `${y + 18 + this.tip.offsetHeight > box.height ? Math.max(4, y - this.tip.offsetHeight - 10) : y + 18}px`;
   }
 
+  /** Say which branch the pointer is on, or with the keys here which one is selected. */
+  told() {
+    const i = this.hover > 0 ? this.hover : this.focused ? this.selectedBox() : -1;
+    const branch = i > 0 ? this.data.boxes[i][AROUND] : -1;
+    tell(this, branch >= 0 ? this.data.branches[branch][0] : "");
+  }
+
   boxAt(event) {
-    const node = document.elementFromPoint(event.clientX, event.clientY)?.closest(".box");
+    const node = document.elementFromPoint(event.clientX, event.clientY)?.closest("[data-box]");
     return node && this.layer.contains(node) ? Number(node.dataset.box) : -1;
   }
 
   // ---- moving ----
 
-  /** The first look: as large as can be read, from the inputs on; the whole of it if that is readable. */
+  /** The first look: the whole of it if its text can be read then, else as wide as it is, from the inputs on. */
   home() {
     this.resize();
     if (!this.width) return;
-    this.scale = Math.min(1, Math.max(READABLE, this.whole()));
+    const whole = this.whole();
+    this.scale = whole >= TEXT_FROM ? Math.min(1, whole) : Math.min(USUAL, Math.max(TEXT_FROM, this.width / this.layout.width));
     this.x = (this.width - this.layout.width * this.scale) / 2;
     this.y = 0;
     this.place();
@@ -583,6 +683,7 @@ class View {
   place() {
     this.layer.setAttribute("transform", `translate(${this.x.toFixed(2)} ${this.y.toFixed(2)}) scale(${this.scale.toFixed(4)})`);
     this.layer.setAttribute("class", this.scale < TEXT_FROM ? "far" : "");
+    if (this.nodes && this.scale >= TEXT_FROM && this.size !== this.textSize()) this.draw();
   }
 
   /** Keep some of the picture in sight. */
@@ -634,7 +735,14 @@ class View {
   release(event) {
     const drag = this.drag;
     this.drag = null;
-    if (drag && !drag.moved) this.select(this.boxAt(event));
+    if (!drag || drag.moved) return;
+    const box = this.boxAt(event);
+    if (document.elementFromPoint(event.clientX, event.clientY)?.closest(".sign")) {
+      this.toggle(box);
+      this.toggled = event.timeStamp;
+    } else {
+      this.select(box);
+    }
   }
 
   // ---- opening and walking ----

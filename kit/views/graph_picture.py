@@ -18,10 +18,10 @@ import traitlets
 
 from kit.errors import KitError
 from kit.text import counted
-from kit.views.boxes import Box, boxes, branch_of, opened_at_first, shared_branch, summary, unit
+from kit.views.boxes import Box, boxes, looks, opened_at_first, summary, unit
 from kit.views.graph_still import graph_svg
 from kit.views.page import module, page
-from kit.views.palette import branch_look
+from kit.views.palette import KNOT, branch_look
 from kit.views.static import Figure
 
 if TYPE_CHECKING:
@@ -109,7 +109,9 @@ def columns(graph: Graph, tree: Sequence[Box], depth: int | None = None) -> dict
 
     ``parts`` are the operators, or where theirs are left out the boxes around them: ``[parts whose results it takes,
     parts that only come before, shape, kind, operator's name]``. ``boxes``, each before what is in it: ``[path, label,
-    parent, part or -1, ms or None, MACs, operators, on the critical path, look or -1, branch]``.
+    parent, part or -1, ms or None, MACs, operators, on the critical path, branch around it or -1, branches in it,
+    operators that are not series-parallel]``. A branch is a place in ``branches``, which has rows of ``[name, colour,
+    strength, hatch]``.
     """
     depths = _depths(tree)
     kept = [i for i, d in enumerate(depths) if depth is None or d <= depth]
@@ -118,13 +120,12 @@ def columns(graph: Graph, tree: Sequence[Box], depth: int | None = None) -> dict
     parts = [i for i in kept if i not in holding]  # boxes with nothing in them here
     part_of = {operator: n for n, i in enumerate(parts) for operator in tree[i].operators}
     place = {i: n for n, i in enumerate(parts)}
-    critical, within = set(graph.critical_path), branch_of(graph)
-    chosen = [shared_branch(within, tree[i].operators) for i in kept]
-    positions = sorted({each[1] for each in chosen if each})
+    critical, branches = set(graph.critical_path), looks(graph, tree)
     path = [part_of[i] for i in graph.critical_path]
     return {
         "name": graph.name,
         "summary": summary(graph),
+        "answer": graph.answer,
         "text": str(graph),
         "unit": unit(graph),
         "more": len(kept) < len(tree),
@@ -140,12 +141,14 @@ def columns(graph: Graph, tree: Sequence[Box], depth: int | None = None) -> dict
                 sum(graph.operators[j].macs for j in tree[i].operators),
                 len(tree[i].operators),
                 int(not critical.isdisjoint(tree[i].operators)),
-                positions.index(branch[1]) if branch else -1,
-                branch[2] if branch else "",
+                branches.around[i],
+                branches.inside[i],
+                branches.knotted[i],
             ]
-            for i, branch in zip(kept, chosen, strict=True)
+            for i in kept
         ],
-        "looks": [list(branch_look(position)) for position in positions],
+        "branches": [[name, *branch_look(place)] for place, name in enumerate(branches.names)],
+        "knot": list(KNOT),
     }
 
 

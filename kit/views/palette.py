@@ -7,6 +7,7 @@ branch also has a hatch of its own, and whatever is not a branch is grey or pale
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -37,6 +38,8 @@ class Look(NamedTuple):
     hatch: str = ""  # path data of one tile
 
 
+KNOT = Look(NEUTRAL, 1.0, HATCHES[6])  # of what is not series-parallel, in the picture of a graph
+
 _OWN = {  # the kit's own spans that are not branches
     "call": Look(NEUTRAL, 0.55),
     "region": Look(NEUTRAL, 0.3),
@@ -55,6 +58,14 @@ def branch_look(position: int) -> Look:
     """The look of a comparison's n-th branch; colour and hatch together repeat only after 49."""
     count = len(OKABE_ITO)
     return Look(OKABE_ITO[position % count], 1.0, HATCHES[(position + position // count) % count])
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """The different names of branches in the order of their looks, whichever of them ran first.
+
+    So a name has one look in every timeline of a model and in the picture of its graph, in whatever region it stands.
+    """
+    return sorted(set(names))
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,17 @@ function luminance(fill) {
   return 0.2126 * r + 0.7152 * g + 0.0722 * b;
 }
 
+/** A duration for people, to three digits: "812 ns", "1.23 µs", "45.6 ms". */
+function human(ns) {
+  for (const [unit, size] of [["s", 1e9], ["ms", 1e6], ["µs", 1e3]]) {
+    if (Math.abs(ns) >= size * 0.9995) {
+      const value = ns / size;
+      return `${value.toFixed(Math.max(0, 3 - String(Math.trunc(Math.abs(value) + 5e-4)).length))} ${unit}`;
+    }
+  }
+  return `${Math.round(ns)} ns`;
+}
+
 /** The page's background behind an element, as "#rrggbb". */
 function background(root) {
   const rgb = getComputedStyle(root).backgroundColor.match(/\d+/g)?.map(Number) ?? [255, 255, 255];
@@ -41,8 +52,8 @@ function listening({ model, undo }) {
   return { on, follow };
 }
 
-/** Tell the other views of the page which branch the pointer is on in this one; "" is none. */
+/** Tell the other views of the page which branch the pointer or the keys are on in this one; "" is none. */
 function tell(view, branch) {
-  if (branch !== view.told) document.dispatchEvent(new CustomEvent("kit-branch", { detail: { branch, from: view } }));
-  view.told = branch;
+  if (branch !== (view.said ?? "")) document.dispatchEvent(new CustomEvent("kit-branch", { detail: { branch, from: view } }));
+  view.said = branch;
 }

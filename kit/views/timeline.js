@@ -51,17 +51,6 @@ const STYLE = `
 
 // ---- small tools ----------------------------------------------------------------------------------------------------
 
-/** A duration for people, to three digits: "812 ns", "1.23 µs", "45.6 ms". */
-function human(ns) {
-  for (const [unit, size] of [["s", 1e9], ["ms", 1e6], ["µs", 1e3]]) {
-    if (Math.abs(ns) >= size * 0.9995) {
-      const value = ns / size;
-      return `${value.toFixed(Math.max(0, 3 - String(Math.trunc(Math.abs(value) + 5e-4)).length))} ${unit}`;
-    }
-  }
-  return `${Math.round(ns)} ns`;
-}
-
 /** A position for people in the unit of `scale`, with all the digits that a step (ns) needs: "12.35 ms". */
 function position(ns, step, scale = step) {
   const [unit, size] = [["s", 1e9], ["ms", 1e6], ["µs", 1e3]].find(([, size]) => scale >= size) ?? ["ns", 1];
@@ -175,6 +164,7 @@ class View {
     this.hits = null; // per place, how many events before it match the search, or else `marked`; null without either
     this.marked = ""; // the branch that the pointer is on in another view of the page
     this.rectangles = new Rectangles();
+    this.focused = false; // whether the keys come here
     this.measuring = null; // the window of a shift-drag that goes on, in ns
     this.build(el);
     const copy = model.get("copy");
@@ -270,6 +260,8 @@ class View {
       this.redraw();
     });
     on(this.stage, "keydown", (event) => this.key(event));
+    follow("change:selected", () => this.told());
+    for (const type of ["focus", "blur"]) on(this.stage, type, () => ((this.focused = type === "focus"), this.told()));
     on(this.button, "click", () => {
       this.twin.hidden = !this.twin.hidden;
       this.button.setAttribute("aria-expanded", String(!this.twin.hidden));
@@ -283,6 +275,7 @@ class View {
 
   close() {
     this.save(true);
+    tell(this, "");
     cancelAnimationFrame(this.frame);
     for (const step of this.undo) step();
     this.root.remove();
@@ -827,10 +820,9 @@ class View {
     const label = event && this.cutLabelAt(...this.where(event));
     if (place !== this.hover) {
       this.redraw();
-      const [name, category] = place < 0 ? [] : this.data.kinds[this.data.kind[place]];
-      tell(this, category === "task" ? name : "");
+      this.hover = place;
+      this.told();
     }
-    this.hover = place;
     this.tip.hidden = place < 0 && !label;
     if (this.tip.hidden) return;
     const facts = label ? null : this.facts(place);
@@ -840,6 +832,13 @@ class View {
     const [x, y] = [event.clientX - box.left + 14, event.clientY - box.top + 14];
     this.tip.style.left = `${Math.max(0, x + this.tip.offsetWidth > box.width ? x - 28 - this.tip.offsetWidth : x)}px`;
     this.tip.style.top = `${y + this.tip.offsetHeight > box.height ? Math.max(0, y - 28 - this.tip.offsetHeight) : y}px`;
+  }
+
+  /** Say which branch the pointer is on, or with the keys here which one is selected. */
+  told() {
+    const place = this.hover >= 0 ? this.hover : this.focused ? this.selectedPlace() : -1;
+    const [name, category] = place < 0 ? [] : this.data.kinds[this.data.kind[place]];
+    tell(this, category === "task" ? name : "");
   }
 
   cutLabelAt(x, y) {

@@ -136,7 +136,7 @@ def test_order_is_dashed_and_hover_gives_the_details(chromium):
         f"{EVIL}: relu",
         "in the model itself",
         "output 1x8",
-        "0.5 ms on one thread (33.3% of all)",
+        "500 µs on one thread (33.3% of all)",
         "2.00 kMACs",
     ]
     page.mouse.move(1, 1)
@@ -228,7 +228,10 @@ def test_a_thousand_operators_open_at_once_and_what_was_left_out_comes_from_the_
     assert "opening the rest needs its kernel" in page.locator(".details").text_content()
     tree = boxes(graph)
     page.evaluate("(full) => answer(full)", columns(graph, tree))
-    assert page.locator(".details").text_content() == f"NASNet on 1x3x224x224: {len(graph.operators)} operators"
+    assert (
+        page.locator(".details").text_content()
+        == f"NASNet on 1x3x224x224: {len(graph.operators)} operators. There is an answer."
+    )
     page.evaluate("(paths) => model.set('opened', paths)", [each.path for each in tree if each.module])
     assert len(shown(page)) == len(graph.operators) > 1000
     page.locator(".stage").focus()
@@ -259,9 +262,8 @@ def test_a_page_of_its_own_works_without_network_or_kernel(chromium, graph, scre
     context.close()
 
 
-def test_a_branch_under_the_pointer_is_marked_in_the_timeline_and_the_other_way_round(chromium, graph, screenshots):
-    page = show(chromium, graph, size=(1000, 1100))
-    page.evaluate(f"model.set('opened', [...model.get('opened'), '{UNIT}'])")
+def with_timeline(page):
+    """Add a timeline of two tasks, branch2 and branch3, and return where each is drawn."""
     lanes = [Lane(1, i, f"worker {i}") for i in range(2)]
     trace = Trace.build([Event(f"branch{i + 2}", "task", 0, 1_000_000, lanes[i]) for i in range(2)])
     copy = thinned(trace, depths(trace))
@@ -272,32 +274,136 @@ def test_a_branch_under_the_pointer_is_marked_in_the_timeline_and_the_other_way_
             const { default: timeline } = await import(url);
             copy.buffers = copy.buffers.map((bytes) => new DataView(Uint8Array.from(bytes).buffer));
             const state = { copy, view: [0, 1e6], colour: "branch", selected: -1, selection: null, ruler: null };
-            const model = { get: (key) => state[key], set() {}, on() {}, off() {}, save_changes() {}, send() {} };
+            const followers = {};
+            const model = { get: (key) => state[key], off() {}, save_changes() {}, send() {},
+                set(key, value) { state[key] = value; (followers[`change:${key}`] ?? []).forEach((each) => each()); },
+                on: (event, follower) => (followers[event] ??= []).push(follower) };
             timeline.render({ model, el: document.body.appendChild(document.createElement("div")) });
         }""",
         [module("timeline.js"), copy],
     )
+    page.wait_for_function("document.querySelector('.kit-timeline').dataset.lanes")
     bars = json.loads(page.locator(".kit-timeline").get_attribute("data-lanes"))
     canvas = page.locator(".kit-timeline .stage canvas").bounding_box()
-    at = [(canvas["x"] + bar["left"] + bar["width"] * 0.8, canvas["y"] + bar["top"] + 10) for bar in bars]
+    return [(canvas["x"] + bar["left"] + bar["width"] * 0.8, canvas["y"] + bar["top"] + 10) for bar in bars]
 
-    def colours():
-        page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-        return [pixel(page, x - canvas["x"], y - canvas["y"]) for x, y in at]
 
-    before = colours()
+def colours(page, points):
+    """What the timeline shows at these points of the page, once it has drawn."""
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    canvas = page.locator(".kit-timeline .stage canvas").bounding_box()
+    return [pixel(page, x - canvas["x"], y - canvas["y"]) for x, y in points]
+
+
+def classed(page, name):
+    return page.eval_on_selector_all(f".box.{name}", "all => all.map(each => each.dataset.path)")
+
+
+def test_a_branch_under_the_pointer_is_marked_in_the_timeline_and_the_other_way_round(chromium, graph, screenshots):
+    page = show(chromium, graph, size=(1000, 1200))
+    page.evaluate(f"model.set('opened', [...model.get('opened'), '{UNIT}'])")
+    at = with_timeline(page)
+    before = colours(page, at)
     box(page, f"{UNIT}.branch2").hover()
-    marked = colours()
+    marked = colours(page, at)
     assert marked[0] == before[0]
     assert sum(marked[1]) > sum(before[1]) + 60  # paler on a white page
     page.screenshot(path=screenshots / "graph-and-timeline.png")
     page.mouse.move(2, 2)
-    assert colours() == before
+    assert colours(page, at) == before
     page.mouse.move(*at[1])
-    same = page.eval_on_selector_all(".box.same", "all => all.map(each => each.dataset.path)")
-    assert same == [f"{UNIT}.branch3"]
+    assert classed(page, "same") == [f"{UNIT}.branch3"]
+    holding = classed(page, "holds")  # where it is inside of a closed box
+    assert len(holding) == 10
+    assert all(path.endswith(".branches") and path != UNIT for path in holding)
     page.mouse.move(2, 2)
-    assert page.locator(".box.same").count() == 0
+    assert classed(page, "same") == classed(page, "holds") == []
+    page.close()
+
+
+def test_keys_mark_a_branch_in_the_other_view_as_the_pointer_does(chromium, graph):
+    page = show(chromium, graph, size=(1000, 1200))
+    page.evaluate(f"model.set('opened', [...model.get('opened'), '{UNIT}'])")
+    at = with_timeline(page)
+    before = colours(page, at)
+    page.locator(".kit-graph .stage").focus()
+    page.evaluate(f"model.set('selected', '{UNIT}.branch1.conv1')")
+    page.keyboard.press("n")
+    marked = colours(page, at)
+    assert marked[0] == before[0]
+    assert sum(marked[1]) > sum(before[1]) + 60
+    page.locator(".kit-timeline .stage").focus()  # the keys have gone elsewhere
+    assert colours(page, at) == before
+    page.keyboard.press("ArrowRight")
+    assert classed(page, "same") == [f"{UNIT}.branch2"]
+    page.keyboard.press("ArrowDown")
+    assert classed(page, "same") == [f"{UNIT}.branch3"]
+    page.locator(".kit-graph button").focus()
+    assert classed(page, "same") == []
+    page.close()
+
+
+def test_text_is_never_smaller_than_twelve_pixels(chromium, graph):
+    page = show(chromium, graph)
+    page.locator(".stage").focus()
+    sizes = []
+    for key in ("f", *"+++++++++++", *"-----"):
+        page.keyboard.press(key)
+        seen = page.eval_on_selector_all(
+            ".kit-graph .stage text",
+            """all => all.filter(each => getComputedStyle(each).display !== "none").map(each =>
+                parseFloat(getComputedStyle(each).fontSize) * each.getScreenCTM().a)""",
+        )
+        assert bool(seen) == (moved(page)[2] >= 0.5)
+        sizes += seen if moved(page)[2] <= 1 else []
+    assert 11.99 < min(sizes) < max(sizes) < 13.5
+    page.close()
+
+
+def test_no_line_crosses_the_name_of_an_open_box(chromium, graph):
+    page = show(chromium, graph)
+    page.evaluate(f"model.set('opened', [...model.get('opened'), '{UNIT}'])")
+    covered = page.evaluate(
+        """() => {
+            const drawn = [...document.querySelectorAll(".stage > svg > g > *")];
+            const last = drawn.findLastIndex((each) => each.classList.contains("edge"));
+            return [...document.querySelectorAll(".label")].map((each) => {
+                const [band, text] = ["rect", "text"].map((tag) => each.querySelector(tag).getBoundingClientRect());
+                return [drawn.indexOf(each) > last, text.left >= band.left && text.right <= band.right
+                    && text.top >= band.top - 1 && text.bottom <= band.bottom + 1,
+                    getComputedStyle(each.querySelector("rect")).fill];
+            });
+        }"""
+    )
+    assert len(covered) >= 5
+    assert all(above and inside and fill.startswith("rgb(") for above, inside, fill in covered)
+    page.close()
+
+
+def test_one_click_on_its_sign_opens_or_closes_a_box(chromium, graph):
+    page = show(chromium, graph)
+    conv = "features.init_block.conv2"
+    box(page, conv).locator(".sign").click()
+    assert conv in trait(page, "opened")
+    number = box(page, conv).get_attribute("data-box")
+    page.locator(f'.label[data-box="{number}"] .sign').click()
+    assert conv not in trait(page, "opened")
+    page.wait_for_timeout(1000)  # else the next would be the second half of a double click
+    box(page, conv).locator(".sign").dblclick()  # a habit: it opens as a click does
+    assert conv in trait(page, "opened")
+    page.close()
+
+
+def test_what_is_not_series_parallel_has_a_strip_and_a_key(chromium):
+    page = show(chromium, nasnet(3))
+    key = "not series-parallel: it does not fork and join, so no branches are found in it"
+    assert key in page.locator(".kit-graph .bar").first.text_content()
+    hatched = page.eval_on_selector_all(
+        ".box", "all => all.filter(each => each.querySelector('rect[fill^=url]')).map(each => each.dataset.path)"
+    )
+    assert hatched == [f"features.stage1.unit{cell}" for cell in (1, 2, 3)]
+    box(page, "features.stage1.unit2").hover()
+    assert "not series-parallel" in page.locator(".tip div").all_text_contents()
     page.close()
 
 

@@ -240,3 +240,62 @@ def test_a_saved_notebook_draws_its_copy_when_its_kernel_is_gone(chromium: Any, 
     assert len(set(pictures[:3])) == 3  # zoomed, panned
     assert pictures[3] == pictures[0]
     page.close()
+
+
+GRAPH = """\
+import kit, torch
+from torch import nn
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.left, self.right = nn.Conv2d(3, 64, 3, padding=1), nn.Conv2d(3, 64, 5, padding=2)
+    def forward(self, x):
+        return torch.cat([self.left(x), self.right(x)], 1)
+torch.manual_seed(0)
+model, x = Net().eval(), torch.randn(1, 3, 64, 64)
+kit.graph_picture(kit.graph(model, x))"""
+TASKS = """kit.timeline(kit.record(model, x, "threads(workers=2)", operators=False))"""
+BOTH = """\
+from IPython.display import display
+display(kit.graph_picture(kit.graph(model, x)), kit.timeline(kit.record(model, x, "threads", operators=False)))"""
+
+
+def test_a_branch_is_marked_in_all_pictures_of_a_notebook(chromium: Any, lab: Lab, screenshots: Path) -> None:
+    """Of two cells, and of one output."""
+    written(lab.folder / "marks.ipynb", GRAPH, TASKS, BOTH)
+    page = open_and_run(chromium, lab, "marks.ipynb")
+    page.set_viewport_size({"width": 1280, "height": 1700})  # all of them in view
+    page.wait_for_function("() => document.querySelectorAll('.kit-timeline, .kit-graph').length === 4", timeout=30_000)
+    timelines, graphs = page.query_selector_all(".kit-timeline"), page.query_selector_all(".kit-graph")
+    canvases = [show(page, timeline) for timeline in timelines]
+    right = [graph.query_selector(".box[data-path$='right']") for graph in graphs]
+
+    def pictures() -> list[str]:
+        page.wait_for_timeout(200)
+        return [canvas.evaluate("canvas => canvas.toDataURL()") for canvas in canvases]
+
+    def marked() -> list[list[str]]:
+        paths = "graph => [...graph.querySelectorAll('.box.same')].map(box => box.dataset.path)"
+        return [graph.evaluate(paths) for graph in graphs]
+
+    page.mouse.move(2, 2)
+    plain = pictures()
+    right[0].hover()
+    page.screenshot(path=screenshots / "marked-in-notebook.png")
+    hovered = pictures()
+    assert all(now != before for now, before in zip(hovered, plain, strict=True))
+    page.mouse.move(2, 2)
+    assert pictures() == plain
+    right[0].click()
+    page.mouse.move(2, 2)
+    assert pictures() == hovered  # it is selected, and the keys go there
+    for i, timeline in enumerate(timelines):
+        timeline.query_selector(".stage").focus()
+        for key in ("ArrowRight", "ArrowDown", "ArrowDown", "ArrowRight"):
+            if not any(marked()):
+                page.keyboard.press(key)
+                page.wait_for_timeout(200)
+        assert marked()[0] == marked()[1] != [], i
+        graphs[0].query_selector("button").focus()
+        assert marked() == [[], []]
+    page.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 
@@ -37,8 +38,16 @@ class Graph:
     inputs: str
     operators: tuple[Operator, ...]
     regions: tuple[Region, ...] = ()
+    knots: tuple[tuple[int, ...], ...] = ()
     captured_by: str = "torch.fx"
     seconds: float = 0.5
+    answer: str = "There is an answer."
+
+    def all_regions(self) -> Iterator[Region]:
+        waiting = list(self.regions)
+        for region in waiting:
+            yield region
+            waiting += [each for branch in region.branches for each in branch.regions]
 
     @property
     def critical_path(self) -> tuple[int, ...]:
@@ -138,4 +147,5 @@ def nasnet(cells: int = 21) -> Graph:
         before, at = at, build.add("cat", here, *sums, ms=0.05, order=(left,))
     at = build.add("AvgPool2d", "features.final_pool", at)
     build.add("Linear", "output", build.add("view", "", at, ms=0.0), ms=0.3)
-    return Graph("NASNet", "1x3x224x224", tuple(build.operators))
+    knot = tuple(range(4, len(build.operators) - 3))  # from the first convolution to what follows the last cell
+    return Graph("NASNet", "1x3x224x224", tuple(build.operators), knots=(knot,))

@@ -1,22 +1,27 @@
 import json
+import re
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from dataclasses import replace
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
+import kit
 from kit.errors import KitError
 from kit.views import boxes as module
 from kit.views.boxes import FLAT, boxes, children, opened_at_first
 from kit.views.graph_picture import COPY_BYTES, columns, fitting, graph_picture, script
 from kit.views.graph_still import graph_svg
-from kit.views.palette import branch_look
-from tests.views.networks import Graph, Operator, inception, nasnet
+from kit.views.palette import KNOT, branch_look
+from kit.views.timeline import timeline
+from tests.views.networks import Branch, Graph, Operator, Region, inception, nasnet
 
 EVIL = "<script>alert('x')</script>&\"'"
-PATH, LABEL, PARENT, PART, MS, MACS, COUNT, CRITICAL, LOOK, BRANCH = range(10)
+PATH, LABEL, PARENT, PART, MS, MACS, COUNT, CRITICAL, AROUND, WITHIN, KNOTTED = range(11)
 
 
 def chain(*modules, before=lambda i: (i - 1,) if i else ()):
@@ -111,11 +116,95 @@ def test_the_columns_say_what_each_box_is():
     assert whole[COUNT] == len(graph.operators)
     assert whole[MS] == pytest.approx(sum(operator.ms for operator in graph.operators), rel=1e-3)
     third = by_path["features.stage1.unit1.branches.branch3"]
-    assert (third[BRANCH], third[COUNT], third[CRITICAL]) == ("branch3", 9, 1)
-    assert full["looks"][third[LOOK]] == list(branch_look(2))  # as on a timeline of that region
-    assert by_path["features.stage1.unit1.branches"][LOOK] == -1
+    assert (full["branches"][third[AROUND]][0], third[COUNT], third[CRITICAL]) == ("branch3", 9, 1)
+    assert third[WITHIN] == ()
+    unit = by_path["features.stage1.unit1.branches"]
+    assert (unit[AROUND], unit[WITHIN]) == (-1, (0, 1, 2, 3))
+    assert by_path["features.init_block"][WITHIN] == ()
     assert by_path["features.stage1.unit1.branches.branch1.conv1"][CRITICAL] == 0
     assert [full["parts"][i][4] for i in full["path"]] == [graph.operators[i].name for i in graph.critical_path]
+
+
+class Block(nn.Module):
+    """Branches whose order is not that of their names; one of them forks again."""
+
+    def __init__(self):
+        super().__init__()
+        self.wide, self.narrow, self.early = (nn.Conv2d(4, 4, size, padding=size // 2) for size in (5, 1, 3))
+        self.up, self.down = nn.Conv2d(4, 4, (3, 1), padding=(1, 0)), nn.Conv2d(4, 4, (1, 3), padding=(0, 1))
+
+    def forward(self, x):
+        early = torch.relu(self.early(x))
+        return torch.cat([self.wide(x), self.narrow(x), torch.cat([self.up(early), self.down(early)], 1)], 1)
+
+
+def test_a_branch_looks_as_in_the_timeline_of_the_same_model():
+    torch.manual_seed(0)
+    model, x = nn.Sequential(Block(), nn.Conv2d(16, 4, 1), Block()).eval(), torch.randn(1, 4, 8, 8)
+    graph = kit.graph(model, x)
+    picture = columns(graph, boxes(graph))["branches"]
+    assert sorted({branch.name for region in graph.all_regions() for branch in region.branches}) == [
+        name for name, *_ in picture
+    ]
+    assert len(picture) == 5
+    trace = timeline(kit.record(model, x, "threads(workers=2)", operators=False)).copy
+    looks = {name: trace["looks"][look] for name, category, look, *_ in trace["kinds"] if category == "task"}
+    assert {name: tuple(look) for name, *look in picture} == {name: tuple(look) for name, look in looks.items()}
+
+
+def test_a_check_that_no_branch_holds_does_not_take_a_tower_out_of_its_branch():
+    tower = chain("tower", "tower", "tower", "other", "", before=lambda i: [(), (0,), (0,), (), (1, 3)][i])
+    checked = replace(tower.operators[2], kind="_assert_tensor_metadata")
+    graph = replace(
+        tower,
+        operators=(*tower.operators[:2], checked, *tower.operators[3:]),
+        regions=(Region("", (Branch("tower", (0, 1)), Branch("other", (3,)))),),
+    )
+    full = columns(graph, boxes(graph))
+    around = {box[LABEL]: box[AROUND] for box in full["boxes"]}
+    assert [full["branches"][around[name]][0] for name in ("tower", "other")] == ["tower", "other"]
+    assert around["Net"] == around["op_4"] == -1
+
+
+def test_what_is_not_series_parallel_is_told_in_the_picture_and_in_the_still():
+    graph = nasnet()
+    full = columns(graph, boxes(graph))
+    by_path = {box[PATH]: box for box in full["boxes"]}
+    cell = by_path["features.stage2.unit3"]
+    assert cell[KNOTTED] == cell[COUNT] > 0
+    assert by_path[""][KNOTTED] == len(graph.knots[0])
+    assert full["boxes"][-1][KNOTTED] == 0  # the classifier
+    said = " ".join(ElementTree.fromstring(graph_svg(graph, boxes(graph))).itertext())
+    assert "not series-parallel" in said
+    assert graph.answer in said
+    assert "not series-parallel" not in " ".join(
+        ElementTree.fromstring(graph_svg(inception(), boxes(inception()))).itertext()
+    )
+
+
+def test_the_still_shows_branches_at_the_foot_of_the_boxes_that_hold_them_and_names_them():
+    graph = inception()
+    root = ElementTree.fromstring(graph_svg(graph, boxes(graph)))
+    fills = Counter(node.get("fill") for node in root.iter())
+    for place in range(4):
+        assert fills[branch_look(place).colour.lower()] == 1 + 11  # in the key, and in each unit
+    assert fills[KNOT.colour.lower()] == 0
+    said = [node.text for node in root.iter() if node.tag.endswith("text")]
+    assert {"branch1", "branch2", "branch3", "branch4", "1x288x35x35"} <= set(said)
+
+
+def test_the_still_is_as_wide_as_its_lines_and_its_title():
+    far = chain(*(f"m{i}" for i in range(6)), before=lambda i: (0, i - 1) if i > 1 else (0,) if i else ())
+    graph = replace(far, inputs="x (2, 12) int64 on cpu, " * 9)
+    root = ElementTree.fromstring(graph_svg(graph, boxes(graph)))
+    wide = float(root.get("width"))
+    texts = [(float(node.get("x")), node.text) for node in root.iter() if node.get("font-weight") == "600"]
+    assert len(texts) > 1
+    assert all(x + 7 * len(text) < wide for x, text in texts)
+    group = next(node for node in root.iter() if node.tag.endswith("}g"))
+    moved = float(re.match(r"translate\(([-\d.]+)", group.get("transform"))[1])
+    curves = [node.get("d") for node in group if node.get("fill") == "none"]
+    assert max(moved + float(x) for d in curves for x in re.findall(r"[MC ](-?\d+) ", d)) <= wide
 
 
 def test_edges_of_data_and_of_order_are_told_apart():
@@ -185,12 +274,13 @@ def test_the_output_is_a_widget_with_a_picture_and_the_graphs_text():
 def test_the_still_has_the_first_boxes_each_below_what_it_depends_on():
     graph = nasnet()
     root = ElementTree.fromstring(graph_picture(graph).figure().svg)
-    text = [node.text for node in root.iter() if node.tag.endswith("text")]
-    assert {"stage1.unit1", "stage3.unit7"} <= set(text)
-    tops = {}
-    for name, node in zip(text[2::2], [n for n in root.iter() if n.tag.endswith("text")][2::2], strict=True):
-        tops.setdefault(name, float(node.get("y")))
-    assert tops["init_block.conv"] < tops["stage1.unit1"] < tops["stage1.unit2"] < tops["stage3.unit7"]
+    tops = {node.text: float(node.get("y")) for node in root.iter() if node.tag.endswith("text")}
+    assert (
+        next(y for name, y in tops.items() if name.startswith("init_"))
+        < tops["stage1.unit1"]
+        < tops["stage1.unit2"]
+        < tops["stage3.unit7"]
+    )
     dashes = Counter(node.get("stroke-dasharray") for node in root.iter())
     assert dashes["5 4"] == 0  # here each pair of cells with an ordering edge has data as well
     assert dashes[None] > 30
