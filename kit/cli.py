@@ -86,6 +86,7 @@ def _compare(options: argparse.Namespace) -> int:
         budget=options.budget,
         seed=options.seed,
         progress=sys.stderr.isatty(),
+        patience=options.patience,
     )
 
     def recorded(name: str) -> Trace:
@@ -298,6 +299,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     verb.add_argument("--rounds", type=int, default=12, help="interleaved rounds, at least 6 (default 12)")
     verb.add_argument("--budget", type=float, help="seconds for everything (default 60 for all, else no limit)")
+    verb.add_argument(
+        "--patience", type=float, default=0.0, help="seconds to wait at most until other programs leave the cores"
+    )
     verb.add_argument("--seed", type=int, default=0, help="of the order of turns (default 0)")
     verb.add_argument("--clip", type=Path, help="a video file, for a workload that takes one")
     verb.add_argument("--items", type=int, metavar="N", help="how many, for a workload of many items")

@@ -42,6 +42,7 @@ def compare(
     width: float | None = None,
     seed: int = 0,
     progress: bool = True,
+    patience: float = 0.0,
 ) -> Comparison:
     """Measure approaches side by side on the same inputs, and check that each gives the baseline's output.
 
@@ -65,6 +66,8 @@ def compare(
             is not begun. By default 60 for ``all``, and no limit for approaches chosen by name.
         width: stop as soon as every interval is this narrow; 0.05 is from 0.98 to 1.03.
         progress: show a bar where tqdm is installed.
+        patience: seconds to wait at most, before the rounds, until other programs leave the cores. The table says
+            whether they did.
 
     Raises:
         UnknownNameError: an approach that is not in the registry.
@@ -80,7 +83,14 @@ def compare(
         budget = BUDGET_S
     work = with_branches(work, approaches)
     return compete(
-        work, work.chosen(approaches), rounds=rounds, budget=budget, width=width, seed=seed, progress=progress
+        work,
+        work.chosen(approaches),
+        rounds=rounds,
+        budget=budget,
+        width=width,
+        seed=seed,
+        progress=progress,
+        patience=patience,
     )
 
 

@@ -119,12 +119,12 @@ def test_explain_prints_why_and_adds_it_to_the_json(tmp_path: Path, capsys: pyte
         "scheduling efficiency",
     }
     assert second["bounds"]["least_ms"] > 0
-    if second["excess"] is None:
+    if "not decided" not in printed:
         assert "For one request at a time" in printed
         assert len(second["advice"]) == 3
         assert "import torch" in second["snippet"]
     else:  # a busy machine
-        assert "nothing is concluded" in printed
+        assert "nothing is concluded" in printed or "no advice: threads is not decided" in printed
         assert (second["advice"], second["snippet"]) == ([], None)
 
 

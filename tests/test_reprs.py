@@ -46,7 +46,7 @@ MACHINERY = {  # what no caller is handed
     "kit.executors.workers.fork.Fork",
     "kit.executors.workers.messages.Reply",
     "kit.executors.workers.messages.Request",
-    "kit.explaining.factors.RowBreakdown",
+    "kit.measuring.factors.RowBreakdown",
     "kit.trace.kernels.Family",
     "kit.clips.scenes.painting.Chance",
     "kit.clips.scenes.painting.Layer",

@@ -1,1 +1,1 @@
-"""Explaining: the factors of a speed-up, its bounds, what to do about it, and the code to do it with."""
+"""Explaining: why an approach is as fast as it is, what to do about it, and the code to do it with."""

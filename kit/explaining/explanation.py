@@ -12,9 +12,9 @@ import numpy as np
 
 from kit.approaches.workload import FOUND
 from kit.errors import MeasureError
-from kit.explaining.factors import Bounds, BranchTimes, Excess, RowBreakdown, has_task_times, in_steps, regions_ms
 from kit.explaining.snippets import snippet
 from kit.measuring.comparison import Comparison, Ratio, Row
+from kit.measuring.factors import Bounds, BranchTimes, Excess, RowBreakdown, has_task_times, in_steps, regions_ms
 from kit.reprs import one_line
 from kit.text import milliseconds
 from kit.trace import Trace, kernels
@@ -94,7 +94,7 @@ class Explanation:
         return Prediction(ms, self.branch_times.baseline_ms / ms, self.prediction_errors or {})
 
     def steps(self) -> list[tuple[str, float]]:
-        """The factors of :mod:`kit.explaining.factors`, from the ideal, one for each lane, down to the measured."""
+        """The factors of :mod:`kit.measuring.factors`, from the ideal, one for each lane, down to the measured."""
         return [] if self.factors is None else [*in_steps(self.factors, self.computation).items()]
 
     @property
@@ -156,7 +156,8 @@ def explain(comparison: Comparison, approach: str | None = None) -> Explanation:
     Raises:
         KeyError: no such row.
     """
-    right = [row for row in comparison.rows[1:] if row.verdict in ("faster", "slower", "no difference found")]
+    measured = ("faster", "slower", "no difference found", "not decided")
+    right = [row for row in comparison.rows[1:] if row.verdict in measured]
     row = comparison[approach] if approach is not None else max(right, key=_estimate, default=comparison.baseline)
     return _explained(comparison, row, _Known.of(comparison))
 
@@ -214,7 +215,10 @@ def _explained(comparison: Comparison, row: Row, known: _Known) -> Explanation:
     beyond = advised.excess(comparison) if advised else None
     if beyond is not None and best is not row:
         notes.append(f"no advice: of {best.name}, {beyond}")
-    believed = excess is None and beyond is None
+    undecided = [each for each in comparison.rows if each.verdict == "not decided"]
+    if undecided and excess is None and beyond is None:
+        notes.append(f"no advice: {undecided[0].name} is not decided: {undecided[0].doubt}")
+    believed = excess is None and beyond is None and not undecided
     return Explanation(
         approach=row.name,
         baseline=baseline.name,

@@ -14,12 +14,12 @@ from torch import nn
 
 from kit.approaches.workload import FOUND, Workload
 from kit.explaining.explanation import Explanation, explain_all
-from kit.explaining.factors import REWRITING
 from kit.graphs.operators import WORTH_IT, Graph
 from kit.inputs import opened
 from kit.labs.checks import check, first_wrong
 from kit.machine import hardware
 from kit.measuring.comparison import Comparison, Row
+from kit.measuring.factors import REWRITING
 from kit.models import inception_block, toy_two_stream, two_stream
 from kit.regions import Branches
 from kit.scheduling import POLICIES, Node
@@ -29,7 +29,6 @@ from kit.views.quiz import Quiz
 from kit.views.why import waterfall as factors_chart
 
 NO_COST = ("lanes", "1 / baseline efficiency")  # steps of an explanation from which nothing is lost
-BUSY = ("other programs took", "something else was using")  # how caveats begin to say that others had the cores
 QUIZZES = {
     "gain": (
         "Would this model be faster if its independent parts ran at the same time?",
@@ -121,11 +120,7 @@ def trust_answer(comparison: Comparison) -> str:
 
 def doubt(comparison: Comparison) -> str:
     """Why a comparison decides nothing, as far as it shows; nothing where it may be believed."""
-    if any(sign in caveat for caveat in comparison.caveats for sign in BUSY):
-        return "other programs used the cores"
-    if any(why.excess is not None for why in explain_all(comparison)):
-        return "a result is beyond what is possible, so a measurement was disturbed"
-    return ""
+    return next((row.doubt for row in comparison.rows if row.doubt), "")
 
 
 def decided(comparison: Comparison, name: str) -> str:
@@ -133,7 +128,7 @@ def decided(comparison: Comparison, name: str) -> str:
     row = _row(comparison, name)
     if row is None or row.timing is None:
         return f"not measured: {row.reason if row else f'{name} is not in the table'}"
-    return f"not decided: {said}" if (said := doubt(comparison)) else row.verdict
+    return f"not decided: {row.doubt}" if row.verdict == "not decided" else row.verdict
 
 
 def _row(comparison: Comparison, name: str) -> Row | None:
@@ -168,10 +163,10 @@ def open_questions(comparison: Comparison) -> str:
 def _open(row: Row) -> str:
     if row.timing is None:
         return f"was not measured: {_in_a_cell(row.reason)}"
+    if row.verdict == "not decided":
+        return f"nothing is decided: {row.doubt}."
     if row.verdict != "no difference found":
         return ""
-    if not row.decidable:
-        return "too few rounds for a table of so many rows. Raise `rounds`."
     if (size := row.minimum_detectable_effect) is None:
         return "too few rounds to say which difference they would have found."
     told = f"of {size:.1%}" if size < 1 else f"by a factor of {1 + size:.1f}"

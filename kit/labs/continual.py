@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from kit.equality import compare_outputs
 from kit.errors import KitError
 from kit.labs.checks import check
+from kit.machine.load import NOTABLE, Taken
 from kit.macs import macs_of_call
 from kit.measuring.comparison import Comparison
 from kit.models.continual import stepper
@@ -318,6 +319,11 @@ def realised_told(found: Mapping[str, WindowVersusStep]) -> str:
         said += f" Nothing is concluded from {', '.join(others)}: there the sides ran on different kernels, and the "
         said += "ratio measures PyTorch's choice of them as well."
     return said.strip()
+
+
+def taken_told(taken: Taken | None) -> str:
+    """What others took of the cores, as a paragraph of Markdown; nothing where it was little."""
+    return f"\n\n&#9888; {taken}." if taken and taken.share > NOTABLE else ""
 
 
 def gap_told(window: Mapping[str, float], step: Mapping[str, float], counted: float) -> str:

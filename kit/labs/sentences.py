@@ -37,11 +37,12 @@ def describe(comparison: Comparison) -> str:
             lines.append(f"- **{row.name}**: {milliseconds(row.timing.median_ms)} a call, the baseline.")
         else:
             trace = row.timing.trace
+            because = f", since {row.doubt}" if row.verdict == "not decided" and row.doubt else ""
             said = f"overlapped for {overlap_share(trace):.0%} of the time that any of them ran."
             if "task" not in trace.categories:
                 said = "write no spans, so how far they overlapped is not known."
             lines.append(
-                f"- **{row.name}**: {milliseconds(row.timing.median_ms)}, {row.ratio} the speed of "
-                f"{comparison.baseline.name}: **{row.verdict}**. Its branches {said}"
+                f"- **{row.name}**: {milliseconds(row.timing.median_ms)}, {row.ratio_text} the speed of "
+                f"{comparison.baseline.name}: **{row.verdict}**{because}. Its branches {said}"
             )
     return "\n".join(lines)

@@ -21,6 +21,7 @@ from kit.executors import Task
 from kit.executors.threads import Threads
 from kit.labs.checks import check, first_wrong
 from kit.measuring.comparison import Comparison, Ratio, Row, Verdict
+from kit.measuring.gate import over
 from kit.measuring.rounds import measure
 from kit.measuring.statistics import speed_up
 from kit.regions import Branches
@@ -84,7 +85,7 @@ def versus(comparison: Comparison, name: str, other: str) -> Row:
     row, baseline = comparison[name], comparison[other]
     if row.timing is None or baseline.timing is None:
         return replace(row, ratio=None)
-    return replace(row, ratio=speed_up(baseline.timing, row.timing), baseline=False)
+    return over(comparison, other)[name]
 
 
 def heat_map(comparison: Comparison, workers: Sequence[int], threads: Sequence[int]) -> Chart:

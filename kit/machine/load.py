@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from multiprocessing import active_children
 from pathlib import Path
 from typing import NamedTuple, Self
 
-NOTABLE = 0.1  # share of the machine's CPU time: if other programs took more, a table says so
+from kit.reprs import one_line
+
+NOTABLE = 0.1  # share of the machine's CPU time: if others took more, a table says so
+CALM_S, CHECK_S = 3.0, 0.5  # so long it has to be calm, looked at so often
 PROC = Path("/proc")
 UNREADABLE = (OSError, ValueError, IndexError, OverflowError)  # raised by reading counters of an unknown form
 
@@ -43,21 +46,47 @@ class Usage(NamedTuple):
         return cls(had, busy, lent, own)
 
 
-def caveats(before: Usage | None, after: Usage | None) -> list[str]:
-    """The caveat of a measurement between two moments: none, unless others took more than ``NOTABLE`` of the cores."""
+@one_line
+class Taken(NamedTuple):
+    """What was taken from a measurement, as shares of the CPU time of all the machine's cores."""
+
+    others: float  # by other programs
+    host: float  # by the host of a virtual machine, for others
+
+    @property
+    def share(self) -> float:
+        return self.others + self.host
+
+    def __str__(self) -> str:
+        host = f", and the host of this virtual machine took {self.host:.0%}" if round(self.host, 2) else ""
+        return f"other programs took {self.others:.0%} of the machine's CPU time during the rounds{host}"
+
+
+def taken(before: Usage | None, after: Usage | None) -> Taken | None:
+    """What others took between two moments; None if that is not known."""
     if before is None or after is None:
-        return []
+        return None
     cores, busy, stolen, own = (b - a for a, b in zip(before, after, strict=True))
-    if cores <= 0:
-        return []
-    others, stolen = max(0.0, busy - own) / cores, stolen / cores
-    if others + stolen <= NOTABLE:
-        return []
-    return [
-        f"other programs took {others:.0%} of the machine's CPU time during the rounds, and the host of a virtual "
-        f"machine {stolen:.0%} (load average {load_average():.1f}). Approaches that use many cores lose most from "
-        "this: their ratios hold for a machine with this load, not for an idle one."
-    ]
+    return Taken(max(0.0, busy - own) / cores, stolen / cores) if cores > 0 else None
+
+
+def wait_for_calm(patience_s: float, sleep: Callable[[float], object] = time.sleep) -> float | None:
+    """Wait until others have taken no more than ``NOTABLE`` of the cores for ``CALM_S`` seconds.
+
+    Returns:
+        The seconds that it took; None if they had not left the cores within the patience, or if that is not known.
+    """
+    waited, calm_since, before = 0.0, 0.0, Usage.now()
+    while before is not None and waited < patience_s:
+        sleep(CHECK_S)
+        waited, after = waited + CHECK_S, Usage.now()
+        others = taken(before, after)
+        if others is None or others.share > NOTABLE:
+            calm_since = waited
+        elif waited - calm_since >= CALM_S:
+            return calm_since
+        before = after
+    return None
 
 
 def queued_ns(threads: Iterable[tuple[int, int]]) -> int | None:

@@ -1,1 +1,1 @@
-"""Measuring: interleaved rounds, their statistics, and the comparison that comes of them."""
+"""Measuring: interleaved rounds, their statistics, factors and bounds, the comparison that comes of them, and what it may decide."""

@@ -25,6 +25,7 @@ class RoundBreakdown(NamedTuple):
     cpu: float | None  # CPU time of the tasks' own threads; None: not known of every task
     overhead: dict[str, float]  # of OVERHEAD -> regions outside their busiest lane's tasks; sums to regions - busiest
     queued: float | None = None  # how long the lanes' threads could have run but had no core; None: not known
+    overlap: float | None = None  # how long two tasks or more ran at the same time; None: not known
 
     @property
     def work(self) -> float:
@@ -78,6 +79,7 @@ def reduce_turn(spans: Sequence[Span], queued_ns: int | None = None) -> RoundBre
         cpu=sum(task.cpu_ns or 0 for own in inside for task in own) / n if known else None,
         overhead={kind: length / n for kind, length in overhead.items()},
         queued=None if queued_ns is None else queued_ns / n,
+        overlap=sum(map(_overlap, inside)) / n,
     )
 
 
@@ -119,6 +121,16 @@ def _beside(region: Span, lane: Sequence[Span], others: dict[str, list[Interval]
     found["join"] = _total([gap for gap in gaps if gap[0] >= last])
     found["dispatch"] = _total(gaps) - found["join"]
     return found
+
+
+def _overlap(tasks: Sequence[Span]) -> int:
+    """How long two of these, or more, ran at the same time."""
+    marks = sorted(mark for task in tasks for mark in ((task.start_ns, 1), (task.end_ns, -1)))
+    total = running = before = 0
+    for at, step in marks:
+        total += (at - before) * (running > 1)
+        running, before = running + step, at
+    return total
 
 
 def _without(gaps: list[Interval], taken: Interval) -> list[Interval]:

@@ -21,6 +21,7 @@ from kit.machine.hardware import detect
 from kit.measuring.budget import Budget, Overdue, can_interrupt, limited
 from kit.measuring.comparison import Comparison, Ratio, Row, Timing
 from kit.measuring.core_scaling import independent_load
+from kit.measuring.gate import SCATTER, gated
 from kit.measuring.rounds import TURN_NS, Reference, RunnerFailed, measure
 from kit.measuring.statistics import least_rounds, speed_up, with_verdicts
 from kit.progress import progress_bar
@@ -28,7 +29,6 @@ from kit.recording import record_kernels
 from kit.reprs import one_line
 from kit.trace import kernels
 
-UNSTEADY = 2.0  # a quartile ratio beyond this is no property of the model: something else had the cores
 WARM_TURNS = 4  # about as much as warming up takes
 GRACE = 0.25  # of the budget, shared out: what each may try even when it is spent, so that those that refuse say why
 WHOLE = 0.75  # a share of the cores below which a table says that they are not all there
@@ -154,6 +154,7 @@ def compete(
     width: float | None,
     seed: int,
     progress: bool,
+    patience: float,
 ) -> Comparison:
     """Measure approaches of a workload, the first one as the baseline, as :func:`kit.compare` says."""
     machine = detect()
@@ -171,18 +172,24 @@ def compete(
         warm = [each for each in candidates if each.runner and each not in cold]
         few = least_rounds(len(warm) + len(cold) - 1)
         references = _references(stack, warm) if len(warm) > 1 else {}
+        caveats += _waited(patience)
         usage = load.Usage.now()
         with progress_bar(rounds + few * len(cold), progress) as advance:
             later = few * sum(each.turn_ns + baseline.turn_ns for each in cold) / 1e9
             found = _measure(warm, references, rounds, limit.enough(few, later), width, seed, advance)
             for each in cold:
                 _measure([baseline, each], {}, few, limit.enough(few), None, seed, advance)
-        busy = load.caveats(usage, load.Usage.now())
-    caveats += _unsteady(candidates)
+        taken = load.taken(usage, load.Usage.now())
     measured = [(each.approach.name, each.kernels, each.approach.rewrites) for each in others if each.timing]
     caveats += kernels.caveats(baseline.approach.name, baseline.kernels, measured)
     core_scaling = _core_scaling(found, machine.cores)
-    if core_scaling and core_scaling.high < WHOLE * machine.cores and not busy:
+    caveats += _unsteady(candidates)
+    if taken and taken.share > load.NOTABLE:
+        caveats.append(
+            f"{taken} (load average {load.load_average():.1f}). Approaches that use many cores lose most from this: "
+            "their ratios hold for a machine with this load, not for an idle one."
+        )
+    elif core_scaling and core_scaling.high < WHOLE * machine.cores:
         caveats.append(
             f"on work that shares nothing, the {machine.cores} cores together did {core_scaling} what one of them "
             "does: they are threads of fewer real cores, or the machine's host lends them out. What wants all of them "
@@ -195,18 +202,30 @@ def compete(
         for said in each.approach.remarks(work.inputs)
     ]
     assert baseline.timing
-    return Comparison(
+    comparison = Comparison(
         tuple(with_verdicts([each.row() for each in candidates])),
         len(baseline.timing.samples_ns),  # fewer where the budget or the width says so
         work.description,
-        (*caveats, *busy, *remarks),
+        (*caveats, *remarks),
         {key.threads: timing for key, timing in found.items() if key.kind == "branches alone"},
         machine.cores,
         core_scaling,
         items=work.items,
         unit=work.unit,
         device=device_of(work.inputs),
+        taken=taken,
     )
+    return gated(comparison)
+
+
+def _waited(patience: float) -> list[str]:
+    """Wait for other programs to leave the cores; what came of that."""
+    if patience <= 0:
+        return []
+    waited = load.wait_for_calm(patience)
+    if waited is None:
+        return [f"waited {patience:g} s for other programs to leave the cores, and they did not."]
+    return [f"waited {waited:.0f} s until other programs had left the cores."] if waited else []
 
 
 def _baseline(baseline: Candidate, budget: float | None) -> Expected:
@@ -336,7 +355,7 @@ def _measure(
 
 def _unsteady(candidates: Sequence[Candidate]) -> list[str]:
     ratios = {each.approach.name: each.timing.quartile_ratio for each in candidates if each.timing}
-    unsteady = [f"{name} by {by:.1f} times" for name, by in ratios.items() if by > UNSTEADY]
+    unsteady = [f"{name} by {by:.1f} times" for name, by in ratios.items() if by > SCATTER]
     if not unsteady:
         return []
     return [

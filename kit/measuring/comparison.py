@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from kit.equality import Equality
 from kit.machine.about import About, about_here
+from kit.machine.load import Taken
 from kit.measuring.breakdown import RoundBreakdown
 from kit.measuring.records import Format, load_record, save_record
 from kit.reprs import one_line
@@ -21,7 +22,7 @@ from kit.trace.kernels import Kernels
 
 SMALLEST_EFFECT = 0.01  # two copies of one network can differ by this much for reasons of memory layout
 
-Verdict = Literal["baseline", "faster", "slower", "no difference found", "wrong output", "not available"]
+Verdict = Literal["baseline", "faster", "slower", "no difference found", "not decided", "wrong output", "not available"]
 
 
 @one_line
@@ -90,6 +91,7 @@ class Row:
     minimum_detectable_effect: float | None = None  # smallest relative change found with 90% power
     rewritten: bool = False  # whether it runs a rewritten model: its tasks are then not the baseline's
     decidable: bool = True  # whether so few rounds could tell so many rows apart
+    doubt: str | None = None  # why its rounds decide nothing, or None: what :mod:`kit.measuring.gate` found
     kernels: Kernels | None = None  # that one call of it ran; None: not recorded
     # Where branches were found in the model: their turns one after the other in the same rounds; None: the baseline's.
     one_by_one: Timing | None = None
@@ -103,15 +105,21 @@ class Row:
             return "baseline"
         if not self.equality.equal:
             return "wrong output"
-        return self.ratio.verdict if self.decidable else "no difference found"
+        return self.ratio.verdict if self.decidable and self.doubt is None else "not decided"
+
+    @property
+    def ratio_text(self) -> str:
+        """The speed-up in words; without an interval where there were too few rounds for one."""
+        if self.ratio is None or self.baseline:
+            return "1" if self.baseline else "-"
+        return str(self.ratio) if self.decidable else f"{times(self.ratio.estimate)}x"
 
     @property
     def summary(self) -> str:
         """The verdict, and where it is that there is no difference, what could have been found."""
         if self.verdict != "no difference found":
-            return f"{self.verdict}: {self.reason}" if self.reason else self.verdict
-        if not self.decidable:
-            return "no difference found: too few rounds for so many rows"
+            why = self.reason or (self.doubt if self.verdict == "not decided" else None)
+            return f"{self.verdict}: {why}" if why else self.verdict
         if (least := self.minimum_detectable_effect) is None:
             return self.verdict
         size = f"{least:.1%}" if least < 1 else f"a factor of {1 + least:.1f}"
@@ -151,6 +159,7 @@ class Comparison:
     device: str = "cpu"  # or "cuda", where any of the inputs or outputs is on a GPU
     items: int = 1  # that one call gets through
     unit: str = "call"  # what the items are, as in "images"
+    taken: Taken | None = None  # what others took of the cores during the rounds; None: not known
     about: About = field(default_factory=about_here)  # when, by which command, and on which machine it was measured
 
     def __getitem__(self, name: str) -> Row:
@@ -210,10 +219,10 @@ class Comparison:
             if row.timing is None or row.equality is None:
                 lines.append((row.name, "-", "-", "-", row.summary))
                 continue
-            ratio, same = ("1", "-") if row.baseline else (str(row.ratio), str(row.equality))
+            same = "-" if row.baseline else str(row.equality)
             few = f" ({n} separate rounds)" if (n := len(row.timing.samples_ns)) != self.rounds else ""
             prepared = f", prepared in {row.prepare_s:.1f} s" if row.prepare_s >= 0.1 else ""
-            lines.append((row.name, f"{self._speed(row.timing)}{few}{prepared}", ratio, same, row.summary))
+            lines.append((row.name, f"{self._speed(row.timing)}{few}{prepared}", row.ratio_text, same, row.summary))
         return lines
 
     def to_dict(self) -> dict[str, Any]:
@@ -230,6 +239,7 @@ class Comparison:
             "rounds": self.rounds,
             "inputs": self.inputs,
             "caveats": list(self.caveats),
+            "taken": self.taken and self.taken._asdict(),
             "cores": self.cores,
             "core_scaling": self.core_scaling and self.core_scaling._asdict(),
             "approaches": rows,

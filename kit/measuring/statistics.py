@@ -49,8 +49,8 @@ def with_verdicts(rows: Sequence[Row]) -> list[Row]:
     error, stopped = _error(len(ratios)) * len(ratios), False
     left = len(ratios)
     for i in sorted(ratios, key=lambda i: _sign_test(ratios[i])):
-        done[i] = _judge(rows[i], ratios[i], error / left)
-        stopped |= done[i].ratio is None or done[i].verdict == "no difference found"
+        done[i] = _judge(rows[i], ratios[i], error / left, least_rounds(len(ratios)))
+        stopped |= done[i].ratio is None or done[i].verdict in ("no difference found", "not decided")
         left -= not stopped
     return done
 
@@ -65,12 +65,12 @@ def _error(rows: int) -> float:
     return FAMILY_ALPHA / rows if rows > 1 else ALPHA
 
 
-def _judge(row: Row, ratios: NDArray[np.float64], error: float) -> Row:
+def _judge(row: Row, ratios: NDArray[np.float64], error: float, needed: int) -> Row:
     try:
         low, high = median_interval(len(ratios), 1 - error)
     except MeasureError:  # all that these rounds can say, which is too little for a verdict
         ratio = Ratio(float(np.median(ratios)), float(ratios[0]), float(ratios[-1]))
-        return replace(row, ratio=ratio, decidable=False)
+        return replace(row, ratio=ratio, decidable=False, doubt=f"it needs {needed} rounds or more")
     ratio = Ratio(float(np.median(ratios)), float(ratios[low]), float(ratios[high]))
     return replace(row, ratio=ratio, minimum_detectable_effect=minimum_detectable_effect(ratios, low))
 

@@ -21,6 +21,7 @@ _LOOKS: dict[Verdict, tuple[str, str]] = {  # verdict -> colour and, as a second
     "faster": (OKABE_ITO[2], "triangle-right"),
     "slower": (OKABE_ITO[5], "triangle-left"),
     "no difference found": (NEUTRAL, "circle"),
+    "not decided": (NEUTRAL, "circle-open"),
     "wrong output": (OKABE_ITO[3], "x"),
 }
 

@@ -20,11 +20,11 @@ from kit import spans
 from kit.equality import Equality
 from kit.errors import MeasureError
 from kit.explaining.explanation import Explanation, explain, explain_all
-from kit.explaining.factors import FACTORS, BranchTimes, RowBreakdown
 from kit.explaining.snippets import snippet
 from kit.machine.hardware import detect
 from kit.measuring.breakdown import RoundBreakdown, reduce_turn
 from kit.measuring.comparison import Comparison, Ratio, Row, Timing
+from kit.measuring.factors import FACTORS, BranchTimes, RowBreakdown
 from kit.measuring.rounds import measure
 from kit.measuring.statistics import with_verdicts
 from kit.models import inception_block
@@ -452,7 +452,8 @@ def test_regions_and_the_rest_of_a_real_comparison_add_up() -> None:
     own = comparison["threads"].timing
     assert own is not None
     assert found.factors is not None
-    assert sum(found.parts_ms.values()) == pytest.approx(float(np.sort(own.samples_ns)[2:4].mean()) / 1e6, rel=0.5)
+    assert sum(found.parts_ms.values()) * 1e6 in (pytest.approx(each) for each in own.samples_ns)  # a round as it was
     assert sum(found.overhead_ms.values()) <= sum(found.parts_ms.values())
     assert set(comparison.branches_alone) == {1, detect().cores}
-    assert len(found.advice) == (3 if found.excess is None else 0)  # on a busy machine nothing is concluded
+    undecided = comparison["threads"].verdict == "not decided"  # on a busy machine nothing is concluded
+    assert len(found.advice) == (0 if undecided else 3)

@@ -14,17 +14,16 @@ from kit.graphs import Graph
 from kit.graphs.operators import Branch, Operator, Region
 from kit.labs import choose
 from kit.labs.choose import QUIZZES, check_costliest, check_makespan
-from kit.machine import load
-from kit.measuring import candidates
+from kit.machine.load import Taken
 from kit.measuring.comparison import Comparison, Ratio, Row
+from kit.measuring.gate import gated
 from kit.measuring.statistics import speed_up
 from kit.views.chart import Chart
 from tests.explaining.test_explanation import compared, example, side_by_side, timing
 
 MS = 1_000_000
-TAKEN = "not decided: other programs used the cores"
-BEYOND = "not decided: a result is beyond what is possible, so a measurement was disturbed"
-BUSY = load.caveats(load.Usage(0, 0, 0, 0), load.Usage(10, 9, 0, 4))  # as the kit says it
+BEYOND = "not decided: machine busy: 6.10x exceeds what 2 lanes on 2 cores can give, 2.00x"
+TAKEN = "not decided: machine busy: other programs took 50% of the machine's CPU time during the rounds"
 
 
 def graph(*sides: float, cores: int = 2, handing_over_ms: float = 0.1) -> Graph:
@@ -61,7 +60,7 @@ def found(comparison: Comparison) -> Comparison:
 
 
 def busy(comparison: Comparison) -> Comparison:
-    return replace(comparison, caveats=tuple(BUSY))
+    return gated(replace(comparison, taken=Taken(0.5, 0.0)))
 
 
 def chain() -> Comparison:
@@ -102,7 +101,7 @@ def test_whether_there_is_something_to_gain(seen: Graph, says: str) -> None:
         (calm(wall=12), "no difference found", "no difference found"),
         (found(calm(wall=8)), "faster", "a request on each core"),
         (busy(calm()), TAKEN, TAKEN),
-        (side_by_side(30.25, 5, 9, wall=10), BEYOND, BEYOND),
+        (gated(side_by_side(30.25, 5, 9, wall=10)), BEYOND, BEYOND),
         (chain(), "not measured: no branches were found in Net", "not measured: no branches were found in Net"),
         (without_threads(), "not measured: threads is not in the table", "not measured: threads is not in the table"),
     ],
@@ -160,20 +159,6 @@ def test_whether_to_trust_the_table(comparison: Comparison, says: str) -> None:
     assert says in QUIZZES["trust"][1]
 
 
-def test_what_the_kit_says_of_a_busy_machine_is_recognised() -> None:
-    [by_load] = BUSY
-    candidate = candidates.Candidate(None, None)  # type: ignore[arg-type]
-    candidate.approach, candidate.timing = Named(), timing([1, 1, 1, 9, 9, 9], [None] * 6)
-    [by_scatter] = candidates._unsteady([candidate])
-    for said in (by_load, by_scatter):
-        assert choose.doubt(replace(calm(), caveats=(said,)))
-    assert not choose.doubt(calm())
-
-
-class Named:
-    name = "threads"
-
-
 @pytest.mark.parametrize("name", QUIZZES)
 def test_a_quiz_is_made_by_its_name_and_answered_by_a_function_of_that_name(name: str) -> None:
     assert choose.quiz(name).guess is None
@@ -190,8 +175,7 @@ def test_rows_without_a_verdict_say_what_is_open() -> None:
     assert "a smaller one may be there." in no_difference
     large = replace(calm(wall=12), rows=tuple(replace(r, minimum_detectable_effect=1.2) for r in calm(wall=12).rows))
     assert "by a factor of 2.2 would" in choose.open_questions(large)
-    few = replace(calm(wall=12), rows=tuple(replace(r, decidable=False) for r in calm(wall=12).rows))
-    assert "too few rounds for a table of so many rows" in choose.open_questions(few)
+    assert "nothing is decided: machine busy: other programs took 50%" in choose.open_questions(busy(calm()))
     assert choose.open_questions(chain()).splitlines() == [
         "- **threads**: was not measured: no branches were found in Net",
         "- **processes**: was not measured: no branches were found in Net",
@@ -207,7 +191,7 @@ def test_factors_say_over_which_row_they_are() -> None:
     assert said.startswith("The steps multiply to **1.650x** over `sequential`: the geometric mean of the rounds.")
     assert "The last step, rewriting, is `sequential` by `branched`: no gain of it is due to concurrency." in said
     assert "is decided" not in said
-    assert "**None of this is decided: other programs used the cores. Measure again.**" in choose.about_factors(
+    assert "**None of this is decided: machine busy: other programs took 50% of" in choose.about_factors(
         busy(by_hand), explain(busy(by_hand), "threads")
     )
 

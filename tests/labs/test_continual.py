@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from kit.equality import Equality
 from kit.labs import continual as lab
+from kit.machine.load import Taken
 from kit.measuring.comparison import Comparison, Ratio, Row, Timing
 from kit.models import inception3d_block
 from kit.trace import Trace, wall_ns
@@ -43,6 +44,13 @@ def test_containers_step_as_they_run_on_clips_and_are_drawn(module: co.CoModule)
     assert pattern == "·" * module.delay + "█" * (9 - module.delay)
     drawing = lab.Diagram(module)._repr_html_()
     assert all(type(part).__name__ in drawing for part in module.modules())
+
+
+def test_what_others_took_is_told_where_it_was_much() -> None:
+    assert lab.taken_told(None) == lab.taken_told(Taken(0.05, 0.0)) == ""
+    assert lab.taken_told(Taken(0.5, 0.0)).endswith(
+        "other programs took 50% of the machine's CPU time during the rounds."
+    )
 
 
 def test_a_step_that_is_wrong_is_found_out() -> None:

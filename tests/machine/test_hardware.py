@@ -191,10 +191,19 @@ assert hardware.detect().torch == ""
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_busy_cores_are_a_warning() -> None:
+def test_busy_cores_are_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
     busy = [check for check in doctor.checks(GOOD, load=4.1) if check.status == "WARN"]
     assert [check.what for check in busy] == ["the cores are busy: a load average of 4.1 on 8 cores"]
     assert all(check.status == "OK" for check in doctor.checks(GOOD, load=3.9))
+
+
+def test_threads_that_spin_on_busy_cores_are_a_warning_with_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    _, spinning = [check for check in doctor.checks(GOOD, load=4.1) if check.status == "WARN"]
+    assert "wait for each other by spinning" in spinning.what
+    assert "OMP_WAIT_POLICY=passive" in spinning.do
+    assert len([check for check in doctor.checks(replace(GOOD, cores=1), load=4.1) if "spinning" in check.what]) == 0
 
 
 GARBAGE = st.text(alphabet=st.sampled_from("0123456789:,-/ \nmaxcpuemory\x00é"), max_size=80)

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,23 +12,60 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kit.machine import load
-from kit.machine.load import Usage, caveats, queued_ns
+from kit.machine.load import Taken, Usage, queued_ns, taken
 
 linux = pytest.mark.skipif(not Path("/proc/stat").exists(), reason="the system has no such counters")
 
 
-def test_a_caveat_says_how_much_others_and_the_host_took() -> None:
+def test_how_much_others_and_the_host_took() -> None:
     before = Usage(cores=100, busy=10, stolen=1, own=5)
-    assert caveats(before, Usage(cores=120, busy=20, stolen=1, own=14)) == []  # others: 1 s of 20
-    (caveat,) = caveats(before, Usage(cores=120, busy=20, stolen=2, own=8))
-    assert "other programs took 35% of the machine's CPU time during the rounds" in caveat
-    assert "the host of a virtual machine 5% (load average" in caveat
+    assert taken(before, Usage(cores=120, busy=20, stolen=1, own=14)) == Taken(0.05, 0)  # others: 1 s of 20
+    both = taken(before, Usage(cores=120, busy=20, stolen=2, own=8))
+    assert both is not None
+    assert both.share == pytest.approx(0.4)
+    assert str(both) == (
+        "other programs took 35% of the machine's CPU time during the rounds, and the host of this virtual machine "
+        "took 5%"
+    )
+    assert str(Taken(0.3, 0.001)) == "other programs took 30% of the machine's CPU time during the rounds"
 
 
 def test_without_counters_nothing_is_said() -> None:
     now = Usage(1, 1, 1, 1)
-    assert caveats(None, now) == caveats(now, None) == caveats(now, now) == []
+    assert taken(None, now) is taken(now, None) is taken(now, now) is None
     assert Usage.now(Path("/nowhere")) is None
+
+
+def usages(*others: float) -> Callable[[], Usage]:
+    """Counters of a machine with one core on which others take these shares, in each half second."""
+    found = [Usage(0, 0, 0, 0)]
+    for share in others:
+        found.append(Usage(found[-1].cores + 0.5, found[-1].busy + 0.5 * share, 0, 0))
+    return iter(found).__next__
+
+
+@pytest.mark.parametrize(
+    ("others", "patience", "waited"),
+    [
+        ([0.0] * 6, 60, 0.0),
+        ([0.9] * 4 + [0.05] * 6, 60, 2.0),
+        ([0.9, 0.0, 0.0, 0.9] + [0.0] * 6, 60, 2.0),
+        ([0.9] * 20, 10, None),
+        ([0.0] * 6, 1, None),
+    ],
+)
+def test_patience_ends_when_the_cores_have_been_free_for_three_seconds(
+    monkeypatch: pytest.MonkeyPatch, others: list[float], patience: float, waited: float | None
+) -> None:
+    monkeypatch.setattr(load.Usage, "now", usages(*others))
+    slept: list[float] = []
+    assert load.wait_for_calm(patience, slept.append) == waited
+    assert sum(slept) == (patience if waited is None else waited + load.CALM_S)
+
+
+def test_without_counters_nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load.Usage, "now", lambda: None)
+    assert load.wait_for_calm(60, lambda seconds: pytest.fail("it waits")) is None
 
 
 @linux

@@ -39,6 +39,7 @@ def test_a_region_on_two_lanes() -> None:
         lanes=2,
         cpu=45,
         overhead={"startup": 0, "transfer": 0, "merge": 8, "dispatch": 15, "join": 7},
+        overlap=15,
     )
 
 

@@ -1,0 +1,98 @@
+"""Whether the rounds of a comparison may decide anything: one gate for every conclusion that is drawn from it.
+
+Neighbours are not noise. A program that stays for all rounds slows each of them alike, and not every approach by the
+same factor: what waits at a barrier for a thread without a core loses most. No interval can see that. So a verdict
+needs more than its interval: cores that were there, rounds that agree, and a ratio that is possible.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from kit.errors import MeasureError
+from kit.measuring.comparison import Comparison, Ratio, Row, Timing
+from kit.measuring.factors import RowBreakdown, has_task_times
+from kit.measuring.statistics import with_verdicts
+
+BUSY = 0.25  # of the machine's cores: where others took more, nothing is decided
+SCATTER = 2.0  # upper quartile by lower: a quartile ratio beyond this is no property of the model
+ALL_THERE = 0.9  # share of the cores that independent work has to gain, for a machine that counts as whole all the same
+NO_OVERLAP = 0.02  # share of the branches' time: side by side for less is one after the other
+GAIN_ALONE = 1.25  # times as fast: more than that is not believed of branches that did not overlap
+
+
+def gated(comparison: Comparison) -> Comparison:
+    """The comparison with a doubt in each row whose rounds decide nothing; its verdict is then ``not decided``."""
+    return replace(comparison, rows=tuple(replace(row, doubt=doubt(comparison, row)) for row in comparison.rows))
+
+
+def over(comparison: Comparison, name: str) -> Comparison:
+    """The same rounds with another approach as the baseline: intervals and doubts are those of such a table.
+
+    A row with rounds of its own was measured beside the old baseline only: its speed-up is not known.
+
+    Raises:
+        KeyError: no such row.
+        MeasureError: the new baseline was not measured.
+    """
+    new, old = comparison[name], comparison.baseline
+    if new.timing is None:
+        raise MeasureError(f"{name} was not measured, so nothing can be said over it: {new.reason}")
+    rows = [replace(new, baseline=True, ratio=Ratio(1, 1, 1), paired_baseline=new.timing, decidable=True)]
+    for row in comparison.rows:
+        if row is not new:
+            apart = row is not old and row.paired_baseline not in (None, old.timing)  # rounds of its own
+            beside = None if apart else new.timing
+            rows.append(replace(row, baseline=False, ratio=None, paired_baseline=beside, decidable=True))
+    return gated(replace(comparison, rows=tuple(with_verdicts(rows))))
+
+
+def doubt(comparison: Comparison, row: Row) -> str | None:
+    """Why the rounds of this row decide nothing, as a clause; None: they do."""
+    if row.timing is None or row.ratio is None or row.baseline:
+        return None
+    if not row.decidable:
+        return row.doubt  # too few rounds: :mod:`kit.measuring.statistics` says how many it takes
+    found = _busy(comparison) or _scatter(row) or _beyond(comparison, row) or _without_overlap(row)
+    return f"machine busy: {found}" if found else None
+
+
+def _busy(comparison: Comparison) -> str | None:
+    taken, scaling = comparison.taken, comparison.core_scaling
+    if taken is None or taken.share <= BUSY:
+        return None
+    # In a container the counters can be those of the whole host, whose other cores are nobody's loss here.
+    whole = scaling is not None and scaling.low >= ALL_THERE * comparison.cores
+    return None if whole else str(taken)
+
+
+def _scatter(row: Row) -> str | None:
+    beside = row.paired_baseline
+    found = [(row.name, row.timing), *([("the baseline", beside)] if beside else [])]
+    for name, timing in found:
+        if isinstance(timing, Timing) and timing.quartile_ratio > SCATTER:
+            return f"the rounds of {name} scatter by {timing.quartile_ratio:.1f} times"
+    return None
+
+
+def _beyond(comparison: Comparison, row: Row) -> str | None:
+    """A result beyond its bound, or beyond what the cores can give."""
+    if not has_task_times(row):
+        return None
+    excess = RowBreakdown(comparison, row).excess(comparison)
+    if excess is None:
+        return None
+    return f"{excess.speed_up:.2f}x exceeds {excess.what}, {excess.limit:.2f}x"
+
+
+def _without_overlap(row: Row) -> str | None:
+    """A gain that is not due to running branches at the same time, although that is what the approach does."""
+    if row.timing is None or row.ratio is None or row.rewritten or row.ratio.low <= GAIN_ALONE:
+        return None
+    turns = [turn for turn in row.timing.turns if turn is not None]
+    if not turns or max(turn.lanes for turn in turns) < 2:
+        return None
+    overlaps = [turn.overlap for turn in turns if turn.overlap is not None]
+    if len(overlaps) < len(turns) or sum(overlaps) > NO_OVERLAP * sum(turn.work for turn in turns):
+        return None
+    return f"{row.name} is {row.ratio.estimate:.2f}x as fast, and its branches never ran at the same time"
