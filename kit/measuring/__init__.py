@@ -1,1 +1,1 @@
-"""Measuring: interleaved rounds, their statistics, factors and bounds, the comparison that comes of them, and what it may decide."""
+"""Measuring: interleaved rounds, their statistics and factors, the comparison of them, and what it may decide."""
