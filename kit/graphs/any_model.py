@@ -17,7 +17,7 @@ from kit.executors import Task
 from kit.executors.thread_counts import intra_op_threads
 from kit.executors.threads import Threads
 from kit.graphs.branched import Branched
-from kit.graphs.capture import FX, WAYS, call_unchanged, captured
+from kit.graphs.capture import FX, WAYS, call_unchanged, captured, quiet
 from kit.graphs.effects import effects_of, measure
 from kit.graphs.found import Found, found_in
 from kit.graphs.operators import Graph
@@ -74,7 +74,7 @@ def _by(way: str, model: nn.Module, args: Args) -> tuple[Found, Branched]:
     leaves, _ = form_of(args)
     kept = captured(model, args, way)
     try:
-        with undisturbed(model):
+        with quiet(), undisturbed(model):
             torch.rand(())  # else the model would draw the same numbers again as when it was captured
             found = found_in(kept, effects_of(kept.module, leaves))
             new = rewritten(found, model.model if isinstance(model, ByKeyword) else model, leaves)

@@ -73,7 +73,7 @@ def captured(model: nn.Module, args: Args, way: str) -> Captured:
     outputs: list[Form] = []
     flat = _Flat(model, inputs, outputs.append)
     try:
-        with warnings.catch_warnings(), _quiet(), undisturbed(model), torch.no_grad():
+        with warnings.catch_warnings(), quiet(), undisturbed(model), torch.no_grad():
             warnings.simplefilter("ignore")
             by_memory_format = way == EXPORT
             if way == EXPORT:
@@ -91,8 +91,8 @@ def captured(model: nn.Module, args: Args, way: str) -> Captured:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without torch's log: what export gives up on, it prints there in full, and it is an error of ours anyway."""
+def quiet() -> Iterator[None]:
+    """Without torch's log: what it gives up on, it prints in full, and it is an error of ours anyway."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

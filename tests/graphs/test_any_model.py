@@ -450,3 +450,16 @@ def test_a_write_by_index_is_seen_and_kept() -> None:
     net = Net(writes)
     assert kit.graph(net, X).captured_by == FX_FOR_SHAPES
     assert torch.allclose(kit.branched(net, X)(-X), net(-X), atol=1e-6)
+
+
+def test_a_way_that_does_not_do_is_left_without_a_word_on_the_screen(capfd: pytest.CaptureFixture[str]) -> None:
+    class Halves(torch.autograd.Function):
+        """Writes into a view, which only a function of one's own may do where there are gradients."""
+
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            first, second = x.chunk(2, 1)
+            return torch.cat([first.add_(1), second], 1)
+
+    assert kit.graph(Net(lambda net, x: Halves.apply(net.a(x))), X).captured_by == EXPORT
+    assert capfd.readouterr().err == ""
