@@ -142,7 +142,7 @@ def test_a_comparison_tells_rates_and_no_latencies(images: Workload) -> None:
     assert plain["unit"] == "images"
     assert plain["items"] == ITEMS
     assert [row["equal"] for row in plain["approaches"]] == [True, True]
-    assert "ms" not in str(rates).split("interleaved")[0]
+    assert " ms" not in str(rates).split("interleaved")[0]
 
 
 def test_the_first_sequential_leads_with_its_options() -> None:
@@ -207,7 +207,9 @@ def test_many_items_are_explained_in_items_a_second(images: Workload) -> None:
     rates = kit.compare(images, approaches="threads(threads=1), batch", rounds=MIN_ROUNDS, progress=False)
     for row in rates.rows:
         explanation = explain(rates, row.name)
-        assert "images/s" in explanation.advice[0].text
+        # Beside other programs nothing is decided, and so nothing advised.
+        undecided = any(each.verdict == "not decided" for each in rates.rows)
+        assert undecided or "images/s" in explanation.advice[0].text
         assert not any("one request at a time" in each.text for each in explanation.advice)
     factors = explain(rates, "threads(threads=1)").factors
     assert factors is not None
