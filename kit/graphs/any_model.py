@@ -134,7 +134,9 @@ def _takes_any_batch(model: nn.Module, new: Branched, args: Args) -> bool:
 
 def measured(seen: Analysed, args: Args) -> Analysed:
     """The same, once each operator has been measured on one thread."""
-    measure(seen.found.captured.module, form_of(args)[0], seen.found.effects)
+    module = seen.found.captured.module
+    with undisturbed(module):  # its buffers are the model's own
+        measure(module, form_of(args)[0], seen.found.effects)
     return seen
 
 

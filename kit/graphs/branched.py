@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 from torch import Tensor, nn
 
-from kit.errors import ShapeError
+from kit.errors import KitError, ShapeError
 from kit.graphs.values import Form
 
 
@@ -28,6 +28,7 @@ class Branched(nn.Module):
         self.inputs, self.outputs = inputs, outputs
         self.names: tuple[str, ...] = ()  # of the arguments, where the model was captured with keywords
         self.given = [(tuple(x.shape), x.dtype) for x in given]
+        self.unused: frozenset[str] = frozenset()  # keys of the model as given that its forward does not need
         self.any_batch = False  # whether another size of the first dimension was proven right
         self.strides: list[tuple[int, ...]] | None = None  # of the inputs, where a decision may have hung on them
         self.shared: list[int] | None = None  # which inputs lie in the same memory, where it is written
@@ -61,6 +62,18 @@ class Branched(nn.Module):
             )
         return self.outputs.rebuilt(self.body(*leaves))
 
+    def train(self, mode: bool = True) -> Self:
+        """As for any module, to eval mode only: a graph holds what the model does there.
+
+        Raises:
+            KitError: training mode.
+        """
+        if mode:
+            raise KitError(
+                f"{type(self).__name__} was captured in eval mode, and computes that: train the model as given."
+            )
+        return super().train(mode)
+
 
 def _given_keys(module: Branched, state: dict[str, Any], prefix: str, metadata: Any) -> None:
     """The state's keys as the model as given has them."""
@@ -73,7 +86,7 @@ def _own_keys(module: Branched, state: dict[str, Any], prefix: str, *others: Any
     for own, given in module.keys.items():
         if prefix + given in state:
             state[prefix + own] = state[prefix + given]
-    for given in set(module.keys.values()):
+    for given in {*module.keys.values(), *module.unused}:
         state.pop(prefix + given, None)
 
 

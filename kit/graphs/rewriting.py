@@ -48,6 +48,7 @@ def rewritten(found: Found, model: nn.Module, given: Sequence[Tensor]) -> Branch
     keys = dict(sorted(keys.items(), key=lambda pair: place.get(pair[1], len(place))))
     kind = type(type(model).__name__, (Branched,), {"__doc__": Branched.__doc__})
     branched: Branched = kind(body, captured.inputs, captured.outputs, given, keys)
+    branched.unused = frozenset(model.state_dict()) - set(keys.values())
     if captured.by_memory_format:
         branched.strides = [x.stride() for x in given]
     written = {memory for each in found.effects.values() for memory in each.writes}

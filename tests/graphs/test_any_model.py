@@ -463,3 +463,19 @@ def test_a_way_that_does_not_do_is_left_without_a_word_on_the_screen(capfd: pyte
 
     assert kit.graph(Net(lambda net, x: Halves.apply(net.a(x))), X).captured_by == EXPORT
     assert capfd.readouterr().err == ""
+
+
+def test_a_captured_model_stays_in_eval_mode_and_takes_a_state_with_more_than_it_needs() -> None:
+    class Counts(Net):
+        def forward(self, x: Tensor) -> Any:
+            self.level += 1
+            return plain(self, x)
+
+    net = Counts(plain)
+    kit.graph(net, X)
+    assert net.level.eq(0).all(), "measuring leaves buffers as they were"
+    branched = kit.branched(net, X)
+    branched.load_state_dict(net.state_dict())  # the norm is in no call
+    with pytest.raises(KitError, match="captured in eval mode"):
+        branched.train()
+    assert not branched.eval().training
