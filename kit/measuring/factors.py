@@ -242,8 +242,11 @@ class RowBreakdown:
         found = [Excess(by_lanes, most, f"what {self.lanes} lanes on {comparison.cores} cores can give", fair)]
         if (bounds := self.bounds(comparison)) is not None:
             found.append(Excess(measured, bounds.speed_up, f"the bound of {name} by its branches' times alone", again))
-            over_one = (self.branches_alone or self.base).median_ms / self.own.median_ms
-            found.append(Excess(over_one, bounds.amdahl, f"Amdahl's limit over one lane for {name}", again))
+            one = self.branches_alone or self.base
+            # What is outside of regions keeps all cores here, which one lane of few threads does not.
+            limit = one.median_ms / (bounds.serial_ms + float(np.median(_of(one, "regions"))) / 1e6 / self.lanes)
+            over_one = one.median_ms / self.own.median_ms
+            found.append(Excess(over_one, limit, f"Amdahl's limit over one lane for {name}", again))
         worst = max(found, key=lambda each: each.factor)
         return worst if worst.factor > 1 + SMALLEST_EFFECT else None
 
