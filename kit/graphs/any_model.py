@@ -22,6 +22,7 @@ from kit.graphs.effects import effects_of, measure
 from kit.graphs.found import Found, found_in
 from kit.graphs.operators import Graph
 from kit.graphs.rewriting import rewritten
+from kit.graphs.tracing import Caught
 from kit.graphs.values import form_of
 from kit.inputs import Args, ByKeyword, called_with
 from kit.machine import hardware
@@ -64,6 +65,8 @@ def analysed(model: nn.Module, args: Args) -> Analysed:
             try:
                 found, new = _by(way, model, args)
             except KitError as error:
+                if isinstance(error.__cause__, Caught):
+                    raise
                 refusals[way.partition(" ")[0]] = str(error).rstrip(".")
                 continue
             return Analysed(found, new, (clock() - start) / 1e9)

@@ -23,9 +23,13 @@ _ASKS = (
 )
 
 
+class Caught(Exception):
+    """A model that catches what tracing raises: no way of capturing can tell what it would do."""
+
+
 def traced(root: nn.Module, count: int) -> fx.Graph:
     """The graph of a module that takes so many tensors, by proxies alone."""
-    return _Tracer(count).trace(root)
+    return _Tracer(count).traced(root)
 
 
 def traced_beside(root: nn.Module, given: Sequence[Tensor]) -> tuple[fx.Graph, bool]:
@@ -35,7 +39,7 @@ def traced_beside(root: nn.Module, given: Sequence[Tensor]) -> tuple[fx.Graph, b
         The graph, and whether the module asked for the memory format of a tensor.
     """
     tracer = _Beside(given)
-    return tracer.trace(root), not tracer.asked.isdisjoint(_MEMORY_FORMAT)
+    return tracer.traced(root), not tracer.asked.isdisjoint(_MEMORY_FORMAT)
 
 
 class _Tracer(fx.Tracer):
@@ -46,6 +50,21 @@ class _Tracer(fx.Tracer):
     def __init__(self, count: int) -> None:
         super().__init__()
         self.count = count
+        self.stopped: Exception | None = None  # by a question for a number, which the model may have caught
+
+    def traced(self, root: nn.Module) -> fx.Graph:
+        """The graph, unless a question for a number of the data was asked on the way."""
+        graph = self.trace(root)
+        if self.stopped is not None:
+            raise Caught(f"its forward catches what tracing raises: {self.stopped}") from self.stopped
+        return graph
+
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        try:
+            return super().to_bool(obj)
+        except Exception as error:
+            self.stopped = error
+            raise
 
     def create_args_for_root(
         self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None

@@ -459,6 +459,20 @@ class Hooks(Two):
         self.register_forward_hook(lambda module, args, out: out * 3)
 
 
+@trap(
+    "a model that catches every error goes on without the branch that it asked for",
+    more=lambda given: [given * 300 + 1000],
+)
+class CatchesTheQuestion(Two):
+    def forward(self, x: Tensor) -> Tensor:
+        try:
+            if x.mean() > 100:
+                x = x / x.mean()
+        except Exception:
+            pass
+        return super().forward(x)
+
+
 @trap("hooks that the first call registers are registered once more in each later call")
 class HooksOnFirstCall(Two):
     _ready = False
