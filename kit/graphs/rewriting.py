@@ -17,6 +17,7 @@ from torch.nn import functional
 from kit.graphs.branched import Branched, shared_memory
 from kit.graphs.found import Found, flat, is_free
 from kit.graphs.structure import Block, Fork, Knot
+from kit.graphs.tracing import fetched
 from kit.regions import Branches, Concat
 from kit.reprs import one_line
 
@@ -189,8 +190,7 @@ class _Assembly:
         if node.op == "call_module":
             modules[str(node.target)] = self.root.get_submodule(str(node.target))
         elif node.op == "get_attr":
-            owner, _, attribute = str(node.target).rpartition(".")
-            modules[str(node.target)] = getattr(self.root.get_submodule(owner), attribute)
+            modules[str(node.target)] = fetched(self.root, str(node.target))
 
     def _chain(
         self, blocks: Sequence[Block], outputs: Sequence[fx.Node], inputs: Sequence[fx.Node]
@@ -252,9 +252,7 @@ class _Region(NamedTuple):
 _AS_LAYERS: dict[Any, Any] = {
     functional.relu: nn.ReLU,
     torch.relu: nn.ReLU,
-    torch.ops.aten.relu.default: nn.ReLU,
     functional.avg_pool2d: nn.AvgPool2d,
-    torch.ops.aten.avg_pool2d.default: nn.AvgPool2d,
 }
 
 

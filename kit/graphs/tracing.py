@@ -115,7 +115,7 @@ class _Beside(_Tracer):
             if op == "placeholder":
                 return self.given[int(str(target).rpartition("_")[2])]
             if op == "get_attr":
-                return _fetched(self.root, str(target))
+                return fetched(self.root, str(target))
             if op == "call_method":
                 return getattr(args[0], target)(*args[1:], **kwargs)
             call = self.root.get_submodule(str(target)) if op == "call_module" else target
@@ -161,6 +161,7 @@ def _value_of(x: Any) -> Any:
     return x.value if isinstance(x, _Known) else x
 
 
-def _fetched(root: nn.Module, path: str) -> Any:
+def fetched(root: nn.Module, path: str) -> Any:
+    """What lies in a module, or in one of its submodules, under this qualified name."""
     owner, _, name = path.rpartition(".")
     return getattr(root.get_submodule(owner), name)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from kit.errors import MeasureError
-from kit.measuring.comparison import Comparison, Ratio, Row, Timing
+from kit.measuring.comparison import Comparison, Ratio, Row
 from kit.measuring.factors import RowBreakdown, has_task_times
 from kit.measuring.statistics import with_verdicts
 
@@ -67,10 +67,8 @@ def _busy(comparison: Comparison) -> str | None:
 
 
 def _scatter(row: Row) -> str | None:
-    beside = row.paired_baseline
-    found = [(row.name, row.timing), *([("the baseline", beside)] if beside else [])]
-    for name, timing in found:
-        if isinstance(timing, Timing) and timing.quartile_ratio > SCATTER:
+    for name, timing in ((row.name, row.timing), ("the baseline", row.paired_baseline)):
+        if timing is not None and timing.quartile_ratio > SCATTER:
             return f"the rounds of {name} scatter by {timing.quartile_ratio:.1f} times"
     return None
 

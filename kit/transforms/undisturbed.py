@@ -20,29 +20,26 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
     buffers, into which a forward may write, hold the same values.
     """
     seen: set[int] = set()
-    held = [
-        (each, list(each), list(each.values()) if isinstance(each, dict) else [])
-        for module in model.modules()
-        for each in _containers(vars(module), seen)
-    ]
+    held = [(each, _contents(each)) for module in model.modules() for each in _containers(vars(module), seen)]
     before = [(buffer, buffer.clone()) for buffer in model.buffers()]
     gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
     try:
         with torch.random.fork_rng(gpus):
             yield
     finally:
-        for each, keys, values in held:
-            now = [*each, *(each.values() if isinstance(each, dict) else ())]
-            if len(now) == len(keys) + len(values) and all(map(operator.is_, now, (*keys, *values))):
+        for each, was in held:
+            now = _contents(each)
+            if len(now) == len(was) and all(map(operator.is_, now, was)):
                 continue
             each.clear()
             if isinstance(each, dict):
-                each.update(zip(keys, values, strict=True))
+                half = len(was) // 2
+                each.update(zip(was[:half], was[half:], strict=True))
             else:
-                (each.extend if isinstance(each, list) else each.update)(keys)
-        for buffer, was in before:
-            if not torch.equal(buffer, was):
-                buffer.copy_(was)
+                (each.extend if isinstance(each, list) else each.update)(was)
+        for buffer, value in before:
+            if not torch.equal(buffer, value):
+                buffer.copy_(value)
 
 
 def _containers(value: Any, seen: set[int]) -> Iterator[Any]:
@@ -54,3 +51,8 @@ def _containers(value: Any, seen: set[int]) -> Iterator[Any]:
         yield value
     for each in value.values() if isinstance(value, dict) else value:
         yield from _containers(each, seen)
+
+
+def _contents(container: Any) -> list[Any]:
+    """What one of these holds; of a dict its keys, then its values."""
+    return [*container, *(container.values() if isinstance(container, dict) else ())]
