@@ -2,14 +2,18 @@
 
 from kit.labs import choose, continual, feeding, inception, opencv_dnn, processes, threads, two_stream
 from kit.labs.checks import Check
+from kit.labs.conclusions import card, decided, fastest, told
 from kit.labs.sentences import describe, overlap_share, reached
 from kit.labs.speed import rounds, size
 
 __all__ = [
     "Check",
+    "card",
     "choose",
     "continual",
+    "decided",
     "describe",
+    "fastest",
     "feeding",
     "inception",
     "opencv_dnn",
@@ -19,5 +23,6 @@ __all__ = [
     "rounds",
     "size",
     "threads",
+    "told",
     "two_stream",
 ]

@@ -58,8 +58,16 @@ def check(judge: Callable[[Any], str | Check | None]) -> Callable[[Any], Check]:
 
 def first_wrong(answer: Callable[..., Any], cases: Sequence[tuple[tuple[Any, ...], float, str]]) -> str | None:
     """The hint of the first case ``(arguments, number wanted, hint)`` in which an answer gives another number."""
-    found = answer(*cases[0][0])
-    if not isinstance(found, int | float):
-        return f"it gives {found!r} and not a number: is there a return?"
-    wrong = (hint for given, want, hint in cases if not math.isclose(answer(*given) or 0, want, rel_tol=1e-6))
-    return next(wrong, None)
+    for given, want, hint in cases:
+        shown = f"of {', '.join(map(str, given))}"
+        try:
+            found = answer(*given)
+        except ZeroDivisionError:
+            return f"{shown} it divides by zero: {hint}"
+        if found is None:
+            return f"{shown} it gives None: is there a return?"
+        if not isinstance(found, int | float):
+            return f"{shown} it gives {found!r}, a {type(found).__name__}, and not a number."
+        if not math.isclose(found, want, rel_tol=1e-6):
+            return hint
+    return None

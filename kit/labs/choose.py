@@ -5,7 +5,6 @@ Every sentence is computed from what was measured, and says so where nothing was
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -16,7 +15,9 @@ from kit.approaches.workload import FOUND, Workload
 from kit.explaining.explanation import Explanation, explain_all
 from kit.graphs.operators import WORTH_IT, Graph
 from kit.inputs import opened
+from kit.labs import conclusions
 from kit.labs.checks import check, first_wrong
+from kit.labs.conclusions import Claim, card, claim_faster, decided, in_a_cell, told, truth
 from kit.machine import hardware
 from kit.measuring.comparison import Comparison, Row
 from kit.measuring.factors import REWRITING
@@ -59,8 +60,7 @@ QUIZZES = {
 
 def quiz(name: str) -> Quiz:
     """A quiz of the notebook; its answer is given by ``<name>_answer``."""
-    question, options = QUIZZES[name]
-    return Quiz(question, options)
+    return conclusions.quiz(QUIZZES, name)
 
 
 # What the quizzes reveal ----------------------------------------------------------------------------------------------
@@ -91,9 +91,8 @@ def costs_answer(comparison: Comparison, why: Explanation) -> str:
 
 def requests_answer(served: Comparison) -> str:
     """What serves more, of the comparison of :func:`requests`."""
-    one, each, open_ = QUIZZES["requests"][1]
-    said = decided(served, "threads")
-    return {"faster": each, "slower": one, "no difference found": open_}.get(said, said)
+    one, each, same = QUIZZES["requests"][1]
+    return told(served, "threads", faster=each, slower=one, same=same)
 
 
 def cores_answer(why: Explanation, cores: int) -> str:
@@ -123,18 +122,6 @@ def doubt(comparison: Comparison) -> str:
     return next((row.doubt for row in comparison.rows if row.doubt), "")
 
 
-def decided(comparison: Comparison, name: str) -> str:
-    """The verdict on a row; where there is none, or it would decide nothing, a text that says why."""
-    row = _row(comparison, name)
-    if row is None or row.timing is None:
-        return f"not measured: {row.reason if row else f'{name} is not in the table'}"
-    return f"not decided: {row.doubt}" if row.verdict == "not decided" else row.verdict
-
-
-def _row(comparison: Comparison, name: str) -> Row | None:
-    return next((row for row in comparison.rows if row.name == name), None)
-
-
 def costliest(why: Explanation) -> tuple[str, float]:
     """The factor that costs most, with its value; no name where there are no factors."""
     costs = {name: by for name, by in why.steps() if name not in NO_COST}
@@ -162,7 +149,7 @@ def open_questions(comparison: Comparison) -> str:
 
 def _open(row: Row) -> str:
     if row.timing is None:
-        return f"was not measured: {_in_a_cell(row.reason)}"
+        return f"was not measured: {in_a_cell(row.reason)}"
     if row.verdict == "not decided":
         return f"nothing is decided: {row.doubt}."
     if row.verdict != "no difference found":
@@ -208,7 +195,7 @@ def _seen(advice: Any) -> str:
 
 
 def _no_factors(why: Explanation) -> str:
-    return f"**{why.approach}** has no branches to show: {_in_a_cell(' '.join(why.notes) or why.verdict)}"
+    return f"**{why.approach}** has no branches to show: {in_a_cell(' '.join(why.notes) or why.verdict)}"
 
 
 def snippet(why: Explanation) -> str:
@@ -240,8 +227,8 @@ def what_if_table(why: Explanation, lanes: Sequence[int], merged: Collection[str
     off = [f"{error:+.0%} ({name})" for name, error in (why.prediction_errors or {}).items()]
     table = markdown_table(("arrangement", "predicted call", "predicted speed-up"), "lrr", rows)
     return (
-        f"{table}\n\nThe speed-up is over the branches one after the other. Predicted for what was measured, it was "
-        f"off by {', '.join(off)}."
+        f"{table}\n\nThe speed-up is over `{why.baseline}`. Predicted for what was measured, the call was off by "
+        f"{', '.join(off)}."
     )
 
 
@@ -279,34 +266,22 @@ def _decision(comparison: Comparison) -> tuple[str, ...]:
 def conclusion(graph: Graph, comparison: Comparison, served: Comparison) -> str:
     """The notebook's claims, and for each what this machine said: true, false, or not decided."""
     yes, one, each = QUIZZES["gain"][1][0], *QUIZZES["requests"][1][:2]
-    claims = (
-        ("Running parts of this model at the same time can make it faster", gain_answer(graph), yes, graph.answer),
-        ("On threads its branches are faster", threads_answer(comparison), "faster", _measured(comparison)),
-        (f"For many requests, {each} serves more than {one}", requests_answer(served), each, _measured(served)),
+    return card(
+        [
+            Claim(
+                "Running parts of this model at the same time can make it faster",
+                truth(gain_answer(graph), yes),
+                graph.answer,
+            ),
+            claim_faster("On threads its branches are faster", comparison, "threads"),
+            claim_faster(f"For many requests, {each} serves more than {one}", served, "threads"),
+        ]
     )
-    rows = [(claim, _truth(answer, true), by) for claim, answer, true, by in claims]
-    return markdown_table(("claim", "this machine said", "by"), "lll", rows)
-
-
-def _truth(answer: str, true: str) -> str:
-    if answer == true:
-        return "**true**"
-    return "not decided" if answer.startswith(("not decided", "no difference", "wrong")) else "**false**"
-
-
-def _measured(comparison: Comparison) -> str:
-    row, said = _row(comparison, "threads"), _in_a_cell(decided(comparison, "threads"))
-    return f"{row.ratio}, {said}" if row and row.ratio else said
 
 
 def doubts(comparison: Comparison) -> str:
     """The caveats of a comparison as a list."""
     return "\n".join(f"- {caveat}" for caveat in comparison.caveats) or "No caveat: nothing else used the cores much."
-
-
-def _in_a_cell(text: object) -> str:
-    """A text on one line, so that it fits a cell of a table."""
-    return html.escape(" ".join(str(text).split()), quote=False).replace("|", "&#124;")
 
 
 # What is measured beside the learner's own model ----------------------------------------------------------------------

@@ -165,7 +165,11 @@ def check_share(share: Callable[[int, int], Any]) -> str | None:
     cases = [
         ((8, 2), 4, "8 cores for 2 workers are 4 threads each."),
         ((1, 1), 1, "one worker on one core has one thread."),
-        ((8, 3), 2, "8 cores for 3 workers: 3 threads each would be 9, one too many, and there are no parts of one."),
+        (
+            (8, 3),
+            2,
+            "8 cores for 3 workers: a thread is whole, and 3 threads each would be 9, one too many. // rounds down.",
+        ),
         ((2, 4), 1, "4 workers on 2 cores are too many already, but a worker cannot have less than one thread."),
     ]
     return first_wrong(share, cases)

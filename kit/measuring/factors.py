@@ -239,7 +239,9 @@ class RowBreakdown:
         by_lanes = self.base.median_ms / self.own.median_ms if self.row.one_by_one else measured
         again, name, most = "Measure again while nothing else runs.", self.row.name, max(self.lanes, comparison.cores)
         fair = f"Compare with sequential(threads={self.row.lane_threads or 1}) while nothing else runs."
-        found = [Excess(by_lanes, most, f"what {self.lanes} lanes on {comparison.cores} cores can give", fair)]
+        found = []
+        if int(_of(self.base, "lanes").max()) == 1:  # several lanes may lose to each other what no lane can win back
+            found.append(Excess(by_lanes, most, f"what {self.lanes} lanes on {comparison.cores} cores can give", fair))
         if (bounds := self.bounds(comparison)) is not None:
             found.append(Excess(measured, bounds.speed_up, f"the bound of {name} by its branches' times alone", again))
             one = self.branches_alone or self.base
@@ -247,8 +249,8 @@ class RowBreakdown:
             limit = one.median_ms / (bounds.serial_ms + float(np.median(_of(one, "regions"))) / 1e6 / self.lanes)
             over_one = one.median_ms / self.own.median_ms
             found.append(Excess(over_one, limit, f"Amdahl's limit over one lane for {name}", again))
-        worst = max(found, key=lambda each: each.factor)
-        return worst if worst.factor > 1 + SMALLEST_EFFECT else None
+        worst = max(found, key=lambda each: each.factor, default=None)
+        return worst if worst and worst.factor > 1 + SMALLEST_EFFECT else None
 
 
 def regions_ms(timing: Timing, middle: Callable[[Any], Any]) -> list[dict[str, float]]:

@@ -16,7 +16,8 @@ _guesses: dict[str, str] = {}
 class Quiz(Still):
     """A guess, recorded: pick an option, run the next cells, and see whether the measurement agrees.
 
-    It never blocks: Run All goes on with no guess made. The order of the options is fixed.
+    It never blocks, and Run All does not give the answer away: until an option is picked, what was measured stays
+    behind a button. The order of the options is fixed.
 
     Args:
         question: plain text.
@@ -32,12 +33,15 @@ class Quiz(Still):
             style={"description_width": "0"},
         )
         self._answer = widgets.HTML()
+        self._show = widgets.Button(description="Show the answer without a guess", layout={"width": "auto"})
+        self._show.layout.display = "none"
         self._measured: str | None = None
+        self._shown = False
         title = widgets.HTML(f"<b>Predict.</b> {html.escape(question)}")
-        super().__init__(title, self._choice, self._answer)
+        super().__init__(title, self._choice, self._show, self._answer)
         self._choice.observe(self._note, "value")
-        if self.guess is not None:
-            self._show()
+        self._show.on_click(self._give_up)
+        self._say()
 
     @property
     def guess(self) -> str | None:
@@ -45,35 +49,55 @@ class Quiz(Still):
         value: str | None = self._choice.value
         return value
 
-    def reveal(self, measured: str) -> str:
-        """Show under the question what was measured; returns the same as a sentence."""
+    @property
+    def answer(self) -> str | None:
+        """What stands under the question: the guess, the answer once it may be seen, or nothing yet."""
+        if self._measured is None:
+            return f"Noted: {self.guess}. Now run on." if self.guess else None
+        if not self._shown:
+            return "It has been measured. Pick an option to see the answer."
+        if self._measured not in self._choice.options:
+            told = f" Your guess stands: {self.guess}." if self.guess else ""
+            return f"These rounds cannot tell: {self._measured}.{told}"
+        if self.guess is None:
+            return f"Measured: {self._measured} (no guess made)."
+        if self.guess == self._measured:
+            return f"Measured: {self._measured}, as you predicted."
+        return f"Measured: {self._measured}. You predicted: {self.guess}. Why the difference?"
+
+    def reveal(self, measured: str) -> None:
+        """Lay down what was measured: shown at once to who has guessed, to others on a click.
+
+        Args:
+            measured: an option; any other text says why these rounds cannot tell.
+        """
         self._measured = measured
-        self._choice.disabled = True  # the guess stands
-        text = self._show()
+        self._shown = self.guess is not None
+        self._say()
         self.renew()
-        return text
 
     def still(self) -> str:
-        """The question, its options, and the answer as far as it is known."""
+        """The question and its options; the answer, once it was measured, folded away."""
         options = "".join(f"<li>{html.escape(option)}</li>" for option in self._choice.options)
-        return f"<p><b>Predict.</b> {html.escape(self._question)}</p><ul>{options}</ul><p>{self._answer.value}</p>"
+        asked = f"<p><b>Predict.</b> {html.escape(self._question)}</p><ul>{options}</ul>"
+        if self._measured is None:
+            return f"{asked}<p>{self._answer.value}</p>"
+        return f"{asked}<details><summary>The answer</summary>{html.escape(self._measured)}</details>"
 
     def _note(self, change: object) -> None:
         if self.guess is not None:
             _guesses[self._question] = self.guess
-        self._show()
+            self._shown = self._measured is not None
+        self._say()
 
-    def _show(self) -> str:
-        if self._measured is None:
-            text = f"Noted: {self.guess}. Now run on."
-        elif self.guess is None:
-            text = f"Measured: {self._measured} (no guess made)."
-        elif self.guess == self._measured:
-            text = f"Measured: {self._measured}, as you predicted."
-        else:
-            text = f"Measured: {self._measured}. You predicted: {self.guess}. Why the difference?"
-        self._answer.value = f"<i>{html.escape(text)}</i>"
-        return text
+    def _give_up(self, button: object) -> None:
+        self._shown = True
+        self._say()
+
+    def _say(self) -> None:
+        self._show.layout.display = None if self._measured is not None and not self._shown else "none"
+        self._choice.disabled = self._shown  # the guess stands
+        self._answer.value = f"<i>{html.escape(self.answer or '')}</i>"
 
     def __repr__(self) -> str:
         return f"Quiz({len(self._choice.options)} options)"

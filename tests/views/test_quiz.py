@@ -25,15 +25,39 @@ def pick(asked: Quiz, option: str) -> None:
 def test_without_a_guess_nothing_blocks() -> None:
     asked = Quiz("Which?", OPTIONS)
     assert asked.guess is None
-    assert asked.reveal("faster") == "Measured: faster (no guess made)."
+    asked.reveal("faster")
+    assert asked.answer is not None
+    assert "faster" not in asked.answer
+    assert "faster" not in asked._answer.value
+    asked._show.click()
+    assert asked.answer == "Measured: faster (no guess made)."
+    assert asked._choice.disabled
 
 
 def test_right_and_wrong_guesses() -> None:
     right, wrong = Quiz("Right?", OPTIONS), Quiz("Wrong?", OPTIONS)
     pick(right, "faster")
     pick(wrong, "slower")
-    assert right.reveal("faster") == "Measured: faster, as you predicted."
-    assert wrong.reveal("faster").endswith("You predicted: slower. Why the difference?")
+    right.reveal("faster")
+    wrong.reveal("faster")
+    assert right.answer == "Measured: faster, as you predicted."
+    assert wrong.answer == "Measured: faster. You predicted: slower. Why the difference?"
+
+
+def test_a_guess_after_the_measurement_still_counts() -> None:
+    asked = Quiz("Late?", OPTIONS)
+    asked.reveal("faster")
+    pick(asked, "slower")
+    assert asked.answer == "Measured: faster. You predicted: slower. Why the difference?"
+    assert asked._choice.disabled
+    assert Quiz("Late?", OPTIONS).guess == "slower"
+
+
+def test_what_is_not_decided_is_neither_right_nor_wrong() -> None:
+    asked = Quiz("Busy?", OPTIONS)
+    pick(asked, "slower")
+    asked.reveal("not decided: machine busy")
+    assert asked.answer == "These rounds cannot tell: not decided: machine busy. Your guess stands: slower."
 
 
 def test_after_the_reveal_the_guess_stands() -> None:
@@ -70,8 +94,8 @@ def test_the_copy_for_pages_without_widgets_gets_the_answer() -> None:
     copies: list[str] = []
     asked = Quiz("<Which>?", OPTIONS)
     asked._handle = Handle()
-    assert "Measured" not in asked.still()
+    assert "<details>" not in asked.still()
     asked.reveal("faster")
     assert "&lt;Which&gt;?" in copies[-1]
     assert "<li>slower</li>" in copies[-1]
-    assert "Measured: faster (no guess made)." in copies[-1]
+    assert "<details><summary>The answer</summary>faster</details>" in copies[-1]
