@@ -13,6 +13,13 @@ def times(ratio: float) -> str:
     return f"{ratio:.2f}" if ratio >= 0.1 else f"1/{1 / ratio:,.0f}" if ratio > 0 else "0"
 
 
+def as_fast(ratio: float) -> str:
+    """A speed-up in words, in one direction: ``1.63x as fast``, and of a ratio below 1 ``36x slower``."""
+    if ratio >= 1:
+        return f"{ratio:,.2f}x as fast"
+    return f"{1 / ratio:.2f}x slower" if ratio > 0.1 else f"{1 / ratio:,.0f}x slower"
+
+
 def milliseconds(ms: float) -> str:
     """A time for people, to three digits: ``0.214 ms``, ``2,050 ms``."""
     return f"{float(f'{ms:.3g}'):,g} ms"

@@ -16,7 +16,7 @@ from kit.machine.load import Taken
 from kit.measuring.breakdown import RoundBreakdown
 from kit.measuring.records import Format, load_record, save_record
 from kit.reprs import one_line
-from kit.text import html_table, in_columns, milliseconds, times
+from kit.text import as_fast, html_table, in_columns, milliseconds, times
 from kit.trace import Trace
 from kit.trace.kernels import Kernels
 
@@ -50,7 +50,7 @@ class Timing:
 
     samples_ns: NDArray[np.float64]  # (rounds,) mean time of a call within each round's turn
     calls: int  # calls per turn
-    trace: Trace  # spans of the round whose time is nearest the median
+    trace: Trace  # spans of one call: of those that ended a round, the one whose time is nearest the rounds' median
     turns: tuple[RoundBreakdown | None, ...] = ()  # a round each: where its time went; None where no task ran
     latencies_ns: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))  # (rounds * calls,) each call alone
 
@@ -113,6 +113,12 @@ class Row:
         if self.ratio is None or self.baseline:
             return "1" if self.baseline else "-"
         return str(self.ratio) if self.decidable else f"{times(self.ratio.estimate)}x"
+
+    @property
+    def speed_text(self) -> str:
+        """All that the verdict lets say in few words: ``1.63x as fast``, ``36x slower``, ``not decided``."""
+        verdict = self.verdict
+        return as_fast(self.ratio.estimate) if self.ratio and verdict in ("faster", "slower") else verdict
 
     @property
     def summary(self) -> str:
@@ -189,7 +195,7 @@ class Comparison:
 
     @property
     def traces(self) -> dict[str, Trace]:
-        """Approach -> the spans of its most typical measured round."""
+        """Approach -> the spans of one of its measured calls, whose time is near the median of its rounds."""
         return {row.name: replace(row.timing.trace, about=self.about.to_dict()) for row in self.rows if row.timing}
 
     def save(self, path: str | Path) -> None:

@@ -160,7 +160,8 @@ def _turn(runner: Runner, calls: int, lanes: frozenset[tuple[int, int]], clock: 
 
 def _timing(turns: Sequence[_Turn], calls: int) -> Timing:
     samples = np.array([turn.sample for turn in turns])
-    usual = turns[int(np.argmin(np.abs(samples - np.median(samples))))]
+    # Not the turn whose mean is nearest: of its many calls, the one that is drawn may be far from that mean.
+    usual = min(turns, key=lambda turn: abs(turn.latencies[-1] - float(np.median(samples))))
     return Timing(
         samples,
         calls,
