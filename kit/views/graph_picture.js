@@ -8,7 +8,7 @@ const TALL = 39, NARROWEST = 96, WIDEST = 288; // pixels of a closed box
 const ACROSS = 18, DOWN = 36, PAD = 12, BELOW = 22, HEADER = 24, STRIP = 8, FOOT = 4, SIGN = 12; // pixels between and inside boxes
 const TEXT = 12, CHAR = 7.1; // pixels of a font that can be read, and of one of its characters on average
 const SMALLEST = 0.02, LARGEST = 4, STEPS = Math.sqrt(1.25), TEXT_FROM = 0.5, USUAL = 0.8; // scales: text has a size for each of a few steps
-const NAMED = 8; // branches that the key names
+const NAMED = 12; // branches that the key names
 const LOWEST = 200, HIGHEST = 640; // pixels of the stage
 const STEP = 60; // pixels that an arrow key moves
 const SVG = "http://www.w3.org/2000/svg";

@@ -25,7 +25,7 @@ _ACROSS, _DOWN, _EDGE, _LINE = 16.0, 32.0, 16.0, 18.0  # pixels between boxes, a
 _STRIP, _FOOT = 8.0, 5.0  # pixels of the strip at the left of a box, and of that at its foot
 _LEAST = 620.0  # pixels across, so that the text above has room
 _MOST = 120  # boxes that are drawn; a graph without modules may have thousands
-_NAMED = 8  # branches that the key names
+_NAMED = 12  # branches that the key names
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 # Without their black, which a dark page swallows.
 OKABE_ITO = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#0072B2", "#D55E00", "#F0E442")
 NEUTRAL = "#8A8F98"
+_SHADES = (1.0, 0.55, 0.75)  # of a hue that comes for the first, second and third time
 
 # Line patterns as SVG path data in a tile of 8 x 8 pixels: SVG and Canvas (Path2D) both draw them.
 TILE = 8
@@ -55,9 +56,15 @@ _OPERATORS = {  # mode -> what the legend says of everything that a profiler rep
 
 
 def branch_look(position: int) -> Look:
-    """The look of a comparison's n-th branch; colour and hatch together repeat only after 49."""
+    """The look of a comparison's n-th branch: 21 colours, and colour and hatch together repeat only after 49.
+
+    The hues come again in other shades, as a hatch does not show on a bar of three pixels, nor on operators.
+    """
     count = len(OKABE_ITO)
-    return Look(OKABE_ITO[position % count], 1.0, HATCHES[(position + position // count) % count])
+    turn, hue = divmod(position, count)
+    shade = _SHADES[turn % len(_SHADES)]
+    colour = OKABE_ITO[hue] if shade == 1 else mix(OKABE_ITO[hue], "#000000", shade)
+    return Look(colour, 1.0, HATCHES[(position + turn) % count])
 
 
 def in_order(names: Iterable[str]) -> list[str]:

@@ -281,6 +281,19 @@ def test_branches_differ_by_colour_and_by_hatch(comparison):
     assert len({look.hatch for look in looks[:7]}) == len({look.colour for look in looks[:7]}) == 7
 
 
+def test_eleven_branches_share_no_colour_in_the_timeline_nor_in_the_graph():
+    """A bar that is three pixels wide has no room for a hatch."""
+    names = [f"branch {i:02}" for i in range(11)]
+    trace = Trace.build(Event(name, "task", i * 100, 90, CALLER) for i, name in enumerate(names))
+    copy = timeline(trace).copy
+    looks = [copy["looks"][look] for _, _, look, *_ in copy["kinds"]]
+    assert len({look.colour for look in looks}) == 11
+    assert [line[0] for line in copy["legend"][0]] == names
+    assert looks == [palette.branch_look(i) for i in range(11)]  # which the picture of a graph uses too
+    on_dark = {palette.mix(look.colour, "#111111", 0.4) for look in looks}
+    assert len(on_dark) == 11  # operators, that are drawn paler
+
+
 def test_a_branch_keeps_its_look_wherever_it_runs(comparison):
     copy = timeline(comparison).copy
     (spatial,) = [kind for kind in copy["kinds"] if kind[1] == "task"]
