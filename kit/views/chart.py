@@ -173,6 +173,8 @@ class _Panel:
 
     def _note(self, note: Any) -> None:
         """Text at a place that is told in an axis's own values, or in shares of the panel."""
+        from matplotlib.transforms import ScaledTranslation
+
         across, along = (ref in ("paper", "x domain", "y domain") for ref in (note.xref, note.yref))
         transform = {
             (True, True): self.axes.transAxes,
@@ -182,7 +184,8 @@ class _Panel:
         }[across, along]
         x = 10**note.x if not across and self.x.type == "log" else note.x  # plotly gives the logarithm here
         style = {"ha": {"right": "right", "left": "left"}.get(note.xanchor, "center"), "va": "bottom", "color": _INK}
-        self.axes.text(x, note.y, _plain(note.text), transform=transform, **style)
+        up = ScaledTranslation(0, (note.yshift or 0) / _DPI, self.axes.figure.dpi_scale_trans)
+        self.axes.text(x, note.y, _plain(note.text), transform=transform + up, **style)
 
     def _scale(self, axis: Any, settings: Any, side: str) -> None:
         set_limits = self.axes.set_xlim if side == "x" else self.axes.set_ylim

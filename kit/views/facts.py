@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
+from kit.measuring.comparison import Comparison
 from kit.reprs import one_line
 from kit.trace.columns import Float64, Int32, Int64, Trace
 from kit.trace.lanes import by_lane
@@ -23,6 +26,38 @@ class Group(NamedTuple):
     name: str
     start_ns: int  # of its first event, from the start of the trace
     wall_ns: int  # from its first event's start to its last one's end
+
+
+@one_line
+class Said(NamedTuple):
+    """What the table of a comparison says of one approach, for the header of its group."""
+
+    text: str  # "all rounds 1.63x as fast", "not decided"
+    decided: bool = True
+
+
+Sayings = Mapping[str, Said]  # by the name of the group; empty where nothing was compared
+_LANES = {  # what the kit's own threads and processes are for; other programs' lanes have names of their own
+    r"caller": "the thread that called the model",
+    r"worker \d+": "a thread of the pool that runs branches",
+    r"process \d+": "a worker process that runs branches",
+    r"merge \d+": "a thread of the calling process that joins the outputs of the branches",
+    r"GPU \d+ stream \d+": "a queue of the GPU: its kernels start in this order",
+}
+
+
+def said_of(comparison: Comparison) -> Sayings:
+    """The verdict of each row and its speed-up, as the table has them."""
+    rounds = {"faster": "all rounds ", "slower": "all rounds "}  # and not the call that is drawn
+    return {
+        row.name: Said(rounds.get(row.verdict, "") + row.speed_text, row.verdict != "not decided")
+        for row in comparison.rows
+    }
+
+
+def lane_meaning(label: str) -> str:
+    """What a lane stands for, as a clause; nothing of lanes that the kit did not name."""
+    return next((meaning for pattern, meaning in _LANES.items() if re.fullmatch(pattern, label)), "")
 
 
 def drawn_rows(trace: Trace, row: Int32, limit: int | None = None) -> Int64:
@@ -57,7 +92,10 @@ def left_out(trace: Trace, row: Int32, rows: Int64) -> str:
 
 
 def busy_lanes(trace: Trace, bins: int = 400) -> Float64:
-    """How many lanes are at work in each of ``bins`` equal parts of the wall time, on average, shape ``(bins,)``."""
+    """How many lanes are at work in each of ``bins`` equal parts of the wall time, on average, shape ``(bins,)``.
+
+    Of one recording: the groups of a comparison ran one after the other, and a sum over them means nothing.
+    """
     steps = lane_concurrency(trace)
     if not len(steps.time_ns):
         return np.zeros(bins)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import wrap
 
 import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from kit.explaining.explanation import explain_all
-from kit.measuring.comparison import Comparison, Verdict
-from kit.text import times
+from kit.measuring.comparison import Comparison, Row, Verdict
 from kit.views.chart import Chart
 from kit.views.palette import NEUTRAL, OKABE_ITO
 
 TEXT = {"font": {"size": 13, "color": NEUTRAL}, "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)"}
 GRID = {"gridcolor": "rgba(138,143,152,0.3)", "zerolinecolor": "rgba(138,143,152,0.5)"}
+_LINE = 54  # characters of a line of a label
 _SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "x", "star")
 _LOOKS: dict[Verdict, tuple[str, str]] = {  # verdict -> colour and, as a second channel, marker
     "faster": (OKABE_ITO[2], "triangle-right"),
@@ -29,10 +30,11 @@ _LOOKS: dict[Verdict, tuple[str, str]] = {  # verdict -> colour and, as a second
 def comparison_chart(comparison: Comparison) -> Chart:
     """Speed-up of every approach over the baseline: a point a round, the median, its 95% interval, and its bound.
 
-    The axis is logarithmic, so that twice as fast and half as fast lie equally far from 1.
+    The axis is logarithmic, so that twice as fast and half as fast lie equally far from 1. Rows that are not decided
+    are grey, and their label says why. Where there were too few rounds for an interval, there is none.
     """
     baseline = comparison.baseline
-    figure = Chart()
+    figure, labels = Chart(), list[tuple[Row, str]]()
     for row, why in zip(comparison.rows, explain_all(comparison), strict=True):
         beside = row.paired_baseline or baseline.timing  # a cold approach has rounds of its own
         if beside is None or row.timing is None or row.ratio is None or row.baseline:
@@ -46,23 +48,23 @@ def comparison_chart(comparison: Comparison) -> Chart:
             marker={"color": colour, "opacity": 0.5, "size": 7},
             hovertemplate="a round: %{x:.3f}x<extra></extra>",
         )
+        interval = {
+            "type": "data",
+            "symmetric": False,
+            "array": [row.ratio.high - row.ratio.estimate],
+            "arrayminus": [row.ratio.estimate - row.ratio.low],
+            "thickness": 1 if row.verdict == "not decided" else 3,
+            "width": 8,
+        }
         figure.add_scatter(
             x=[row.ratio.estimate],
             y=[row.name],
-            error_x={
-                "type": "data",
-                "symmetric": False,
-                "array": [row.ratio.high - row.ratio.estimate],
-                "arrayminus": [row.ratio.estimate - row.ratio.low],
-                "thickness": 3,
-                "width": 8,
-            },
-            mode="markers+text",
+            error_x=interval if row.decidable else None,
+            mode="markers",
             marker={"color": colour, "symbol": symbol, "size": 14, "line": {"width": 1, "color": "white"}},
-            text=[f"{times(row.ratio.estimate)}x, {row.verdict}"],
-            textposition="top center",
-            hovertemplate=f"{row.ratio}<extra>{row.name}</extra>",
+            hovertemplate=f"{row.ratio_text}<extra>{row.name}</extra>",
         )
+        labels.append((row, _label(row)))
         if (bounds := why.bounds) is not None:
             figure.add_scatter(
                 x=[bounds.speed_up],
@@ -75,6 +77,8 @@ def comparison_chart(comparison: Comparison) -> Chart:
     # Plotly wants the logarithm for an annotation on a logarithmic axis, but not for a line.
     figure.add_annotation(x=0, y=1, yref="paper", yanchor="bottom", text=f"as fast as {baseline.name}", showarrow=False)
     ticks = _ticks(np.concatenate([np.asarray(trace.x, float) for trace in figure.data] or [np.ones(1)]))
+    for row, label in labels:
+        _write_above(figure, row, label, ticks)
     figure.update_layout(
         **TEXT,
         height=110 + 70 * len(comparison.rows),
@@ -92,6 +96,24 @@ def comparison_chart(comparison: Comparison) -> Chart:
         yaxis={"range": [len(comparison.rows) - 1.5, -0.7], "automargin": True, **GRID},
     )
     return figure
+
+
+def _label(row: Row) -> str:
+    """What stands over a row: the verdict in few words, and where there is none, why."""
+    if row.verdict != "not decided":
+        return row.speed_text
+    why = f"not decided: {row.doubt}" if row.doubt else row.verdict
+    return "<br>".join(wrap(why, _LINE, max_lines=2, placeholder=" \N{HORIZONTAL ELLIPSIS}"))
+
+
+def _write_above(figure: Chart, row: Row, label: str, ticks: Sequence[float]) -> None:
+    """The label over a row's median, which it keeps within the axis: an end of it stands there, or its middle."""
+    assert row.ratio
+    at, first, last = (float(np.log10(value)) for value in (row.ratio.estimate, ticks[0], ticks[-1]))
+    share = (at - first) / (last - first)
+    near = 1 / 3 if len(label) > _LINE / 2 else 1 / 10  # to an end of the axis: as wide as half of the label
+    side = "left" if share < near else "right" if share > 1 - near else "center"
+    figure.add_annotation(x=at, y=row.name, xanchor=side, yanchor="bottom", yshift=10, text=label, showarrow=False)
 
 
 def _ticks(values: NDArray[np.float64]) -> list[float]:

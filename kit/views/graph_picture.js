@@ -426,6 +426,7 @@ class View {
       const now = this.drawnBox.get(anchor);
       this.x += (before.x + before.width / 2 - now.x - now.width / 2) * this.scale;
       this.y += (before.y - now.y) * this.scale;
+      this.fitted = null;
       this.place();
     } else {
       this.home();
@@ -654,6 +655,7 @@ class View {
     this.scale = whole >= TEXT_FROM ? Math.min(1, whole) : Math.min(USUAL, Math.max(TEXT_FROM, this.width / this.layout.width));
     this.x = (this.width - this.layout.width * this.scale) / 2;
     this.y = 0;
+    this.fitted = () => this.home();
     this.place();
   }
 
@@ -661,6 +663,7 @@ class View {
     this.scale = Math.min(1, this.whole());
     this.x = (this.width - this.layout.width * this.scale) / 2;
     this.y = (this.height - this.layout.height * this.scale) / 2;
+    this.fitted = () => this.fit();
     this.place();
   }
 
@@ -669,7 +672,7 @@ class View {
   }
 
   resize() {
-    const first = !this.width;
+    const before = this.width, first = !before;
     this.width = this.stage.clientWidth;
     if (!this.width) return; // not on a page yet
     this.height = Math.min(HIGHEST, Math.max(LOWEST, this.height ?? 0, Math.ceil(this.layout.height)));
@@ -677,7 +680,7 @@ class View {
     if (first) {
       this.restyle();
       this.home();
-    }
+    } else if (this.width !== before) this.fitted?.(); // what nobody has moved since fits the new width too
   }
 
   place() {
@@ -691,6 +694,7 @@ class View {
     const keep = (at, size, room) => Math.min(room - 40, Math.max(40 - size, at));
     this.x = keep(this.x + dx, this.layout.width * this.scale, this.width);
     this.y = keep(this.y + dy, this.layout.height * this.scale, this.height);
+    this.fitted = null;
     this.place();
   }
 

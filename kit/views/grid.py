@@ -91,6 +91,7 @@ class Grid(Still):
         work = self._make(self._items.value)
         self.cells = measured(work, self._approach.value, self._workers, self._threads)
         self._table.value = grid_html(self.cells, work.unit)
+        self.renew()  # the copy that the output holds is of what was measured before
 
     def still(self) -> str:
         """The table as it was measured last, under what it was measured for."""

@@ -13,7 +13,7 @@ import ipywidgets as widgets
 import numpy as np
 
 from kit.pipeline import Pipeline, RunStatistics
-from kit.views.pictures import flow_picture, jpeg
+from kit.views.pictures import flow_picture, jpeg, wheel_key, wheel_png
 from kit.views.still import Still
 from kit.workloads.live import Sight
 
@@ -43,7 +43,7 @@ class Live(Still):
         self._text = widgets.HTML("<i>not started</i>")
         self._button = widgets.ToggleButton(description="Start", tooltip="start or stop the pipeline")
         self._button.observe(self._pressed, "value")
-        super().__init__(widgets.HBox([self._frame, self._flow]), self._text, self._button)
+        super().__init__(widgets.HBox([self._frame, self._flow, widgets.HTML(_key())]), self._text, self._button)
 
     def play(self) -> RunStatistics:
         """Play to the end of the source in this cell; an interrupt ends it and lets go of the source."""
@@ -95,7 +95,14 @@ class Live(Still):
         """The last frame, its motion, and what was said of them."""
         encoded = [base64.b64encode(image.value).decode() for image in (self._frame, self._flow)]
         images = "".join(f'<img width="320" src="data:image/jpeg;base64,{data}"> ' for data in encoded)
-        return f"<p>{images}</p><p>{self._text.value}</p>"
+        return f"<p>{images}</p>{_key()}<p>{self._text.value}</p>"
 
     def __repr__(self) -> str:
         return "Live()"
+
+
+def _key() -> str:
+    """The key of the hues of the motion picture."""
+    wheel = base64.b64encode(wheel_png()).decode()
+    picture = f'<img width="96" src="data:image/png;base64,{wheel}" alt="a wheel of hues">'
+    return f"<p>{picture}<br>{wheel_key(REACH)}<br>white: no motion</p>"

@@ -49,6 +49,13 @@ _OWN = {  # the kit's own spans that are not branches
     "wait": Look(NEUTRAL, 0.15),
     "transfer": Look(OKABE_ITO[4], 0.5, HATCHES[2]),
 }
+_MEANING = {  # what the legend adds to a category that its name alone does not explain
+    "region": "branches and their merge",
+    "merge": "joins the branches' outputs",
+    "startup": "starting threads or processes",
+    "wait": "for another thread",
+    "transfer": "of data",
+}
 _OPERATORS = {  # mode -> what the legend says of everything that a profiler reports
     "branch": ("operators (paler, as their branch)", Look(NEUTRAL)),
     "name": ("operators (a tint per name)", Look(OKABE_ITO[0])),
@@ -98,7 +105,7 @@ class Palette:
 
     def legend(self) -> list[tuple[str, Look]]:
         """What the colours mean: a line per branch or category, then one per other kind that occurs."""
-        own = [(category, look) for category, look in _OWN.items() if category in self.categories]
+        own = [(_explained(category), look) for category, look in _OWN.items() if category in self.categories]
         others = [category for category in sorted(self.categories) if category not in _OWN]
         if self.by == "category":
             return [(category or "no category", self._category_look(category)) for category in others] + own
@@ -110,6 +117,10 @@ class Palette:
     def _category_look(self, category: str) -> Look:
         others = [name for name in sorted(self.categories) if name not in _OWN]
         return branch_look(others.index(category))._replace(strength=0.6)
+
+
+def _explained(category: str) -> str:
+    return f"{category}: {_MEANING[category]}" if category in _MEANING else category
 
 
 def mix(colour: str, page: str, strength: float) -> str:

@@ -18,7 +18,7 @@ _STEPS = (15, 6, 4, 11, 13, 6)  # from each corner to the next, as far apart as 
 
 
 def clip_figure(frames: NDArray[np.uint8], flow: NDArray[np.float32], picks: int = 4) -> Chart:
-    """Frames above, and below each the motion to the next one; at the right the wheel that says which hue is which way.
+    """Frames above, and below each the motion to the next one; at the right the wheel that says what the hues mean.
 
     Args:
         frames: ``(T, H, W, 3)`` uint8 RGB.
@@ -31,19 +31,23 @@ def clip_figure(frames: NDArray[np.uint8], flow: NDArray[np.float32], picks: int
         figure=Chart(),
         rows=2,
         cols=picks + 1,
-        row_titles=["frame", "motion"],
-        column_titles=[*(f"frame {t}" for t in moments), f"{reach:.1f} px"],
+        subplot_titles=[*(f"frame {t}" for t in moments), "", *(f"motion, {t} to {t + 1}" for t in moments)],
         horizontal_spacing=0.01,
-        vertical_spacing=0.02,
+        vertical_spacing=0.1,
         specs=[[{}] * picks + [{"rowspan": 2}], [{}] * picks + [None]],
     )
     for column, t in enumerate(moments, start=1):
         figure.add_trace(_image(frames[t]), 1, column)
         figure.add_trace(_image(flow_picture(flow[t], reach)), 2, column)
-    figure.add_trace(_image(flow_wheel()), 1, picks + 1)
+    wheel = "data:image/png;base64," + base64.b64encode(wheel_png()).decode()
+    figure.add_trace(go.Image(source=wheel, hoverinfo="skip"), 1, picks + 1)
+    figure.update_annotations(font={"size": 13})
+    across = sum(figure.get_subplot(1, picks + 1).xaxis.domain) / 2
+    place = {"x": across, "y": 0.82, "xref": "paper", "yref": "paper", "xanchor": "center", "yanchor": "bottom"}
+    figure.add_annotation(**place, text=wheel_key(reach), showarrow=False)
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False)
-    figure.update_layout(**TEXT, height=400, margin={"l": 10, "r": 40, "t": 30, "b": 10})
+    figure.update_layout(**TEXT, height=400, margin={"l": 10, "r": 10, "t": 30, "b": 10})
     return figure
 
 
@@ -70,6 +74,21 @@ def flow_wheel(size: int = 160) -> NDArray[np.uint8]:
     x = np.linspace(-1.05, 1.05, size, dtype=np.float32)
     flow = np.stack(np.meshgrid(x, x), axis=-1)
     return np.where(np.linalg.norm(flow, axis=-1)[..., None] <= 1, flow_picture(flow, 1.0), 255).astype(np.uint8)
+
+
+def wheel_png(size: int = 160) -> bytes:
+    """The same as a file, with transparent corners, so that none show on a dark page."""
+    import cv2
+
+    far = np.linspace(-1.05, 1.05, size) ** 2
+    opaque = np.where(far + far[:, None] <= 1, 255, 0).astype(np.uint8)
+    _done, data = cv2.imencode(".png", np.dstack([flow_wheel(size)[..., ::-1], opaque]))
+    return bytes(data)
+
+
+def wheel_key(reach: float) -> str:
+    """What the wheel says, for beside it: two lines of HTML."""
+    return f"hue: direction of motion<br>rim: {reach:.1f} px per frame"
 
 
 def _image(pixels: NDArray[np.uint8]) -> Any:

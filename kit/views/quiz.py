@@ -33,12 +33,12 @@ class Quiz(Still):
             style={"description_width": "0"},
         )
         self._answer = widgets.HTML()
-        self._show = widgets.Button(description="Show the answer without a guess", layout={"width": "auto"})
-        self._show.layout.display = "none"
+        at_its_width = {"width": "auto", "align_self": "flex-start", "display": "none"}
+        self._show = widgets.Button(description="Show the answer without a guess", layout=at_its_width)
         self._measured: str | None = None
         self._shown = False
         title = widgets.HTML(f"<b>Predict.</b> {html.escape(question)}")
-        super().__init__(title, self._choice, self._show, self._answer)
+        super().__init__(title, self._choice, self._answer, self._show)
         self._choice.observe(self._note, "value")
         self._show.on_click(self._give_up)
         self._say()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -14,9 +14,11 @@ from kit.trace.columns import Int32, Int64, Trace
 from kit.trace.lanes import depths
 from kit.trace.metrics import wall_ns
 from kit.views.facts import (
+    Sayings,
     branch_of,
     drawn_rows,
     groups,
+    lane_meaning,
     left_out,
     palette,
     part_of,
@@ -31,6 +33,7 @@ _FONT = "font-family='system-ui, Helvetica, Arial, sans-serif' font-size='12'"
 _CHAR = 6.6  # pixels that a character of the 12-pixel font takes on average
 _BARS = 2000  # a picture this detailed stays near 100 kB
 _ROWS = 400  # a picture this tall can still be scrolled through
+_KEY = 36  # characters of a key of the legend
 _LEGEND, _AXIS, _HEADER, _GAP, _FOOT = 24, 22, 26, 6, 20
 
 
@@ -47,10 +50,13 @@ class Figure:
         return f"Figure(SVG of {len(self.svg):,} characters)"
 
 
-def figure_svg(trace: Trace, width: int = 900, row: Int32 | None = None, level: Level | None = None) -> str:
+def figure_svg(
+    trace: Trace, width: int = 900, row: Int32 | None = None, level: Level | None = None, said: Sayings | None = None
+) -> str:
     """A still picture of the whole trace on a light page, as an SVG document ``width`` pixels wide.
 
     Whoever has them gives the rows of the events and a level of the trace: both take long for a million events.
+    ``said`` is what the headers of the groups say beside the time that each took.
     """
     if not len(trace):
         text = f"<text x='12' y='26' fill='{_MUTED}'>No events: this trace is empty.</text>"
@@ -58,12 +64,13 @@ def figure_svg(trace: Trace, width: int = 900, row: Int32 | None = None, level: 
     row = depths(trace) if row is None else row
     rows = drawn_rows(trace, row, _ROWS)
     level = part_of(trace, row, rows, _BARS) if level is None else _coarser(trace, row, rows, level, _BARS)
-    plan = _plan(trace, rows, width)
+    keys = _keys(trace, width)
+    plan = _plan(trace, rows, width, _LEGEND * keys[-1][1] + _LEGEND if keys else 0)
     rest = left_out(trace, row, rows)
     parts = [
-        *_legend(trace),
+        *_legend(keys),
         *_axis(plan),
-        *_headers(trace, plan),
+        *_headers(trace, plan, said or {}),
         *_lanes(trace, plan),
         *_bars(trace, row, level, plan),
         f"<text x='12' y='{plan.height + 10:.0f}' fill='{_MUTED}'>{rest}</text>" if rest else "",
@@ -86,6 +93,7 @@ def _coarser(trace: Trace, row: Int32, rows: Int64, level: Level, limit: int) ->
 class _Plan:
     """Where things go, in pixels."""
 
+    top: float  # of the first header, below legend and axis
     left: float  # of the plot, right of the lane labels
     right: float
     bar: float  # height of a row
@@ -98,11 +106,11 @@ class _Plan:
         return self.left + ns / self.wall * (self.right - self.left)
 
 
-def _plan(trace: Trace, rows: Int64, width: int) -> _Plan:
+def _plan(trace: Trace, rows: Int64, width: int, above: float) -> _Plan:
     bar = float(min(18, max(4, 1200 // int(rows.sum()))))
     tops: dict[int, float] = {}
     headers: dict[str, float] = {}
-    y = float(_LEGEND + _AXIS)
+    y = top = above + _AXIS
     for i in np.flatnonzero(rows).tolist():
         lane = trace.lanes[i]
         if lane.group not in headers:
@@ -112,31 +120,42 @@ def _plan(trace: Trace, rows: Int64, width: int) -> _Plan:
         y += max(rows[i] * bar, 16) + _GAP
     longest = max(len(trace.lanes[i].label) for i in tops)
     left = min(220.0, longest * _CHAR + 24)
-    return _Plan(left, width - 12.0, bar, tops, headers, y + 4, max(1, wall_ns(trace)))
+    return _Plan(top, left, width - 12.0, bar, tops, headers, y + 4, max(1, wall_ns(trace)))
 
 
-def _legend(trace: Trace) -> Iterator[str]:
-    x = 12.0
+def _keys(trace: Trace, width: int) -> list[tuple[float, int, str, Look]]:
+    """The keys of the legend: where each begins, on which line, its words and its look."""
+    x, line, found = 12.0, 0, []
     for label, style in palette(trace, usual_colours(trace)).legend():
-        yield _box(style, f"M{x:.0f} 6h14v12h-14z")
-        yield f"<text x='{x + 20:.0f}' y='16' fill='{_INK}'>{escape(_cut(label, 32))}</text>"
-        x += 36 + min(len(label), 32) * _CHAR
+        words = _cut(label, _KEY)
+        wide = 36 + len(words) * _CHAR
+        if x + wide > width and x > 12:
+            x, line = 12.0, line + 1
+        found.append((x, line, words, style))
+        x += wide
+    return found
+
+
+def _legend(keys: Sequence[tuple[float, int, str, Look]]) -> Iterator[str]:
+    for x, line, words, style in keys:
+        y = _LEGEND * line + 6
+        yield _box(style, f"M{x:.0f} {y}h14v12h-14z")
+        yield f"<text x='{x + 20:.0f}' y='{y + 10}' fill='{_INK}'>{escape(words)}</text>"
 
 
 def _axis(plan: _Plan) -> Iterator[str]:
     step = _round_step(plan.wall / max(2, (plan.right - plan.left) / 110))
-    top = _LEGEND + _AXIS
+    top = plan.top
     for i in range(int(plan.wall // step) + 1):
         x = plan.x(i * step)
-        yield f"<path d='M{x:.1f} {top - 4}V{plan.height - 4:.0f}' stroke='{_LINE}'/>"
+        yield f"<path d='M{x:.1f} {top - 4:.0f}V{plan.height - 4:.0f}' stroke='{_LINE}'/>"
         anchor = "end" if x > plan.right - 24 else "middle" if i else "start"
         label = _tick(i * step, step) if i else "0"
-        yield f"<text x='{x:.1f}' y='{top - 8}' fill='{_MUTED}' text-anchor='{anchor}'>{label}</text>"
+        yield f"<text x='{x:.1f}' y='{top - 8:.0f}' fill='{_MUTED}' text-anchor='{anchor}'>{label}</text>"
 
 
-def _headers(trace: Trace, plan: _Plan) -> Iterator[str]:
-    base, *_ = found = groups(trace)
-    for group in found:
+def _headers(trace: Trace, plan: _Plan, said: Sayings) -> Iterator[str]:
+    for group in groups(trace):
         if group.name not in plan.headers:
             continue
         y = plan.headers[group.name]
@@ -145,19 +164,19 @@ def _headers(trace: Trace, plan: _Plan) -> Iterator[str]:
         yield f"<path d='M0 {y:.0f}h{plan.right + 12:.0f}v20h-{plan.right + 12:.0f}z' fill='{_BAND}'/>"
         yield f"<path d='M{start:.1f} {y + 20:.0f}H{end:.1f}' stroke='{_MUTED}' stroke-width='2'/>"
         yield f"<text x='12' y='{y + 14:.0f}' fill='{_INK}' font-weight='600'>{escape(_cut(name, 80))}</text>"
-        ratio = (
-            f"  {group.wall_ns / base.wall_ns:.2f}x the length of {escape(_cut(base.name, 32))}"
-            if group != base and base.wall_ns
-            else ""
-        )
-        wall = time_text(group.wall_ns) + ratio
+        wall = time_text(group.wall_ns)
+        if (told := said.get(group.name)) is not None:
+            colour = _INK if told.decided else _MUTED
+            wall = f"this call {wall}, <tspan fill='{colour}'>{escape(told.text)}</tspan>"
         yield f"<text x='{plan.right:.0f}' y='{y + 14:.0f}' fill='{_INK}' text-anchor='end'>{wall}</text>"
 
 
 def _lanes(trace: Trace, plan: _Plan) -> Iterator[str]:
     for lane, y in plan.tops.items():
         label = escape(_cut(trace.lanes[lane].label, int((plan.left - 20) / _CHAR)))
-        yield f"<text x='12' y='{y + 13:.0f}' fill='{_INK}'>{label}</text>"
+        meaning = escape(lane_meaning(trace.lanes[lane].label))
+        title = f"<title>{meaning}</title>" if meaning else ""
+        yield f"<text x='12' y='{y + 13:.0f}' fill='{_INK}'>{label}{title}</text>"
 
 
 def _bars(trace: Trace, row: Int32, level: Level, plan: _Plan) -> Iterator[str]:
@@ -175,7 +194,7 @@ def _bars(trace: Trace, row: Int32, level: Level, plan: _Plan) -> Iterator[str]:
         boxes[style].append(f"M{x:.1f} {y + inset:.0f}h{w:.1f}v{plan.bar - 1 - 2 * inset:.0f}h-{w:.1f}z")
         room = int((w - 8) / _CHAR)
         text = name if len(name) <= room else _cut(name.rsplit("::", 1)[-1], room)  # "aten::" says the least
-        if count == 1 and plan.bar >= 14 and len(text) >= min(4, len(name)):
+        if count == 1 and plan.bar >= 14 and room >= min(4, len(name)):
             fill = mix(style.colour, _PAGE, style.strength)
             plate = f"M{x + 2:.1f} {y + 2:.0f}h{len(text) * _CHAR + 3:.0f}v13h-{len(text) * _CHAR + 3:.0f}z"
             labels.append(f"<path d='{plate}' fill='{fill}'/>" if style.hatch else "")

@@ -5,9 +5,13 @@
 // (rows on screen) x (pixels), however many events there are. Names only ever become text, never HTML.
 
 const AXIS = 26, MAP = 26, TOP = AXIS + MAP, HEADER = 28, ROW = 20, GAP = 8; // heights in CSS pixels
-const PAD = 12, MAX_LABEL = 220, MAX_HEIGHT = 640, MIN_SPAN = 20; // pixels, pixels, pixels, nanoseconds
+const OWN_AXIS = 20; // of the axis that a group has in its header, where each has its own
+const PAD = 12, MAX_LABEL = 220, MIN_SPAN = 20; // pixels, pixels, nanoseconds
+const MAX_HEIGHT = 640, GROWN = 2400; // pixels of the canvas: at first, and where all lanes were asked for
 const HATCH_TILE = 8;
-const MAP_LABEL = "busy lanes"; // of the minimap
+const MAP_LABEL = "busy lanes", MAP_OF_SEVERAL = "overview"; // of the minimap; groups never ran at the same time
+const OWN_AXIS_LABEL = "own time axis";
+const OWN_AXES = "Each approach has a time axis of its own: do not compare lengths between approaches.";
 const MODES = ["branch", "name", "category"]; // what colours can stand for, in the order of a kind's looks
 const MAX_ARROWS = 500; // of one event, that are drawn
 const LONGEST = 300; // characters of a name that are measured and shown
@@ -23,7 +27,7 @@ const STYLE = `
 .kit-timeline .found { color: var(--muted); min-width: 84px; font-variant-numeric: tabular-nums; }
 .kit-timeline .key { display: inline-flex; align-items: center; gap: 6px; max-width: 260px; }
 .kit-timeline .key span { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
-.kit-timeline .hint { color: var(--muted); flex: 1 1 0; min-width: 0; overflow: hidden; text-overflow: ellipsis;
+.kit-timeline .hint { color: var(--muted); flex: 1 1 160px; min-width: 0; overflow: hidden; text-overflow: ellipsis;
   white-space: nowrap; text-align: right; }
 .kit-timeline :is(button, input, select) { font: inherit; color: var(--ink); background: var(--page); border: 1px solid var(--muted);
   padding: 2px 6px; border-radius: 3px; box-sizing: border-box; height: 24px; margin: 0; }
@@ -31,7 +35,9 @@ const STYLE = `
 .kit-timeline button { padding: 2px 10px; cursor: pointer; }
 .kit-timeline button[aria-expanded="true"] { background: var(--band); }
 .kit-timeline :is(button, input, select, .stage):focus-visible { outline: 2px solid var(--focus); outline-offset: -2px; }
-.kit-timeline .stage { overflow: hidden auto; position: relative; }
+.kit-timeline .stage { overflow: hidden auto; position: relative; width: 0; min-width: 100%; } /* its canvas never holds the page wide */
+.kit-timeline button.cue { display: block; width: 100%; border-width: 1px 0 0; border-radius: 0; border-color: var(--line);
+  background: var(--band); }
 .kit-timeline canvas { display: block; }
 .kit-timeline .stage canvas { position: sticky; top: 0; cursor: grab; touch-action: none; }
 .kit-timeline .details { padding: 4px 12px 6px; min-height: 17px; border-top: 1px solid var(--line); color: var(--muted);
@@ -93,17 +99,18 @@ const received = new WeakMap();
 // ---- where things go ------------------------------------------------------------------------------------------------
 
 /** Bands from top to bottom: a header per group, then its lanes, each with the global number of its first row. */
-function layOut(data) {
+function layOut(data, ownAxes) {
+  const tall = HEADER + (ownAxes ? OWN_AXIS : 0);
   const bands = [];
   const groups = new Map(data.groups.map((group) => [group.name, group]));
   let y = TOP, row = 0, group = null;
   for (const lane of data.lanes) {
     if (lane.group !== group) {
       group = lane.group;
-      bands.push({ top: y, height: HEADER, header: groups.get(group) });
-      y += HEADER;
+      bands.push({ top: y, height: tall, header: true, group: groups.get(group) });
+      y += tall;
     }
-    bands.push({ top: y + GAP / 2, height: lane.rows * ROW, lane, row });
+    bands.push({ top: y + GAP / 2, height: lane.rows * ROW, lane, row, group: groups.get(group) });
     y += lane.rows * ROW + GAP;
     row += lane.rows;
   }
@@ -179,8 +186,7 @@ class View {
     this.bar = element("div", "bar");
     this.legend = element("div", "bar");
     this.scrolled = -Infinity; // when the wheel last turned elsewhere on the page
-    this.hint = element("span", "hint", "wheel: zoom · drag: pan · shift-drag: measure · F: fit");
-    this.hint.title = this.hint.textContent; // a narrow cell cuts it first
+    this.hint = element("span", "hint");
     this.search = element("input", "");
     this.search.type = "search";
     this.search.placeholder = "a name, or press /";
@@ -192,6 +198,11 @@ class View {
       label.append(control);
       return label;
     };
+    this.fitting = element("button", "", "Fit each row");
+    this.fitting.type = "button";
+    this.cue = element("button", "cue"); // that there is more below: not every browser shows a scroll bar
+    this.cue.type = "button";
+    this.most = MAX_HEIGHT;
     this.button = element("button", "", "Table");
     this.button.type = "button";
     this.button.setAttribute("aria-expanded", "false");
@@ -209,18 +220,22 @@ class View {
     this.ruler = element("div", "ruler"); // an element, as it follows the pointer: no frame has to be drawn for it
     this.ruler.hidden = true;
     this.ruler.append(element("span", ""));
-    this.bar.append(labelled("Search", this.search), this.found, labelled("Colour by", this.colour), this.hint, this.button);
+    this.bar.append(labelled("Search", this.search), this.found, labelled("Colour by", this.colour), this.hint, this.fitting, this.button);
     this.stage.append(this.canvas);
-    this.root.append(element("style", "", STYLE), this.bar, this.legend, this.stage, this.details, this.twin, this.ruler, this.tip);
+    this.root.append(element("style", "", STYLE), this.bar, this.legend, this.stage, this.cue, this.details, this.twin, this.ruler, this.tip);
     el.append(this.root);
   }
 
   use(data) {
     this.data = data;
-    this.layout = layOut(data);
     this.hover = -1;
+    this.several = data.groups.length > 1;
+    this.fitting.hidden = !this.several;
+    this.arrange();
+    this.hint.textContent = `wheel: zoom · drag: pan · shift-drag: measure · F: fit${this.several ? " · E: fit each row" : ""}`;
+    this.hint.title = this.hint.textContent; // a narrow cell cuts it first
     this.root.dataset.events = data.count; // how many can be drawn: the whole trace, or its thinned copy
-    const keys = "W and S zoom, A and D pan, F fits, arrows walk the events, slash searches, M measures, R sets a ruler, Escape clears.";
+    const keys = "W and S zoom, A and D pan, F fits, E fits each row, arrows walk the events, slash searches, M measures, R sets a ruler, Escape clears.";
     this.stage.setAttribute("aria-label", `${data.summary}. ${keys}`);
     this.find();
     this.fillTable();
@@ -234,6 +249,7 @@ class View {
     for (const trait of ["selected", "selection", "measured", "ruler"]) {
       follow(`change:${trait}`, () => (this.describe(), this.redraw()));
     }
+    follow("change:own_axes", () => this.resize());
     follow("change:colour", () => (this.restyle(), this.redraw()));
     follow("msg:custom", (message, buffers) => {
       if (!message.columns || this.data.count === this.data.total) return;
@@ -252,7 +268,12 @@ class View {
     on(this.search, "input", () => (this.find(), this.redraw()));
     on(this.search, "keydown", (event) => this.typed(event));
     on(this.colour, "change", () => (this.model.set("colour", this.colour.value), this.save(), this.restyle(), this.redraw()));
-    on(this.stage, "scroll", () => this.redraw());
+    on(this.stage, "scroll", () => (this.sayMore(), this.redraw()));
+    on(this.fitting, "click", () => this.fitEach());
+    on(this.cue, "click", () => {
+      if (this.most < GROWN) (this.most = GROWN), this.resize();
+      else this.stage.scrollTop = this.below() ? this.stage.scrollTop + this.height - TOP - HEADER : 0;
+    });
     on(document, "kit-branch", ({ detail: { branch, from } }) => {
       if (from === this) return;
       this.marked = branch;
@@ -367,16 +388,25 @@ class View {
 
   // ---- geometry ----
 
+  arrange() {
+    this.ownAxes = this.several && Boolean(this.model.get("own_axes"));
+    this.layout = layOut(this.data, this.ownAxes);
+  }
+
   resize() {
     // Not attached yet, or hidden: the size observer calls again.
     if (!this.root.clientWidth) return;
     this.restyle();
+    this.arrange();
+    this.fitting.textContent = this.ownAxes ? "One time axis" : "Fit each row";
+    this.fitting.title = this.ownAxes ? "draw all on one time axis again (E)" : `${OWN_AXES} (E)`;
+    this.root.dataset.ownAxes = this.ownAxes;
     const width = Math.max(320, this.root.clientWidth);
     const { height } = this.layout;
     const scale = window.devicePixelRatio || 1;
-    this.height = Math.min(height, MAX_HEIGHT);
+    this.height = height < this.most * 1.25 ? height : this.most; // one lane more is no reason to scroll
     this.stage.style.height = `${this.height}px`;
-    this.scrollbar = height > MAX_HEIGHT ? this.stage.offsetWidth - this.stage.clientWidth : 0;
+    this.scrollbar = height > this.height ? this.stage.offsetWidth - this.stage.clientWidth : 0;
     this.width = width - this.scrollbar;
     // The canvas is one screen high and sticks; its margin below makes the stage as tall as all the lanes.
     this.canvas.style.cssText = `width: ${this.width}px; height: ${this.height}px; margin-bottom: ${height - this.height}px`;
@@ -385,10 +415,12 @@ class View {
     this.scale = scale;
     this.font();
     const labels = this.data.lanes.map((lane) => this.widthOf(lane.label));
-    this.left = Math.ceil(Math.min(MAX_LABEL, labels.reduce((a, b) => Math.max(a, b), this.widthOf(MAP_LABEL)))) + 2 * PAD;
+    const own = [this.several ? MAP_OF_SEVERAL : MAP_LABEL, ...(this.ownAxes ? [OWN_AXIS_LABEL] : [])].map((text) => this.widthOf(text));
+    this.left = Math.ceil(Math.min(MAX_LABEL, [...labels, ...own].reduce((a, b) => Math.max(a, b)))) + 2 * PAD;
     this.right = this.width - PAD;
     this.map = this.drawnMap();
     this.draw();
+    this.sayMore();
     this.root.dataset.lanes = JSON.stringify(
       this.layout.bands.filter((band) => band.lane).map(({ lane, top, height }) => ({
         label: lane.label, group: lane.group, top, height, left: this.left, width: this.right - this.left,
@@ -419,9 +451,53 @@ class View {
     return length >= 3 ? part(length) : "";
   }
 
-  span() {
-    const [begin, end] = this.model.get("view");
+  /** What is in sight, in ns, and pixels per ns: of the whole, or of a group, which may have a time axis of its own. */
+  span(group = null) {
+    const [begin, end] = this.model.get("view").map((ns) => this.onAxis(ns, group));
     return { begin, end, perNs: (this.right - this.left) / (end - begin) };
+  }
+
+  /** From a time of the view to the one that a group draws there, which is another where each has an axis of its own. */
+  onAxis(ns, group) {
+    return group && this.ownAxes ? group.start + (ns / Math.max(1, this.data.wall)) * Math.max(1, group.wall) : ns;
+  }
+
+  /** And back. */
+  inView(ns, group) {
+    return group && this.ownAxes ? ((ns - group.start) / Math.max(1, group.wall)) * Math.max(1, this.data.wall) : ns;
+  }
+
+  groupOf(place) {
+    return this.bandOf(this.rowOf(place)).group;
+  }
+
+  /** The group whose header or lanes are at a height of the canvas; null above all of them. */
+  groupAt(y) {
+    const inner = y + this.stage.scrollTop;
+    return y < TOP ? null : (this.layout.bands.findLast(({ top }) => top <= inner + GAP / 2) ?? {}).group ?? null;
+  }
+
+  /** Give each group a time axis of its own, or take them all back onto one; either shows the whole. */
+  fitEach() {
+    if (!this.several) return;
+    this.model.set("own_axes", !this.ownAxes);
+    this.measure(null);
+    this.show(0, Math.max(1, this.data.wall));
+  }
+
+  /** How many lanes begin below what is in sight. */
+  below() {
+    const bottom = this.stage.scrollTop + this.height;
+    return this.layout.bands.filter(({ lane, top }) => lane && top + ROW / 2 > bottom).length;
+  }
+
+  /** Say on the cue how many lanes are out of sight. */
+  sayMore() {
+    const count = this.below();
+    const lanes = `${count} more lane${count === 1 ? "" : "s"} below`;
+    const how = this.most < GROWN ? "show all" : "scroll";
+    this.cue.textContent = count ? `▾ ${lanes}: ${how}` : this.stage.scrollTop > 0 ? "▴ back to the first lane" : "";
+    this.cue.style.display = this.cue.textContent ? "" : "none";
   }
 
   /** Show [begin, end], kept within sight of the trace; every view of the model follows, the kernel a little later. */
@@ -481,7 +557,7 @@ class View {
     else this.zoom(Math.exp(Math.max(-1, Math.min(1, event.deltaY * unit * (event.ctrlKey ? 0.01 : 0.002)))), this.where(event)[0]);
     const [x, y] = this.where(event); // what is under the pointer has changed
     this.point(this.eventAt(x, y), event);
-    this.follow(x);
+    this.follow(x, y);
   }
 
   press(event) {
@@ -491,7 +567,8 @@ class View {
     const [x, y] = this.where(event);
     const { begin, end } = this.span();
     const what = event.shiftKey ? "measure" : y < AXIS ? "axis" : y < TOP ? "map" : "pan";
-    this.drag = { x, y, what, moved: false, from: this.timeAt(x) };
+    const group = this.groupAt(y);
+    this.drag = { x, y, what, moved: false, group, from: this.timeAt(x, group) };
     if (what === "map") {
       const time = (x - this.left) / this.mapScale();
       if (time < begin || time > end) this.show(time - (end - begin) / 2, time + (end - begin) / 2);
@@ -501,7 +578,7 @@ class View {
   move(event) {
     const { drag } = this;
     const [x, y] = this.where(event);
-    this.follow(x);
+    this.follow(x, y);
     if (!drag) {
       this.canvas.style.cursor = y < AXIS ? "col-resize" : y < TOP ? "ew-resize" : "";
       return this.point(this.eventAt(x, y), event);
@@ -511,7 +588,7 @@ class View {
     this.point(-1);
     drag.moved = true;
     if (drag.what === "measure") {
-      this.measuring = [drag.from, this.timeAt(x)].sort((a, b) => a - b);
+      this.measuring = [drag.from, this.timeAt(x, drag.group)].sort((a, b) => a - b);
       this.describe();
       return this.redraw();
     }
@@ -531,13 +608,13 @@ class View {
     this.drag = null;
     this.canvas.style.cursor = "";
     if (!drag) return;
-    if (drag.what === "measure") this.measure(drag.moved ? this.measuring : null);
+    if (drag.what === "measure") this.measure(drag.moved ? this.measuring : null, drag.group);
     else if (!drag.moved && drag.what === "axis") this.pin(this.timeAt(x));
     else if (!drag.moved && drag.what === "pan") this.select(this.eventAt(x, y));
   }
 
-  timeAt(x) {
-    const { begin, perNs } = this.span();
+  timeAt(x, group = null) {
+    const { begin, perNs } = this.span(group);
     return begin + (x - this.left) / perNs;
   }
 
@@ -546,10 +623,14 @@ class View {
     return (this.right - this.left) / Math.max(1, this.data.wall);
   }
 
-  /** Ask for the metrics of a window, on the lanes in sight; null forgets it. A window without a length is none. */
-  measure(window) {
+  /**
+   * Ask for the metrics of a window, on the lanes in sight; null forgets it. A window without a length is none. Where
+   * each group has its own axis, a window is one of a single group.
+   */
+  measure(window, group = null) {
     this.measuring = null;
-    const lanes = this.layout.bands.filter((band) => band.lane && this.inSight(band));
+    const only = this.ownAxes ? group : null;
+    const lanes = this.layout.bands.filter((band) => band.lane && this.inSight(band) && (!only || band.group === only));
     this.model.set("lanes", lanes.map(({ lane }) => lane.index));
     this.model.set("selection", window && window[0] < window[1] ? window : null);
     this.save();
@@ -565,9 +646,10 @@ class View {
   /** Measure the selected event, or else what is in sight: the keyboard's shift-drag. */
   measureByKey() {
     const place = this.selectedPlace();
-    const { begin, end } = this.span();
+    const group = place < 0 ? this.groupAt(TOP) : this.groupOf(place);
+    const { begin, end } = this.span(group);
     const { start, duration } = this.data;
-    this.measure(place < 0 ? [begin, end] : [start[place], start[place] + duration[place]]);
+    this.measure(place < 0 ? [begin, end] : [start[place], start[place] + duration[place]], group);
   }
 
   /** Set the ruler at the start of the selected event, or else in the middle of what is in sight. */
@@ -579,6 +661,7 @@ class View {
 
   /** Set the ruler; once more at the same place takes it away. */
   pin(time) {
+    if (this.ownAxes) return; // a time means something else on each axis
     const before = this.model.get("ruler");
     const again = Number.isFinite(before) && Math.abs(time - before) * this.span().perNs < 5;
     this.model.set("ruler", again || !this.data.total ? null : time);
@@ -587,12 +670,13 @@ class View {
   }
 
   /** The ruler's line under the pointer, with its time and how far that is from where the ruler is set. */
-  follow(x) {
-    this.ruler.hidden = x === null || x < this.left || x > this.right || !this.data.total;
+  follow(x, y = 0) {
+    const group = this.ownAxes && x !== null ? this.groupAt(y) : null;
+    this.ruler.hidden = x === null || x < this.left || x > this.right || !this.data.total || (this.ownAxes && !group);
     if (this.ruler.hidden) return;
-    const [time, set] = [this.timeAt(x), this.model.get("ruler")];
+    const [time, set] = [this.timeAt(x, group), this.ownAxes ? null : this.model.get("ruler")];
     const off = Number.isFinite(set) ? ` (${time < set ? "−" : "+"}${human(Math.abs(time - set))})` : "";
-    this.ruler.firstChild.textContent = this.toThePixel(time) + off;
+    this.ruler.firstChild.textContent = group ? `${this.toThePixel(time - group.start, group)} in ${group.name}` : this.toThePixel(time) + off;
     this.ruler.classList.toggle("late", x > (this.left + this.right) / 2);
     this.ruler.style.cssText = `top: ${this.stage.offsetTop}px; height: ${this.height}px; transform: translateX(${x}px)`;
   }
@@ -661,7 +745,7 @@ class View {
     const step = 0.15 * (this.right - this.left);
     const actions = {
       w: () => this.zoom(1 / 1.5), s: () => this.zoom(1.5), a: () => this.pan(-step), d: () => this.pan(step),
-      f: () => this.show(0, Math.max(1, this.data.wall)),
+      f: () => this.show(0, Math.max(1, this.data.wall)), e: () => this.fitEach(),
       arrowleft: () => this.walk(-1, 0), arrowright: () => this.walk(1, 0),
       arrowup: () => this.walk(0, -1), arrowdown: () => this.walk(0, 1),
       "/": () => this.search.focus(), m: () => this.measureByKey(), r: () => this.pinByKey(), escape: () => this.clear(),
@@ -691,7 +775,7 @@ class View {
     const inner = y + this.stage.scrollTop;
     const band = this.layout.bands.find(({ lane, top, height }) => lane && inner >= top && inner < top + height);
     if (!band) return -1;
-    const { begin, perNs } = this.span();
+    const { begin, perNs } = this.span(band.group);
     return this.nearest(band.row + Math.floor((inner - band.top) / ROW), begin + (x - this.left) / perNs, 2 / perNs);
   }
 
@@ -729,7 +813,8 @@ class View {
     else {
       const rows = first.length - 1;
       for (let row = this.rowOf(from) + across; row >= 0 && row < rows; row += across) {
-        const found = this.nearest(row, start[from] + duration[from] / 2, Infinity);
+        const middle = this.inView(start[from] + duration[from] / 2, this.groupOf(from));
+        const found = this.nearest(row, this.onAxis(middle, this.bandOf(row).group), Infinity);
         if (found >= 0) { to = found; break; }
       }
     }
@@ -740,7 +825,8 @@ class View {
   goTo(to) {
     const { start, duration } = this.data;
     const { begin, end } = this.span();
-    const shift = start[to] + duration[to] < begin || start[to] > end ? start[to] + duration[to] / 2 - (begin + end) / 2 : 0;
+    const [from, until] = [start[to], start[to] + duration[to]].map((ns) => this.inView(ns, this.groupOf(to)));
+    const shift = until < begin || from > end ? (from + until) / 2 - (begin + end) / 2 : 0;
     if (shift) this.show(begin + shift, end + shift);
     const band = this.bandOf(this.rowOf(to));
     const y = band.top + (this.rowOf(to) - band.row) * ROW;
@@ -772,11 +858,12 @@ class View {
     const step = Math.max(1, 10 ** Math.floor(Math.log10(Math.max(duration[place], 1) / 10)));
     const cut = name.length > LONGEST ? name.slice(0, LONGEST) + "…" : name;
     const several = weight[place] > 1 ? `${weight[place].toLocaleString("en")} events, the longest: ` : "";
-    const { lane } = this.bandOf(this.rowOf(place));
+    const { lane, group } = this.bandOf(this.rowOf(place));
+    const since = start[place] - (this.ownAxes ? group.start : 0);
     return {
       name: several + cut,
       where: lane.group ? `${lane.group} · ${lane.label}` : lane.label,
-      when: `starts at ${position(start[place], step, start[place])}`,
+      when: `starts at ${position(since, step, since)}`,
       length: `takes ${human(duration[place])}`,
       category: category || "no category",
     };
@@ -817,7 +904,7 @@ class View {
 
   /** Hover: outline the event and say what it is, beside the pointer. */
   point(place, event) {
-    const label = event && this.cutLabelAt(...this.where(event));
+    const label = event && this.labelAt(...this.where(event));
     if (place !== this.hover) {
       this.redraw();
       this.hover = place;
@@ -826,7 +913,7 @@ class View {
     this.tip.hidden = place < 0 && !label;
     if (this.tip.hidden) return;
     const facts = label ? null : this.facts(place);
-    const lines = label ? [label] : [...this.crowd(place), facts.name, facts.where, facts.when, facts.length, facts.category];
+    const lines = label ?? [...this.crowd(place), facts.name, facts.where, facts.when, facts.length, facts.category];
     this.tip.replaceChildren(...lines.map((line) => element("div", "", line)));
     const box = this.root.getBoundingClientRect();
     const [x, y] = [event.clientX - box.left + 14, event.clientY - box.top + 14];
@@ -841,16 +928,18 @@ class View {
     tell(this, category === "task" ? name : "");
   }
 
-  cutLabelAt(x, y) {
+  /** The name of the lane whose label is at a point, in full, and what it stands for; null where there is no more to say. */
+  labelAt(x, y) {
     const inner = y + this.stage.scrollTop;
     if (x >= this.left || y < TOP) return null;
     const band = this.layout.bands.find(({ lane, top, height }) => lane && inner >= top && inner < top + height);
-    return band && this.widthOf(band.lane.label) > MAX_LABEL ? band.lane.label : null;
+    if (!band || !(band.lane.meaning || this.widthOf(band.lane.label) > MAX_LABEL)) return null;
+    return [band.lane.label, band.lane.meaning].filter(Boolean);
   }
 
   crowd(place) {
     const { first, start } = this.data;
-    const { perNs } = this.span();
+    const { perNs } = this.span(this.groupOf(place));
     const row = this.rowOf(place);
     const count = bisect(start, start[place] + 1 / perNs, first[row], first[row + 1]) - place;
     return count > 1 && this.data.duration[place] * perNs < 1 ? [`${count.toLocaleString("en")} events in this pixel, zoom in to tell them apart; the first:`] : [];
@@ -879,46 +968,69 @@ class View {
     }
     this.crowded = false;
     const ticks = this.ticks(span);
+    const seen = this.layout.bands.filter(({ top, height: tall }) => top + tall > scroll && top < scroll + height);
     pen.fillStyle = theme.line;
     pen.globalAlpha = 0.6;
-    for (const [x] of ticks) pen.fillRect(Math.round(x), TOP, 1, height);
+    if (!this.ownAxes) for (const [x] of ticks) pen.fillRect(Math.round(x), TOP, 1, height);
+    else for (const { group, top, height: tall } of seen) {
+      for (const [x] of this.ticks(this.span(group), group.start)) pen.fillRect(Math.round(x), top - scroll - GAP / 2, 1, tall + GAP);
+    }
     pen.globalAlpha = 1;
-    const seen = this.layout.bands.filter(({ top, height: tall }) => top + tall > scroll && top < scroll + height);
-    for (const band of seen) if (band.header) this.drawHeader(band, band.top - scroll, span);
+    for (const band of seen) if (band.header) this.drawHeader(band, band.top - scroll, this.span(band.group));
     pen.save();
     pen.beginPath();
     pen.rect(this.left, TOP, this.right - this.left, height - TOP);
     pen.clip();
-    this.drawRows(seen, scroll, span);
-    this.drawWindow(span);
-    this.outline(this.hover, theme.ink, 1, span);
-    this.outline(this.selectedPlace(), theme.ink, 2, span);
-    for (const arrow of this.arrowsOf(this.selectedPlace()).slice(0, MAX_ARROWS)) this.drawArrow(...arrow, span);
+    this.drawRows(seen, scroll);
+    this.drawWindow(seen, scroll);
+    this.outline(this.hover, theme.ink, 1);
+    this.outline(this.selectedPlace(), theme.ink, 2);
+    for (const arrow of this.arrowsOf(this.selectedPlace()).slice(0, MAX_ARROWS)) this.drawArrow(...arrow);
     pen.restore();
     pen.fillStyle = theme.ink;
     for (const { lane, top } of seen) if (lane) pen.fillText(this.fit(lane.label, MAX_LABEL), PAD, top + ROW / 2 - scroll);
     this.drawAxis(ticks);
     this.drawMap(span);
-    this.drawRuler(span);
+    if (!this.ownAxes) this.drawRuler(span);
     this.crowdKey.style.visibility = this.crowded ? "" : "hidden"; // hidden, and not gone: the canvas would jump
   }
 
-  /** The measured window: a tint with two edges. */
-  drawWindow({ begin, perNs }) {
+  /** The measured window: a tint with two edges, on the whole height or on the group that it is of. */
+  drawWindow(seen, scroll) {
     const window = this.measuring ?? this.model.get("selection");
     if (!window) return;
+    const measured = this.layout.bands.find(({ lane }) => lane && (this.model.get("lanes") ?? []).includes(lane.index))?.group;
+    const only = this.ownAxes ? (this.measuring ? this.drag?.group : measured) ?? null : null;
+    const { begin, perNs } = this.span(only);
     const [from, to] = window.map((ns) => this.left + (ns - begin) * perNs);
+    const bands = seen.filter(({ group }) => !only || group === only);
+    const last = bands.at(-1);
+    if (!last) return; // scrolled out of sight
+    const y = only ? Math.max(TOP, bands[0].top - scroll) : TOP;
+    const tall = (only ? last.top + last.height + GAP / 2 - scroll : this.height) - y;
     this.pen.fillStyle = this.theme.focus;
     this.pen.globalAlpha = 0.16;
-    this.pen.fillRect(from, TOP, to - from, this.height);
+    this.pen.fillRect(from, y, to - from, tall);
     this.pen.globalAlpha = 1;
-    for (const x of [from, to]) this.pen.fillRect(Math.round(x) - 1, TOP, 2, this.height);
+    for (const x of [from, to]) this.pen.fillRect(Math.round(x) - 1, y, 2, tall);
   }
 
-  /** The minimap's outline, which changes with the width only: how many lanes are busy, over the whole trace. */
+  /**
+   * The minimap's outline, which changes with the width only: how many lanes are busy, over the whole trace. Of several
+   * groups, when each of them ran.
+   */
   drawnMap() {
     const path = new Path2D();
-    const { busy } = this.data;
+    const { busy, groups } = this.data;
+    if (this.several) {
+      const tall = (MAP - 6) / groups.length;
+      groups.forEach(({ start, wall }, i) => {
+        const [from, to] = [start, start + wall].map((ns) => this.left + ns * this.mapScale());
+        const own = this.ownAxes ? [this.left, this.right] : [from, to];
+        path.rect(own[0], AXIS + 4 + i * tall, Math.max(1, own[1] - own[0]), Math.max(1, tall - 1));
+      });
+      return path;
+    }
     const step = (this.right - this.left) / busy.length;
     const most = busy.reduce((a, b) => Math.max(a, b), 1e-9);
     busy.forEach((lanes, i) => {
@@ -933,7 +1045,7 @@ class View {
     pen.fillStyle = theme.page;
     pen.fillRect(0, AXIS, this.width, MAP);
     pen.fillStyle = theme.muted;
-    pen.fillText(MAP_LABEL, PAD, AXIS + MAP / 2);
+    pen.fillText(this.several ? MAP_OF_SEVERAL : MAP_LABEL, PAD, AXIS + MAP / 2);
     pen.fill(this.map);
     const scale = this.mapScale();
     const clamp = (ns) => Math.min(Math.max(this.left + ns * scale, this.left), this.right);
@@ -974,17 +1086,18 @@ class View {
   }
 
   /** A time in the unit of the axis, with the digits that a pixel can tell apart. */
-  toThePixel(time) {
-    const span = this.span();
+  toThePixel(time, group = null) {
+    const span = this.span(group);
     return position(time, Math.max(1, 10 ** Math.floor(Math.log10(1 / span.perNs))), this.tickStep(span));
   }
 
-  ticks(span) {
+  /** The ticks of an axis whose 0 is at `origin`: where, and what they say. */
+  ticks(span, origin = 0) {
     const { begin, end, perNs } = span;
     const step = this.tickStep(span);
     const ticks = [];
-    for (let i = Math.ceil(begin / step); i * step <= end; i++) {
-      ticks.push([this.left + (i * step - begin) * perNs, i ? position(i * step, step) : "0"]);
+    for (let i = Math.ceil((begin - origin) / step); i * step <= end - origin; i++) {
+      ticks.push([this.left + (i * step + origin - begin) * perNs, i ? position(i * step, step) : "0"]);
     }
     return ticks;
   }
@@ -995,46 +1108,62 @@ class View {
     pen.fillRect(0, 0, this.width, AXIS - 4);
     pen.fillStyle = theme.line;
     pen.fillRect(0, AXIS - 1, this.width, 1);
+    if (this.ownAxes) {
+      pen.fillStyle = theme.ink;
+      pen.fillText(this.fit(OWN_AXES, this.right - PAD), PAD, AXIS / 2 - 1);
+    } else this.drawTicks(ticks, AXIS / 2 - 1);
+  }
+
+  drawTicks(ticks, y) {
+    const { pen, theme } = this;
     pen.fillStyle = theme.muted;
     for (const [x, label] of ticks) {
       const wide = this.widthOf(label);
-      pen.fillText(label, Math.min(Math.max(x - wide / 2, this.left), this.right - wide), AXIS / 2 - 1);
+      pen.fillText(label, Math.min(Math.max(x - wide / 2, this.left), this.right - wide), y);
     }
   }
 
-  /** A group's name at the left, its wall time at the right, and a line as long as it took. */
-  drawHeader({ header }, y, { begin, perNs }) {
+  /** A group's name at the left; at the right how long it took and what its table says; a line as long as it took. */
+  drawHeader({ group, height }, y, span) {
     const { pen, theme } = this;
+    const { begin, perNs } = span;
     pen.fillStyle = theme.band;
-    pen.fillRect(0, y, this.width, HEADER - 4);
+    pen.fillRect(0, y, this.width, height - 4);
+    if (this.ownAxes) {
+      pen.fillStyle = theme.ink;
+      pen.fillText(OWN_AXIS_LABEL, PAD, y + HEADER + OWN_AXIS / 2 - 6);
+      this.drawTicks(this.ticks(span, group.start), y + HEADER + OWN_AXIS / 2 - 6);
+    }
     const clamp = (x) => Math.min(Math.max(x, this.left), this.right);
-    const [from, to] = [header.start, header.start + header.wall].map((ns) => clamp(this.left + (ns - begin) * perNs));
+    const [from, to] = [group.start, group.start + group.wall].map((ns) => clamp(this.left + (ns - begin) * perNs));
     pen.fillStyle = theme.muted;
-    pen.fillRect(from, y + HEADER - 6, to - from, 2);
-    pen.fillStyle = theme.ink;
+    pen.fillRect(from, y + height - 6, to - from, 2);
     this.font(600);
-    const base = this.data.groups[0];
-    const ratio = header === base || !base.wall ? "" : `   ${(header.wall / base.wall).toFixed(2)}x the length of ${this.fit(base.name, MAX_LABEL)}`;
-    const wall = human(header.wall) + ratio;
-    const wide = pen.measureText(wall).width;
-    const name = header.name || this.data.size;
-    pen.fillText(this.fit(name, this.right - wide - 4 * PAD), PAD, y + HEADER / 2 - 3);
-    pen.fillText(wall, this.right - wide, y + HEADER / 2 - 3);
+    const said = group.said ?? "";
+    const wall = said ? `this call ${human(group.wall)}, ` : human(group.wall);
+    const [wide, more] = [wall, said].map((text) => pen.measureText(text).width);
+    const name = group.name || this.data.size;
+    const middle = y + HEADER / 2 - 3;
+    pen.fillStyle = theme.ink;
+    pen.fillText(this.fit(name, this.right - wide - more - 4 * PAD), PAD, middle);
+    pen.fillText(wall, this.right - wide - more, middle);
+    if (group.decided === false) pen.fillStyle = theme.muted;
+    pen.fillText(said, this.right - more, middle);
     this.font();
   }
 
-  drawRows(bands, scroll, span) {
+  drawRows(bands, scroll) {
     const rows = [];
-    for (const { lane, top, row } of bands) {
+    for (const { lane, top, row, group } of bands) {
       for (let i = 0; lane && i < lane.rows; i++) {
         const y = top + i * ROW - scroll;
-        if (y + ROW > TOP && y < this.height) rows.push([row + i, y]);
+        if (y + ROW > TOP && y < this.height) rows.push([row + i, y, this.span(group)]);
       }
     }
     const wide = this.right - this.left;
     this.rectangles.begin(Math.round(wide * this.scale), rows.length);
     this.named = []; // bars with room for a hatch or a name, which go on top
-    rows.forEach(([row, y], place) => this.placeRow(row, place, y, span));
+    rows.forEach(([row, y, span], place) => this.placeRow(row, place, y, span));
     this.rectangles.draw(this.pen, this.left, wide, rows.map(([, y]) => y));
     for (const bar of this.named) this.drawName(...bar);
   }
@@ -1110,9 +1239,10 @@ class View {
   }
 
   /** From the end of what led to the start of what followed; of a launch that is still open then, straight down. */
-  drawArrow(from, to, { begin, perNs }) {
+  drawArrow(from, to) {
     const { pen, theme } = this;
     const { start, duration } = this.data;
+    const { begin, perNs } = this.span(this.groupOf(from)); // of both: nothing leads from one group to another
     const left = Math.min(start[from] + duration[from], Math.max(start[from], start[to]));
     const [x, end] = [left, start[to]].map((ns) => Math.min(Math.max(this.left + (ns - begin) * perNs, -1e6), 1e6));
     const [y, low] = [from, to].map((place) => this.topOf(place) + ROW / 2);
@@ -1137,8 +1267,9 @@ class View {
     return band.top + (row - band.row) * ROW - this.stage.scrollTop;
   }
 
-  outline(place, colour, weight, { begin, perNs }) {
+  outline(place, colour, weight) {
     if (place < 0) return;
+    const { begin, perNs } = this.span(this.groupOf(place));
     const y = this.topOf(place);
     const from = Math.max(this.left - 4, this.left + (this.data.start[place] - begin) * perNs);
     const to = Math.min(this.right + 4, this.left + (this.data.start[place] + this.data.duration[place] - begin) * perNs);

@@ -25,15 +25,20 @@ from kit.trace.lanes import depths
 from kit.trace.links import links
 from kit.trace.metrics import busy_ns, lane_concurrency, time_at_least, wall_ns
 from kit.views.facts import (
+    Group,
+    Said,
+    Sayings,
     branch_of,
     branches,
     busy_lanes,
     drawn_rows,
     groups,
+    lane_meaning,
     left_out,
     palette,
     part_of,
     parts_of,
+    said_of,
     table,
     usual_colours,
 )
@@ -53,20 +58,22 @@ _TABLE_ROWS, _TABLE_NAME = 200, 120  # of the table twin on the page; :meth:`Tim
 def timeline(what: Trace | Comparison) -> Timeline:
     """An interactive timeline; lanes of one ``group`` stand together under its name.
 
-    A comparison puts its approaches one above the other on one time axis, each as the spans of its most typical
-    measured round, aligned where their branches fork. A trace is shown whole.
+    A comparison puts its approaches one above the other on one time axis, each as the spans of one measured call whose
+    time is near the median, aligned where their branches fork. The header of each says how long that call took, and
+    what the table says of all rounds. A trace is shown whole.
 
     Raises:
         KitError: it is neither.
     """
+    said: Sayings = {}
     if isinstance(what, Comparison):
-        what = stack(what.traces)
+        said, what = said_of(what), stack(what.traces)
     if not isinstance(what, Trace):
         raise KitError(
             f"a timeline shows a Trace or a Comparison, not a {type(what).__name__}: make one with kit.record or "
             "kit.compare, or read a file with kit.load_trace."
         )
-    return Timeline(what)
+    return Timeline(what, said)
 
 
 class Timeline(anywidget.AnyWidget):
@@ -83,12 +90,15 @@ class Timeline(anywidget.AnyWidget):
     measured = traitlets.Dict(read_only=True).tag(sync=True)  # what :func:`measure` finds in `selection`
     ruler = traitlets.Float(None, allow_none=True).tag(sync=True)  # where the ruler is set, ns from the trace's start
     colour = traitlets.Enum(MODES, "branch").tag(sync=True)  # what the colours stand for
+    # Whether each group has a time axis of its own; then `view` is the part in sight if all were as long as the trace.
+    own_axes = traitlets.Bool(False).tag(sync=True)
 
-    def __init__(self, trace: Trace) -> None:
+    def __init__(self, trace: Trace, said: Sayings | None = None) -> None:
         self.trace = trace
+        self._said = said or {}
         self._row = depths(trace)
         self._links = links(trace)
-        copy, self._level = _fitting(trace, self._row, self._links)
+        copy, self._level = _fitting(trace, self._row, self._links, self._said)
         super().__init__(view=(0.0, float(max(1, copy["wall"]))), colour=usual_colours(trace))
         self.set_trait("copy", copy)
         self.on_msg(self._answer)
@@ -99,7 +109,7 @@ class Timeline(anywidget.AnyWidget):
 
     def figure(self) -> Figure:
         """A still picture of the whole trace, for where widgets are absent."""
-        return Figure(figure_svg(self.trace, row=self._row, level=self._level))
+        return Figure(figure_svg(self.trace, row=self._row, level=self._level, said=self._said))
 
     def to_html(self, path: str | Path) -> None:
         """Write one page with every event that works from a disk, without kernel or network.
@@ -107,8 +117,8 @@ class Timeline(anywidget.AnyWidget):
         Raises:
             TraceError: the page would hold more than ``HTML_BYTES``, or cannot be written.
         """
-        full = columns(self.trace, self._row, every_event(self.trace), self._links)
-        page = standalone(full, {"view": self.view, "colour": self.colour}, self.figure().svg)
+        state = {"view": self.view, "colour": self.colour, "own_axes": self.own_axes}
+        page = standalone(self._full(), state, self.figure().svg)
         if len(page) > HTML_BYTES:
             raise TraceError(
                 f"a page of all {len(self.trace):,} events would hold {len(page) / 1e6:,.0f} MB, more than the "
@@ -119,6 +129,9 @@ class Timeline(anywidget.AnyWidget):
             Path(path).write_bytes(page)
         except OSError as error:
             raise TraceError(f"cannot write {path}: {error}.") from error
+
+    def _full(self) -> dict[str, Any]:
+        return columns(self.trace, self._row, every_event(self.trace), self._links, said=self._said)
 
     @traitlets.observe("selection", "lanes")
     def _measure(self, _change: object) -> None:
@@ -131,7 +144,7 @@ class Timeline(anywidget.AnyWidget):
 
     def _answer(self, _widget: object, content: Any, _buffers: object) -> None:
         if isinstance(content, dict) and content.get("ask") == "columns" and len(self.trace) <= WHOLE:
-            full = columns(self.trace, self._row, every_event(self.trace), self._links)
+            full = self._full()
             self.send({"columns": {k: v for k, v in full.items() if k != "buffers"}}, full["buffers"])
 
     @traitlets.validate("view", "selection")
@@ -158,13 +171,13 @@ def thinned(trace: Trace, row: Int32) -> dict[str, Any]:
     return _fitting(trace, row, links(trace))[0]
 
 
-def _fitting(trace: Trace, row: Int32, arrows: Int64) -> tuple[dict[str, Any], Level]:
+def _fitting(trace: Trace, row: Int32, arrows: Int64, said: Sayings | None = None) -> tuple[dict[str, Any], Level]:
     """A copy of at most ``COPY_BYTES``, and the level that it holds."""
     limit = _COPY_EVENTS
     while True:
         rows = drawn_rows(trace, row, limit // _PARTS_A_ROW)
         level = part_of(trace, row, rows, limit)
-        copy = columns(trace, row, level, arrows, rows)
+        copy = columns(trace, row, level, arrows, rows, said)
         if limit == 0 or _size(copy) <= COPY_BYTES:
             return copy, level
         limit //= 2
@@ -201,15 +214,19 @@ def _clip(trace: Trace, window: tuple[float, float]) -> Trace:
     return parts_of(trace, inside, start, np.minimum(trace.end_ns[inside], end) - start)
 
 
-def columns(trace: Trace, row: Int32, level: Level, arrows: Int64, rows: Int64 | None = None) -> dict[str, Any]:
+def columns(
+    trace: Trace, row: Int32, level: Level, arrows: Int64, rows: Int64 | None = None, said: Sayings | None = None
+) -> dict[str, Any]:
     """What timeline.js reads: where things go and how they look as JSON, and the events of a level as binary columns.
 
     They are sorted by lane, row and start, so that a row is a slice. ``buffers`` are, little-endian: the first place of
     each row (uint32, and the end of the last); then per event the start (float64, ns from the trace's start, exact),
     the duration (float64, ns), its kind (uint32, of ``kinds``), its index in the trace and its weight (uint32 each);
     then per arrow the places of both events (uint32). Of ``arrows`` (k, 2), those between events of the level travel.
-    Where only some rows of each lane are drawn, ``rows`` says how many, and the level has no others.
+    Where only some rows of each lane are drawn, ``rows`` says how many, and the level has no others. ``said`` is what
+    the headers of the groups say beside the time that each took.
     """
+    found = groups(trace)
     heights = drawn_rows(trace, row) if rows is None else rows
     strip = (np.cumsum(heights) - heights)[trace.lane[level.event]] + row[level.event]
     order = np.lexsort((level.start_ns, strip))
@@ -226,7 +243,7 @@ def columns(trace: Trace, row: Int32, level: Level, arrows: Int64, rows: Int64 |
         each.look(category, name, branch) for name, category, branch in kinds for each in palettes
     )
     lanes = [
-        {"index": i, "label": lane.label, "group": lane.group, "rows": count}
+        {"index": i, "label": lane.label, "meaning": lane_meaning(lane.label), "group": lane.group, "rows": count}
         for i, (lane, count) in enumerate(zip(trace.lanes, heights.tolist(), strict=True))
         if count
     ]
@@ -238,9 +255,9 @@ def columns(trace: Trace, row: Int32, level: Level, arrows: Int64, rows: Int64 |
         "size": trace.size,
         "summary": f"Timeline of {trace.size}, {time_text(wall)} long",
         "left_out": left_out(trace, row, heights),
-        "busy": [round(lanes, 3) for lanes in busy_lanes(trace).tolist()],
+        "busy": [round(lanes, 3) for lanes in busy_lanes(trace).tolist()] if len(found) < 2 else [],
         "lanes": lanes,
-        "groups": [{"name": group.name, "start": group.start_ns, "wall": group.wall_ns} for group in groups(trace)],
+        "groups": [_group(each, (said or {}).get(each.name)) for each in found],
         "kinds": [[name, category, *places[3 * i : 3 * i + 3]] for i, (name, category, _) in enumerate(kinds)],
         "looks": looks,
         "legend": [[[label, *style] for label, style in each.legend()] for each in palettes],
@@ -262,6 +279,11 @@ def _kinds(trace: Trace, events: Int64) -> tuple[list[tuple[str, str, int]], Int
     different, kind = np.unique(np.ravel_multi_index(parts, shape), return_inverse=True)
     rows = zip(*(part.tolist() for part in np.unravel_index(different, shape)), strict=True)
     return [(trace.names[name], trace.categories[category], branch - 1) for branch, category, name in rows], kind
+
+
+def _group(group: Group, said: Said | None) -> dict[str, Any]:
+    told = {} if said is None else {"said": said.text, "decided": said.decided}
+    return {"name": group.name, "start": group.start_ns, "wall": group.wall_ns, **told}
 
 
 def _numbered(looks: Iterable[Look]) -> tuple[list[Look], list[int]]:

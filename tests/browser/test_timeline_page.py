@@ -12,8 +12,9 @@ from kit.trace.lanes import depths
 from kit.trace.links import links
 from kit.views.levels import every_event
 from kit.views.page import module
-from kit.views.timeline import Timeline, columns, measure, thinned
+from kit.views.timeline import Timeline, columns, measure, thinned, timeline
 from tests.browser.pages import EVIL, THEMES, opened
+from tests.labs.made_up import made_up
 
 pytest.importorskip("playwright")
 
@@ -62,8 +63,8 @@ def as_json(packed: dict) -> str:
 
 
 def show(chromium, trace, *, theme="light", colour="branch", size=(1000, 700)):
-    """A page with the trace's timeline, drawn."""
-    packed = thinned(trace, depths(trace))
+    """A page with the timeline of a trace or a comparison, drawn."""
+    packed = thinned(trace, depths(trace)) if isinstance(trace, Trace) else timeline(trace).copy
     html = PAGE.replace("THEME", THEMES[theme]).replace("COPY", as_json(packed)).replace("COLOUR", json.dumps(colour))
     html = html.replace("VIEW", json.dumps([0, max(1, packed["wall"])]))
     page = opened(chromium, html, {"timeline.js": module("timeline.js")}, size=size)
@@ -640,13 +641,14 @@ def test_a_crowd_of_events_has_a_texture_and_a_key(chromium, screenshots):
     page.close()
 
 
-def test_the_minimap_shows_the_whole_and_moves_the_view(page):
+def test_the_minimap_shows_the_whole_and_moves_the_view(chromium):
+    page = show(chromium, approach(parallel=True))
     lane = lanes(page)[0]
     y = 39  # between the axis and the lanes
     early = {"left": lane["left"] + 0.3 * lane["width"], "top": 28, "width": 8, "height": 22}
-    late = {**early, "left": lane["left"] + 0.9 * lane["width"]}
+    late = {**early, "left": lane["left"] + 0.95 * lane["width"]}
     dark = [pixels(page, box).get("#757575", 0) for box in (early, late)]
-    assert dark[0] > 2 * dark[1] > 0  # four lanes are busy early, and one late
+    assert dark[0] > 2 * dark[1] > 0  # three lanes are busy early, and one late
     wall = view(page)[1]
     page.evaluate(f"model.set('view', [0, {wall / 4}])")
     settle(page)
@@ -658,6 +660,7 @@ def test_the_minimap_shows_the_whole_and_moves_the_view(page):
     page.mouse.click(*point(0.9))  # outside: there it goes
     assert view(page) == pytest.approx([0.775 * wall, 1.025 * wall], rel=0.01)
     assert selected(page) == -1
+    page.close()
 
 
 def test_the_ruler_follows_the_pointer_and_stays_where_the_axis_is_clicked(page, screenshots):
@@ -748,3 +751,174 @@ def test_a_page_of_its_own_works_without_network_or_kernel(chromium, screenshots
     assert page.evaluate("window.hacked") is None
     assert (asked, errors) == ([file.as_uri()], [])
     context.close()
+
+
+# ---- several approaches, of which one takes most of the width --------------------------------------------------------
+
+
+@pytest.fixture
+def uneven():
+    """Threads and their baseline are two hairlines beside a cold start."""
+    compared = made_up({"sequential": 22.0, "threads": 13.4, "processes": 40.0, "cold": 7700.0})
+    unsure = {"processes": "machine busy: other programs took 70% of the machine's CPU time"}
+    return replace(compared, rows=tuple(replace(row, doubt=unsure.get(row.name)) for row in compared.rows))
+
+
+def lane_of(page, group, place=0):
+    return [lane for lane in lanes(page) if lane["group"] == group][place]
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_each_row_can_be_fitted_by_itself_and_back(chromium, uneven, screenshots, theme):
+    page = show(chromium, uneven, theme=theme)
+    whole = view(page)
+    button = page.get_by_role("button", name="Fit each row")
+    groups = ("sequential", "threads", "processes", "cold")
+
+    def filled(group):
+        """What share of a group's first branch, which takes 9/10 of its call or half of that, has its colour."""
+        lane = lane_of(page, group)
+        return coloured_pixels(page, {**lane, "top": lane["top"] + 28, "height": 1}) / lane["width"]
+
+    assert filled("cold") == pytest.approx(0.9, abs=0.02)
+    assert filled("threads") < 0.01
+    page.screenshot(path=screenshots / f"timeline-uneven-{theme}.png")
+    button.click()
+    settle(page)
+    assert trait(page, "own_axes") is True
+    assert [filled(group) for group in groups] == pytest.approx([0.9] * 4, abs=0.02)
+    page.screenshot(path=screenshots / f"timeline-each-row-{theme}.png")
+    assert view(page) == whole
+    page.get_by_role("button", name="One time axis").click()
+    settle(page)
+    assert filled("threads") < 0.01
+    page.locator(".stage").focus()
+    for share in (0.9, 0.0):
+        page.keyboard.press("e")
+        settle(page)
+        assert filled("threads") == pytest.approx(share, abs=0.02)
+    assert page.errors == []
+    page.close()
+
+
+def test_on_an_axis_of_its_own_every_gesture_means_the_row_that_it_is_in(chromium, uneven):
+    page = show(chromium, uneven)
+    page.locator(".stage").focus()
+    page.keyboard.press("e")
+    settle(page)
+    whole = view(page)
+    middle = at(page, lane_of(page, "threads", 1), 0.5)  # b, on its second lane
+    page.mouse.click(*middle)
+    assert page.locator(".details").text_content().startswith("b: threads · lane 1, starts at 0 ns, takes 12.1 ms")
+    page.mouse.move(middle[0] + 1, middle[1])
+    assert page.locator(".ruler").text_content().startswith("6.7")
+    assert page.locator(".ruler").text_content().endswith("ms in threads")
+    page.keyboard.press("Escape")
+
+    lane, other = lane_of(page, "cold"), lane_of(page, "threads")
+    page.mouse.move(2, 2)
+    settle(page)
+    before = [pixels(page, each) for each in (lane, other)]
+    drag(page, at(page, lane, 0.25), at(page, lane, 0.75), shift=True)
+    begin, end = trait(page, "selection")
+    assert end - begin == pytest.approx(0.5 * 7.7e9, rel=0.02)
+    cold = [i for i, lane in enumerate(lanes(page)) if lane["group"] == "cold"]
+    assert trait(page, "lanes") == cold  # a time is another one in the other rows
+    page.mouse.move(2, 2)
+    settle(page)
+    after = [pixels(page, each) for each in (lane, other)]
+    assert (after[0] == before[0], after[1] == before[1]) == (False, True)
+
+    page.keyboard.press("Escape")
+    page.mouse.move(*at(page, lane, 0.5))
+    page.mouse.wheel(0, -400)
+    page.wait_for_function(f"model.get('view')[1] - model.get('view')[0] < {0.9 * whole[1]}")
+    page.keyboard.press("ArrowRight")  # the first event, which is in sight of no other row's axis
+    for key in ("ArrowDown",) * 4:
+        page.keyboard.press(key)
+    assert selected(page) >= 0
+    page.keyboard.press("r")
+    assert trait(page, "ruler") is None
+    page.keyboard.press("f")
+    assert view(page) == whole
+    assert page.errors == []
+    page.close()
+
+
+def test_one_recording_has_nothing_to_fit_row_by_row(chromium):
+    page = show(chromium, approach(parallel=True))
+    assert not page.get_by_role("button", name="Fit each row").is_visible()
+    page.locator(".stage").focus()
+    page.keyboard.press("e")
+    assert not trait(page, "own_axes")
+    page.close()
+
+
+def test_a_header_is_grey_where_nothing_is_decided(chromium, uneven):
+    page = show(chromium, uneven)
+
+    def darkest(group):
+        """Of the last letters of a header."""
+        lane = lane_of(page, group)
+        box = {"left": lane["left"] + lane["width"] - 30, "top": lane["top"] - 26, "width": 30, "height": 14}
+        return min(pixels(page, box))
+
+    assert darkest("threads") < "#202020"
+    assert darkest("processes") > "#606060"  # as pale as the axis
+    page.close()
+
+
+def test_what_is_out_of_sight_is_told_and_shown_on_a_click(chromium, screenshots):
+    trace = Trace.build(Event("a", "task", i, 40, Lane(1, i, f"worker {i}")) for i in range(60))
+    page = show(chromium, trace)
+    cue = page.locator(".cue")
+    assert cue.text_content() == "▾ 40 more lanes below: show all"
+    page.screenshot(path=screenshots / "timeline-more-lanes.png")
+    page.locator(".stage").evaluate("stage => { stage.scrollTop = 280; }")
+    settle(page)
+    assert cue.text_content() == "▾ 30 more lanes below: show all"
+    cue.click()
+    settle(page)
+    assert not cue.is_visible()
+    box = page.locator(".stage canvas").bounding_box()
+    assert box["height"] > 60 * 28
+    last = lanes(page)[-1]
+    assert coloured_pixels(page, {**last, "height": 10}) > 0
+    page.close()
+
+
+def test_a_few_lanes_more_than_fit_are_shown_at_once(chromium):
+    trace = Trace.build(Event("a", "task", i, 40, Lane(1, i, f"worker {i}")) for i in range(22))
+    page = show(chromium, trace)
+    assert not page.locator(".cue").is_visible()
+    assert page.locator(".stage").evaluate("stage => stage.scrollHeight - stage.clientHeight") <= 1
+    page.close()
+
+
+def test_it_fits_the_page_again_when_that_changes_its_width(chromium, comparison):
+    """In a row of boxes too, where the widest child holds its parent wide: Jupyter puts widgets into such."""
+    page = show(chromium, comparison)
+    page.evaluate("document.body.style.display = 'flex'")
+    page.evaluate("document.getElementById('one').style.flex = '1 1 auto'")
+    whole = view(page)
+    for width in (600, 1200, 800):
+        page.set_viewport_size({"width": width, "height": 700})
+        page.wait_for_function(f"document.querySelector('.kit-timeline').clientWidth <= {width} - 32")
+        settle(page)
+        lane = lane_of(page, "sequential")
+        assert lane["left"] + lane["width"] == pytest.approx(width - 32 - 2 - 12, abs=2)
+        assert page.locator(".stage canvas").bounding_box()["width"] == pytest.approx(width - 34, abs=2)
+        assert view(page) == whole
+    page.close()
+
+
+def test_the_name_of_a_lane_is_explained_beside_the_pointer(chromium):
+    page = show(chromium, Trace.build([Event("merge", "merge", 0, 9, Lane(1, 1, "merge 0"))]))
+    box = page.locator(".stage canvas").bounding_box()
+    page.mouse.move(box["x"] + 20, box["y"] + lanes(page)[0]["top"] + 10)
+    tip = page.locator(".tip")
+    assert tip.locator("div").all_text_contents() == [
+        "merge 0",
+        "a thread of the calling process that joins the outputs of the branches",
+    ]
+    page.close()

@@ -8,7 +8,10 @@ import pytest
 from kit.equality import Equality
 from kit.measuring.comparison import Comparison, Ratio, Row, Timing
 from kit.trace import Trace
+from kit.views.chart import Chart
 from kit.views.figures import _ticks, comparison_chart, confusion_chart, line_chart
+from kit.views.palette import NEUTRAL
+from tests.labs.made_up import busy, made_up
 
 
 def row(name: str, samples: list[float], ratio: Ratio, *, baseline: bool = False, equal: bool = True) -> Row:
@@ -33,7 +36,48 @@ def test_every_round_is_a_dot_and_the_interval_a_line() -> None:
     dots, estimate = (trace for trace in figure.data if trace.y[0] == "threads")
     assert list(dots.x) == [2.0, 3.0]  # the baseline's time by the approach's, round by round
     assert (estimate.x[0], estimate.error_x.array[0], estimate.error_x.arrayminus[0]) == (2.5, 0.5, 0.5)
-    assert estimate.text[0] == "2.50x, faster"
+    assert said(figure) == {"threads": "2.50x as fast", "wrong": "wrong output"}
+
+
+def said(figure: Chart) -> dict[str, str]:
+    """What stands over each row."""
+    return {note.y: note.text.replace("<br>", " ") for note in figure.layout.annotations if isinstance(note.y, str)}
+
+
+def test_a_slower_row_is_told_in_the_same_direction_as_in_the_table() -> None:
+    figure = comparison_chart(made_up({"sequential": 10.0, "threads": 16.4, "cold": 360.0}))
+    assert said(figure) == {"threads": "1.64x slower", "cold": "36x slower"}
+
+
+def test_too_few_rounds_are_grey_have_no_interval_and_say_how_many_it_takes() -> None:
+    few = made_up({"sequential": 22.0, "threads": 10.0, "processes": 40.0, "both": 3.0}, rounds=6)
+    figure = comparison_chart(few)
+    (median,) = (trace for trace in figure.data if trace.y[0] == "threads" and len(trace.x) == 1)
+    assert median.marker.color == NEUTRAL
+    assert median.error_x.array is None
+    assert "[" not in median.hovertemplate
+    assert said(figure)["threads"] == "not decided: it needs 9 rounds or more"
+    assert "2.2" not in said(figure)["threads"]
+
+
+def test_a_busy_machine_makes_a_row_grey_and_is_named() -> None:
+    figure = comparison_chart(busy({"sequential": 22.0, "threads": 1.0}))
+    assert {trace.marker.color for trace in figure.data if trace.marker.symbol != "line-ns-open"} == {NEUTRAL}
+    assert said(figure)["threads"].startswith("not decided: machine busy: other programs took 50% of")
+    assert "as fast" not in said(figure)["threads"]
+    lines = [line for note in figure.layout.annotations for line in note.text.split("<br>")]
+    assert max(map(len, lines)) <= 56  # it fits beside the median, wherever that is
+
+
+@pytest.mark.parametrize("ms", [0.1, 5.0, 22.0, 90.0, 9000.0])
+def test_the_reason_stays_within_the_picture(ms: float) -> None:
+    figure = comparison_chart(busy({"sequential": 22.0, "threads": ms}))
+    (note,) = (note for note in figure.layout.annotations if note.y == "threads")
+    first, last = figure.layout.xaxis.range
+    share = (note.x - first) / (last - first)
+    room = {"left": 1 - share, "right": share, "center": 2 * min(share, 1 - share)}[note.xanchor]
+    assert room >= 0.6  # of a picture that is 900 pixels wide or so
+    assert "not decided" in figure.still()
 
 
 def test_the_rounds_of_a_cold_approach_are_paired_with_the_baseline_in_the_same_rounds() -> None:

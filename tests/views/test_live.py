@@ -5,10 +5,13 @@ import time
 from collections.abc import Iterator
 
 import numpy as np
+import pytest
 
+from kit.approaches import Workload
 from kit.measuring.comparison import Ratio
 from kit.models import trained_two_stream
-from kit.views.grid import alike, best, grid_html
+from kit.views import grid
+from kit.views.grid import Grid, alike, best, grid_html
 from kit.views.live import Live
 from kit.workloads import live
 
@@ -37,6 +40,15 @@ def test_play_shows_the_frame_its_motion_and_what_is_seen() -> None:
     assert view._frame.value[:2] == view._flow.value[:2] == b"\xff\xd8"  # JPEG
     assert "frames/s" in view._text.value
     assert not threads()
+
+
+def test_the_hues_are_explained_beside_the_pictures_and_in_the_copy() -> None:
+    view = Live(line, endless)
+    key = view.children[0].children[2].value
+    assert "hue: direction of motion" in key
+    assert "rim: 8.0 px per frame" in key
+    assert "data:image/png;base64," in key
+    assert key in view.still()
 
 
 def test_the_button_starts_and_stops() -> None:
@@ -72,3 +84,23 @@ def test_the_grid_marks_the_best_cell_and_what_cannot_be_told_from_it() -> None:
     assert table.count("~ 19.0") == 1
     assert table.count("scope='row'") == 2
     assert "2 OpenCV threads each" in table
+
+
+def test_a_new_measurement_renews_the_copy_that_the_output_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Handle:
+        def update(self, bundle: dict[str, str], raw: bool) -> None:
+            copies.append(bundle["text/html"])
+
+    def measured(work: Workload, approach: str, *sides: object) -> grid.Cells:
+        return {(1, 1): (work.items + {"threads": 0.5, "processes": 0.25}[approach], Ratio(1, 1, 1))}
+
+    copies: list[str] = []
+    monkeypatch.setattr(grid, "measured", measured)
+    shown = Grid(lambda items: Workload("pictures", None, (), unit="images", items=items), items=(4, 8))
+    shown._handle = Handle()
+    shown._items.value = 8
+    assert "8 images, threads" in copies[-1]
+    assert "8.5" in copies[-1]
+    shown._approach.value = "processes"
+    assert "8 images, processes" in copies[-1]
+    assert "8.2" in copies[-1]

@@ -46,9 +46,16 @@ def test_a_clip_figure_shows_frames_motion_and_the_wheel_as_small_pictures() -> 
     frames = np.zeros((6, 64, 96, 3), np.uint8)
     figure = clip_figure(frames, np.ones((5, 64, 96, 2), np.float32), picks=3)
     assert len(figure.data) == 7
+    titles = {note.text: note for note in figure.layout.annotations}
+    assert {"frame 0", "frame 4", "motion, 0 to 1", "motion, 4 to 5"} <= set(titles)
+    key = titles["hue: direction of motion<br>rim: 1.4 px per frame"]
+    assert key.xanchor == "center"
+    assert figure.get_subplot(1, 4).xaxis.domain[0] < key.x < figure.get_subplot(1, 4).xaxis.domain[1]
     for image in figure.data[:6]:
         kind, _, data = image.source.partition(",")
         assert kind == "data:image/jpeg;base64"
         assert len(base64.b64decode(data)) < 64 * 96
     wheel = base64.b64decode(figure.data[6].source.partition(",")[2])
-    assert cv2.imdecode(np.frombuffer(wheel, np.uint8), cv2.IMREAD_COLOR).shape == (160, 160, 3)
+    pixels = cv2.imdecode(np.frombuffer(wheel, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert pixels.shape == (160, 160, 4)
+    assert (pixels[0, 0, 3], pixels[80, 80, 3]) == (0, 255)  # no white corners on a dark page

@@ -20,6 +20,7 @@ from kit.views.facts import branch_of, branches, groups, usual_colours
 from kit.views.levels import Level, every_event
 from kit.views.static import figure_svg
 from kit.views.timeline import COPY_BYTES, Timeline, _size, columns, measure, thinned, timeline
+from tests.labs.made_up import busy, made_up
 
 EVIL = "<script>alert('x')</script>&\"'🔥"
 CALLER, WORKER = Lane(1, 1, "caller"), Lane(1, 2, "worker 0")
@@ -203,7 +204,94 @@ def test_every_look_that_is_no_tint_is_in_the_legend(comparison, by):
 def test_the_figure_is_the_picture_beside_the_widget(comparison):
     widget = timeline(comparison)
     assert widget.figure()._repr_svg_() == widget._repr_mimebundle_()[0]["image/svg+xml"]
-    assert "0.50x the length of sequential" in " ".join(ElementTree.fromstring(widget.figure().svg).itertext())
+
+
+def words(widget):
+    """All that stands in the still picture."""
+    return " ".join(ElementTree.fromstring(widget.figure().svg).itertext()).replace(",  ", ", ")
+
+
+def headers(widget):
+    """What the headers say beside the names: to the page, and in the still picture."""
+    told = {group["name"]: group.get("said") for group in widget.copy["groups"]}
+    assert all(text is None or text in words(widget) for text in told.values())
+    return told
+
+
+def test_a_header_says_what_the_table_says_in_its_words():
+    ms = {"sequential": 22.0, "threads": 13.4, "cold": 792.0, "same": 22.0, "other": 5.0, "gpu": "there is no GPU"}
+    compared = made_up(ms, wrong=("other",))
+    widget = timeline(compared)
+    assert headers(widget) == {
+        "sequential": "baseline",
+        "threads": "all rounds 1.64x as fast",
+        "cold": "all rounds 36x slower",
+        "same": "no difference found",
+        "other": "wrong output",
+    }
+    assert "this call 22.0 ms, baseline" in words(widget)
+    for row in compared.rows[1:-1]:
+        assert row.speed_text in widget.copy["groups"][compared.rows.index(row)]["said"]
+
+
+@pytest.mark.parametrize("compared", [busy({"a": 22.0, "b": 1.0}), made_up({"a": 22.0, "b": 1.0}, scatter=2.0)])
+def test_a_header_says_no_more_than_an_undecided_verdict(compared):
+    widget = timeline(compared)
+    assert compared["b"].verdict == "not decided"
+    assert headers(widget) == {"a": "baseline", "b": "not decided"}
+    assert [group["decided"] for group in widget.copy["groups"]] == [True, False]
+    root = ElementTree.fromstring(widget.figure().svg)
+    (grey,) = [node for node in root.iter() if node.text == "not decided"]
+    assert grey.get("fill") == "#5f6368"
+
+
+def test_recordings_beside_each_other_say_their_times_and_nothing_more(comparison):
+    """A ratio of two single calls decides nothing."""
+    widget = timeline(comparison)
+    assert headers(widget) == {"sequential": None, "threads": None}
+    assert "200 ns" in words(widget)
+    assert "0.50x" not in words(widget)
+    assert "this call" not in words(widget)
+
+
+def test_busy_lanes_are_not_counted_over_approaches_that_never_ran_together(comparison):
+    assert timeline(comparison).copy["busy"] == []
+    assert len(timeline(run()).copy["busy"]) == 400
+
+
+def test_lanes_and_their_spans_are_explained(comparison):
+    trace = Trace.build([Event("merge", "merge", 0, 9, Lane(1, i, name)) for i, name in enumerate(("merge 0", "mine"))])
+    widget = timeline(trace)
+    assert [lane["meaning"] for lane in widget.copy["lanes"]] == [
+        "a thread of the calling process that joins the outputs of the branches",
+        "",
+    ]
+    assert "joins the outputs of the branches" in words(widget)  # as the title of the lane's name
+    assert "merge: joins the branches' outputs" in [line[0] for line in timeline(comparison).copy["legend"][0]]
+
+
+def test_the_key_of_the_still_picture_breaks_where_its_line_ends():
+    names = [f"a branch with a name {i:02}" for i in range(11)]
+    trace = Trace.build(Event(name, "task", i * 100, 90, CALLER) for i, name in enumerate(names))
+    root = ElementTree.fromstring(figure_svg(trace, 900))
+    keys = {node.text: node for node in root.iter() if node.text in names and float(node.get("y")) < 100}
+    assert sorted(keys) == names
+    assert len({node.get("y") for node in keys.values()}) > 1
+    assert max(float(node.get("x")) + 6.6 * len(name) for name, node in keys.items()) <= 900
+    lowest = max(float(node.get("y")) for node in keys.values())
+    assert all(float(node.get("y")) > lowest for node in root.iter() if node.text in ("caller", "0"))
+
+
+def test_a_bar_without_room_has_no_label():
+    trace = Trace.build([Event("a", "task", 0, 1, CALLER), Event("long", "task", 10, 990, CALLER)])
+    assert "…" not in words(timeline(trace))
+
+
+def test_the_axes_of_single_approaches_are_for_the_page_only(comparison):
+    widget = timeline(comparison)
+    before = widget.figure().svg
+    widget.own_axes = True
+    assert widget.figure().svg == before  # the still copy stays on one axis
 
 
 def test_a_page_says_what_to_do_when_it_cannot_be(comparison, tmp_path, monkeypatch):
