@@ -140,8 +140,8 @@ def _fill(graph: Graph, found: list[Box], at: int, module: str) -> None:
             continue
         if not name:
             label = f"operators {inside[0] + 1} to {inside[-1] + 1}"
-        elif visits[name] > 1:
-            label += f"#{visits[name]}"
+        elif visits[name] > 1:  # the number comes after the name: at the end it could count visits of what is in it
+            label = f"{name}#{visits[name]}{label.removeprefix(name)}"
         found.append(Box(f"{outer}.{label}" if outer else label, _told(label, module), at, inside, True))
         _fill(graph, found, len(found) - 1, below)
 

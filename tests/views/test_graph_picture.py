@@ -82,6 +82,14 @@ def test_a_module_that_is_entered_again_is_a_box_for_each_visit():
     assert labels(towers) == ["left", "right", "back", "head"]
 
 
+def test_visits_of_a_module_and_of_the_one_in_it_are_told_apart():
+    """The second visit of b holds b.0 only, and the first one enters b.0 twice."""
+    path = ["b.0", "b.0", "b", "b.0", "b.0", "c", "b.0", "b.0"]
+    before = [(), (0,), (1,), (2,), (3,), (4,), (5,), (6,)]
+    tree = boxes(chain(*path, before=lambda i: before[i]))
+    assert [box.path for box in tree if box.module] == ["", "b", "b.0", "b.0#2", "b#2.0"]
+
+
 @st.composite
 def graphs(draw):
     """Modules that are left and entered again, however they like, and operators that are in none."""
