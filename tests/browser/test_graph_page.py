@@ -417,3 +417,34 @@ def pixel(page, x, y):
         }""",
         [x, y],
     )
+
+
+def test_what_nobody_has_moved_fits_the_page_when_that_changes_its_width(chromium, graph):
+    page = show(chromium, graph)
+    page.locator(".stage").focus()
+
+    def ends():
+        """How far the picture is from both sides of its frame."""
+        return page.evaluate(
+            """() => { const [frame, all] = [".stage", ".stage > svg > g"].map(
+                (each) => document.querySelector(each).getBoundingClientRect());
+            return [all.left - frame.left, frame.right - all.right]; }"""
+        )
+
+    def resized(width):
+        page.set_viewport_size({"width": width, "height": 760})
+        page.wait_for_function(f"document.querySelector('.stage').clientWidth <= {width} - 32")
+        page.wait_for_timeout(100)
+        return moved(page)
+
+    for keys in ("", "f"):
+        page.keyboard.press(keys) if keys else None
+        for width in (700, 1200, 1000):
+            resized(width)
+            left, right = ends()
+            assert left == pytest.approx(right, abs=8)  # in the middle
+            assert left >= -8
+    page.keyboard.press("d")
+    after = moved(page)
+    assert resized(800) == after  # where somebody has put it
+    page.close()
