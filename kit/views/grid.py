@@ -17,11 +17,15 @@ Setting = tuple[int, int]  # workers, threads of each
 Cells = Mapping[Setting, tuple[float, Ratio]]  # items a second, and how many times as fast as a loop
 
 
-def measured(work: Workload, approach: str, workers: Sequence[int], threads: Sequence[int]) -> Cells:
-    """``approach`` for every number of workers and of threads each, in the same interleaved rounds."""
+def measured(work: Workload, approach: str, workers: Sequence[int], threads: Sequence[int]) -> tuple[Cells, str | None]:
+    """``approach`` for every number of workers and of threads each, in the same interleaved rounds.
+
+    Returns the cells, and why these rounds decide nothing, as a clause; None: they do.
+    """
     names = {(w, t): f"{approach}(workers={w}, threads={t})" for w in workers for t in threads}
     rates = compare(work, approaches=list(names.values()), rounds=least_rounds(len(names)), progress=False)
-    return {place: (rates.per_second(name), rates[name].ratio or Ratio(1, 1, 1)) for place, name in names.items()}
+    cells = {place: (rates.per_second(name), rates[name].ratio or Ratio(1, 1, 1)) for place, name in names.items()}
+    return cells, next((row.doubt for row in rates.rows if row.doubt), None)
 
 
 def best(cells: Cells) -> Setting:
@@ -34,23 +38,29 @@ def alike(cells: Cells) -> list[Setting]:
     return [place for place, (_rate, ratio) in cells.items() if ratio.high >= cells[best(cells)][1].low]
 
 
-def grid_html(cells: Cells, unit: str) -> str:
-    """The grid as an HTML table: a row for each number of workers; the best in a frame, with a star."""
+def grid_html(cells: Cells, unit: str, doubt: str | None = None) -> str:
+    """The grid as an HTML table: a row for each number of workers; the best in a frame, with a star.
+
+    Args:
+        doubt: why the rounds decide nothing; then no cell is marked.
+    """
     workers, threads = (list(dict.fromkeys(side)) for side in zip(*cells, strict=True))
     top, near = best(cells), alike(cells)
+    legend = f"not decided which is the most: {doubt}" if doubt else "&#9733; the most, ~ cannot be told from it"
     head = "".join(f"<th scope='col' style='padding:6px'>{t} OpenCV thread{'s' * (t > 1)} each</th>" for t in threads)
     rows = ""
     for w in workers:
         rows += f"<tr><th scope='row'>{w} worker{'s' * (w > 1)}</th>"
         for t in threads:
-            mark = "&#9733; " if (w, t) == top else "~ " if (w, t) in near else ""
-            frame = f"inset 0 0 0 2px {OKABE_ITO[5]}" if (w, t) == top else "none"
+            first = (w, t) == top and not doubt
+            mark = "&#9733; " if first else "~ " if (w, t) in near and not doubt else ""
+            frame = f"inset 0 0 0 2px {OKABE_ITO[5]}" if first else "none"
             length = f"{cells[w, t][0] / cells[top][0]:.0%}"
             bar = f"linear-gradient(to right, {OKABE_ITO[0]}55 {length}, transparent {length})"
             style = f"padding:6px 12px;text-align:right;box-shadow:{frame};background:{bar}"
             rows += f"<td style='{style}'>{mark}{cells[w, t][0]:,.1f}</td>"
         rows += "</tr>"
-    caption = f"<caption style='color:{NEUTRAL}'>{unit} a second; &#9733; the most, ~ cannot be told from it.</caption>"
+    caption = f"<caption style='color:{NEUTRAL}'>{unit} a second; {legend}.</caption>"
     return f"<table style='font-size:13px'>{caption}<tr><td></td>{head}</tr>{rows}</table>"
 
 
@@ -81,6 +91,7 @@ class Grid(Still):
         )
         self._table = widgets.HTML()
         self.cells: Cells = {}
+        self.doubt: str | None = None  # why the rounds of the cells decide nothing
         super().__init__(widgets.HBox([self._items, self._approach]), self._table)
         self._measure()
         for control in (self._items, self._approach):
@@ -89,8 +100,8 @@ class Grid(Still):
     def _measure(self, change: object = None) -> None:
         self._table.value = "<i>measuring ...</i>"
         work = self._make(self._items.value)
-        self.cells = measured(work, self._approach.value, self._workers, self._threads)
-        self._table.value = grid_html(self.cells, work.unit)
+        self.cells, self.doubt = measured(work, self._approach.value, self._workers, self._threads)
+        self._table.value = grid_html(self.cells, work.unit, self.doubt)
         self.renew()  # the copy that the output holds is of what was measured before
 
     def still(self) -> str:

@@ -53,7 +53,7 @@ class Quiz(Still):
     def answer(self) -> str | None:
         """What stands under the question: the guess, the answer once it may be seen, or nothing yet."""
         if self._measured is None:
-            return f"Noted: {self.guess}. Now run on." if self.guess else None
+            return f"Noted: {self.guess}. Now run the next cells." if self.guess else None
         if not self._shown:
             return "It has been measured. Pick an option to see the answer."
         if self._measured not in self._choice.options:

@@ -33,7 +33,7 @@ _FONT = "font-family='system-ui, Helvetica, Arial, sans-serif' font-size='12'"
 _CHAR = 6.6  # pixels that a character of the 12-pixel font takes on average
 _BARS = 2000  # a picture this detailed stays near 100 kB
 _ROWS = 400  # a picture this tall can still be scrolled through
-_KEY = 36  # characters of a key of the legend
+_KEY = 40  # characters of a key of the legend
 _LEGEND, _AXIS, _HEADER, _GAP, _FOOT = 24, 22, 26, 6, 20
 
 

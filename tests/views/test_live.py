@@ -91,8 +91,8 @@ def test_a_new_measurement_renews_the_copy_that_the_output_holds(monkeypatch: py
         def update(self, bundle: dict[str, str], raw: bool) -> None:
             copies.append(bundle["text/html"])
 
-    def measured(work: Workload, approach: str, *sides: object) -> grid.Cells:
-        return {(1, 1): (work.items + {"threads": 0.5, "processes": 0.25}[approach], Ratio(1, 1, 1))}
+    def measured(work: Workload, approach: str, *sides: object) -> tuple[grid.Cells, str | None]:
+        return {(1, 1): (work.items + {"threads": 0.5, "processes": 0.25}[approach], Ratio(1, 1, 1))}, None
 
     copies: list[str] = []
     monkeypatch.setattr(grid, "measured", measured)
@@ -104,3 +104,13 @@ def test_a_new_measurement_renews_the_copy_that_the_output_holds(monkeypatch: py
     shown._approach.value = "processes"
     assert "8 images, processes" in copies[-1]
     assert "8.2" in copies[-1]
+
+
+def test_a_grid_that_was_measured_on_a_busy_machine_marks_no_cell() -> None:
+    cells = {(1, 1): (10.0, Ratio(1, 0.9, 1.1)), (2, 1): (90.0, Ratio(9, 8, 10))}
+    table = grid_html(cells, "images", "machine busy: other programs took 50% of the machine's CPU time")
+    assert "not decided which is the most: machine busy: other programs took 50%" in table
+    assert "&#9733;" not in table
+    assert "~" not in table
+    assert "inset" not in table
+    assert "90.0" in table
