@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from torch import Tensor, nn
@@ -14,26 +14,47 @@ from kit.graphs.values import Form
 class Branched(nn.Module):
     """A model that was rewritten: its regions are ``kit.Branches``, its modules and weights are the model's own.
 
-    Called as the model as given. Its ``state_dict`` has the keys of the model as given, and it loads such a one.
+    Called as the model as given. Its ``state_dict`` has the keys of the model as given, and it loads such a one; its
+    parameters are those of the model as given, under names of its own.
 
     Raises:
         ShapeError: a call with inputs of other shapes, types or structure than those that it was proven on.
     """
 
     def __init__(
-        self, body: nn.Module, inputs: Form, outputs: Form, given: Sequence[Tensor], keys: dict[str, str]
+        self, body: nn.Module, inputs: Form, outputs: Form, given: Sequence[Tensor], state: Mapping[str, Tensor]
     ) -> None:
         super().__init__()
-        self.body, self.keys = body, keys  # own key -> the key of the model as given
+        self.body, self.unused = body, nn.Module()  # unused: weights that its forward does not need
         self.inputs, self.outputs = inputs, outputs
         self.names: tuple[str, ...] = ()  # of the arguments, where the model was captured with keywords
         self.given = [(tuple(x.shape), x.dtype) for x in given]
-        self.unused: frozenset[str] = frozenset()  # keys of the model as given that its forward does not need
+        self._hold(state)
         self.any_batch = False  # whether another size of the first dimension was proven right
         self.strides: list[tuple[int, ...]] | None = None  # of the inputs, where a decision may have hung on them
         self.shared: list[int] | None = None  # which inputs lie in the same memory, where it is written
         self.register_state_dict_post_hook(_given_keys)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_pre_hook(_own_keys)  # type: ignore[no-untyped-call]
+
+    def _hold(self, state: Mapping[str, Tensor]) -> None:
+        """Keep what of a state the body does not hold, and know the names of all: one tensor may have several."""
+        held = {id(x) for x in (*self.body.parameters(), *self.body.buffers())}
+        for i, x in enumerate(state.values()):
+            if id(x) not in held:
+                held.add(id(x))
+                if isinstance(x, nn.Parameter):
+                    self.unused.register_parameter(f"x{i}", x)
+                else:
+                    self.unused.register_buffer(f"x{i}", x)
+        theirs = {id(x): key for key, x in state.items()}
+        tensors = (*self.named_parameters(remove_duplicate=False), *self.named_buffers(remove_duplicate=False))
+        self.loaded = {key: theirs[id(x)] for key, x in tensors if id(x) in theirs}  # own key -> the model's
+        ours = {id(x): key for key, x in tensors}
+        self.saved = {key: ours[id(x)] for key, x in state.items()}  # key of the model as given -> own
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Its class is made for it, with the name of the model's, and so is made again where it is loaded."""
+        return _empty, (type(self).__name__,), self.__dict__
 
     def forward(self, *args: Any, **keywords: Any) -> Any:
         if keywords.keys() != set(self.names) and (keywords or len(args) != len(self.names or args)):
@@ -75,18 +96,32 @@ class Branched(nn.Module):
         return super().train(mode)
 
 
+def class_named(name: str) -> type[Branched]:
+    """The class of a rewritten model, under the name of the class of the model as given."""
+    return type(name, (Branched,), {"__doc__": Branched.__doc__})
+
+
+def _empty(name: str) -> Branched:
+    kind = class_named(name)
+    return kind.__new__(kind)
+
+
 def _given_keys(module: Branched, state: dict[str, Any], prefix: str, metadata: Any) -> None:
-    """The state's keys as the model as given has them."""
-    for own, given in module.keys.items():
-        if prefix + own in state:
-            state[prefix + given] = state.pop(prefix + own)
+    """The state as the model as given has it: constants of the graph are no part of it."""
+    own = {key: state.pop(key) for key in list(state) if key.startswith((f"{prefix}body.", f"{prefix}unused."))}
+    state.update({prefix + given: own[prefix + key] for given, key in module.saved.items()})
 
 
-def _own_keys(module: Branched, state: dict[str, Any], prefix: str, *others: Any) -> None:
-    for own, given in module.keys.items():
-        if prefix + given in state:
-            state[prefix + own] = state[prefix + given]
-    for given in {*module.keys.values(), *module.unused}:
+def _own_keys(
+    module: Branched, state: dict[str, Any], prefix: str, metadata: Any, strict: bool, missing: list[str], *others: Any
+) -> None:
+    """A state of the model as given under the own keys; what lacks is reported by the key that it should have."""
+    missing += [prefix + given for given in module.saved if prefix + given not in state]
+    tensors = (*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False))
+    for own, x in tensors:
+        if own in module.loaded:
+            state[prefix + own] = state.get(prefix + module.loaded[own], x)
+    for given in module.saved:
         state.pop(prefix + given, None)
 
 

@@ -70,18 +70,18 @@ class Worth:
 
     region: str
     one_by_one_ms: float  # all branches, on one thread
-    longest_ms: float  # the longest branch: with enough cores, the region takes at least this long
+    least_ms: float  # the longest branch, or an equal share of the work for each core: the larger of the two
     handing_over_ms: float  # what it costs here to start the branches on threads and to join them
 
     @property
     def saves_ms(self) -> float:
         """At best; negative where handing over costs more than there is to save."""
-        return self.one_by_one_ms - self.longest_ms - self.handing_over_ms
+        return self.one_by_one_ms - self.least_ms - self.handing_over_ms
 
     @property
     def pays(self) -> bool:
         """Whether it could become faster by what is called a gain."""
-        return self.one_by_one_ms >= WORTH_IT * (self.longest_ms + self.handing_over_ms)
+        return self.one_by_one_ms >= WORTH_IT * (self.least_ms + self.handing_over_ms)
 
 
 @one_line
@@ -164,8 +164,8 @@ class Graph:
     def worth(self, region: Region) -> Worth:
         """What its branches could save at the same time, against what it costs to hand them over here."""
         sides = [self.cost(branch, "ms").work for branch in region.branches]
-        lanes = max(max(sides), sum(sides) / self.cores)
-        return Worth(region.name, sum(sides), lanes, self.handing_over_ms)
+        least = max(max(sides), sum(sides) / self.cores)
+        return Worth(region.name, sum(sides), least, self.handing_over_ms)
 
     @property
     def pays(self) -> float:
@@ -187,8 +187,9 @@ class Graph:
         if self.pays >= WORTH_IT:
             count = sum(self.worth(region).pays for region in self.regions)
             return (
-                f"Running the branches of {counted(count, 'region')} of {self.name} at the same time can make "
-                f"it {self.pays:.2f}x as fast as one thread on {self.cores} cores at best; {chain}."
+                f"Running the branches of {counted(count, 'region')} of {self.name} at the same time, each on one "
+                f"thread, can make it at best {self.pays:.2f}x as fast on {self.cores} cores as on one; {chain}. By "
+                "itself PyTorch splits each operator over all cores: only a measurement tells which is faster here."
             )
         if self.not_series_parallel > 0.5:
             return (
@@ -204,18 +205,15 @@ class Graph:
     def table(self) -> list[tuple[str, ...]]:
         """The header, then a row for each region."""
         rows: list[tuple[str, ...]] = [
-            ("region", "branches", "MACs", "one by one", "longest", "saves at best", "worth it here?")
+            ("region", "branches", "MACs", "one by one", f"on {counted(self.cores, 'core')}", "saves", "could it pay?")
         ]
         for region in self.all_regions():
             worth = self.worth(region)
             macs = int(self.cost(region).work)
             said = ["-", "-", "-", "-"]
             if self.measured:
-                found = (worth.one_by_one_ms, worth.longest_ms, max(0.0, worth.saves_ms))
-                said = [
-                    *map(milliseconds, found),
-                    "yes" if worth.pays and self.pays >= WORTH_IT else "found, not worth it",
-                ]
+                found = (worth.one_by_one_ms, worth.least_ms, max(0.0, worth.saves_ms))
+                said = [*map(milliseconds, found), "yes" if worth.pays and self.pays >= WORTH_IT else "no"]
             names = ", ".join(each.name for each in region.branches)
             rows.append((region.name or self.name, names, with_prefix(macs), *said))
         return rows
@@ -230,11 +228,23 @@ class Graph:
             f"{self.not_series_parallel:.0%} in parts that neither follow each other nor fork and join."
         )
 
+    @property
+    def legend(self) -> str:
+        """How to read the table."""
+        return (
+            "A region is where branches begin after the same operator and join again. One by one: its branches on one "
+            f"thread. On {counted(self.cores, 'core')}: the longest branch, or an equal share of the work for each "
+            f"core, whichever is larger. Saves: the difference, less {milliseconds(self.handing_over_ms)} to hand the "
+            f"branches to threads. It could pay where the region and the whole model gain {WORTH_IT - 1:.0%} or more."
+        )
+
     def __str__(self) -> str:
-        return "\n".join([self.caption, *(in_columns(self.table()) if self.regions else []), self.answer])
+        explained = [*in_columns(self.table()), *([self.legend] if self.measured else [])] if self.regions else []
+        return "\n".join([self.caption, *explained, self.answer])
 
     def _repr_html_(self) -> str:
-        return html_table(self.table(), [self.caption, self.answer])
+        legend = [self.legend] if self.regions and self.measured else []
+        return html_table(self.table(), [self.caption, self.answer, *legend])
 
     def _share(self, indices: Iterator[int]) -> float:
         cost = _COSTS["ms" if self.measured else "macs"]

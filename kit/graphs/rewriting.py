@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
-from kit.graphs.branched import Branched, shared_memory
+from kit.graphs.branched import Branched, class_named, shared_memory
 from kit.graphs.found import Found, flat, is_free
 from kit.graphs.structure import Block, Fork, Knot
 from kit.graphs.tracing import fetched
@@ -41,26 +41,20 @@ def rewritten(found: Found, model: nn.Module, given: Sequence[Tensor]) -> Branch
     output = next(node for node in captured.module.graph.nodes if node.op == "output")
     placeholders = [node for node in captured.module.graph.nodes if node.op == "placeholder"]
     body = _Assembly(found).part(found.blocks, list(output.args[0]), placeholders).module
-    names = {id(x): key.removeprefix("model.") for key, x in _tensors(captured.module)}
-    own = {id(x): key for key, x in (*model.named_parameters(), *model.named_buffers())}
-    names |= own
-    keys = {f"body.{key}": names[id(x)] for key, x in _tensors(body) if id(x) in names}
-    place = {key: i for i, key in enumerate(own.values())}
-    keys = dict(sorted(keys.items(), key=lambda pair: place.get(pair[1], len(place))))
-    kind = type(type(model).__name__, (Branched,), {"__doc__": Branched.__doc__})
-    branched: Branched = kind(body, captured.inputs, captured.outputs, given, keys)
-    branched.unused = frozenset(model.state_dict()) - set(keys.values())
+    own = {id(x) for x in (*model.parameters(), *model.buffers())}
+    state = {key: x for key, x in model.state_dict(keep_vars=True).items() if id(x) in own}
+    branched = class_named(type(model).__name__)(body, captured.inputs, captured.outputs, given, state)
     if captured.by_memory_format:
         branched.strides = [x.stride() for x in given]
     written = {memory for each in found.effects.values() for memory in each.writes}
     if any(found.effects[node].reads & written for node in placeholders):
         branched.shared = shared_memory(given)
-    theirs = set(model.modules())
+    theirs, kept = set(model.modules()), {id(x) for x in state.values()}
     for module in branched.modules():
         if module not in theirs:
             module.training = model.training
             # Constants of the graph are no state of the model.
-            module._non_persistent_buffers_set |= {key for key, x in module._buffers.items() if id(x) not in own}
+            module._non_persistent_buffers_set |= {key for key, x in module._buffers.items() if id(x) not in kept}
     return branched
 
 
@@ -291,10 +285,3 @@ def _unused(name: str, modules: dict[str, Any]) -> str:
         number += 1
         title = f"{name}_{number}"
     return title
-
-
-def _tensors(module: nn.Module) -> list[tuple[str, Tensor]]:
-    return [
-        *module.named_parameters(remove_duplicate=False),
-        *module.named_buffers(remove_duplicate=False),
-    ]

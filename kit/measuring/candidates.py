@@ -23,10 +23,11 @@ from kit.measuring.comparison import Comparison, Ratio, Row, Timing
 from kit.measuring.core_scaling import independent_load
 from kit.measuring.gate import SCATTER, gated
 from kit.measuring.rounds import TURN_NS, Reference, RunnerFailed, measure
-from kit.measuring.statistics import least_rounds, speed_up, with_verdicts
+from kit.measuring.statistics import MIN_ROUNDS, least_rounds, speed_up, with_verdicts
 from kit.progress import progress_bar
 from kit.recording import record_kernels
 from kit.reprs import one_line
+from kit.text import counted
 from kit.trace import kernels
 
 WARM_TURNS = 4  # about as much as warming up takes
@@ -171,6 +172,11 @@ def compete(
         cold = [each for each in others if each.cold]
         warm = [each for each in candidates if each.runner and each not in cold]
         few = least_rounds(len(warm) + len(cold) - 1)
+        if MIN_ROUNDS <= rounds < few:
+            caveats.append(
+                f"{rounds} rounds were asked for; {counted(len(warm) + len(cold), 'row')} need {few} for a verdict."
+            )
+            rounds = few
         references = _references(stack, warm) if len(warm) > 1 else {}
         caveats += _waited(patience)
         usage = load.Usage.now()

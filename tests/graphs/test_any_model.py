@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import cloudpickle
@@ -272,11 +273,54 @@ def test_the_weights_are_the_models_own_and_so_are_the_keys() -> None:
     branched = kit.branched(net, X)
     theirs = {x.data_ptr() for x in (*net.parameters(), *net.buffers())}
     assert {x.data_ptr() for x in (*branched.parameters(), *branched.buffers())} <= theirs
-    used = {key: value for key, value in net.state_dict().items() if not key.startswith("level")}
-    assert branched.state_dict().keys() == used.keys()
+    assert list(branched.state_dict()) == list(net.state_dict())
     other = Net(same_norm_twice)
-    branched.load_state_dict({key: value for key, value in other.state_dict().items() if key in used})
+    branched.load_state_dict(other.state_dict())
     assert torch.equal(net.a.weight, other.a.weight)
+    assert {id(x) for x in branched.parameters()} == {id(x) for x in net.parameters()}
+
+
+class Tied(nn.Module):
+    """Two heads of one weight, positions that are no state, and a layer that its forward does not need."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head, self.other, self.spare = (nn.Linear(8, 8) for _ in range(4))
+        self.other.weight = self.head.weight
+        self.register_buffer("positions", torch.arange(8.0), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.relu(self.stem(x + self.positions))
+        return torch.cat([self.head(y), self.other(y)], 1)
+
+
+def test_states_go_both_ways_with_tied_weights_spare_layers_and_buffers_that_are_no_state() -> None:
+    net, other, x = Tied().eval(), Tied().eval(), torch.randn(2, 8)
+    branched = kit.branched(net, x)
+    assert list(branched.state_dict()) == list(net.state_dict())
+    other.load_state_dict(branched.state_dict())
+    assert torch.equal(other(x), branched(x))
+    branched.load_state_dict(Tied().state_dict())
+    assert torch.equal(branched(x), net(x)), "the weights are the model's own"
+    assert not torch.equal(branched(x), other(x))
+    with pytest.raises(RuntimeError, match=r'Missing key\(s\) in state_dict: "head.weight"\. $'):
+        branched.load_state_dict({key: value for key, value in other.state_dict().items() if key != "head.weight"})
+
+
+def test_a_captured_model_is_saved_whole_and_copied(tmp_path: Path) -> None:
+    net, x = Tied().eval(), torch.randn(2, 8)
+    branched = kit.branched(net, x)
+    torch.save(branched, tmp_path / "branched.pt")
+    loaded = torch.load(tmp_path / "branched.pt", weights_only=False)
+    copied = copy.deepcopy(branched)
+    for each in (loaded, copied):
+        assert type(each).__name__ == "Tied"
+        assert torch.equal(each(x), net(x))
+        assert list(each.state_dict()) == list(net.state_dict())
+        each.load_state_dict(Tied().state_dict())
+        assert not torch.equal(each(x), net(x)), "its weights are its own"
+        with pytest.raises(KitError, match="captured in eval mode"):
+            each.train()
 
 
 def test_other_shapes_than_those_that_were_proven_are_refused() -> None:
