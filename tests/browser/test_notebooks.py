@@ -299,3 +299,23 @@ def test_a_branch_is_marked_in_all_pictures_of_a_notebook(chromium: Any, lab: La
         graphs[0].query_selector("button").focus()
         assert marked() == [[], []]
     page.close()
+
+
+QUIZ = """\
+from kit.views.quiz import Quiz
+asked = Quiz("Which one is faster?", ["threads", "sequential"])
+asked"""
+
+
+def test_run_all_does_not_give_the_answer_of_a_quiz_away(chromium: Any, lab: Lab, screenshots: Path) -> None:
+    written(lab.folder / "quiz.ipynb", QUIZ, "asked.reveal('threads')")
+    page = open_and_run(chromium, lab, "quiz.ipynb")
+    button = page.get_by_role("button", name="Show the answer without a guess")
+    button.wait_for(timeout=30_000)
+    page.screenshot(path=screenshots / "quiz.png")
+    assert button.bounding_box()["width"] < 400  # as wide as its words, not as the page
+    assert page.locator("text=Measured: threads").count() == 0
+    button.click()
+    page.wait_for_selector("text=Measured: threads (no guess made).", timeout=30_000)
+    assert not button.is_visible()
+    page.close()
