@@ -50,9 +50,9 @@ _OWN = {  # the kit's own spans that are not branches
     "transfer": Look(OKABE_ITO[4], 0.5, HATCHES[2]),
 }
 _MEANING = {  # what the legend adds to a category that its name alone does not explain
-    "region": "branches and their merge",
-    "merge": "joins the branches' outputs",
-    "startup": "starting threads or processes",
+    "region": "fork to join",
+    "merge": "joins outputs",
+    "startup": "of threads or processes",
     "wait": "for another thread",
     "transfer": "of data",
 }

@@ -267,7 +267,7 @@ def test_lanes_and_their_spans_are_explained(comparison):
         "",
     ]
     assert "joins the outputs of the branches" in words(widget)  # as the title of the lane's name
-    assert "merge: joins the branches' outputs" in [line[0] for line in timeline(comparison).copy["legend"][0]]
+    assert "merge: joins outputs" in [line[0] for line in timeline(comparison).copy["legend"][0]]
 
 
 def test_the_key_of_the_still_picture_breaks_where_its_line_ends():
