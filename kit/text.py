@@ -9,8 +9,8 @@ GIB = 2**30
 
 
 def times(ratio: float) -> str:
-    """A ratio for people: ``1.28``, or ``1/9,300`` where decimals would be mostly zeros."""
-    return f"{ratio:.2f}" if ratio >= 0.1 else f"1/{1 / ratio:,.0f}" if ratio > 0 else "0"
+    """A ratio for people: ``1.28``, and below a tenth two digits: ``0.0054``."""
+    return f"{ratio:.2f}" if ratio >= 0.1 else f"{ratio:.2g}"
 
 
 def as_fast(ratio: float) -> str:

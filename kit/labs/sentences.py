@@ -42,7 +42,7 @@ def describe(comparison: Comparison) -> str:
             if "task" not in trace.categories:
                 said = "write no spans, so how far they overlapped is not known."
             lines.append(
-                f"- **{row.name}**: {milliseconds(row.timing.median_ms)}, {row.ratio_text} the speed of "
+                f"- **{row.name}**: {milliseconds(row.timing.median_ms)}, {row.ratio_text} against "
                 f"{comparison.baseline.name}: **{row.verdict}**{because}. Its branches {said}"
             )
     return "\n".join(lines)

@@ -41,6 +41,10 @@ class Ratio(NamedTuple):
         return "slower" if self.high < 1 - SMALLEST_EFFECT else "no difference found"
 
     def __str__(self) -> str:
+        """``1.63x [1.58, 1.7]``; where decimals would be mostly zeros the other way round, ``36x slower [34, 39]``."""
+        if 0 < self.low <= self.estimate < 0.1:
+            fewest, most = (f"{1 / each:,.{0 if each < 0.1 else 2}f}" for each in (self.high, self.low))
+            return f"{1 / self.estimate:,.0f}x slower [{fewest}, {most}]"
         return f"{times(self.estimate)}x [{times(self.low)}, {times(self.high)}]"
 
 

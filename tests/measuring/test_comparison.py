@@ -325,3 +325,17 @@ def test_the_description_names_every_field_of_every_record() -> None:
 
 def test_the_public_names() -> None:
     assert kit.load_comparison is load_comparison
+
+
+@pytest.mark.parametrize(
+    ("ratio", "said"),
+    [
+        (Ratio(1.634, 1.6, 1.7), "1.63x [1.60, 1.70]"),
+        (Ratio(0.61, 0.05, 0.7), "0.61x [0.05, 0.70]"),
+        (Ratio(1 / 36, 1 / 40, 1 / 32), "36x slower [32, 40]"),
+        (Ratio(1 / 2931, 1 / 11725, 1 / 1150), "2,931x slower [1,150, 11,725]"),
+        (Ratio(0.05, 0.02, 2.0), "20x slower [0.50, 50]"),
+    ],
+)
+def test_a_ratio_goes_in_one_direction(ratio: Ratio, said: str) -> None:
+    assert str(ratio) == said
