@@ -21,9 +21,15 @@ NO_OVERLAP = 0.02  # share of the branches' time: side by side for less is one a
 GAIN_ALONE = 1.25  # times as fast: more than that is not believed of branches that did not overlap
 
 
-def gated(comparison: Comparison) -> Comparison:
-    """The comparison with a doubt in each row whose rounds decide nothing; its verdict is then ``not decided``."""
-    return replace(comparison, rows=tuple(replace(row, doubt=doubt(comparison, row)) for row in comparison.rows))
+def gated(comparison: Comparison, *, scatter: float = SCATTER) -> Comparison:
+    """The comparison with a doubt in each row whose rounds decide nothing; its verdict is then ``not decided``.
+
+    Args:
+        scatter: quartile ratio from which rounds decide nothing; ``math.inf`` where what scatters them is known, as a
+            neighbour that was started to see what it does.
+    """
+    rows = (replace(row, doubt=doubt(comparison, row, scatter)) for row in comparison.rows)
+    return replace(comparison, rows=tuple(rows))
 
 
 def over(comparison: Comparison, name: str) -> Comparison:
@@ -47,13 +53,17 @@ def over(comparison: Comparison, name: str) -> Comparison:
     return gated(replace(comparison, rows=tuple(with_verdicts(rows))))
 
 
-def doubt(comparison: Comparison, row: Row) -> str | None:
-    """Why the rounds of this row decide nothing, as a clause; None: they do."""
+def doubt(comparison: Comparison, row: Row, scatter: float = SCATTER) -> str | None:
+    """Why the rounds of this row decide nothing, as a clause; None: they do.
+
+    Args:
+        scatter: quartile ratio from which rounds decide nothing.
+    """
     if row.timing is None or row.ratio is None or row.baseline:
         return None
     if not row.decidable:
         return row.doubt  # too few rounds: :mod:`kit.measuring.statistics` says how many it takes
-    found = _busy(comparison) or _scatter(row) or _beyond(comparison, row) or _without_overlap(row)
+    found = _busy(comparison) or _scatter(row, scatter) or _beyond(comparison, row) or _without_overlap(row)
     return f"machine busy: {found}" if found else None
 
 
@@ -66,9 +76,9 @@ def _busy(comparison: Comparison) -> str | None:
     return None if whole else str(taken)
 
 
-def _scatter(row: Row) -> str | None:
+def _scatter(row: Row, most: float) -> str | None:
     for name, timing in ((row.name, row.timing), ("the baseline", row.paired_baseline)):
-        if timing is not None and timing.quartile_ratio > SCATTER:
+        if timing is not None and timing.quartile_ratio > most:
             return f"the rounds of {name} scatter by {timing.quartile_ratio:.1f} times"
     return None
 

@@ -1,5 +1,6 @@
 """The gate: among neighbours nothing wrong is concluded, and on a quiet machine nothing is lost."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -111,6 +112,14 @@ def test_each_doubt_says_what_was_seen() -> None:
     assert doubt(whole, whole["threads"]) is None, "the counters of a host, whose other cores are busy"
     scattered = table(timing(1, 1, 4, 4, 1, 4, 1, 4), base)
     assert doubt(scattered, scattered["threads"]) == "machine busy: the rounds of threads scatter by 4.0 times"
+
+
+def test_a_scatter_whose_cause_was_started_on_purpose_is_no_doubt() -> None:
+    scattered = table(timing(1, 1, 4, 4, 1, 4, 1, 4), timing(*ROUNDS))
+    assert gated(scattered)["threads"].verdict == "not decided"
+    assert gated(scattered, scatter=math.inf)["threads"].doubt is None
+    busy = replace(scattered, taken=Taken(0.5, 0.0))
+    assert "other programs took 50%" in str(gated(busy, scatter=math.inf)["threads"].doubt)
 
 
 def test_a_gain_that_the_cores_cannot_give_is_none() -> None:
