@@ -89,13 +89,19 @@ def _check_load(hardware: Hardware, load: float) -> Iterator[Finding]:
         do = "close other programs before measuring, or timings will vary a lot between rounds"
         what = f"the cores are busy: a load average of {load:.1f} on {counted(hardware.cores, 'core')}"
         yield Finding("WARN", what, do)
-        if hardware.cores > 1 and os.environ.get("OMP_WAIT_POLICY", "").lower() != "passive":
+        if hardware.cores > 1 and _waits_by_spinning():
             yield Finding(
                 "WARN",
                 "the threads of an operator wait for each other by spinning: where one of them has lost its core to "
                 "another program, the others keep theirs busy for nothing, and an operator takes many times as long",
                 "set OMP_WAIT_POLICY=passive before Python starts, or use one thread for each operator",
             )
+
+
+def _waits_by_spinning() -> bool:
+    """Whether OpenMP's threads keep their cores while they wait, as they do unless they are told otherwise."""
+    told, spins = (os.environ.get(name, "").strip().lower() for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"))
+    return spins != "0" if spins else told != "passive"
 
 
 def _check_memory(hardware: Hardware) -> Finding:
