@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import ipywidgets as widgets
 
 from kit.approaches import Workload
-from kit.measuring.comparison import Ratio
+from kit.measuring.comparison import Comparison, Ratio
 from kit.measuring.statistics import least_rounds
 from kit.verbs import compare
 from kit.views.palette import NEUTRAL, OKABE_ITO
@@ -17,15 +17,19 @@ Setting = tuple[int, int]  # workers, threads of each
 Cells = Mapping[Setting, tuple[float, Ratio]]  # items a second, and how many times as fast as a loop
 
 
-def measured(work: Workload, approach: str, workers: Sequence[int], threads: Sequence[int]) -> tuple[Cells, str | None]:
+def measured(
+    work: Workload, approach: str, workers: Sequence[int], threads: Sequence[int], rounds: int = 0
+) -> tuple[Cells, Comparison]:
     """``approach`` for every number of workers and of threads each, in the same interleaved rounds.
 
-    Returns the cells, and why these rounds decide nothing, as a clause; None: they do.
+    Args:
+        rounds: at least; the fewest that can tell the cells apart are measured anyway.
     """
     names = {(w, t): f"{approach}(workers={w}, threads={t})" for w in workers for t in threads}
-    rates = compare(work, approaches=list(names.values()), rounds=least_rounds(len(names)), progress=False)
+    count = max(rounds, least_rounds(len(names)))
+    rates = compare(work, approaches=list(names.values()), rounds=count, progress=False)
     cells = {place: (rates.per_second(name), rates[name].ratio or Ratio(1, 1, 1)) for place, name in names.items()}
-    return cells, next((row.doubt for row in rates.rows if row.doubt), None)
+    return cells, rates
 
 
 def best(cells: Cells) -> Setting:
@@ -38,16 +42,17 @@ def alike(cells: Cells) -> list[Setting]:
     return [place for place, (_rate, ratio) in cells.items() if ratio.high >= cells[best(cells)][1].low]
 
 
-def grid_html(cells: Cells, unit: str, doubt: str | None = None) -> str:
+def grid_html(cells: Cells, unit: str, doubt: str | None = None, kind: str = "OpenCV thread") -> str:
     """The grid as an HTML table: a row for each number of workers; the best in a frame, with a star.
 
     Args:
         doubt: why the rounds decide nothing; then no cell is marked.
+        kind: of the threads that each worker has, in the singular.
     """
     workers, threads = (list(dict.fromkeys(side)) for side in zip(*cells, strict=True))
     top, near = best(cells), alike(cells)
     legend = f"not decided which is the most: {doubt}" if doubt else "&#9733; the most, ~ cannot be told from it"
-    head = "".join(f"<th scope='col' style='padding:6px'>{t} OpenCV thread{'s' * (t > 1)} each</th>" for t in threads)
+    head = "".join(f"<th scope='col' style='padding:6px'>{t} {kind}{'s' * (t > 1)} each</th>" for t in threads)
     rows = ""
     for w in workers:
         rows += f"<tr><th scope='row'>{w} worker{'s' * (w > 1)}</th>"
@@ -72,6 +77,9 @@ class Grid(Still):
         items: to choose from; the first is measured when the grid is made.
         workers, threads: of the grid's rows and columns.
         approaches: to choose from; their options must be workers and threads.
+        label: what the items are.
+        kind: of the threads that each worker has, in the singular.
+        rounds: of a measurement, at least.
     """
 
     def __init__(
@@ -82,16 +90,21 @@ class Grid(Still):
         workers: Sequence[int] = (1, 2, 4),
         threads: Sequence[int] = (1, 2),
         approaches: Sequence[str] = ("threads", "processes"),
+        label: str = "images",
+        kind: str = "OpenCV thread",
+        rounds: int = 0,
     ) -> None:
         self._make, self._workers, self._threads = make, workers, threads
+        self._label, self._kind, self._rounds = label, kind, rounds
         wide = {"description_width": "initial"}
-        self._items = widgets.Dropdown(options=list(items), value=items[0], description="images", style=wide)
+        self._items = widgets.Dropdown(options=list(items), value=items[0], description=label, style=wide)
         self._approach = widgets.Dropdown(
             options=list(approaches), value=approaches[0], description="approach", style=wide
         )
         self._table = widgets.HTML()
         self.cells: Cells = {}
-        self.doubt: str | None = None  # why the rounds of the cells decide nothing
+        self.comparison: Comparison  # that the cells were measured in
+        self.doubt: str | None = None  # why its rounds decide nothing
         super().__init__(widgets.HBox([self._items, self._approach]), self._table)
         self._measure()
         for control in (self._items, self._approach):
@@ -100,13 +113,15 @@ class Grid(Still):
     def _measure(self, change: object = None) -> None:
         self._table.value = "<i>measuring ...</i>"
         work = self._make(self._items.value)
-        self.cells, self.doubt = measured(work, self._approach.value, self._workers, self._threads)
-        self._table.value = grid_html(self.cells, work.unit, self.doubt)
+        found = measured(work, self._approach.value, self._workers, self._threads, self._rounds)
+        self.cells, self.comparison = found
+        self.doubt = next((row.doubt for row in self.comparison.rows if row.doubt), None)
+        self._table.value = grid_html(self.cells, work.unit, self.doubt, self._kind)
         self.renew()  # the copy that the output holds is of what was measured before
 
     def still(self) -> str:
         """The table as it was measured last, under what it was measured for."""
-        return f"<p>{self._items.value} images, {self._approach.value}</p>{self._table.value}"
+        return f"<p>{self._items.value} {self._label}, {self._approach.value}</p>{self._table.value}"
 
     def __repr__(self) -> str:
         return f"Grid({len(self._workers)} x {len(self._threads)})"
