@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from kit.approaches import Rewrites, parse
 from kit.graphs import Cost, Graph, Unit
 from kit.labs.checks import check, first_wrong
+from kit.labs.conclusions import row_of
 from kit.labs.sentences import reached
 from kit.labs.speed import size
-from kit.labs.threads import versus
 from kit.measuring.comparison import Comparison, Row
 from kit.models import googlenet, inception_v3, two_stream_i3d
 from kit.spans import clock
@@ -175,7 +175,8 @@ def side_told(side: Comparison, graph: Graph) -> str:
         graph: of that model.
     """
     threads, bound = side["threads(threads=1)"], bound_ms(graph)
-    over = {name: versus(side, name, "sequential(threads=1)").ratio for name in ("sequential", threads.name)}
+    rows = {name: row_of(side, name, "sequential(threads=1)") for name in ("sequential", threads.name)}
+    over = {name: row.ratio if row else None for name, row in rows.items()}
     took = threads.timing.median_ms if threads.timing else math.nan
     return (
         f"At one thread the block takes {milliseconds(graph.work_ms)}, its span is {milliseconds(graph.span_ms)}: "
@@ -249,7 +250,7 @@ def gpu_told(reason: str | None, shares: Mapping[str, float], streams: Compariso
     """
     if reason or streams is None:
         return f"not run here: {reason}"
-    graphs = versus(streams, "graphed_streams", "graphed")
+    graphs = row_of(streams, "graphed_streams", "graphed") or Row("graphed_streams")
     return (
         f"of the time of the block's kernels, two ran at once for: {shares_told(shares)}. A captured graph with "
         f"streams, against one without: **{graphs.verdict}** ({graphs.ratio})."
@@ -281,7 +282,7 @@ def settled(side: Comparison, others: Comparison) -> str:
         others: ``sequential`` first, and other approaches on the same model.
     """
     threads = side["threads(threads=1)"]
-    alone = versus(side, "threads(threads=1)", "sequential(threads=1)")
+    alone = row_of(side, "threads(threads=1)", "sequential(threads=1)") or Row("threads(threads=1)")
     meaning = {
         "faster": "one after the other did waste time"
         if alone.verdict == "faster"
@@ -312,7 +313,7 @@ def settled(side: Comparison, others: Comparison) -> str:
         lines.append(f"- The peer, ONNX Runtime, did not take part: {peer.reason}")
     else:
         other = best.name if best else others.baseline.name
-        row = versus(others, PEER, other)
+        row = row_of(others, PEER, other) or Row(PEER)
         lines.append(f"- The peer, ONNX Runtime, against {other}: **{row.verdict}** ({row.ratio}).")
     return "\n".join(lines)
 

@@ -21,7 +21,6 @@ from kit.labs.inception import (
     one_at_a_time,
     settled,
 )
-from kit.labs.threads import versus
 from kit.measuring.comparison import Comparison, Row, Timing
 from kit.measuring.statistics import speed_up
 from kit.trace import Trace
@@ -137,16 +136,6 @@ def compared(*, equal: bool = True, prepare_s: float = 0.0, **ms: float) -> Comp
     if "onnxruntime" not in ms:
         rows.append(Row("onnxruntime", "it is not\ninstalled | at all."))
     return Comparison(tuple(rows), 6, "", ("something else was using the cores.",))
-
-
-def test_another_baseline_gives_another_ratio_and_verdict() -> None:
-    comparison = compared(sequential=8, threads=4, merged=2)
-    row = versus(comparison, "threads", "merged")
-    assert row.ratio is not None
-    assert (row.ratio.estimate, row.verdict) == (0.5, "slower")
-    assert versus(comparison, "sequential", "merged").verdict == "slower"  # no longer the baseline
-    assert versus(comparison, "merged", "merged").verdict == "baseline"
-    assert versus(comparison, "onnxruntime", "merged").verdict == "not available"
 
 
 def test_the_fastest_is_one_that_was_found_faster() -> None:
