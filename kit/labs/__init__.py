@@ -1,6 +1,17 @@
 """What single notebooks need beside the kit: exercise checks, and sentences computed from measurements."""
 
-from kit.labs import choose, continual, feeding, inception, opencv_dnn, processes, threads, two_stream
+from kit.labs import (
+    choose,
+    continual,
+    feeding,
+    inception,
+    opencv_dnn,
+    openmp,
+    processes,
+    threads,
+    transports,
+    two_stream,
+)
 from kit.labs.checks import Check
 from kit.labs.conclusions import card, decided, fastest, told
 from kit.labs.sentences import describe, overlap_share, reached
@@ -17,6 +28,7 @@ __all__ = [
     "feeding",
     "inception",
     "opencv_dnn",
+    "openmp",
     "overlap_share",
     "processes",
     "reached",
@@ -24,5 +36,6 @@ __all__ = [
     "size",
     "threads",
     "told",
+    "transports",
     "two_stream",
 ]

@@ -1,30 +1,33 @@
-"""The experiments and exercises of notebook 02."""
+"""Notebook 02: its quizzes and their answers, its sentences, tables and card, its exercises.
+
+No sentence compares two medians: how many times as long something takes is the ratio of the rounds, as in the table.
+"""
 
 from __future__ import annotations
 
 import math
-import random
 import threading
-import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, multiprocessing, nn
+from torch import Tensor, nn
 
 from kit.errors import TransferError
-from kit.executors import Task
-from kit.executors.processes import Processes
-from kit.executors.workers.echo import echo
 from kit.executors.workers.pickling import dump, load
-from kit.executors.workers.process import starting
-from kit.executors.workers.reports import starting_is_possible
-from kit.labs.checks import check
+from kit.labs import conclusions, transports
+from kit.labs.checks import check, first_wrong
+from kit.labs.conclusions import Claim, card, claim_faster, decided, fastest, row_of
+from kit.labs.measured import Median, branch_ms, call_ms, outside_ms
+from kit.labs.sentences import describe
+from kit.labs.transports import PICKLED, SHARED, TRANSPORTS, round_trips
+from kit.measuring.comparison import Comparison, Timing
 from kit.text import markdown_table
 from kit.trace import Trace
+from kit.views.quiz import Quiz
+
+__all__ = ["round_trips"]  # which notebook 08 takes from here
 
 # Name and what it is, in the order in which they happen to a process.
 PHASES = {
@@ -36,6 +39,63 @@ PHASES = {
     "send": "the result goes back through the queue",
     "join": "the caller waits for the processes to end",
 }
+COLD = "processes_cold"
+QUIZZES = {
+    "recipe": (
+        "The toy with a new process for each stream, against one stream after the other. The processes take ...",
+        ["less time", "up to 10 times as long", "10 to 100 times as long", "more than 100 times as long"],
+    ),
+    "warm": (
+        "Warm workers, one for each stream, against one stream after the other on all cores. The workers are ...",
+        ["faster", "slower", "no difference found"],
+    ),
+    "transport": (
+        "A tensor of 10 MB goes to a warm worker and back. Which transport is fastest?",
+        ["a pickled copy through a queue", "a queue of torch.multiprocessing", "shared memory that both sides keep"],
+    ),
+    "gil": (
+        "Two branches in pure Python. Which approach is fastest?",
+        ["sequential", "threads", "processes"],
+    ),
+}
+
+
+def quiz(name: str) -> Quiz:
+    """A quiz of the notebook; its answer is given by ``<name>_answer``."""
+    return conclusions.quiz(QUIZZES, name)
+
+
+# What the quizzes reveal ----------------------------------------------------------------------------------------------
+
+
+def recipe_answer(published: Comparison) -> str:
+    """How many times as long the recipe takes, where the whole interval lies within one of the options."""
+    said, row = decided(published, COLD), row_of(published, COLD)
+    if said not in ("faster", "slower", "no difference found") or row is None or row.ratio is None:
+        return said
+    low, high = 1 / row.ratio.high, 1 / row.ratio.low
+    options = QUIZZES["recipe"][1]
+    within = {options[sum(limit <= each for limit in (1, 10, 100))] for each in (low, high)}
+    return within.pop() if len(within) == 1 else f"not decided: from {low:,.3g} to {high:,.3g} times as long"
+
+
+def warm_answer(warm: Comparison) -> str:
+    """The verdict on warm workers, or why there is none."""
+    return decided(warm, "processes")
+
+
+def transport_answer(trips: Mapping[int, Comparison]) -> str:
+    """The transport that is faster than both others at the largest size, or why none is known to be."""
+    best = fastest(trips[max(trips)], TRANSPORTS)
+    return dict(zip(TRANSPORTS, QUIZZES["transport"][1], strict=True)).get(best, best)
+
+
+def gil_answer(gil: Comparison) -> str:
+    """The approach that is faster than both others, or why none is known to be."""
+    return fastest(gil, QUIZZES["gil"][1])
+
+
+# Sentences and tables, in Markdown ------------------------------------------------------------------------------------
 
 
 def phases_ms(trace: Trace) -> dict[str, dict[str, float]]:
@@ -56,69 +116,143 @@ def phases_table(trace: Trace) -> str:
         cells = [f"{phases[phase]:.1f} ms" if phase in phases else "" for phases in found.values()]
         if any(cells):
             rows.append((phase, *cells, what))
-    return markdown_table(("phase", *found, "what happens"), f"l{'r' * len(found)}l", rows)
+    table = markdown_table(("phase", *found, "what happens"), f"l{'r' * len(found)}l", rows)
+    return f"{table}\n\nThese are the times of the one call that the timeline shows."
 
 
-def round_trips(sizes: Sequence[int], rounds: int, seed: int = 0) -> dict[str, list[float]]:
-    """Microseconds from a tensor in this process to its copy back from a warm worker, by how it was transferred.
+def about_recipe(published: Comparison) -> str:
+    """What the recipe costs on the toy, in the numbers of the table."""
+    row = row_of(published, COLD)
+    if row is None or row.ratio is None or row.timing is None:
+        return f"**{COLD}**: {decided(published, COLD)}."
+    said = f"A process for each stream takes {call_ms(row.timing).ms} a call. Against one stream after the other: "
+    return said + f"{row.ratio}, **{decided(published, COLD)}**. The output is the same."
+
+
+def start_up_ms(published: Comparison) -> Median | None:
+    """Milliseconds of a call of the recipe outside its longest stream, over all rounds; None where it did not run."""
+    timing = _timing(published, COLD)
+    return outside_ms(timing) if timing else None
+
+
+def about_break_even(published: Comparison, one_thread: Comparison) -> str:
+    """How long the shorter of the real streams would have to work until the recipe breaks even.
 
     Args:
-        sizes: bytes of the tensor, multiples of 4.
-        rounds: interleaved rounds for each size; the median counts.
+        published: ``sequential`` and ``processes_cold`` on the toy.
+        one_thread: ``sequential(threads=1)`` on the real streams.
     """
-    order = random.Random(seed)
-    with ExitStack() as stack:
-        pickled, shared = (stack.enter_context(_echo_worker()) for _ in range(2))
-        pool = stack.enter_context(Processes(workers=1))
-        calls: dict[str, Callable[[Tensor], Any]] = {
-            "Queue, pickled copy (NumPy)": lambda x: torch.from_numpy(pickled(x.numpy())),
-            "Queue of tensors (torch.multiprocessing)": lambda x: shared(x.clone()).clone(),
-            "shared memory, reused (processes)": lambda x: pool.run([Task("echo", _IDENTITY, (x,))])[0],
-        }
-        result: dict[str, list[float]] = {name: [] for name in calls}
-        for size in sizes:
-            x = torch.rand(size // 4)
-            times: dict[str, list[int]] = {name: [] for name in calls}
-            for turn in range(rounds + 2):  # two to warm up
-                for name in order.sample(list(calls), len(calls)):
-                    start = time.perf_counter_ns()
-                    back = calls[name](x)
-                    took = time.perf_counter_ns() - start
-                    times[name].append(took)
-                    if turn < 2 and not torch.equal(back, x):
-                        raise AssertionError(f"{name} changed the tensor")
-            for name in calls:
-                result[name].append(float(np.median(times[name][2:])) / 1000)
-    return result
+    start, timing = start_up_ms(published), one_thread.baseline.timing
+    if start is None or timing is None:
+        return f"The break-even is not known: {decided(published, COLD)}."
+    streams = branch_ms(timing)
+    name = min(streams, key=lambda each: streams[each].estimate)
+    doubt = decided(published, COLD)
+    lines = [
+        f"- At one thread, {' and '.join(f'`{each}` takes {took.ms}' for each, took in streams.items())}.",
+        f"- Running them at the same time saves at most the shorter one: `{name}`.",
+        f"- Starting and ending the processes takes {start.ms}, measured with the toy.",
+        f"- So the recipe breaks even only where `{name}` takes about as long as that, "
+        f"**{start.over(streams[name]).times}** its time here.",
+    ]
+    if doubt.startswith("not "):
+        lines.append(f"- **These numbers decide nothing: {doubt.removeprefix('not decided: ')}.**")
+    return "\n".join(lines)
 
 
-_IDENTITY = nn.Identity()
+def about_warm(warm: Comparison) -> str:
+    """What the workers that stay bring and still cost, in the numbers of the table."""
+    said, timing = describe(warm), _timing(warm, "processes")
+    if timing is None:
+        return said
+    moves = Median.of(turn.overhead["transfer"] / 1e6 for turn in timing.turns if turn is not None)
+    return (
+        f"{said}\n\nOf a call of `processes`, the data transfer takes {moves.ms}: the inputs are copied into shared "
+        f"memory and the results out of it, and each worker is woken up.\n\n{_against_cold(warm)}"
+    )
 
 
-@contextmanager
-def _echo_worker() -> Iterator[Callable[[Any], Any]]:
-    """A function that sends something to a warm worker through one queue and gets it back through another."""
-    context = multiprocessing.get_context("spawn")
-    with starting_is_possible("a worker process"), starting():
-        requests, replies = context.Queue(), context.Queue()
-        process = context.Process(target=echo, args=(requests, replies), daemon=True)
-        process.start()
+def _against_cold(warm: Comparison) -> str:
+    claim = warm_beats_cold(warm)
+    answer = {"true": "**faster** than", "false": "**not faster** than"}.get(claim.truth)
+    if answer is None:
+        return f"Workers that stay, against a process for each call: not decided, {claim.by.removeprefix('not decided: ')}."
+    return f"Workers that stay are {answer} a process for each call: {claim.by}."
 
-    def send(message: Any) -> Any:
-        requests.put(message)
-        return replies.get(timeout=60)
 
-    try:
-        yield send
-        requests.put(None)
-        process.join(5)
-    finally:
-        process.kill()
-        process.join()
-        process.close()
-        for queue in (requests, replies):
-            queue.close()
-            queue.join_thread()
+def warm_beats_cold(warm: Comparison) -> Claim:
+    """The claim that workers that stay are faster than a process for each call.
+
+    The recipe has rounds of its own, so the two are not paired. But all intervals of a table hold at the same time: if
+    those of the two speed-ups over ``sequential`` do not meet, the two differ.
+    """
+    text = "Workers that stay are faster than a process for each stream and call"
+    stay, cold = row_of(warm, "processes"), row_of(warm, COLD)
+    for name in ("processes", COLD):
+        if (said := decided(warm, name)).startswith(("not ", "wrong")):
+            return Claim(text, "not decided", said)
+    assert stay is not None
+    assert cold is not None
+    assert stay.ratio is not None
+    assert cold.ratio is not None
+    by = f"against sequential, workers that stay {stay.ratio}, a process for each call {cold.ratio}"
+    if stay.ratio.low > cold.ratio.high:
+        return Claim(text, "true", by)
+    return Claim(text, "false" if stay.ratio.high < cold.ratio.low else "not decided", by)
+
+
+def transport_lines(trips: Mapping[int, Comparison]) -> dict[str, list[float]]:
+    """Transport -> its median in microseconds at each size, for a chart."""
+    return {
+        name: [transports.milliseconds(each, name) * 1000 for each in trips.values()]
+        for name in TRANSPORTS
+        if all(each[name].timing for each in trips.values())
+    }
+
+
+def transport_table(trips: Mapping[int, Comparison]) -> str:
+    """The time there and back of each transport and size, and which is faster than both others."""
+    rows = []
+    for size, each in trips.items():
+        cells = [call_ms(timing).ms if (timing := each[name].timing) else "-" for name in TRANSPORTS]
+        rows.append((f"{size:,}", *cells, fastest(each, TRANSPORTS)))
+    return markdown_table(("bytes", *TRANSPORTS, "faster than both others"), "rrrrl", rows)
+
+
+def conclusion(published: Comparison, warm: Comparison, trips: Mapping[int, Comparison], gil: Comparison) -> str:
+    """The notebook's claims, and for each what this machine said: true, false, or not decided."""
+    large = max(trips)
+    more = QUIZZES["recipe"][1][-1]
+    answer = recipe_answer(published)
+    recipe = row_of(published, COLD)
+    return card(
+        [
+            Claim(
+                f"A process for each stream of the toy and each call takes {more} as one after the other",
+                conclusions.truth(answer, more),
+                f"{recipe.ratio}" if recipe and not answer.startswith("not ") else answer,
+            ),
+            warm_beats_cold(warm),
+            claim_faster(
+                "Workers that stay are faster than one stream after the other on all cores", warm, "processes"
+            ),
+            claim_faster(
+                f"At {large:,} bytes, shared memory that both sides keep is faster than a pickled copy through a queue",
+                trips[large],
+                SHARED,
+                PICKLED,
+            ),
+            claim_faster("For branches in pure Python, processes are faster than threads", gil, "processes", "threads"),
+        ]
+    )
+
+
+def _timing(comparison: Comparison, name: str) -> Timing | None:
+    row = row_of(comparison, name)
+    return row.timing if row else None
+
+
+# Exercises ------------------------------------------------------------------------------------------------------------
 
 
 class Guarded(nn.Module):
@@ -138,32 +272,41 @@ class Guarded(nn.Module):
 @check
 def check_break_even(calls: Callable[[float, float, float], float | None]) -> str | None:
     """``calls(start_up, sequential, parallel)``: from how many calls on warm workers have paid for their start."""
-    if not isinstance(calls(1000.0, 10.0, 5.0), int | float):
-        return f"it gives {calls(1000.0, 10.0, 5.0)!r} and not a number: is there a return?"
-    if calls(1000.0, 10.0, 5.0) != 200:
-        return "a start of 1000 ms and a gain of 5 ms a call: break-even is after 200 calls."
-    if calls(1000.0, 10.0, 7.0) != 334:
-        return "1000 ms at 3 ms a call are 333.3 calls: round up, since there is no third of a call."
-    never = calls(1000.0, 5.0, 5.0)
-    if never != math.inf or calls(1000.0, 5.0, 8.0) != math.inf:
-        return "where the workers are not faster than sequential, no number of calls is enough: return math.inf."
-    return None
+    never = "where the workers are not faster than sequential, no number of calls is enough: return math.inf."
+    cases = [
+        ((1000.0, 10.0, 5.0), 200, "a start of 1000 ms and a gain of 5 ms a call: break-even is after 200 calls."),
+        ((1000.0, 10.0, 7.0), 334, "1000 ms at 3 ms a call are 333.3 calls: round up, there is no third of a call."),
+        ((1000.0, 5.0, 5.0), math.inf, never),
+        ((1000.0, 5.0, 8.0), math.inf, never),
+    ]
+    return first_wrong(calls, cases)
 
 
 @check
-def check_travels(model: Any) -> str | None:
+def check_sent(model: Any) -> str | None:
     """A :class:`Guarded` (or a subclass) that can be sent to another process and still works there."""
+    if isinstance(model, type):
+        return "give an object, not the class: call it, as in MyGuarded()."
     if not isinstance(model, Guarded):
         return "give an object of a subclass of Guarded, so that everything else stays as it is."
     try:
         body = dump(model)
     except TransferError as error:
-        return f"it cannot travel yet: {error}"
-    copy = load(body)
+        return f"it cannot be sent yet: {error}"
+    if not hasattr(model, "lock"):
+        return (
+            "pickling took the lock from your own model too: __getstate__ returns a copy of self.__dict__ without it."
+        )
+    try:
+        copy = load(body)
+    except Exception as error:
+        return f"it cannot be unpickled ({type(error).__name__}: {error}): what does your __setstate__ do?"
+    if not hasattr(copy, "conv"):
+        return "it arrives without its layers: call super().__setstate__(state) in __setstate__."
     if not hasattr(copy, "lock"):
-        return "it travels, but arrives without a lock: make a new one in __setstate__."
+        return "it arrives without a lock: make a new one in __setstate__."
     x = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         if not torch.equal(copy(x), model(x)):
-            return "it travels, but computes something else there: pass the rest of the state on unchanged."
+            return "it arrives, but computes something else there: pass the rest of the state on unchanged."
     return None

@@ -225,8 +225,6 @@ MOST_LINES = 10  # of an open code cell
 UNFOLDED = {  # notebooks that are not yet written this way
     "00_start_here",
     "01_two_stream",
-    "02_processes",
-    "03_threads_and_cores",
     "04_inception",
     "07_opencv_dnn",
     "08_feeding_the_model",
