@@ -176,7 +176,8 @@ def _against_cold(warm: Comparison) -> str:
     claim = warm_beats_cold(warm)
     answer = {"true": "**faster** than", "false": "**not faster** than"}.get(claim.truth)
     if answer is None:
-        return f"Workers that stay, against a process for each call: not decided, {claim.by.removeprefix('not decided: ')}."
+        why = claim.by.removeprefix("not decided: ")
+        return f"Workers that stay, against a process for each call: not decided, {why}."
     return f"Workers that stay are {answer} a process for each call: {claim.by}."
 
 
@@ -279,6 +280,8 @@ def check_break_even(calls: Callable[[float, float, float], float | None]) -> st
         ((1000.0, 5.0, 5.0), math.inf, never),
         ((1000.0, 5.0, 8.0), math.inf, never),
     ]
+    if calls(1000.0, 10.0, 5.0) is not None and calls(1000.0, 5.0, 8.0) is None:
+        return never
     return first_wrong(calls, cases)
 
 

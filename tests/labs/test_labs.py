@@ -1,7 +1,5 @@
 """Exercise checks: not attempted yet, a hint that depends on what came out, or passed; and never an exception."""
 
-import math
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +10,7 @@ from torch import nn
 import kit
 from kit import labs
 from kit.labs.checks import Check
-from kit.labs.processes import Guarded, check_break_even, check_travels, phases_ms, phases_table
+from kit.labs.processes import check_break_even
 from kit.labs.two_stream import ThreeHeads, check_bound, check_wrapped, task_ms
 from kit.trace import Event, Lane, Trace
 
@@ -52,21 +50,6 @@ def test_the_bound(bound: Callable[..., float], hint: str | None) -> None:
     assert (hint or "") in found.message
 
 
-@pytest.mark.parametrize(
-    ("calls", "hint"),
-    [
-        (lambda s, a, b: math.ceil(s / (a - b)) if a > b else math.inf, None),
-        (lambda s, a, b: s / (a - b) if a > b else math.inf, "round up"),
-        (lambda s, a, b: math.ceil(s / (a - b)) if a != b else math.inf, "math.inf"),
-        (lambda s, a, b: math.ceil(s / a), "200 calls"),
-    ],
-)
-def test_the_break_even(calls: Callable[..., float], hint: str | None) -> None:
-    found = check_break_even(calls)
-    assert found.state == ("hint" if hint else "passed")
-    assert (hint or "") in found.message
-
-
 def test_a_share_of_a_bound_is_never_more_than_all_of_it() -> None:
     assert labs.reached(0.721) == "**72%** of that speed"
     assert labs.reached(1.008) == "**100%** of that speed"
@@ -89,24 +72,6 @@ def test_wrapping_siblings() -> None:
     assert check(...).state == "not attempted yet"
 
 
-class WithoutLock(Guarded):
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "lock"}
-
-
-class WithNewLock(WithoutLock):
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        self.lock = threading.Lock()
-
-
-def test_what_cannot_travel() -> None:
-    assert "lock" in check_travels(Guarded().eval()).message
-    assert "without a lock" in check_travels(WithoutLock().eval()).message
-    assert check_travels(WithNewLock().eval()).state == "passed"
-    assert "subclass of Guarded" in check_travels(nn.Identity()).message
-
-
 def test_a_check_has_a_stable_repr_and_escapes_html() -> None:
     assert repr(Check("passed")) == "passed"
     assert repr(Check("hint", "<b>")) == "hint: <b>"
@@ -127,17 +92,6 @@ CALL = Trace.build(
         span("b", "task", 8, 12, "process 1"),
     ]
 )
-
-
-def test_phases_add_up_by_lane() -> None:
-    assert phases_ms(CALL) == {
-        "caller": {"start": 3.0},
-        "process 0": {"spawn": 4.0, "compute": 6.0},
-        "process 1": {"compute": 4.0},
-    }
-    table = phases_table(CALL)
-    assert "| start | 3.0 ms |  |  |" in table
-    assert "imports" not in table
 
 
 def test_tasks_and_their_overlap() -> None:
@@ -165,11 +119,3 @@ def test_the_switch_for_tests(monkeypatch: pytest.MonkeyPatch) -> None:
     assert labs.rounds(30) == 6
     monkeypatch.delenv("KIT_FAST")
     assert labs.rounds(30) == 30
-
-
-@pytest.mark.parametrize("size", [4, 40_000])
-def test_round_trips_measures_every_way(size: int) -> None:
-    trips = labs.processes.round_trips([size], rounds=2)
-    assert len(trips) == 3
-    assert all(len(times) == 1 and times[0] > 0 for times in trips.values())
-    assert not [thread for thread in threading.enumerate() if "QueueFeeder" in thread.name]
