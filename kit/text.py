@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Iterable, Sequence
 
 GIB = 2**30
 
 
 def times(ratio: float) -> str:
-    """A ratio for people: ``1.28``, or ``1/9,300`` where decimals would be mostly zeros."""
-    return f"{ratio:.2f}" if ratio >= 0.1 else f"1/{1 / ratio:,.0f}" if ratio > 0 else "0"
+    """A ratio for people, to three digits, below 1 to two: ``1.28``, ``22.7``, ``2,931``, ``0.00011``."""
+    if ratio >= 0.995:
+        return f"{ratio:,.{2 if ratio < 9.995 else 1 if ratio < 99.95 else 0}f}"
+    return f"{ratio:.{2 if ratio >= 0.1 or ratio <= 0 else 1 - math.floor(math.log10(ratio))}f}"
 
 
 def as_fast(ratio: float) -> str:

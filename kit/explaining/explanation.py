@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kit.approaches.workload import FOUND
-from kit.errors import MeasureError
+from kit.errors import MeasureError, UnknownNameError
 from kit.explaining.snippets import snippet
 from kit.measuring.comparison import Comparison, Ratio, Row
 from kit.measuring.factors import Bounds, BranchTimes, Excess, RowBreakdown, has_task_times, in_steps, regions_ms
@@ -154,8 +154,11 @@ def explain(comparison: Comparison, approach: str | None = None) -> Explanation:
         approach: one of its rows; where none is named, the best of those with the right output beside the baseline.
 
     Raises:
-        KeyError: no such row.
+        UnknownNameError: no such row.
     """
+    names = [row.name for row in comparison.rows]
+    if approach is not None and approach not in names:
+        raise UnknownNameError("row", approach, names)
     measured = ("faster", "slower", "no difference found", "not decided")
     right = [row for row in comparison.rows[1:] if row.verdict in measured]
     row = comparison[approach] if approach is not None else max(right, key=_estimate, default=comparison.baseline)
@@ -193,6 +196,8 @@ def _explained(comparison: Comparison, row: Row, known: _Known) -> Explanation:
             "it has no tasks, or none that takes time: it changes the model's operators, not when branches run. Of two "
             "recordings, kit.trace.changes says how."
             if row.rewritten
+            else "it runs the branches that were found one after the other: its speed-up is due to rewriting alone."
+            if row.name == FOUND
             else "no task of it was recorded, so its speed-up cannot be divided into factors."
         )
     elif case.branches_alone is None:

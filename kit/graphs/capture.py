@@ -156,8 +156,8 @@ def _place(error: Exception) -> str:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, fx.proxy.TraceError):
-        return f"{error} (Python asks for the value of a tensor or of its shape, to decide what to do next)"
-    return brief(error)
+        return "Python asks for the value of a tensor, to decide what to do next"
+    return brief(error).partition(" (unhinted: ")[0]  # what export adds is about its own symbols
 
 
 def call_unchanged(model: nn.Module, args: Args) -> None:

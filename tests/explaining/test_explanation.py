@@ -18,7 +18,7 @@ from torch import nn
 import kit
 from kit import spans
 from kit.equality import Equality
-from kit.errors import MeasureError
+from kit.errors import MeasureError, UnknownNameError
 from kit.explaining.explanation import Explanation, explain, explain_all
 from kit.explaining.snippets import snippet
 from kit.machine.hardware import detect
@@ -191,7 +191,7 @@ def test_an_approach_without_tasks_and_one_that_is_missing() -> None:
     assert "there is no GPU" in str(explain(comparison, "streams"))
     with pytest.raises(MeasureError, match="cannot predict compiled"):
         explain(comparison, "compiled").what_if(2)
-    with pytest.raises(KeyError, match="streams"):
+    with pytest.raises(UnknownNameError, match="streams"):
         explain(comparison, "stream")
     for name in ("compiled", "streams"):
         json.dumps(explain(comparison, name).to_dict(), allow_nan=False)
