@@ -238,6 +238,26 @@ def test_the_card(side: Comparison, truth: str) -> None:
     assert f"| {truth} |" in toy
 
 
+@pytest.mark.parametrize(
+    ("one", "changes", "truth"),
+    [
+        (9.0, {}, "**true**"),
+        (7.0, {}, "**false**"),  # what threads gain over sequential is what splitting its operators costs
+        (6.0, {}, "**false**"),
+        (9.0, {"others": 0.5}, "not decided"),
+        ("it was left out", {}, "**true**"),
+    ],
+)
+def test_a_gain_over_operators_that_lose_by_being_split_is_no_gain_of_threads(
+    one: float | str, changes: dict[str, float], truth: str
+) -> None:
+    side = measured({"sequential": 10.0, "sequential(threads=1)": one, "threads": 7.0}, (3, 3), **changes)
+    line = conclusion(side, side, side).splitlines()[2]
+    assert f"| {truth} | over sequential: 1.4" in line
+    assert ("; over sequential(threads=1): " in line) == isinstance(one, float)
+    assert ("- Over `sequential(threads=1)`: " in about_side(side)) == isinstance(one, float)
+
+
 def evaluation(right: int, total: int = 100) -> Evaluation:
     """A spatial stream that names so many motions; everything else is named correctly."""
 

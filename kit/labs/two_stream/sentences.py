@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kit.labs.conclusions import Claim, card, claim_faster, decided, in_a_cell, row_of, truth
+from kit.labs.conclusions import Claim, Truth, card, claim_faster, decided, in_a_cell, row_of, truth
 from kit.labs.measured import Median, branch_ms, call_ms, outside_ms, overlap
 from kit.labs.two_stream.answers import (
     DATA_PARALLEL,
@@ -154,7 +154,7 @@ def about_side(comparison: Comparison) -> str:
     row, lead = row_of(comparison, "threads"), comparison.baseline
     if row is None or row.timing is None or lead.timing is None:
         return f"**threads** was {in_a_cell(decided(comparison, 'threads'))}."
-    lines = [_seen(comparison)]
+    lines = [_seen(comparison), *_over_one_thread(comparison)]
     if (share := overlap(row.timing)) is not None:
         rest = " In some rounds they did not overlap."
         if share.high <= NO_OVERLAP:
@@ -216,7 +216,7 @@ def about_toy(comparison: Comparison) -> str:
     row, lead = row_of(comparison, "threads"), comparison.baseline
     if row is None or row.timing is None:
         return f"**threads** was {in_a_cell(decided(comparison, 'threads'))}."
-    lines = [_seen(comparison)]
+    lines = [_seen(comparison), *_over_one_thread(comparison)]
     limits = _limits(comparison)
     if limits is not None and any(row.timing.turns):
         lines.append(
@@ -252,6 +252,14 @@ def _seen(comparison: Comparison) -> str:
     return f"- {seen}**{said}**."
 
 
+def _over_one_thread(comparison: Comparison) -> list[str]:
+    """A line on threads against one after the other on one intra-op thread, where that was measured too."""
+    row = row_of(comparison, "threads", ONE_THREAD)
+    if row is None:
+        return []
+    return [f"- Over `{ONE_THREAD}`: {row.ratio_text}: **{in_a_cell(decided(comparison, 'threads', ONE_THREAD))}**."]
+
+
 def conclusion(side: Comparison, parallel: Comparison, toy: Comparison) -> str:
     """The notebook's claims, and for each what this machine said: true, false, or not decided."""
     said = parallel_answer(parallel)
@@ -260,8 +268,22 @@ def conclusion(side: Comparison, parallel: Comparison, toy: Comparison) -> str:
     seen = f"{said}: both ran for {share.percent} of the time in which any of them ran" if share else said
     return card(
         [
-            claim_faster("Running the streams one after the other wastes time: threads are faster", side, "threads"),
-            claim_faster("The toy gains from threads", toy, "threads"),
+            _gains("Running the streams one after the other wastes time: threads are faster", side),
+            _gains("The toy gains from threads", toy),
             Claim("nn.DataParallel runs the streams at the same time", truth(said, QUIZZES["parallel"][1][0]), seen),
         ]
     )
+
+
+def _gains(text: str, comparison: Comparison) -> Claim:
+    """The claim that threads are faster than one after the other, be it on all cores or on one thread.
+
+    Small operators lose time when they are split over the cores. What only that loss explains is no gain of running the
+    streams at the same time.
+    """
+    leads = [name for name in (comparison.baseline.name, ONE_THREAD) if row_of(comparison, name) is not None]
+    claims = {lead: claim_faster(text, comparison, "threads", lead) for lead in leads}
+    found = {claim.truth for claim in claims.values()}
+    verdicts: tuple[Truth, ...] = ("false", "not decided", "true")
+    said = next(each for each in verdicts if each in found)
+    return Claim(text, said, "; ".join(f"over {lead}: {claim.by}" for lead, claim in claims.items()))
