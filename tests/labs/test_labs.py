@@ -13,7 +13,7 @@ import kit
 from kit import labs
 from kit.labs.checks import Check
 from kit.labs.processes import Guarded, check_break_even, check_travels, phases_ms, phases_table
-from kit.labs.two_stream import ThreeHeads, check_bound, check_wrapped, task_ms
+from kit.labs.two_stream import ThreeHeads, check_bound, check_wrapped
 from kit.trace import Event, Lane, Trace
 
 
@@ -43,7 +43,7 @@ def test_a_stub_is_not_attempted_and_nothing_raises(check: Callable[[Any], Check
         (lambda a, b, n: (a + b) / n, "longest stream"),
         (lambda a, b, n: max(a, b), "one core"),
         (lambda a, b, n: max(a, b, (a + b) // n), "one core"),
-        (lambda a, b, n: a + b, "longest stream"),
+        (lambda a, b, n: a + b, "run at the same time"),
     ],
 )
 def test_the_bound(bound: Callable[..., float], hint: str | None) -> None:
@@ -140,8 +140,7 @@ def test_phases_add_up_by_lane() -> None:
     assert "imports" not in table
 
 
-def test_tasks_and_their_overlap() -> None:
-    assert task_ms(CALL) == {"a": 6.0, "b": 4.0}
+def test_the_overlap_of_tasks() -> None:
     assert labs.overlap_share(CALL) == 3 / 7  # 8 to 11 of 5 to 12
     assert labs.overlap_share(Trace.build([])) == 0
 

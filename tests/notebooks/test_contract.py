@@ -223,8 +223,6 @@ def says_something_to_the_instructor(notebook: NotebookNode) -> Iterator[str]:
 
 MOST_LINES = 10  # of an open code cell
 UNFOLDED = {  # notebooks that are not yet written this way
-    "00_start_here",
-    "01_two_stream",
     "02_processes",
     "03_threads_and_cores",
     "04_inception",
