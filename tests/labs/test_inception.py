@@ -372,6 +372,7 @@ def conv(out: int, kernel: int = 3) -> nn.Module:
             "no region yet: build kit.Branches({...}, merge=kit.Concat(1)) with three",
         ),
         (conv(96), "no region"),
+        (kit.Branches({"a": conv(32), "b": conv(32), "c": conv(32)}, list), "is a list, and should be one tensor"),
         (3, "not a int"),
     ],
 )
