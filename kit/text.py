@@ -28,6 +28,11 @@ def milliseconds(ms: float) -> str:
     return f"{float(f'{ms:.3g}'):,g} ms"
 
 
+def between(low_ms: float, high_ms: float) -> str:
+    """An interval of times: ``[4.1 ms, 4.3 ms]``."""
+    return f"[{milliseconds(low_ms)}, {milliseconds(high_ms)}]"
+
+
 def time_text(ns: float) -> str:
     """A duration for people, to three digits: ``812 ns``, ``1.23 µs``, ``45.6 ms``, ``7.89 s``."""
     for unit, size in (("s", 1e9), ("ms", 1e6), ("µs", 1e3)):

@@ -162,8 +162,10 @@ def test_describe_names_every_approach_with_its_numbers() -> None:
 def test_the_switch_for_tests(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KIT_FAST", "1")
     assert labs.rounds(30) == 6
+    assert labs.rounds(30, rows=3) == 9  # six would give three rows no verdict
     monkeypatch.delenv("KIT_FAST")
-    assert labs.rounds(30) == 30
+    assert labs.rounds(30) == labs.rounds(30, rows=3) == 30
+    assert labs.rounds(8, rows=3) == 9
 
 
 @pytest.mark.parametrize("size", [4, 40_000])
