@@ -225,13 +225,10 @@ def _explained(comparison: Comparison, row: Row, known: _Known) -> Explanation:
     notes += kernels.caveats(baseline.name, baseline.kernels, [(row.name, row.kernels, row.rewritten)])
     best = max((each for each in comparison.rows if each.verdict == "faster"), key=_estimate, default=baseline)
     advised = known.cases.get(best.name)
-    beyond = advised.excess(comparison) if advised else None
-    if beyond is not None and best is not row:
-        notes.append(f"no advice: of {best.name}, {beyond}")
-    undecided = [each for each in comparison.rows if each.verdict == "not decided"]
-    if undecided and excess is None and beyond is None:
-        notes.append(f"no advice: {undecided[0].name} is not decided: {undecided[0].doubt}")
-    believed = excess is None and beyond is None and not undecided
+    undecided = next((each for each in comparison.rows if each.verdict == "not decided"), None)
+    if undecided and excess is None:
+        notes.append(f"no advice: {undecided.name} is not decided: {undecided.doubt}")
+    believed = excess is None and undecided is None
     return Explanation(
         approach=row.name,
         baseline=baseline.name,
