@@ -18,7 +18,7 @@ from kit.executors import Task
 from kit.executors.thread_counts import intra_op_threads
 from kit.executors.threads import Threads
 from kit.graphs.branched import Branched
-from kit.graphs.capture import FX, WAYS, call_unchanged, captured, quiet
+from kit.graphs.capture import FX, FX_FOR_SHAPES, WAYS, call_unchanged, captured, quiet
 from kit.graphs.effects import effects_of, measure
 from kit.graphs.found import Found, found_in
 from kit.graphs.operators import Graph
@@ -66,7 +66,7 @@ def analysed(model: nn.Module, args: Args) -> Analysed:
             try:
                 found, new = _by(way, model, args)
             except KitError as error:
-                if isinstance(error.__cause__, Caught):
+                if way == FX_FOR_SHAPES and isinstance(error.__cause__, Caught):  # export would not see it
                     raise
                 refusals[way.partition(" ")[0]] = error
                 continue
