@@ -23,6 +23,7 @@ _NAMES = {  # module -> the public names that it defines: nothing is imported be
     "views.figures": "comparison_chart confusion_chart line_chart",
     "views.graph_picture": "graph_picture",
     "views.pictures": "clip_figure",
+    "views.player": "clip_player",
     "views.quiz": "Quiz",
     "views.timeline": "timeline",
     "views.why": "waterfall",

@@ -116,7 +116,7 @@ def _compare(options: argparse.Namespace) -> int:
 
 def _is_factory(name: str) -> bool:
     """Whether this is FILE.py:factory or package.module:factory, and not an approach such as loader(workers=2)."""
-    return ":" in name.rpartition(")")[2] or name.endswith(".py")
+    return ":" in name.removesuffix("()").rpartition(")")[2] or name.endswith(".py")
 
 
 def _graph(options: argparse.Namespace) -> int:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Iterable, Sequence
 
 GIB = 2**30
 
 
 def times(ratio: float) -> str:
-    """A ratio for people: ``1.28``, and below a tenth two digits: ``0.0054``."""
-    return f"{ratio:.2f}" if ratio >= 0.1 else f"{ratio:.2g}"
+    """A ratio for people, to three digits, below 1 to two: ``1.28``, ``22.7``, ``2,931``, ``0.00011``."""
+    if ratio >= 0.995:
+        return f"{ratio:,.{2 if ratio < 9.995 else 1 if ratio < 99.95 else 0}f}"
+    return f"{ratio:.{2 if ratio >= 0.1 or ratio <= 0 else 1 - math.floor(math.log10(ratio))}f}"
 
 
 def as_fast(ratio: float) -> str:
@@ -23,6 +26,11 @@ def as_fast(ratio: float) -> str:
 def milliseconds(ms: float) -> str:
     """A time for people, to three digits: ``0.214 ms``, ``2,050 ms``."""
     return f"{float(f'{ms:.3g}'):,g} ms"
+
+
+def between(low_ms: float, high_ms: float) -> str:
+    """An interval of times: ``[4.1 ms, 4.3 ms]``."""
+    return f"[{milliseconds(low_ms)}, {milliseconds(high_ms)}]"
 
 
 def time_text(ns: float) -> str:

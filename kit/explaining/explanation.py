@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kit.approaches.workload import FOUND
-from kit.errors import MeasureError
+from kit.errors import MeasureError, UnknownNameError
 from kit.explaining.snippets import snippet
-from kit.measuring.comparison import Comparison, Ratio, Row
+from kit.measuring.comparison import Comparison, Ratio, Row, Timing
 from kit.measuring.factors import Bounds, BranchTimes, Excess, RowBreakdown, has_task_times, in_steps, regions_ms
+from kit.measuring.statistics import interval
 from kit.reprs import one_line
-from kit.text import milliseconds
+from kit.text import between, counted, milliseconds
 from kit.trace import Trace, kernels
 
 LOSSES = {  # factor -> what it means where it is below 1
@@ -66,6 +67,7 @@ class Explanation:
     ratio: Ratio | None  # of the table: the median of the rounds
     factors: dict[str, float] | None  # of FACTORS, and REWRITING; None where there are no tasks to explain it by
     computation: dict[str, float] | None  # thread efficiency * contention efficiency; None: not separated
+    intervals: dict[str, tuple[float, float]]  # factor -> the 95% interval of its median over the rounds; lanes apart
     waiting_ms: dict[str, float]  # branches side by side less alone, a call; what is not there could not be told from 0
     overhead_ms: dict[str, float]  # the typical round's call outside the busiest lane's tasks, by kind
     parts_ms: dict[str, float]  # its regions and its serial rest, which add up to the call
@@ -82,8 +84,8 @@ class Explanation:
     def what_if(self, lanes: int, merged: Sequence[Collection[str]] = ()) -> Prediction:
         """Predict this approach with another number of lanes, or with groups of branches merged into one each.
 
-        It takes each branch's time alone, the overhead as measured, and no contention; a free lane takes the next
-        branch.
+        It takes each branch's time alone, and on more than one lane the contention and the overhead as measured; a
+        free lane takes the longest branch that is left.
 
         Raises:
             MeasureError: no lanes, or an approach that has no tasks to schedule.
@@ -107,7 +109,11 @@ class Explanation:
         """How much of the speed that its bound allows was measured, in words; nothing without a bound."""
         if self.excess is not None:
             return f"{self.excess.what} exceeded {self.excess.factor:.2f} times: not believed"
-        return f"{min(1, self.bounds.share):.0%} reached" if self.bounds else ""
+        if self.bounds is None:
+            return ""
+        if self.bounds.share > 1:  # of medians, by less than what was once reached
+            return "measured as fast as the bound, within what its rounds differ"
+        return f"{self.bounds.share:.0%} reached"
 
     def table(self) -> list[tuple[str, str, str]]:
         """What multiplies, by how much, and where the product has got to."""
@@ -127,7 +133,8 @@ class Explanation:
         lines = [f"{self.approach}: {self.verdict}" + (f", {self.ratio} over {self.baseline}" if self.ratio else "")]
         if self.excess is not None:
             lines.append(f"  ! {self.excess}")
-        lines += [f"  {name:28} {by:9} {reached}" for name, by, reached in self.table()]
+        ends = {name: f"[{low:.3f}, {high:.3f}]" for name, (low, high) in self.intervals.items()}
+        lines += [f"  {name:28} {by:9} {ends.get(name, ''):16} {reached}" for name, by, reached in self.table()]
         if self.factors is not None:
             lines.append(f"  parallel efficiency {self.parallel_efficiency:.0%}: load balance * scheduling efficiency")
         product = math.prod(by for _, by in self.steps())
@@ -137,7 +144,8 @@ class Explanation:
         lines += [f"  {name}: {_in_words(each)}" for name, each in parts.items() if each]
         if self.bounds is not None:
             work, span, serial, least = map(milliseconds, self.bounds[:4])
-            lines.append(f"  at best {least} (work {work}, span {span}, serial {serial}): {self.reached}")
+            least += f" {between(*self.bounds[-2:])}"
+            lines.append(f"  at best {least} (work {work}, span {span}, serial {serial}; medians): {self.reached}")
             lines[-1] += f"; Amdahl's limit is {self.bounds.amdahl:.2f}x over one lane"
         return "\n".join([*lines, *(f"  - {each.text}" for each in self.advice), *(f"  ! {n}" for n in self.notes)])
 
@@ -154,8 +162,11 @@ def explain(comparison: Comparison, approach: str | None = None) -> Explanation:
         approach: one of its rows; where none is named, the best of those with the right output beside the baseline.
 
     Raises:
-        KeyError: no such row.
+        UnknownNameError: no such row.
     """
+    names = [row.name for row in comparison.rows]
+    if approach is not None and approach not in names:
+        raise UnknownNameError("row", approach, names)
     measured = ("faster", "slower", "no difference found", "not decided")
     right = [row for row in comparison.rows[1:] if row.verdict in measured]
     row = comparison[approach] if approach is not None else max(right, key=_estimate, default=comparison.baseline)
@@ -193,6 +204,8 @@ def _explained(comparison: Comparison, row: Row, known: _Known) -> Explanation:
             "it has no tasks, or none that takes time: it changes the model's operators, not when branches run. Of two "
             "recordings, kit.trace.changes says how."
             if row.rewritten
+            else "it runs the branches that were found one after the other: its speed-up is due to rewriting alone."
+            if row.name == FOUND
             else "no task of it was recorded, so its speed-up cannot be divided into factors."
         )
     elif case.branches_alone is None:
@@ -212,13 +225,10 @@ def _explained(comparison: Comparison, row: Row, known: _Known) -> Explanation:
     notes += kernels.caveats(baseline.name, baseline.kernels, [(row.name, row.kernels, row.rewritten)])
     best = max((each for each in comparison.rows if each.verdict == "faster"), key=_estimate, default=baseline)
     advised = known.cases.get(best.name)
-    beyond = advised.excess(comparison) if advised else None
-    if beyond is not None and best is not row:
-        notes.append(f"no advice: of {best.name}, {beyond}")
-    undecided = [each for each in comparison.rows if each.verdict == "not decided"]
-    if undecided and excess is None and beyond is None:
-        notes.append(f"no advice: {undecided[0].name} is not decided: {undecided[0].doubt}")
-    believed = excess is None and beyond is None and not undecided
+    undecided = next((each for each in comparison.rows if each.verdict == "not decided"), None)
+    if undecided and excess is None:
+        notes.append(f"no advice: {undecided.name} is not decided: {undecided.doubt}")
+    believed = excess is None and undecided is None
     return Explanation(
         approach=row.name,
         baseline=baseline.name,
@@ -226,6 +236,7 @@ def _explained(comparison: Comparison, row: Row, known: _Known) -> Explanation:
         ratio=row.ratio,
         factors=case.factors() if case else None,
         computation=case.computation() if case else None,
+        intervals=case.intervals() if case else {},
         waiting_ms=case.waiting_ms() if case else {},
         overhead_ms=case.overhead_ms() if case else {},
         parts_ms=case.parts_ms() if case else {},
@@ -258,14 +269,30 @@ def _advice(comparison: Comparison, best: Row, case: RowBreakdown | None) -> lis
         text = f"{verb} {best.name}, {comparison.value_text(best)}: nothing compared here was found faster."
     sentences = [_point(text, best, "call")]
     if alone is not None and comparison.latency and comparison.device == "cpu":  # a GPU is shared by all threads
-        most, one = 1000 * comparison.cores / alone.median_ms, 1000 / best.timing.median_ms
-        way = "requests side by side, each on one thread and one branch after the other" if most > one else best.name
-        text = f"For many requests use {way}: a call takes {milliseconds(alone.median_ms)} of one core, so about "
-        text += f"{most:,.3g} a second on {comparison.cores} cores; {best.name}, one by one, gives {one:,.3g}. "
-        sentences.append(_point(text + "Measure it with kit.throughput.", best, "call"))
+        sentences.append(_point(_for_many_requests(comparison, alone, best, best.timing), best, "call"))
     if case is not None and case.row is not baseline:
         sentences.append(_what_would_change(comparison, case))
     return sentences
+
+
+def _for_many_requests(comparison: Comparison, alone: Timing, best: Row, timing: Timing) -> str:
+    """Which serves more of them, where the intervals of both rates are apart."""
+    side = "requests side by side, each on one thread and one branch after the other"
+    (least, most), (low, high) = _rates(alone, comparison.cores), _rates(timing, 1)
+    use = (
+        f"use {side}" if least > high else f"use {best.name}" if low > most else "these rounds cannot tell what to use"
+    )
+    return (
+        f"For many requests {use}: a call takes {milliseconds(alone.median_ms)} of one core, so {least:,.3g} to "
+        f"{most:,.3g} a second on {counted(comparison.cores, 'core')}; {best.name}, one by one, gives {low:,.3g} to "
+        f"{high:,.3g} (95% intervals). Measure it with kit.throughput."
+    )
+
+
+def _rates(timing: Timing, cores: int) -> tuple[float, float]:
+    """The 95% interval of how many calls a second so many cores do."""
+    fast, slow = interval(timing.samples_ns)
+    return cores * 1e9 / slow, cores * 1e9 / fast
 
 
 def _efficiencies(case: RowBreakdown) -> dict[str, float]:
@@ -276,6 +303,7 @@ def _efficiencies(case: RowBreakdown) -> dict[str, float]:
 def _what_would_change(comparison: Comparison, case: RowBreakdown) -> Advice:
     """The factor that costs most, what it means, and what more lanes would do."""
     name, value = min(_efficiencies(case).items(), key=lambda each: each[1])
+    by = "x {:.2f} [{:.2f}, {:.2f}]".format(value, *case.intervals()[name])
     regions = regions_ms(case.own, np.median)
     longest = max((ms, branch) for region in regions for branch, ms in region.items())[1]
     waiting, overhead = (_largest(parts) for parts in (case.waiting_ms(), case.overhead_ms()))
@@ -283,9 +311,9 @@ def _what_would_change(comparison: Comparison, case: RowBreakdown) -> Advice:
     meaning = LOSSES[name].format(baseline=baseline, longest=longest, waiting=waiting, overhead=overhead)
     if case.lanes > cores:  # nor would splitting help then
         meaning = f"{meaning.partition(': split')[0]}; {case.lanes} lanes share {cores} cores, {cores}x at most"
-    text = f"What costs {case.row.name} most is its {name}, x {value:.2f}: {meaning}."
+    text = f"What costs {case.row.name} most is its {name}, {by}: {meaning}."
     if round(value, 2) >= 1:
-        text = f"No factor costs {case.row.name} anything: the smallest is {name}, x {value:.2f}."
+        text = f"No factor costs {case.row.name} anything: the smallest is {name}, {by}."
     if (widest := max(map(len, regions))) > case.lanes:
         times = case.branch_times()
         gain = times.baseline_ms / times.call_ms(widest)

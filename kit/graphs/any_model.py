@@ -10,14 +10,15 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.fx.proxy import TraceError
 
 from kit.equality import compare_outputs
-from kit.errors import KitError
+from kit.errors import KitError, line_of
 from kit.executors import Task
 from kit.executors.thread_counts import intra_op_threads
 from kit.executors.threads import Threads
 from kit.graphs.branched import Branched
-from kit.graphs.capture import FX, WAYS, call_unchanged, captured, quiet
+from kit.graphs.capture import FX, FX_FOR_SHAPES, WAYS, call_unchanged, captured, quiet
 from kit.graphs.effects import effects_of, measure
 from kit.graphs.found import Found, found_in
 from kit.graphs.operators import Graph
@@ -56,7 +57,7 @@ def analysed(model: nn.Module, args: Args) -> Analysed:
     """
     check_eval(model)
     start = clock()
-    refusals: dict[str, str] = {}  # of fx the last one: it asks for less than the first
+    refusals: dict[str, KitError] = {}  # of fx the last one: it asks for less than the first
     with intra_op_threads(1):  # beside other programs, threads that wait for each other take many times as long
         with called_with(model, args), torch.no_grad(), undisturbed(model):
             model(*_copied(args))
@@ -65,12 +66,21 @@ def analysed(model: nn.Module, args: Args) -> Analysed:
             try:
                 found, new = _by(way, model, args)
             except KitError as error:
-                if isinstance(error.__cause__, Caught):
+                if way == FX_FOR_SHAPES and isinstance(error.__cause__, Caught):  # export would not see it
                     raise
-                refusals[way.partition(" ")[0]] = str(error).rstrip(".")
+                refusals[way.partition(" ")[0]] = error
                 continue
             return Analysed(found, new, (clock() - start) / 1e9)
-    raise KitError(f"{type(model).__name__} cannot be captured. {'. '.join(refusals.values())}.")
+    raise KitError(f"{type(model).__name__} cannot be captured. {_told(list(refusals.values()))}")
+
+
+def _told(refusals: list[KitError]) -> str:
+    """Why no way of capturing follows a model: once, where all stop at one line for want of a tensor's value."""
+    causes = [each.__cause__ for each in refusals]
+    lines = [line and (line.filename, line.lineno) for each in causes if each for line in [line_of(each)]]
+    if len(lines) == len(refusals) and len({*lines}) == 1 and isinstance(causes[0], TraceError):
+        return f"{refusals[0]}; torch.export stops there too. Use torch.where, or name the branches: kit.Branches."
+    return " ".join(f"{str(each).rstrip('.')}." for each in refusals)
 
 
 def _by(way: str, model: nn.Module, args: Args) -> tuple[Found, Branched]:

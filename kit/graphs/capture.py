@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.fx.proxy import TraceError
 from torch.utils import _pytree as pytree
 
 from kit.errors import KitError, brief, line_of
@@ -155,9 +156,9 @@ def _place(error: Exception) -> str:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, fx.proxy.TraceError):
-        return f"{error} (Python asks for the value of a tensor or of its shape, to decide what to do next)"
-    return brief(error)
+    if isinstance(error, TraceError):
+        return str(error)
+    return brief(error).partition(" (unhinted: ")[0]  # what export adds is about its own symbols
 
 
 def call_unchanged(model: nn.Module, args: Args) -> None:

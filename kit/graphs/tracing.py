@@ -6,14 +6,18 @@ that it stands for, and answers what follows from shape, type and memory format:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NoReturn
 
+import torch
 from torch import Tensor, fx, nn
 from torch.fx import node as fx_node
-from torch.fx.proxy import Attribute
+from torch.fx.proxy import Attribute, TraceError
+from torch.utils._python_dispatch import TorchDispatchMode
 
+_INDEX = torch.ops.aten.index.Tensor
 _MEMORY_FORMAT = ("stride", "storage_offset", "is_contiguous")
+_SIZES = ("shape", "size", "numel", "nelement", *_MEMORY_FORMAT)
 # What one may ask of a tensor without asking for its numbers.
 _ASKS = (
     *("shape", "size", "ndim", "dim", "ndimension", "numel", "nelement"),
@@ -59,12 +63,16 @@ class _Tracer(fx.Tracer):
             raise Caught(f"its forward catches what tracing raises: {self.stopped}") from self.stopped
         return graph
 
+    def stop(self, error: Exception) -> NoReturn:
+        """Raise this, and remember it."""
+        self.stopped = error
+        raise error
+
     def to_bool(self, obj: fx.Proxy) -> bool:
-        try:
-            return super().to_bool(obj)
-        except Exception as error:
-            self.stopped = error
-            raise
+        self.stop(TraceError("Python asks for the value of a tensor, to decide what to do next"))
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Watched(node, self)
 
     def create_args_for_root(
         self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
@@ -82,21 +90,39 @@ class _Beside(_Tracer):
         self.values: dict[fx.Node, Any] = {}
         self.asked: set[str] = set()  # what was asked of tensors
         self.running = False  # whether a layer computes now, whose calls are no part of the graph
+        self.sizes = _Sizes()  # type: ignore[no-untyped-call]
+        self.unsized: set[fx.Node] = set()  # whose sizes depend on the numbers of the data
+        self.of_unsized: set[fx.Node] = set()  # tuples of such
 
     def create_proxy(
         self, kind: str, target: Any, args: Any, kwargs: Any, name: Any = None, type_expr: Any = None, *others: Any
     ) -> Any:
         asked = str(getattr(target, "__name__", target))
         if kind in ("call_function", "call_method") and asked in _ASKS:
-            self.asked.add(asked)
+            self.ask(asked, args)
             return self._run(kind, target, *fx_node.map_aggregate((args, kwargs), _value_of))
         found = super().create_proxy(kind, target, args, kwargs, name, type_expr)
         return None if self.values[found.node] is None else found
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         args, kwargs = fx_node.map_arg((node.args, node.kwargs), self._value)
-        self.values[node] = value = self._run(node.op, node.target, args, kwargs)
+        with self.sizes:
+            self.values[node] = value = self._run(node.op, node.target, args, kwargs)
+        if self.sizes.found and not isinstance(value, Tensor):
+            self.of_unsized.add(node)
+        elif self.sizes.found or not {*node.all_input_nodes}.isdisjoint(self.unsized | self.of_unsized):
+            self.unsized.add(node)
         return _Known(node, self, value)
+
+    def ask(self, what: str, of: Iterable[Any]) -> None:
+        """Note a question, and refuse one for a size that the next data may change.
+
+        Raises:
+            TraceError: the size depends on the numbers of the data.
+        """
+        self.asked.add(what)
+        if what in _SIZES and any(isinstance(each, _Known) and each.node in self.unsized for each in of):
+            self.stop(TraceError("Python asks for a size that depends on the values of a tensor"))
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         return forward(*args, **kwargs) if self.running else super().call_module(m, forward, args, kwargs)
@@ -124,7 +150,35 @@ class _Beside(_Tracer):
             self.running = before
 
 
-class _Known(fx.Proxy):
+class _Sizes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Sees whether an operator ran whose output's size depends on the numbers of its inputs."""
+
+    found = False
+
+    def __enter__(self) -> Any:
+        self.found = False
+        return super().__enter__()  # type: ignore[no-untyped-call]
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if torch.Tag.dynamic_output_shape in func.tags:
+            # Indexing has the tag, and only a mask gives another size on other data.
+            masks = [each for each in args[1] if each is not None] if func is _INDEX else []
+            self.found |= func is not _INDEX or any(each.dtype in (torch.bool, torch.uint8) for each in masks)
+        return func(*args, **(kwargs or {}))
+
+
+class _Watched(fx.Proxy):
+    """A proxy whose tracer remembers each question for a number: the model may catch what that raises."""
+
+    tracer: _Tracer
+
+    def _no_number(self, *others: Any) -> NoReturn:
+        self.tracer.stop(TraceError("Python asks for the value of a tensor as a number"))
+
+    __int__ = __float__ = __complex__ = __index__ = _no_number
+
+
+class _Known(_Watched):
     """A proxy with the value that it stands for: of a tensor, all may be asked but its numbers."""
 
     def __init__(self, node: fx.Node, tracer: _Beside, value: Any) -> None:
@@ -135,7 +189,7 @@ class _Known(fx.Proxy):
     def __getattr__(self, name: str) -> Any:
         found = getattr(self.value, name)  # raises what the value itself would
         if name in _ASKS and isinstance(self.value, Tensor):
-            self.tracer.asked.add(name)
+            self.tracer.ask(name, [self])
             return found
         if callable(found):
             return Attribute(self, name)
@@ -145,6 +199,7 @@ class _Known(fx.Proxy):
         return iter([self[i] for i in range(len(self))])  # type: ignore[index]
 
     def __len__(self) -> int:
+        self.tracer.ask("size", [self])
         return len(self.value)
 
     def __setitem__(self, key: Any, value: Any) -> None:

@@ -98,7 +98,7 @@ def claim_faster(text: str, comparison: Comparison, name: str, baseline: str | N
     """The claim that an approach is faster than another, and what this machine said."""
     said = told(comparison, name, baseline, faster="true", slower="false", same="false")
     row = row_of(comparison, name, baseline)
-    by = f"{row.ratio}, {decided(comparison, name, baseline)}" if row and row.ratio else said
+    by = f"{row.ratio_text}, {decided(comparison, name, baseline)}" if row and row.ratio else said
     return Claim(text, truth(said, "true"), by)
 
 

@@ -138,7 +138,7 @@ def _check_gpu(hardware: Hardware) -> Finding:
     if hardware.nvidia_device:
         do = "install torch with CUDA (not TORCH=cpu), and a driver that is new enough for it"
         return Finding("WARN", f"an NVIDIA GPU that torch {hardware.torch} cannot use", do)
-    return Finding("OK", "no GPU: everything runs on the CPU, and GPU timelines are shown as recorded elsewhere")
+    return Finding("OK", "no GPU: everything runs on the CPU, and tables list what needs a GPU as not available")
 
 
 # Reading the machine ------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from kit.machine.hardware import detect
 from kit.measuring.budget import Budget, Overdue, can_interrupt, limited
 from kit.measuring.comparison import Comparison, Ratio, Row, Timing
 from kit.measuring.core_scaling import independent_load
-from kit.measuring.gate import SCATTER, gated
+from kit.measuring.gate import gated
 from kit.measuring.rounds import TURN_NS, Reference, RunnerFailed, measure
 from kit.measuring.statistics import MIN_ROUNDS, least_rounds, speed_up, with_verdicts
 from kit.progress import progress_bar
@@ -189,7 +189,6 @@ def compete(
     measured = [(each.approach.name, each.kernels, each.approach.rewrites) for each in others if each.timing]
     caveats += kernels.caveats(baseline.approach.name, baseline.kernels, measured)
     core_scaling = _core_scaling(found, machine.cores)
-    caveats += _unsteady(candidates)
     if taken and taken.share > load.NOTABLE:
         caveats.append(
             f"{taken} (load average {load.load_average():.1f}). Approaches that use many cores lose most from this: "
@@ -357,17 +356,6 @@ def _measure(
         if each.one_by_one
     }
     return {key: timing for key, timing in (timings | alone).items() if isinstance(key, Reference)}
-
-
-def _unsteady(candidates: Sequence[Candidate]) -> list[str]:
-    ratios = {each.approach.name: each.timing.quartile_ratio for each in candidates if each.timing}
-    unsteady = [f"{name} by {by:.1f} times" for name, by in ratios.items() if by > SCATTER]
-    if not unsteady:
-        return []
-    return [
-        f"rounds scatter, those of {', '.join(unsteady)}: something else was using the cores. Close it and measure "
-        "again before believing a ratio."
-    ]
 
 
 def _core_scaling(found: dict[Reference, Timing], cores: int) -> Ratio | None:

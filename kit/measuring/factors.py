@@ -39,9 +39,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kit.measuring.comparison import SMALLEST_EFFECT, Comparison, Row, Timing
-from kit.measuring.statistics import MIN_ROUNDS, median_interval
+from kit.measuring.statistics import MIN_ROUNDS, interval
 from kit.reprs import one_line
-from kit.scheduling import Node, lower_bound, makespan, span, work
+from kit.scheduling import Node, lower_bound, makespan
 from kit.scheduling.policies import in_order
 
 FACTORS = ("lanes", "1 / baseline efficiency", "computation efficiency", "load balance", "scheduling efficiency")
@@ -50,7 +50,10 @@ REWRITING = "rewriting"  # the last factor, where branches were found
 
 @one_line
 class Bounds(NamedTuple):
-    """What no schedule of these branches on these lanes can beat: from their fastest times, alone, at one thread."""
+    """What no schedule of these branches on these lanes can beat: from their times alone, at one thread.
+
+    Each is the median over the rounds. Single rounds may be faster than such a bound.
+    """
 
     work_ms: float  # T1 of all regions
     span_ms: float  # the longest branch of each region, summed
@@ -59,6 +62,8 @@ class Bounds(NamedTuple):
     speed_up: float  # over the baseline, at that least time
     share: float  # least / measured: 1 is as fast as can be
     amdahl: float  # the speed-up over one lane of the same threads that the serial part leaves to these lanes
+    least_low_ms: float  # 95% interval of the least time
+    least_high_ms: float
 
 
 @one_line
@@ -84,16 +89,19 @@ class Excess(NamedTuple):
 
 @one_line
 class BranchTimes(NamedTuple):
-    """What another arrangement of an approach's branches is predicted from; no contention is assumed."""
+    """What another arrangement of an approach's branches is predicted from."""
 
     regions_ms: list[dict[str, float]]  # of each region: branch -> its time, alone where that was measured
+    contention: float  # branches side by side take so many times as long as alone; 1 where that was not measured
     rest_ms: float  # of the call outside the tasks of the busiest lane
     lanes: int  # that were measured
     measured_ms: float  # a call: median of the rounds
     baseline_ms: float  # a call of the baseline in the same rounds
 
     def call_ms(self, lanes: int, merged: Sequence[Collection[str]] = ()) -> float:
-        """Milliseconds of a call with branches taken in order by whichever lane is free.
+        """Milliseconds of a call whose lanes take the longest branch first, as threads do.
+
+        Branches that share a region with others on another lane take longer, by the contention that was measured.
 
         Args:
             lanes: at least 1.
@@ -105,7 +113,8 @@ class BranchTimes(NamedTuple):
             for name, ms in region.items():
                 group = next(("+".join(names) for names in merged if name in names), name)
                 groups[group] = groups.get(group, 0) + ms
-            nodes = [Node(cost=ms) for ms in groups.values()]
+            slow = self.contention if min(lanes, len(groups)) > 1 else 1.0
+            nodes = [Node(cost=ms * slow) for ms in sorted(groups.values(), reverse=True)]
             total += makespan(nodes, in_order(nodes, lanes))
         return total
 
@@ -142,11 +151,8 @@ def _mean(ratios: NDArray[np.float64]) -> float:
 
 
 def _differs(rounds: NDArray[np.float64]) -> bool:
-    """Whether the interval of these sorted values' median excludes 0."""
-    if len(rounds) < MIN_ROUNDS:
-        return False
-    low, high = median_interval(len(rounds))
-    return bool(rounds[low] > 0 or rounds[high] < 0)
+    """Whether the interval of these values' median excludes 0."""
+    return len(rounds) >= MIN_ROUNDS and not interval(rounds)[0] <= 0 <= interval(rounds)[1]
 
 
 class RowBreakdown:
@@ -165,16 +171,28 @@ class RowBreakdown:
         self.median_round = int(np.argmin(np.abs(self.own.samples_ns - np.median(self.own.samples_ns))))
 
     def factors(self) -> dict[str, float]:
+        return {FACTORS[0]: float(self.lanes)} | {name: _mean(rounds) for name, rounds in self._factors().items()}
+
+    def _factors(self) -> dict[str, NDArray[np.float64]]:
+        """Of each round; lanes apart."""
         own, base, busiest = _of(self.own, "work"), _of(self.base, "work"), _of(self.own, "busiest")
         rounds = (self.base.samples_ns / base, base / own, own / self.lanes / busiest, busiest / self.own.samples_ns)
-        found = dict(zip(FACTORS, (float(self.lanes), *map(_mean, rounds)), strict=True))
-        return found | ({REWRITING: _mean(self.given.samples_ns / self.base.samples_ns)} if self.row.one_by_one else {})
+        found = dict(zip(FACTORS[1:], rounds, strict=True))
+        return found | ({REWRITING: self.given.samples_ns / self.base.samples_ns} if self.row.one_by_one else {})
 
     def computation(self) -> dict[str, float] | None:
+        parts = self._computation()
+        return None if parts is None else {name: _mean(rounds) for name, rounds in parts.items()}
+
+    def _computation(self) -> dict[str, NDArray[np.float64]] | None:
         if self.branches_alone is None:
             return None
         own, base, solo = (_of(timing, "work") for timing in (self.own, self.base, self.branches_alone))
-        return {"thread efficiency": _mean(base / solo), "contention efficiency": _mean(solo / own)}
+        return {"thread efficiency": base / solo, "contention efficiency": solo / own}
+
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """Factor -> the 95% interval of its median over the rounds, computation efficiency by its parts too."""
+        return {name: interval(rounds) for name, rounds in (self._factors() | (self._computation() or {})).items()}
 
     def waiting_ms(self) -> dict[str, float]:
         """What branches side by side spend more than alone: medians over the rounds that are not nothing."""
@@ -202,30 +220,40 @@ class RowBreakdown:
 
     def branch_times(self) -> BranchTimes:
         rest_ms = float(np.median(self.own.samples_ns - _of(self.own, "busiest"))) / 1e6
-        regions = regions_ms(self.branches_alone or self.own, np.median)
-        return BranchTimes(regions, rest_ms, self.lanes, self.own.median_ms, self.given.median_ms)
+        regions, contention = regions_ms(self.branches_alone or self.own, np.median), 1.0
+        if self.branches_alone is not None and self.lanes > 1:
+            contention = float(np.median(_of(self.own, "work") / _of(self.branches_alone, "work")))
+        return BranchTimes(regions, contention, rest_ms, self.lanes, self.own.median_ms, self.given.median_ms)
 
     def bounds(self, comparison: Comparison) -> Bounds | None:
         """None on a GPU, of a rewritten model, or where branches at one thread or the lanes' threads are not known."""
         alone, threads = comparison.branches_alone.get(1), self.row.lane_threads
         if alone is None or threads is None or not self.on_cpu or self.row.rewritten:
             return None
-        # Possible is what was once reached.
-        regions = [[Node(cost=ms) for ms in region.values()] for region in regions_ms(alone, min)]
-        outside, one = self.base.samples_ns - _of(self.base, "regions"), self.branches_alone or self.base
-        serial, share = float(outside.min()) / 1e6, float(np.median(1 - _of(one, "regions") / one.samples_ns))
-        shares = (_of(alone, "cpu") / _of(alone, "work")).tolist()
-        needs = max((share for share in shares if share > 0), default=1.0)  # of a core: who sleeps or reads needs less
-        parallelism = min(self.lanes * threads, comparison.cores / min(1, needs))
+        one, regions = self.branches_alone or self.base, regions_ms(alone, np.median)
+        share = float(np.median(1 - _of(one, "regions") / one.samples_ns))
+        ends = (np.median, lambda rounds: interval(rounds)[0], lambda rounds: interval(rounds)[1])
+        least, low, high = (sum(self._least_ms(comparison, alone, end)) for end in ends)
         return Bounds(
-            work_ms=sum(map(work, regions)),
-            span_ms=sum(map(span, regions)),
-            serial_ms=serial,
-            least_ms=(least := serial + sum(lower_bound(each, parallelism / threads) for each in regions) / threads),
+            work_ms=sum(sum(region.values()) for region in regions),
+            span_ms=sum(max(region.values()) for region in regions),
+            serial_ms=self._least_ms(comparison, alone, np.median)[0],
+            least_ms=least,
             speed_up=self.given.median_ms / least,
             share=least / self.own.median_ms,
             amdahl=1 / (share + (1 - share) / self.lanes),
+            least_low_ms=low,
+            least_high_ms=high,
         )
+
+    def _least_ms(self, comparison: Comparison, alone: Timing, end: Callable[[Any], Any]) -> tuple[float, float]:
+        """The least time outside of regions and in them, from this end of each branch's times on one thread."""
+        threads, shares = self.row.lane_threads or 1, (_of(alone, "cpu") / _of(alone, "work")).tolist()
+        needs = max((share for share in shares if share > 0), default=1.0)  # of a core: who sleeps or reads needs less
+        lanes = min(self.lanes * threads, comparison.cores / min(1, needs)) / threads
+        regions = [[Node(cost=ms) for ms in region.values()] for region in regions_ms(alone, end)]
+        serial_ms = float(end(self.base.samples_ns - _of(self.base, "regions"))) / 1e6
+        return serial_ms, sum(lower_bound(each, lanes) for each in regions) / threads
 
     def excess(self, comparison: Comparison) -> Excess | None:
         """The limit that this result is furthest beyond; None: it is within all that are known, to 1%.
@@ -242,11 +270,15 @@ class RowBreakdown:
         found = []
         if int(_of(self.base, "lanes").max()) == 1:  # several lanes may lose to each other what no lane can win back
             found.append(Excess(by_lanes, most, f"what {self.lanes} lanes on {comparison.cores} cores can give", fair))
-        if (bounds := self.bounds(comparison)) is not None:
-            found.append(Excess(measured, bounds.speed_up, f"the bound of {name} by its branches' times alone", again))
+        alone = comparison.branches_alone.get(1)
+        if alone is not None and self.row.lane_threads is not None:
+            # Whatever was reached once is possible, however it is bounded by medians.
+            serial_ms, in_regions_ms = self._least_ms(comparison, alone, min)
+            limit = self.given.median_ms / (serial_ms + in_regions_ms)
+            found.append(Excess(measured, limit, f"the bound of {name} by its branches' times alone", again))
             one = self.branches_alone or self.base
             # What is outside of regions keeps all cores here, which one lane of few threads does not.
-            limit = one.median_ms / (bounds.serial_ms + float(np.median(_of(one, "regions"))) / 1e6 / self.lanes)
+            limit = one.median_ms / (serial_ms + float(np.median(_of(one, "regions"))) / 1e6 / self.lanes)
             over_one = one.median_ms / self.own.median_ms
             found.append(Excess(over_one, limit, f"Amdahl's limit over one lane for {name}", again))
         worst = max(found, key=lambda each: each.factor, default=None)

@@ -127,6 +127,13 @@ def median_interval(n: int, confidence: float = 0.95) -> tuple[int, int]:
     return k, n - 1 - k
 
 
+def interval(rounds: Sequence[float] | NDArray[np.float64]) -> tuple[float, float]:
+    """The 95% interval of the median of these values; all of their range where they are too few for one."""
+    values = np.sort(rounds)
+    low, high = median_interval(len(values)) if len(values) >= MIN_ROUNDS else (0, len(values) - 1)
+    return float(values[low]), float(values[high])
+
+
 def widest_interval(samples_ns: Sequence[NDArray[np.float64]]) -> float:
     """The relative width of the widest interval of a ratio to the first runner's samples, each ``(rounds,)``."""
     first, *others = samples_ns

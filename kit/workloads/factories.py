@@ -32,12 +32,16 @@ def load(name: str) -> tuple[nn.Module, Any]:
         KitError: what else is wrong, and in which line of the user's own code.
     """
     source, _, wanted = name.rpartition(":")
+    if wanted.endswith("()"):
+        raise KitError(f"{name!r} calls its factory: name it without parentheses, as {name[:-2]}.")
     if not source or not wanted or name.endswith(".py"):  # C:\models.py has a colon too
         raise KitError(f"{name!r} names no factory: write FILE.py:factory or package.module:factory.")
     module = _module(source)
     factory = getattr(module, wanted, None)
     if not callable(factory):
         raise _no_factory(source, module, wanted)
+    if isinstance(factory, nn.Module):
+        raise KitError(f"{name} is a model itself: write a function without arguments that returns (model, inputs).")
     if needed := _required(factory):
         raise KitError(
             f"{name} takes arguments ({', '.join(needed)}), and a factory takes none: give them defaults, or write a "
@@ -49,7 +53,7 @@ def load(name: str) -> tuple[nn.Module, Any]:
         raise KitError(f"{name} raised {_told(error)}. Correct it, then try again.") from error
     if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], nn.Module)):
         given = f"({', '.join(type(x).__name__ for x in made)})" if isinstance(made, tuple) else type(made).__name__
-        raise KitError(f"{name} returned {given}: return (model, inputs), the model an nn.Module.")
+        raise KitError(f"{name} returned {given}: return (model, inputs), in this order, the model an nn.Module.")
     return made
 
 

@@ -556,3 +556,42 @@ class SharedMemory(Two):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.remembers(self.left(x)) * 2 + self.remembers(self.right(x))
+
+
+def large(given: Tensor) -> list[Tensor]:
+    """Inputs of which some numbers are larger than any that is drawn."""
+    more = given.clone()
+    more[0, 0, 0, :3] = 9
+    return [more]
+
+
+@trap("how many numbers are large is taken from the example, where none is", more=large)
+class CountsTheLarge(Two):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + len((x > 8).nonzero())
+
+
+@trap("a loop over the large numbers runs as often as for the example, which has none", more=large)
+class LoopsOverTheLarge(Two):
+    def forward(self, x: Tensor) -> Tensor:
+        y = super().forward(x)
+        for each in x[x > 8].unbind():
+            y = y * each
+        return y
+
+
+@trap("a size that is asked of what a mask left is that of the example, two calls later too", more=large)
+class SizeOfWhatIsLeft(Two):
+    def forward(self, x: Tensor) -> Tensor:
+        left = torch.relu(x.masked_select(x < 8))
+        return super().forward(x) + left.shape[0]
+
+
+@trap("a model that catches that a number is refused goes on with another number", more=large)
+class CatchesTheNumber(Two):
+    def forward(self, x: Tensor) -> Tensor:
+        try:
+            repeats = int((x > 8).sum())
+        except Exception:
+            repeats = 0
+        return super().forward(x) + repeats

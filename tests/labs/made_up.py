@@ -78,7 +78,7 @@ def _timing(samples_ns: np.ndarray, lanes: int, branches: tuple[str, ...]) -> Ti
         busiest = task * -(-len(branches) // lanes)
         overhead = dict.fromkeys(("startup", "transfer", "merge", "dispatch", "join"), 0.0)
         overlap = busiest if lanes > 1 else 0.0
-        turns.append(RoundBreakdown(busiest, own, busiest, lanes, task * len(branches), overhead, overlap))
+        turns.append(RoundBreakdown(busiest, own, busiest, lanes, task * len(branches), overhead, overlap=overlap))
     length, ends, events = round(wall * 0.9 * lanes / len(branches)), [0] * lanes, []
     for i, name in enumerate(branches):
         lane = i % lanes

@@ -19,7 +19,7 @@ from kit.measuring.comparison import Comparison, Ratio, Row
 from kit.measuring.gate import gated
 from kit.measuring.statistics import speed_up
 from kit.views.chart import Chart
-from tests.explaining.test_explanation import compared, example, side_by_side, timing
+from tests.explaining.test_explanation import compared, example, side_by_side, timing, turn
 
 MS = 1_000_000
 BEYOND = "not decided: machine busy: 6.10x exceeds what 2 lanes on 2 cores can give, 2.00x"
@@ -57,6 +57,14 @@ def found(comparison: Comparison) -> Comparison:
         ),
     )
     return replace(comparison, rows=rows)
+
+
+def two_alike() -> Comparison:
+    """Load balance and scheduling efficiency are about the same, and differ from round to round."""
+    base = timing([12 * MS] * 6, [turn({"a": 6.0, "b": 6.0}, 12, 1)] * 6)
+    busiest = [8.0, 8.0, 7.5, 7.5, 7.0, 7.0]
+    own = timing([9 * MS] * 6, [turn({"a": ms, "b": 12 - ms}, ms, 2) for ms in busiest])
+    return compared(base, own, {1: base})
 
 
 def busy(comparison: Comparison) -> Comparison:
@@ -120,6 +128,7 @@ def test_the_verdict_on_threads(comparison: Comparison, threads: str, requests: 
         (calm(wall=6), "none of them: no factor is below 1"),
         (busy(example()), TAKEN),
         (chain(), "not known: there are no factors"),
+        (two_alike(), "not decided: load balance is 0.80 [0.75, 0.86], and another factor may be as small"),
     ],
 )
 def test_what_costs_most(comparison: Comparison, says: str) -> None:
@@ -133,13 +142,17 @@ def test_what_costs_most(comparison: Comparison, says: str) -> None:
         (example(), 1, "a little faster"),  # 9.5 ms on a lane, 7.5 on two
         (calm(), 2, "no faster"),
         (chain(), 2, "not known: there are no branches to predict from"),
+        (busy(calm()), 2, "not decided: the rounds of threads decide nothing, so nothing is predicted from them"),
     ],
 )
 def test_what_more_cores_would_change(comparison: Comparison, cores: int, says: str) -> None:
     why = explain(comparison, "threads")
     assert choose.cores_answer(why, cores) == says
     said = choose.about_cores(why, cores)
-    assert ("Predicted: " in said) == ("not known" not in says)
+    assert ("Predicted: " in said) == (not says.startswith("not "))
+    assert ("predicted call" in choose.what_if_table(why, (1, 2))) == (not says.startswith("not "))
+    if says.startswith("not "):
+        assert f"No prediction: {says}." in said
 
 
 @pytest.mark.parametrize(
@@ -172,9 +185,9 @@ def test_rows_without_a_verdict_say_what_is_open() -> None:
     assert choose.open_questions(calm()) == "Every row of this table has a verdict."
     no_difference = choose.open_questions(calm(wall=12))
     assert no_difference.startswith("- **threads**: ")
-    assert "a smaller one may be there." in no_difference
+    assert "A smaller one may be there." in no_difference
     large = replace(calm(wall=12), rows=tuple(replace(r, minimum_detectable_effect=1.2) for r in calm(wall=12).rows))
-    assert "by a factor of 2.2 would" in choose.open_questions(large)
+    assert "by a factor of 2.2 or more would" in choose.open_questions(large)
     assert "nothing is decided: machine busy: other programs took 50%" in choose.open_questions(busy(calm()))
     assert choose.open_questions(chain()).splitlines() == [
         "- **threads**: was not measured: no branches were found in Net",
@@ -185,11 +198,13 @@ def test_rows_without_a_verdict_say_what_is_open() -> None:
 def test_factors_say_over_which_row_they_are() -> None:
     by_hand, by_the_kit = calm(), found(calm(wall=8))
     said = choose.about_factors(by_hand, explain(by_hand, "threads"))
-    assert said.startswith("The steps multiply to **1.935x** over `sequential`: the geometric mean of the rounds.")
+    assert said.startswith("The factors multiply to **1.935x** over `sequential`: the geometric mean of the rounds.")
+    assert "The table has the rounds' median, 1.94x [1.94, 1.94]." in said
+    assert "The smallest factor is **scheduling efficiency**, 0.97 [0.97, 0.97]." in said
     assert "- For one request at a time use threads" in said
     said = choose.about_factors(by_the_kit, explain(by_the_kit, "threads"))
-    assert said.startswith("The steps multiply to **1.650x** over `sequential`: the geometric mean of the rounds.")
-    assert "The last step, rewriting, is `sequential` by `branched`: no gain of it is due to concurrency." in said
+    assert said.startswith("The factors multiply to **1.650x** over `sequential`: the geometric mean of the rounds.")
+    assert "The last factor, rewriting, is `sequential` / `branched`: no gain of it is due to concurrency." in said
     assert "is decided" not in said
     assert "**None of this is decided: machine busy: other programs took 50% of" in choose.about_factors(
         busy(by_hand), explain(busy(by_hand), "threads")
@@ -221,10 +236,10 @@ def test_what_if_says_of_which_arrangements_and_how_far_off_it_was() -> None:
     table = choose.what_if_table(why, (1, 2), ("a", "b")).splitlines()
     assert table[2:5] == [
         "| 1 lane | 9.5 ms | 0.63x |",
-        "| 2 lanes | 7.5 ms | 0.80x |",
+        "| 2 lanes | 9 ms | 0.67x |",
         "| 2 lanes, a merged with b | 9.5 ms | 0.63x |",
     ]
-    assert table[-1].endswith("the call was off by +0% (sequential), -17% (threads).")
+    assert table[-1].endswith("the prediction is off by +0% (sequential), +0% (threads).")
 
 
 def test_the_decision_table_names_the_best_approach_and_believes_no_more_than_is_possible() -> None:
@@ -237,10 +252,10 @@ def test_the_decision_table_names_the_best_approach_and_believes_no_more_than_is
     }
     _, _, by_hand, by_the_kit, gain, taken, beyond = choose.decision_table(measured).splitlines()
     assert by_hand.startswith("| by hand | threads | 0.67x ")
-    assert "| slower | load balance x 0.67 |" in by_hand
+    assert "| slower | load balance 0.67 [0.67, 0.67] | 6.5 ms [6.5 ms, 6.5 ms] |" in by_hand
     assert by_the_kit.startswith("| found | threads | ")  # branched is no way to run branches at the same time
-    assert "| faster | nothing |" in gain
-    assert f"| {TAKEN} |" in taken
+    assert "| faster | thread efficiency 1.00 [1.00, 1.00] | 6 ms [6 ms, 6 ms] |" in gain
+    assert f"| {TAKEN} | not decided |" in taken
     assert "| not decided: 3.05 times what is possible |" in beyond
     assert len({line.count("|") for line in (by_hand, by_the_kit, gain, taken, beyond)}) == 1
 
@@ -275,6 +290,46 @@ def test_doubts_are_the_caveats() -> None:
     assert choose.doubts(calm()).startswith("No caveat")
 
 
+class Decides(nn.Module):
+    """It asks for the value of a tensor to decide what to do next, so no graph of it can be captured."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.other = nn.Linear(3, 3), nn.Linear(3, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        first: torch.Tensor = self.one(x)
+        return first + self.other(x) if first.mean() > 0 else first - self.other(x)
+
+
+def test_a_model_that_cannot_be_captured_stops_no_cell() -> None:
+    model, x = Decides().eval(), torch.rand(2, 3)
+    seen = choose.look(model, x)
+    assert isinstance(seen, choose.NoGraph)
+    assert "Decides cannot be captured" in seen.reason
+    assert choose.picture(seen) is seen
+    assert "Branches could not be looked for: Decides cannot be captured" in seen._repr_markdown_()
+    assert "\n" not in seen._repr_markdown_()
+    assert choose.gain_answer(seen).startswith("not known: Decides cannot be captured")
+    comparison = kit.compare(model, x, ["sequential", "threads"], rounds=6, progress=False)
+    why = kit.explain(comparison, "threads")
+    assert choose.threads_answer(comparison).startswith("not measured: no branches could be looked for")
+    assert "has no branches to show" in choose.waterfall(why).data
+    assert "No prediction: not known" in choose.what_if_table(why, (1, 2))
+    served = kit.compare(choose.requests(model, x), approaches=["sequential", "threads"], rounds=6, progress=False)
+    assert served["threads"].timing is not None
+    first, second, _ = choose.conclusion(seen, comparison, served).splitlines()[2:]
+    assert " | not decided | not known: Decides cannot" in first
+    assert " | not decided | not measured: " in second
+
+
+def test_a_model_that_can_be_captured_has_its_picture() -> None:
+    model, x = nn.Sequential(nn.Linear(3, 3)).eval(), torch.rand(2, 3)
+    seen = choose.look(model, x)
+    assert isinstance(seen, Graph)
+    assert type(choose.picture(seen)).__name__ == "GraphPicture"
+
+
 # What is measured beside ----------------------------------------------------------------------------------------------
 
 
@@ -306,6 +361,11 @@ def stub(a: float, b: float, c: float) -> Any: ...
         (lambda f: min((v, k) for k, v in f.items() if k != "lanes")[1], None),
         (lambda f: min(f, key=f.get), "leave them out"),
         (lambda f: max(f, key=f.get), "furthest below 1"),
+        (
+            lambda f: min(by for name, by in f.items() if name != "lanes"),
+            "it gives 0.6, a float: give the factor's name",
+        ),
+        (lambda f: sorted(f, key=f.get), "a list: give"),
         (lambda f: [None][0], "is there a return"),
         (stub, "not attempted"),
     ],

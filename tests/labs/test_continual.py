@@ -134,7 +134,7 @@ def test_both_ratios_are_drawn_and_told() -> None:
     assert measured.error_y.arrayminus == pytest.approx((2.0,))
     told = lab.against_table({"16 frames": found}).splitlines()[-1]
     assert told == (
-        "| 16 frames | 20 ms | 2 ms | 16.0x | 10.00x [8.00, 11.00] | 62% | oneDNN 6 / oneDNN 6 | yes, identical |"
+        "| 16 frames | 20 ms | 2 ms | 16.0x | 10.0x [8.00, 11.0] | 62% | oneDNN 6 / oneDNN 6 | yes, identical |"
     )
 
 

@@ -11,7 +11,7 @@ import kit
 from kit import labs
 from kit.labs.checks import Check
 from kit.labs.processes import check_break_even
-from kit.labs.two_stream import ThreeHeads, check_bound, check_wrapped, task_ms
+from kit.labs.two_stream import ThreeHeads, check_bound, check_wrapped
 from kit.trace import Event, Lane, Trace
 
 
@@ -41,7 +41,7 @@ def test_a_stub_is_not_attempted_and_nothing_raises(check: Callable[[Any], Check
         (lambda a, b, n: (a + b) / n, "longest stream"),
         (lambda a, b, n: max(a, b), "one core"),
         (lambda a, b, n: max(a, b, (a + b) // n), "one core"),
-        (lambda a, b, n: a + b, "longest stream"),
+        (lambda a, b, n: a + b, "run at the same time"),
     ],
 )
 def test_the_bound(bound: Callable[..., float], hint: str | None) -> None:
@@ -94,8 +94,7 @@ CALL = Trace.build(
 )
 
 
-def test_tasks_and_their_overlap() -> None:
-    assert task_ms(CALL) == {"a": 6.0, "b": 4.0}
+def test_the_overlap_of_tasks() -> None:
     assert labs.overlap_share(CALL) == 3 / 7  # 8 to 11 of 5 to 12
     assert labs.overlap_share(Trace.build([])) == 0
 
@@ -117,5 +116,7 @@ def test_describe_names_every_approach_with_its_numbers() -> None:
 def test_the_switch_for_tests(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KIT_FAST", "1")
     assert labs.rounds(30) == 6
+    assert labs.rounds(30, rows=3) == 9  # six would give three rows no verdict
     monkeypatch.delenv("KIT_FAST")
-    assert labs.rounds(30) == 30
+    assert labs.rounds(30) == labs.rounds(30, rows=3) == 30
+    assert labs.rounds(8, rows=3) == 9
