@@ -230,7 +230,6 @@ UNFOLDED = {  # notebooks that are not yet written this way
     "04_inception",
     "07_opencv_dnn",
     "08_feeding_the_model",
-    "09_continual",
 }
 
 
