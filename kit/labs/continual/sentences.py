@@ -59,8 +59,8 @@ def macs_told(sides: Mapping[str, Side]) -> str:
     """What the window, and the steps of library and kit, count in MACs, in a sentence."""
     macs = {name: macs_of_call(each, *args) / 1e6 for name, (each, args) in sides.items()}
     return (
-        f"The window needs {macs['window']:.0f} million MACs, the library's step **{macs['library']:.0f} million** and "
-        f"the kit's step {macs['kit']:.0f} million: the library's step multiplies and adds "
+        f"The window needs {macs['window']:,.0f} million MACs, the library's step **{macs['library']:,.0f} million** "
+        f"and the kit's step {macs['kit']:,.0f} million: the library's step multiplies and adds "
         f"{macs['library'] / macs['kit']:.1f} times as often as the kit's."
     )
 
