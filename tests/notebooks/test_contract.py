@@ -227,7 +227,6 @@ UNFOLDED = {  # notebooks that are not yet written this way
     "03_threads_and_cores",
     "07_opencv_dnn",
     "08_feeding_the_model",
-    "09_continual",
 }
 
 
