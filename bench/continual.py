@@ -50,7 +50,10 @@ def taken_apart(model: nn.Module, clip: torch.Tensor) -> dict[str, Any]:
     """What the two steps are made of."""
     parts = step_parts(model, clip, rounds=ROUNDS)
     print(f"{parts_table(parts)}\n{parts_told(parts)}")
-    return {"ms": {side: parts.ms(side) for side in parts.timings}, "between equal kernels": parts.between_equals}
+    return {
+        "ms": {side: parts.ms(side) for side in parts.timings},
+        "between equal kernels": parts.comparison["kit_onednn"].ratio,
+    }
 
 
 def against(model: nn.Module, clip: torch.Tensor, **options: Any) -> WindowVersusStep:
@@ -59,7 +62,7 @@ def against(model: nn.Module, clip: torch.Tensor, **options: Any) -> WindowVersu
 
 def row(name: str, found: WindowVersusStep) -> dict[str, Any]:
     ran = [kernels_in_words(kernels) for kernels in found.kernels.values()]
-    share = "other kernels" if found.exchanges else f"realised {found.realised:.2f}"
+    share = "other kernels" if found.exchanges else f"realised {found.realised.estimate:.2f}"
     took = f"{name:44} {found.window_ms:8.2f} {found.step_ms:8.2f} ms  {found.counted:6.2f}x {found.measured}"
     print(f"{took}  {share}  same: {found.equality}  convolutions: {ran[0]} / {ran[1]}")
     values = ("window_ms", "step_ms", "window_macs", "step_macs", "measured", "equality", "counted", "realised")

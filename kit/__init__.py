@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import sys
 from typing import Any
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "9")  # read once, by torch: its profiler else logs two lines a recording
@@ -37,3 +38,9 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'kit' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOME[name]), name)
+
+
+if shell := getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)():  # a table may have a button there
+    shell.display_formatter.ipython_display_formatter.for_type_by_name(
+        "kit.measuring.comparison", "Comparison", lambda table: importlib.import_module("kit.views.again").show(table)
+    )

@@ -5,11 +5,12 @@ Not ``compare.py``: importing a submodule of that name would put it in the place
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from torch import nn
 
@@ -78,20 +79,34 @@ def compare(
         MeasureError: fewer than 6 rounds, a budget too small for one of the baseline, or an output with NaN, with
             something that is no tensor, or another on every call.
     """
-    work = as_workload(model, inputs)
-    if budget is None and ALL in split_names(approaches) and (work.given or not work.approaches):
-        budget = BUDGET_S
-    work = with_branches(work, approaches)
-    return compete(
-        work,
-        work.chosen(approaches),
-        rounds=rounds,
-        budget=budget,
-        width=width,
-        seed=seed,
-        progress=progress,
-        patience=patience,
-    )
+
+    def call(patience: float) -> Comparison:
+        work = as_workload(model, inputs)
+        all_of_it = ALL in split_names(approaches) and (work.given or not work.approaches)
+        work = with_branches(work, approaches)
+        found = compete(
+            work,
+            work.chosen(approaches),
+            rounds=rounds,
+            budget=BUDGET_S if budget is None and all_of_it else budget,
+            width=width,
+            seed=seed,
+            progress=progress,
+            patience=patience,
+        )
+        _calls[found] = call
+        return found
+
+    return call(patience)
+
+
+# How a comparison was measured, for as long as somebody has it: with patience of so many seconds.
+_calls: WeakKeyDictionary[Comparison, Callable[[float], Comparison]] = WeakKeyDictionary()
+
+
+def call_of(comparison: Comparison) -> Callable[[float], Comparison] | None:
+    """What measures it once more, given the seconds of patience; None of one that was loaded, or made of another."""
+    return _calls.get(comparison)
 
 
 def record(

@@ -139,7 +139,7 @@ def about_break_even(published: Comparison, one_thread: Comparison) -> str:
     """How long the shorter of the real streams would have to work until the recipe breaks even.
 
     Args:
-        published: ``sequential`` and ``processes_cold`` on the toy.
+        published: ``processes_cold`` and others on the toy.
         one_thread: ``sequential(threads=1)`` on the real streams.
     """
     start, timing = start_up_ms(published), one_thread.baseline.timing
@@ -160,37 +160,42 @@ def about_break_even(published: Comparison, one_thread: Comparison) -> str:
     return "\n".join(lines)
 
 
-def about_warm(warm: Comparison) -> str:
-    """What the workers that stay bring and still cost, in the numbers of the table."""
+def about_warm(warm: Comparison, published: Comparison) -> str:
+    """What the workers that stay bring and still cost, in the numbers of the tables.
+
+    Args:
+        warm: ``sequential``, ``threads`` and ``processes`` on the real streams.
+        published: ``sequential``, ``processes`` and ``processes_cold`` on the toy.
+    """
     said, timing = describe(warm), _timing(warm, "processes")
     if timing is None:
         return said
     moves = Median.of(turn.overhead["transfer"] / 1e6 for turn in timing.turns if turn is not None)
     return (
         f"{said}\n\nOf a call of `processes`, the data transfer takes {moves.ms}: the inputs are copied into shared "
-        f"memory and the results out of it, and each worker is woken up.\n\n{_against_cold(warm)}"
+        f"memory and the results out of it, and each worker is woken up.\n\n{_against_cold(published)}"
     )
 
 
-def _against_cold(warm: Comparison) -> str:
-    claim = warm_beats_cold(warm)
+def _against_cold(published: Comparison) -> str:
+    claim = warm_beats_cold(published)
     answer = {"true": "**faster** than", "false": "**not faster** than"}.get(claim.truth)
     if answer is None:
         why = claim.by.removeprefix("not decided: ")
-        return f"Workers that stay, against a process for each call: not decided, {why}."
-    return f"Workers that stay are {answer} a process for each call: {claim.by}."
+        return f"On the toy, workers that stay against a process for each call: not decided, {why}."
+    return f"On the toy, workers that stay are {answer} a process for each call: {claim.by}."
 
 
-def warm_beats_cold(warm: Comparison) -> Claim:
+def warm_beats_cold(published: Comparison) -> Claim:
     """The claim that workers that stay are faster than a process for each call.
 
     The recipe has rounds of its own, so the two are not paired. But all intervals of a table hold at the same time: if
     those of the two speed-ups over ``sequential`` do not meet, the two differ.
     """
-    text = "Workers that stay are faster than a process for each stream and call"
-    stay, cold = row_of(warm, "processes"), row_of(warm, COLD)
+    text = "On the toy, workers that stay are faster than a process for each stream and call"
+    stay, cold = row_of(published, "processes"), row_of(published, COLD)
     for name in ("processes", COLD):
-        if (said := decided(warm, name)).startswith(("not ", "wrong")):
+        if (said := decided(published, name)).startswith(("not ", "wrong")):
             return Claim(text, "not decided", said)
     assert stay is not None
     assert cold is not None
@@ -233,9 +238,9 @@ def conclusion(published: Comparison, warm: Comparison, trips: Mapping[int, Comp
                 conclusions.truth(answer, more),
                 f"{recipe.ratio}" if recipe and not answer.startswith("not ") else answer,
             ),
-            warm_beats_cold(warm),
+            warm_beats_cold(published),
             claim_faster(
-                "Workers that stay are faster than one stream after the other on all cores", warm, "processes"
+                "Real streams on workers that stay are faster than one after the other on all cores", warm, "processes"
             ),
             claim_faster(
                 f"At {large:,} bytes, shared memory that both sides keep is faster than a pickled copy through a queue",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -163,9 +163,9 @@ class WindowVersusStep:
         return self.window_macs / self.step_macs
 
     @property
-    def realised(self) -> float:
-        """How much of the counted ratio was measured; 1 is all."""
-        return self.measured.estimate / self.counted
+    def realised(self) -> Ratio:
+        """Which part of the counted ratio was measured, with its interval; 1 is all of it."""
+        return Ratio(*(each / self.counted for each in self.measured))
 
     def _timing(self, name: str) -> Timing:
         row = self.comparison[name]
@@ -245,25 +245,57 @@ def window_versus_step(
     Raises: as :func:`window_and_step` and :func:`kit.compare`.
     """
     sides = window_and_step(model, clip, **advantages)
-    (window, streams), (step, frames) = sides["window"], sides["step"]
-    one_step: Any = step  # an OneStep: another stepper would prove its steps once more
-    at = (streams[0].shape[2] - 1 - one_step.step.reach.delay) // one_step.step.reach.stride
-    instead = on_one_dnn if one_dnn else None
+    rows = _both(sides, approach, one_dnn)
     work = Workload(
         "window-versus-step",
         None,
         (),
         unit="prediction",
-        inputs_description=shapes(streams),
-        approaches={
-            "window": side(Picked(Given(instead, window), lambda out: out[:, :, at]), streams, approach),
-            "step": side(Picked(Given(instead, step), lambda out: out[0]), frames, approach, rewrites=True),
-        },
+        inputs_description=shapes(sides["window"][1]),
+        approaches=rows,
         baseline="window",
     )
-    comparison = compare(work, approaches=["window", "step"], rounds=rounds, seed=seed, progress=False)
+    comparison = compare(work, approaches=list(rows), rounds=rounds, seed=seed, progress=False)
     macs = {name: macs_of_call(each, *args) for name, (each, args) in sides.items()}
     return WindowVersusStep(comparison, macs["window"], macs["step"])
+
+
+def prepared_or_not(model: nn.Module, clip: Any, *, approach: str = "sequential", rounds: int = ROUNDS) -> Comparison:
+    """A window and a step as they are, and both prepared as :func:`window_and_step` does by default.
+
+    All four have a turn in each round, and every convolution is given to oneDNN.
+
+    Args: as :func:`window_versus_step`.
+
+    Raises: as :func:`window_versus_step`.
+    """
+    as_given = window_and_step(model, clip, transforms=(), channels_last=False)
+    rows = _both(as_given, approach, one_dnn=True)
+    rows |= {
+        f"{name}_prepared": each for name, each in _both(window_and_step(model, clip), approach, one_dnn=True).items()
+    }
+    work = Workload(
+        "prepared-or-not",
+        None,
+        (),
+        unit="prediction",
+        inputs_description=shapes(as_given["window"][1]),
+        approaches=rows,
+        baseline="window",
+    )
+    return compare(work, approaches=list(rows), rounds=rounds, progress=False)
+
+
+def _both(sides: Mapping[str, Side], approach: str, one_dnn: bool) -> dict[str, Calls]:
+    """A window's prediction and a step's, as approaches of a workload."""
+    (window, streams), (step, frames) = sides["window"], sides["step"]
+    one_step: Any = step  # an OneStep: another stepper would prove its steps once more
+    at = (streams[0].shape[2] - 1 - one_step.step.reach.delay) // one_step.step.reach.stride
+    instead = on_one_dnn if one_dnn else None
+    return {
+        "window": side(Picked(Given(instead, window), lambda out: out[:, :, at]), streams, approach),
+        "step": side(Picked(Given(instead, step), lambda out: out[0]), frames, approach, rewrites=True),
+    }
 
 
 def _last(model: Model) -> Model:

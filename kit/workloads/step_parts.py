@@ -16,11 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from kit.approaches import Runner, Workload, parse
-from kit.equality import compare_outputs, shapes
+from kit.equality import Equality, compare_outputs, shapes
 from kit.errors import MeasureError
-from kit.measuring.comparison import Comparison, Ratio, Timing
+from kit.machine.load import Taken, Usage, taken
+from kit.measuring.comparison import Comparison, Ratio, Row, Timing
+from kit.measuring.gate import gated
 from kit.measuring.rounds import measure
-from kit.measuring.statistics import speed_up
+from kit.measuring.statistics import with_verdicts
 from kit.models.continual import stepper
 from kit.recording import record_call
 from kit.reprs import one_line
@@ -28,6 +30,7 @@ from kit.trace.kernels import Kernels, exchanged, kernels, told
 from kit.verbs import compare
 from kit.workloads.continual import OneStep, Picked, frames_of, of_library, side
 from kit.workloads.instead import Given, Replay, Swap, WithoutZeros, on_one_dnn
+from kit.workloads.medians import Median, median_of
 
 ONE_THREAD = "sequential(threads=1)"
 ON_ONE_DNN = "_onednn"  # after the name of a row: with every convolution on oneDNN
@@ -38,6 +41,13 @@ PARTS = {  # what it costs: the time of a step without what the ones above take 
     "pooling": "no convolutions",
     "copies": "no pooling",
     "Python and fixed costs": "tiny frames",
+}
+PAIRS = {  # of StepParts.comparison: row -> its side and what is left, and the row that it is over
+    "library": ("library", "as it is", "library"),
+    "library_onednn": ("library", "on oneDNN", "library"),
+    "library_without_zeros": ("library", "no zeros", "library_onednn"),
+    "kit": ("kit", "as it is", "library"),
+    "kit_onednn": ("kit", "on oneDNN", "library_onednn"),
 }
 
 
@@ -103,12 +113,16 @@ def _seen(name: str, clip: Tensor) -> list[Tensor]:
     return [clip] if name == "window" else frames_of(clip)[-1:]
 
 
-def _same_predictions(model: nn.Module, clip: Tensor) -> None:
+def _same_predictions(model: nn.Module, clip: Tensor, instead: Swap | None = None) -> dict[str, Equality]:
+    """Both steps against the window as PyTorch runs it."""
     with torch.no_grad():
-        window, *steps = (_prediction(name, model, clip)(*_seen(name, clip)) for name in ("window", "library", "kit"))
-    for name, step in zip(("library", "kit"), steps, strict=True):
-        if not (same := compare_outputs(window, step)).equal:
-            raise MeasureError(f"the step by the {name} does not predict what the window does: off by {same}.")
+        window = _prediction("window", model, clip)(*_seen("window", clip))
+        steps = {name: _prediction(name, model, clip, instead)(*_seen(name, clip)) for name in ("library", "kit")}
+    found = {name: compare_outputs(window, step) for name, step in steps.items()}
+    for name, same in found.items():
+        if not same.equal:
+            raise MeasureError(f"the step by the {name} does not predict what the window does: {same}.")
+    return found
 
 
 @one_line
@@ -118,28 +132,39 @@ class StepParts:
 
     timings: Mapping[str, Mapping[str, Timing]]  # side -> what is left, as PARTS names it -> its time
     kernels: Mapping[str, Kernels]  # side -> as PyTorch runs it
+    taken: Taken | None = None  # what others took of the cores during the rounds; None: not known
+    equality: Mapping[str, Equality] | None = None  # row of the comparison -> to the window; None: not compared
 
-    def ms(self, side: str) -> dict[str, float]:
+    def ms(self, side: str) -> dict[str, Median]:
         """Milliseconds of each of PARTS: medians of the differences within a round, which add up about."""
-        left = [self.timings[side][what].samples_ns for what in PARTS.values()]
+        return {part: median_of(costs) for part, costs in self._costs(side).items()}
+
+    def gaps(self) -> dict[str, Median]:
+        """Milliseconds by which each of PARTS costs the library more than the kit, round by round."""
+        library, kit = self._costs("library"), self._costs("kit")
+        return {part: median_of(library[part] - kit[part]) for part in PARTS}
+
+    def whole(self) -> tuple[Median, Median, Median]:
+        """Milliseconds of the library's step, of the kit's and of their difference, as PyTorch runs them."""
+        library, kit = (self.timings[side]["as it is"].samples_ns / 1e6 for side in ("library", "kit"))
+        return median_of(library), median_of(kit), median_of(library - kit)
+
+    @property
+    def comparison(self) -> Comparison:
+        """The rows that anything is concluded from, judged as those of :func:`kit.compare`; PAIRS says over which."""
+        rows: list[Row] = []
+        for name, (whose, left, over) in PAIRS.items():
+            beside = self.timings[PAIRS[over][0]][PAIRS[over][1]]
+            same = Equality(True, 0.0) if self.equality is None else self.equality[name]
+            row = Row(name, timing=self.timings[whose][left], equality=same, paired_baseline=beside)
+            rows.append(row if rows else replace(row, baseline=True, ratio=Ratio(1, 1, 1)))
+        rounds = len(self.timings["library"]["as it is"].samples_ns)
+        return gated(Comparison(tuple(with_verdicts(rows)), rounds, "one frame", taken=self.taken))
+
+    def _costs(self, side: str) -> dict[str, Any]:
+        left = [self.timings[side][what].samples_ns / 1e6 for what in PARTS.values()]
         following = [*left[1:], np.zeros_like(left[0])]
-        costs = [float(np.median(a - b)) / 1e6 for a, b in zip(left, following, strict=True)]
-        return dict(zip(PARTS, costs, strict=True))
-
-    @property
-    def as_dispatched(self) -> Ratio:
-        """The library's time by the kit's, with the kernels that PyTorch chooses."""
-        return speed_up(self.timings["library"]["as it is"], self.timings["kit"]["as it is"])
-
-    @property
-    def between_equals(self) -> Ratio:
-        """The library's time by the kit's, where every convolution of both runs on oneDNN."""
-        return speed_up(self.timings["library"]["on oneDNN"], self.timings["kit"]["on oneDNN"])
-
-    @property
-    def zeros(self) -> Ratio:
-        """The library's time on oneDNN by that without the zeros that it pads a frame with."""
-        return speed_up(self.timings["library"]["on oneDNN"], self.timings["library"]["no zeros"])
+        return {part: a - b for part, a, b in zip(PARTS, left, following, strict=True)}
 
 
 def step_parts(model: nn.Module, clip: Tensor, *, rounds: int) -> StepParts:
@@ -149,8 +174,12 @@ def step_parts(model: nn.Module, clip: Tensor, *, rounds: int) -> StepParts:
     in time, the convolutions themselves, the pooling; and, by frames of one pixel, all work on data. What is left is
     Python and the fixed costs of operators.
 
-    Args: as :func:`step_times`.
+    Args: as :func:`step_times`, with 6 rounds or more; a verdict needs 9.
+
+    Raises: as :func:`step_times`.
     """
+    swaps = {"as it is": None, "on oneDNN": on_one_dnn, "no zeros": WithoutZeros()}
+    same = {left: _same_predictions(model, clip, swap) for left, swap in swaps.items()}
     with ExitStack() as stack:
         runners: dict[tuple[str, str], Runner] = {}
         for left in PARTS.values():
@@ -169,5 +198,8 @@ def step_parts(model: nn.Module, clip: Tensor, *, rounds: int) -> StepParts:
                 runner = parse(ONE_THREAD).prepare(Given(instead, step), tuple(frames_of(seen)[-1:]))
                 runners[name, left] = stack.enter_context(runner)
         ran = {name: kernels(record_call(runners[name, "as it is"])) for name in ("library", "kit")}
+        before = Usage.now()
         timings = measure(runners, rounds=rounds)
-    return StepParts({name: {left: timings[name, left] for left in PARTS.values()} for name in ran}, ran)
+        others = taken(before, Usage.now())
+    by_side = {name: {left: timings[name, left] for left in PARTS.values()} for name in ran}
+    return StepParts(by_side, ran, others, {name: same[left][whose] for name, (whose, left, _) in PAIRS.items()})

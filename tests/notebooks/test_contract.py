@@ -225,7 +225,6 @@ MOST_LINES = 10  # of an open code cell
 UNFOLDED = {  # notebooks that are not yet written this way
     "07_opencv_dnn",
     "08_feeding_the_model",
-    "09_continual",
 }
 
 

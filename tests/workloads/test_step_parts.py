@@ -1,8 +1,10 @@
 """What a step's time is made of: each experiment takes out what it says, and nothing else."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -10,12 +12,14 @@ from torch.nn import functional
 
 from kit.approaches import FunctionRunner
 from kit.equality import compare_outputs
+from kit.machine.load import Taken
 from kit.macs import macs_of_call
+from kit.measuring.comparison import Timing
 from kit.models import inception3d_block
 from kit.recording import record_call
 from kit.trace import Trace
 from kit.workloads.instead import Given, Replay, WithoutZeros, on_one_dnn
-from kit.workloads.step_parts import PARTS, library_step, step_parts, step_times
+from kit.workloads.step_parts import PAIRS, PARTS, StepParts, library_step, step_parts, step_times
 
 BLOCK = (4, 4, 6, 2, 4, 4)
 
@@ -108,4 +112,22 @@ def test_a_step_is_taken_apart() -> None:
     assert {kernel.operator for kernel in found.kernels["library"] if kernel.family == "convolution"} == {"conv3d"}
     assert {kernel.operator for kernel in found.kernels["kit"] if kernel.family == "convolution"} == {"conv2d"}
     assert list(found.ms("kit")) == list(PARTS)
-    assert found.between_equals.estimate > 0
+    assert found.taken is not None
+    rows = found.comparison.rows
+    assert [row.name for row in rows] == list(PAIRS)
+    assert all(row.equality and row.equality.equal for row in rows)
+    assert {row.verdict for row in rows[1:]} == {"not decided"}  # 6 rounds are too few for four rows
+
+
+def test_a_row_of_the_parts_is_over_the_row_that_it_is_paired_with() -> None:
+    def timing(ms: float) -> Timing:
+        return Timing(ms * 1e6 * np.linspace(0.999, 1.001, 12), 1, Trace.build([]))
+
+    library = dict(zip(PARTS.values(), map(timing, (32, 16, 8, 4, 2, 1)), strict=True))
+    kit = dict(zip(PARTS.values(), map(timing, (20, 20, 4, 3, 2, 1)), strict=True))
+    found = StepParts({"library": library, "kit": kit}, {"library": {}, "kit": {}})
+    ratios = {row.name: row.ratio.estimate for row in found.comparison.rows if row.ratio and not row.baseline}
+    wanted = {"library_onednn": 2, "library_without_zeros": 2, "kit": 1.6, "kit_onednn": 0.8}
+    assert ratios == pytest.approx(wanted)
+    busy = replace(found, taken=Taken(0.5, 0.0)).comparison
+    assert {row.verdict for row in busy.rows[1:]} == {"not decided"}
