@@ -11,7 +11,7 @@ from torch import nn
 
 import kit
 from kit.labs import two_stream
-from kit.labs.measured import Median
+from kit.workloads.medians import Median
 from kit.labs.two_stream import QUIZZES, ThreeHeads, check_bound, check_wrapped
 from kit.labs.two_stream.sentences import about_side, about_toy, conclusion
 from kit.measuring.breakdown import RoundBreakdown
