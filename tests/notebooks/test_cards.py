@@ -62,8 +62,12 @@ def markdown(text: str) -> NotebookNode:
 
 
 def test_a_card_is_read_from_the_outputs_and_contradictions_are_found() -> None:
-    rows = "| Threads are faster | **true** | 1.5x |\n| It is equal | not decided | machine busy |\n| Free | **false** | 2 |"
-    card = card_of(markdown(f"The card.\n\n{HEAD}\n|---|---|---|\n{rows}"))
+    rows = [
+        "| Threads are faster | **true** | 1.5x |",
+        "| It is equal | not decided | busy |",
+        "| Free | **false** | 2 |",
+    ]
+    card = card_of(markdown("\n".join(["The card.", "", HEAD, "|---|---|---|", *rows])))
     assert card == {"Threads are faster": "true", "It is equal": "not decided", "Free": "false"}
     other = {"Threads are faster": "not decided", "It is equal": "false", "Free": "true"}
     assert contradictions(card, other) == ["Free"]
