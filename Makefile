@@ -79,6 +79,7 @@ bench: $(VENV)/test.stamp  ## measure the kit against plain code; writes build/b
 soak: $(VENV)/test.stamp  ## full products and hundreds of cycles: processes, compilers, budgets, layers, damaged traces; an hour
 	KIT_SOAK=1 $(BIN)/pytest -rP -p no:logging tests/executors tests/graphs tests/transforms tests/models tests/trace tests/measuring/test_candidates.py tests/test_cli.py
 	KIT_SOAK=1 KIT_FAST=1 $(BIN)/pytest tests/browser/test_notebooks.py
+	KIT_SOAK=1 $(BIN)/pytest -rP tests/notebooks/test_cards.py
 
 clean:  ## remove the environment and everything that was built
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

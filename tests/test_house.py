@@ -257,7 +257,7 @@ def test_the_core_and_its_modules_stay_small() -> None:
     assert KIT / "executors" / "threads.py" in core
     assert KIT / "views" / "timeline.py" not in core
     assert max(lines.values()) <= 300, said
-    assert sum(lines[path] for path in core) <= 8670, said
+    assert sum(lines[path] for path in core) <= 8720, said
 
 
 READABLE = [path for room in ("executors", "transforms") for path in sorted((KIT / room).glob("*.py"))]

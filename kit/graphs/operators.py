@@ -205,7 +205,7 @@ class Graph:
     def table(self) -> list[tuple[str, ...]]:
         """The header, then a row for each region."""
         rows: list[tuple[str, ...]] = [
-            ("region", "branches", "MACs", "one by one", f"on {counted(self.cores, 'core')}", "saves", "could it pay?")
+            ("region", "branches", "MACs", "one by one", f"on {counted(self.cores, 'core')}", "saves", "worth a fork?")
         ]
         for region in self.all_regions():
             worth = self.worth(region)
@@ -213,7 +213,10 @@ class Graph:
             said = ["-", "-", "-", "-"]
             if self.measured:
                 found = (worth.one_by_one_ms, worth.least_ms, max(0.0, worth.saves_ms))
-                said = [*map(milliseconds, found), "yes" if worth.pays and self.pays >= WORTH_IT else "no"]
+                said = [
+                    *map(milliseconds, found),
+                    "could pay" if worth.pays and self.pays >= WORTH_IT else "found, not worth it",
+                ]
             names = ", ".join(each.name for each in region.branches)
             rows.append((region.name or self.name, names, with_prefix(macs), *said))
         return rows
@@ -235,7 +238,7 @@ class Graph:
             "A region is where branches begin after the same operator and join again. One by one: its branches on one "
             f"thread. On {counted(self.cores, 'core')}: the longest branch, or an equal share of the work for each "
             f"core, whichever is larger. Saves: the difference, less {milliseconds(self.handing_over_ms)} to hand the "
-            f"branches to threads. It could pay where the region and the whole model gain {WORTH_IT - 1:.0%} or more."
+            f"branches to threads. A fork could pay where region and model gain {WORTH_IT - 1:.0%} or more."
         )
 
     def __str__(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kit.labs.measured import overlap
 from kit.measuring.comparison import SMALLEST_EFFECT, Comparison
 from kit.text import milliseconds
 from kit.trace import Trace, busy_ns, overlap_ns
@@ -36,11 +37,11 @@ def describe(comparison: Comparison) -> str:
         elif row.baseline:
             lines.append(f"- **{row.name}**: {milliseconds(row.timing.median_ms)} a call, the baseline.")
         else:
-            trace = row.timing.trace
             because = f", since {row.doubt}" if row.verdict == "not decided" and row.doubt else ""
-            said = f"overlapped for {overlap_share(trace):.0%} of the time that any of them ran."
-            if "task" not in trace.categories:
-                said = "write no spans, so how far they overlapped is not known."
+            shared = overlap(row.timing)
+            said = "write no spans, so how far they overlapped is not known."
+            if shared is not None:
+                said = f"overlapped for {shared.percent} of the time that any of them ran."
             lines.append(
                 f"- **{row.name}**: {milliseconds(row.timing.median_ms)}, {row.ratio_text} against "
                 f"{comparison.baseline.name}: **{row.verdict}**{because}. Its branches {said}"

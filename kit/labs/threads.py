@@ -15,7 +15,7 @@ from kit.approaches import Workload
 from kit.labs import conclusions
 from kit.labs.checks import check, first_wrong
 from kit.labs.conclusions import Claim, card, claim_faster, decided, row_of, told
-from kit.labs.measured import Median, branch_rounds, overlap
+from kit.labs.measured import branch_rounds, overlap
 from kit.labs.openmp import AFTER_ALL, DEFAULT, ONE, PASSIVE, Waiting
 from kit.labs.speed import rounds, size
 from kit.measuring.comparison import Comparison, Timing
@@ -23,6 +23,7 @@ from kit.regions import Branches, Concat
 from kit.text import markdown_table
 from kit.views.grid import Grid
 from kit.views.quiz import Quiz
+from kit.workloads.medians import Median
 
 NEARLY = 0.9  # of as many times as fast as there are cores
 LOCK = ("sequential(threads=1)", "threads(workers=2, threads=1)")  # one by one, and on two threads

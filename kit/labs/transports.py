@@ -40,7 +40,7 @@ def transports(sizes: Sequence[int], rounds: int) -> dict[int, Comparison]:
         pickled, queued = (stack.enter_context(_echo_worker()) for _ in range(2))
         pool = stack.enter_context(Processes(workers=1))
 
-        def ways(x: Tensor) -> dict[str, Any]:
+        def calls(x: Tensor) -> dict[str, Any]:
             return {
                 PICKLED: lambda: torch.from_numpy(pickled(x.numpy())),
                 QUEUED: lambda: queued(x.clone()).clone(),  # the clone is moved into shared memory, and not x
@@ -48,7 +48,7 @@ def transports(sizes: Sequence[int], rounds: int) -> dict[int, Comparison]:
             }
 
         count = max(rounds, least_rounds(len(TRANSPORTS) - 1))
-        return {size: _compared(size, ways(torch.rand(size // 4)), count) for size in sizes}
+        return {size: _compared(size, calls(torch.rand(size // 4)), count) for size in sizes}
 
 
 def round_trips(sizes: Sequence[int], rounds: int) -> dict[str, list[float]]:
@@ -63,9 +63,9 @@ def milliseconds(comparison: Comparison, transport: str) -> float:
     return timing.median_ms if timing else float("nan")
 
 
-def _compared(size: int, ways: dict[str, Any], rounds: int) -> Comparison:
-    work = Workload("transports", None, (), inputs_description=f"a tensor of {size:,} bytes", approaches=ways)
-    return compare(work, approaches=list(ways), rounds=rounds, progress=False)
+def _compared(size: int, calls: dict[str, Any], rounds: int) -> Comparison:
+    work = Workload("transports", None, (), inputs_description=f"a tensor of {size:,} bytes", approaches=calls)
+    return compare(work, approaches=list(calls), rounds=rounds, progress=False)
 
 
 @contextmanager

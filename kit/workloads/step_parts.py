@@ -30,7 +30,7 @@ from kit.trace.kernels import Kernels, exchanged, kernels, told
 from kit.verbs import compare
 from kit.workloads.continual import OneStep, Picked, frames_of, of_library, side
 from kit.workloads.instead import Given, Replay, Swap, WithoutZeros, on_one_dnn
-from kit.workloads.medians import Median, median_of
+from kit.workloads.medians import Median
 
 ONE_THREAD = "sequential(threads=1)"
 ON_ONE_DNN = "_onednn"  # after the name of a row: with every convolution on oneDNN
@@ -137,17 +137,17 @@ class StepParts:
 
     def ms(self, side: str) -> dict[str, Median]:
         """Milliseconds of each of PARTS: medians of the differences within a round, which add up about."""
-        return {part: median_of(costs) for part, costs in self._costs(side).items()}
+        return {part: Median.of(costs) for part, costs in self._costs(side).items()}
 
     def gaps(self) -> dict[str, Median]:
         """Milliseconds by which each of PARTS costs the library more than the kit, round by round."""
         library, kit = self._costs("library"), self._costs("kit")
-        return {part: median_of(library[part] - kit[part]) for part in PARTS}
+        return {part: Median.of(library[part] - kit[part]) for part in PARTS}
 
     def whole(self) -> tuple[Median, Median, Median]:
         """Milliseconds of the library's step, of the kit's and of their difference, as PyTorch runs them."""
         library, kit = (self.timings[side]["as it is"].samples_ns / 1e6 for side in ("library", "kit"))
-        return median_of(library), median_of(kit), median_of(library - kit)
+        return Median.of(library), Median.of(kit), Median.of(library - kit)
 
     @property
     def comparison(self) -> Comparison:

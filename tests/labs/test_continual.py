@@ -287,7 +287,7 @@ def test_a_step_and_a_window_side_by_side() -> None:
 def test_unequal_conditions_are_told_apart() -> None:
     rows = {"window": timing(40), "step": timing(8), "window_prepared": timing(10), "step_prepared": timing(2)}
     told = lab.prepared_told(judged(rows, {})).splitlines()
-    assert told[0].startswith("- The prepared step is **20.00x [")
+    assert told[0].startswith("- The prepared step is **20.0x [")
     assert told[1].startswith("- The prepared step is **5.00x [")
     assert told[2].startswith("- The unprepared step is **5.00x [")
     disturbed = lab.prepared_told(judged(rows, {}, HALF))
@@ -422,7 +422,7 @@ def test_the_card_of_a_calm_machine() -> None:
     assert [truth for truth, _ in found] == [*["true"] * 6, "false", "true", "false"]
     assert found[0][1] == "1 of 1 modules"
     assert found[2][1] == "counted, module: 16.0x with 16 frames; network: 16.0x with 16 frames"
-    assert re.match(r"10\.00x \[.+\] of 16\.0x is 6[23]% \[.+\]; window on oneDNN 6 and step on oneDNN 6", found[3][1])
+    assert re.match(r"10\.0x \[.+\] of 16\.0x is 6[23]% \[.+\]; window on oneDNN 6 and step on oneDNN 6", found[3][1])
     assert re.match(r"1\.88x \[.+\], faster; PyTorch chose slow_conv3d 4, oneDNN 2", found[5][1])
 
 

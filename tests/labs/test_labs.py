@@ -109,7 +109,7 @@ def test_describe_names_every_approach_with_its_numbers() -> None:
     threads = comparison["threads"]
     because = f", since {threads.doubt}" if threads.doubt else ""
     assert f"{threads.ratio_text} against sequential: **{threads.verdict}**{because}. Its" in second
-    assert "% of the time that any of them ran." in second
+    assert "%] of the time that any of them ran." in second
     assert third.endswith("Its branches write no spans, so how far they overlapped is not known.")
 
 

@@ -11,13 +11,13 @@ from torch import nn
 
 import kit
 from kit.labs import two_stream
-from kit.labs.measured import Median
 from kit.labs.two_stream import QUIZZES, ThreeHeads, check_bound, check_wrapped
 from kit.labs.two_stream.sentences import about_side, about_toy, conclusion
 from kit.measuring.breakdown import RoundBreakdown
 from kit.measuring.comparison import Comparison, Timing
 from kit.measuring.gate import gated
 from kit.trace import Trace
+from kit.workloads.medians import Median
 from kit.workloads.recognition import Guess, Recognition
 from kit.workloads.training import Evaluation, Share
 from tests.labs.made_up import MS, made_up

@@ -15,23 +15,25 @@ from kit.labs.conclusions import in_a_cell
 from kit.machine import hardware
 from kit.models import inception_block, toy_two_stream, two_stream
 from kit.regions import Branches
+from kit.reprs import one_line
 from kit.verbs import graph as find
 from kit.views.graph_picture import graph_picture
 
 
+@one_line
 class NoGraph(NamedTuple):
     """That a model has no graph, and why: its branches cannot be looked for."""
 
     reason: str
 
-    def __repr__(self) -> str:
+    def __str__(self) -> str:
         return (
             f"Branches could not be looked for: {self.reason} So `threads` and `processes` have nothing to run at the "
             "same time, and the later cells have nothing to show of them. Many requests (section 3) need no branches."
         )
 
     def _repr_markdown_(self) -> str:
-        return in_a_cell(repr(self))
+        return in_a_cell(self)
 
 
 def look(model: nn.Module, inputs: Any) -> Graph | NoGraph:

@@ -17,7 +17,7 @@ from kit.text import markdown_table
 from kit.trace import Trace, by_name, wall_ns
 from kit.verbs import record
 from kit.workloads.continual import Side
-from kit.workloads.medians import Median, median_of
+from kit.workloads.medians import Median
 from kit.workloads.step_parts import ONE_THREAD
 
 CALLS = MIN_ROUNDS + 1  # an odd number: the median is then one of the calls
@@ -46,7 +46,7 @@ class Recorded:
     def ms(self, name: str) -> dict[str, Median]:
         """Milliseconds by the kind of what ran, KINDS: medians over the calls."""
         calls = [ms_by_kind(trace) for trace in self.traces[name]]
-        return {kind: median_of(np.array([call[kind] for call in calls])) for kind in KINDS}
+        return {kind: Median.of(np.array([call[kind] for call in calls])) for kind in KINDS}
 
     @property
     def doubt(self) -> str:

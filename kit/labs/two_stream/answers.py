@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from kit.labs import conclusions
 from kit.labs.conclusions import SAME, decided, row_of
-from kit.labs.measured import Median, branch_rounds, overlap
+from kit.labs.measured import branch_rounds, overlap
 from kit.measuring.comparison import Comparison
 from kit.measuring.gate import NO_OVERLAP
 from kit.views.quiz import Quiz
+from kit.workloads.medians import Median
 from kit.workloads.training import Evaluation
 
 ONE_THREAD = "sequential(threads=1)"

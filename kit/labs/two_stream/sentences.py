@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kit.labs.conclusions import Claim, Truth, card, claim_faster, decided, in_a_cell, row_of, truth
-from kit.labs.measured import Median, branch_ms, call_ms, outside_ms, overlap
+from kit.labs.measured import branch_ms, call_ms, outside_ms, overlap
 from kit.labs.two_stream.answers import (
     DATA_PARALLEL,
     ONE_THREAD,
@@ -18,6 +18,7 @@ from kit.labs.two_stream.answers import (
 from kit.measuring.comparison import SMALLEST_EFFECT, Comparison
 from kit.measuring.gate import NO_OVERLAP
 from kit.text import counted, markdown_table
+from kit.workloads.medians import Median
 from kit.workloads.recognition import HALVES, Recognition
 from kit.workloads.training import STREAMS, Evaluation
 
