@@ -23,6 +23,7 @@ from kit.executors.threads import Threads
 from kit.graphs import Graph, analysed
 from kit.graphs.capture import EXPORT, FX_FOR_SHAPES
 from kit.inputs import opened
+from kit.measuring.comparison import Comparison
 from kit.regions import regions
 from tests.graphs.traps import TRAPS
 
@@ -427,7 +428,12 @@ def test_functions_between_layers_are_layers_to_transforms() -> None:
 
 def test_all_approaches_of_any_model_have_the_usual_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[float | None] = []
-    monkeypatch.setattr(kit.verbs, "compete", lambda work, approaches, *, budget, **others: given.append(budget))
+
+    def compete(work: Any, approaches: Any, *, budget: float | None, **others: Any) -> Comparison:
+        given.append(budget)
+        return Comparison((), 0, "")
+
+    monkeypatch.setattr(kit.verbs, "compete", compete)
     kit.compare(Net(plain), X)
     kit.compare(kit.branched(Net(plain), X), X)
     kit.compare(Net(plain), X, "threads")
