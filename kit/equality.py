@@ -1,4 +1,4 @@
-"""Do two ways of running a model give the same output, and would we notice if they did not?"""
+"""Do two approaches give the same output, and would we notice if they did not?"""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class Term(NamedTuple):
 
 @dataclass(frozen=True)
 class Approach:
-    """A named, parameterised way to run a model; :func:`parse` makes one from its name.
+    """A named approach to running a model, with its options; :func:`parse` makes one from its name.
 
     Transforms rewrite the model one after the other; the last step may be an executor, which runs its regions. Without
     one they run one after the other in the calling thread, on all cores.

@@ -1,4 +1,4 @@
-"""The registry: every way to run a model by its name, what makes it, and what it needs from the machine."""
+"""The registry: every approach by its name, what makes it, and what it needs from the machine."""
 
 from __future__ import annotations
 
