@@ -1,6 +1,6 @@
 """What single notebooks need beside the kit: exercise checks, and sentences computed from measurements."""
 
-from kit.labs import choose, continual, feeding, inception, opencv_dnn, processes, threads, two_stream
+from kit.labs import causes, choose, continual, feeding, inception, opencv_dnn, processes, threads, two_stream
 from kit.labs.checks import Check
 from kit.labs.conclusions import card, decided, fastest, told
 from kit.labs.sentences import describe, overlap_share, reached
@@ -9,6 +9,7 @@ from kit.labs.speed import rounds, size
 __all__ = [
     "Check",
     "card",
+    "causes",
     "choose",
     "continual",
     "decided",

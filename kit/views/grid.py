@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import ipywidgets as widgets
 
 from kit.approaches import Workload
-from kit.measuring.comparison import Ratio
+from kit.measuring.comparison import Comparison, Ratio
 from kit.measuring.statistics import least_rounds
 from kit.verbs import compare
 from kit.views.palette import NEUTRAL, OKABE_ITO
@@ -17,11 +17,12 @@ Setting = tuple[int, int]  # workers, threads of each
 Cells = Mapping[Setting, tuple[float, Ratio]]  # items a second, and how many times as fast as a loop
 
 
-def measured(work: Workload, approach: str, workers: Sequence[int], threads: Sequence[int]) -> Cells:
+def measured(work: Workload, approach: str, workers: Sequence[int], threads: Sequence[int]) -> tuple[Comparison, Cells]:
     """``approach`` for every number of workers and of threads each, in the same interleaved rounds."""
     names = {(w, t): f"{approach}(workers={w}, threads={t})" for w in workers for t in threads}
     rates = compare(work, approaches=list(names.values()), rounds=least_rounds(len(names)), progress=False)
-    return {place: (rates.per_second(name), rates[name].ratio or Ratio(1, 1, 1)) for place, name in names.items()}
+    cells = {place: (rates.per_second(name), rates[name].ratio or Ratio(1, 1, 1)) for place, name in names.items()}
+    return rates, cells
 
 
 def best(cells: Cells) -> Setting:
@@ -81,6 +82,7 @@ class Grid(Still):
         )
         self._table = widgets.HTML()
         self.cells: Cells = {}
+        self.rates: Comparison  # what the cells are of
         super().__init__(widgets.HBox([self._items, self._approach]), self._table)
         self._measure()
         for control in (self._items, self._approach):
@@ -89,7 +91,7 @@ class Grid(Still):
     def _measure(self, change: object = None) -> None:
         self._table.value = "<i>measuring ...</i>"
         work = self._make(self._items.value)
-        self.cells = measured(work, self._approach.value, self._workers, self._threads)
+        self.rates, self.cells = measured(work, self._approach.value, self._workers, self._threads)
         self._table.value = grid_html(self.cells, work.unit)
 
     def still(self) -> str:

@@ -228,7 +228,6 @@ UNFOLDED = {  # notebooks that are not yet written this way
     "02_processes",
     "03_threads_and_cores",
     "04_inception",
-    "07_opencv_dnn",
     "08_feeding_the_model",
     "09_continual",
 }
