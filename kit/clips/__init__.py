@@ -9,6 +9,7 @@ Flow is in pixels per frame, ``(dx, dy)``, from frame t to t + 1: what is at ``(
 ``(x + dx, y + dy)`` in frame t + 1. OpenCV and scikit-image are imported where they are used.
 """
 
+from kit.clips.blob import SIDE, bgr_blob
 from kit.clips.clip import DEFAULT_FPS, SMALLEST, Clip
 from kit.clips.files import load, save, stream
 from kit.clips.flow import (
@@ -32,10 +33,12 @@ __all__ = [
     "PHOTOGRAPHS",
     "RGB_MEAN",
     "RGB_STD",
+    "SIDE",
     "SMALLEST",
     "TEXTURES",
     "Camera",
     "Clip",
+    "bgr_blob",
     "end_point_error",
     "flow_stack",
     "generate",

@@ -1,6 +1,7 @@
 """What single notebooks need beside the kit: exercise checks, and sentences computed from measurements."""
 
 from kit.labs import (
+    causes,
     choose,
     continual,
     feeding,
@@ -21,6 +22,7 @@ from kit.labs.speed import rounds, size
 __all__ = [
     "Check",
     "card",
+    "causes",
     "choose",
     "continual",
     "decided",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from kit.labs.measured import overlap
-from kit.measuring.comparison import SMALLEST_EFFECT, Comparison
-from kit.text import milliseconds
+from kit.measuring.comparison import SMALLEST_EFFECT, Comparison, Row
+from kit.text import as_fast, milliseconds, times
 from kit.trace import Trace, busy_ns, overlap_ns
 
 
@@ -47,3 +47,18 @@ def describe(comparison: Comparison) -> str:
                 f"{comparison.baseline.name}: **{row.verdict}**{because}. Its branches {said}"
             )
     return "\n".join(lines)
+
+
+def speed(row: Row) -> str:
+    """A row's speed-up in one direction: ``1.63x as fast [1.50, 1.70]``, or ``36x slower [30, 40]``.
+
+    Without an interval where there were too few rounds for one; ``-`` where it was not measured.
+    """
+    if row.ratio is None:
+        return "-"
+    if not row.decidable:
+        return as_fast(row.ratio.estimate)
+    if row.ratio.high >= 1:
+        return f"{times(row.ratio.estimate)}x as fast [{times(row.ratio.low)}, {times(row.ratio.high)}]"
+    slower, low, high = (times(1 / each) for each in (row.ratio.estimate, row.ratio.high, row.ratio.low))
+    return f"{slower}x slower [{low}, {high}]"

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable
 from typing import NamedTuple, Self
 
 import numpy as np
 
-from kit.measuring.statistics import median_interval
+from kit.measuring.statistics import MIN_ROUNDS, median_interval
 from kit.reprs import one_line
 
 
 @one_line
 class Median(NamedTuple):
-    """The median of several rounds, with the interval in which that of their population lies with 95% confidence."""
+    """The median of several rounds, with the interval in which that of their population lies with 95% confidence.
+
+    Of fewer than six values no such interval is known: it is NaN then, and is not shown.
+    """
 
     estimate: float
     low: float
@@ -21,17 +25,15 @@ class Median(NamedTuple):
 
     @classmethod
     def of(cls, values: Iterable[float]) -> Self:
-        """The median of one value for each round.
-
-        Raises:
-            MeasureError: fewer than 6 rounds.
-        """
+        """The median of one value for each round."""
         rounds = np.sort(np.array(list(values), float))
+        if len(rounds) < MIN_ROUNDS:
+            return cls(float(np.median(rounds)), math.nan, math.nan)
         low, high = median_interval(len(rounds))
         return cls(float(np.median(rounds)), float(rounds[low]), float(rounds[high]))
 
     def __str__(self) -> str:
-        return f"{self.estimate:.2f} [{self.low:.2f}, {self.high:.2f}]"
+        return self._text("{:.2f}".format)
 
     def over(self, other: Median) -> Median:
         """This by another, with an interval that holds whatever the two have in common."""
@@ -40,17 +42,26 @@ class Median(NamedTuple):
     @property
     def ms(self) -> str:
         """As milliseconds: ``5.12 ms [4.98, 5.3]``."""
-        return f"{_digits(self.estimate)} ms [{_digits(self.low)}, {_digits(self.high)}]"
+        return self._text(_digits, " ms")
 
     @property
     def times(self) -> str:
         """As a factor: ``1.35x [1.31, 1.4]``."""
-        return f"{_digits(self.estimate)}x [{_digits(self.low)}, {_digits(self.high)}]"
+        return self._text(_digits, "x")
+
+    @property
+    def number(self) -> str:
+        """As a rate: ``183 [170, 190]``."""
+        return self._text("{:,.0f}".format)
 
     @property
     def percent(self) -> str:
         """As a share: ``72% [70%, 75%]``."""
-        return f"{self.estimate:.0%} [{self.low:.0%}, {self.high:.0%}]"
+        return self._text("{:.0%}".format)
+
+    def _text(self, shown: Callable[[float], str], unit: str = "") -> str:
+        interval = "" if math.isnan(self.low) else f" [{shown(self.low)}, {shown(self.high)}]"
+        return f"{shown(self.estimate)}{unit}{interval or ' (too few values for an interval)'}"
 
 
 def _digits(number: float) -> str:

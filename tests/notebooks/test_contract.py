@@ -223,7 +223,6 @@ def says_something_to_the_instructor(notebook: NotebookNode) -> Iterator[str]:
 
 MOST_LINES = 10  # of an open code cell
 UNFOLDED = {  # notebooks that are not yet written this way
-    "07_opencv_dnn",
     "08_feeding_the_model",
 }
 

@@ -2,7 +2,6 @@
 
 import json
 import multiprocessing
-import re
 import signal
 import threading
 from dataclasses import replace
@@ -98,14 +97,15 @@ def test_opencv_has_the_threads_of_its_lane(images: Workload, threads: int) -> N
 
 
 @pytest.mark.parametrize(
-    ("outcome", "says"),
+    ("outcome", "found"),
     [
-        ([torch.tensor([3, 1])], r"Of 40 answers 3 were wrong, and 1 calls raised\."),
-        (WorkerError("killed by SIGSEGV"), "The process did not survive it: .*SIGSEGV.*"),
+        ([torch.tensor([3, 1])], opencv_dnn.Misuse(40, wrong=3, raised=1)),
+        ([torch.tensor([0, 0])], opencv_dnn.Misuse(40)),
+        (WorkerError("killed by SIGSEGV"), opencv_dnn.Misuse(40, died="killed by SIGSEGV")),
     ],
 )
 def test_what_comes_of_sharing_a_net_is_told(
-    monkeypatch: pytest.MonkeyPatch, outcome: list[torch.Tensor] | WorkerError, says: str
+    monkeypatch: pytest.MonkeyPatch, outcome: list[torch.Tensor] | WorkerError, found: opencv_dnn.Misuse
 ) -> None:
     def run(pool: object, tasks: object) -> list[torch.Tensor]:
         if isinstance(outcome, WorkerError):
@@ -113,7 +113,8 @@ def test_what_comes_of_sharing_a_net_is_told(
         return outcome
 
     monkeypatch.setattr("kit.workloads.opencv_dnn.ProcessesCold.run", run)
-    assert re.fullmatch(says, opencv_dnn.share_one_net(40))
+    assert opencv_dnn.share_one_net(40) == found
+    assert found.harmless == (found == opencv_dnn.Misuse(40))
 
 
 def test_two_threads_that_share_a_net_leave_this_process_alone() -> None:
