@@ -81,7 +81,7 @@ def comparison_chart(comparison: Comparison) -> Chart:
         _write_above(figure, row, label, ticks)
     figure.update_layout(
         **TEXT,
-        height=110 + 70 * len(comparison.rows),
+        height=110 + 70 * (len(labels) + 1),
         showlegend=False,
         margin={"l": 20, "r": 20, "t": 30, "b": 50},
         xaxis={
@@ -93,7 +93,7 @@ def comparison_chart(comparison: Comparison) -> Chart:
             "title": {"text": f"speed-up over {baseline.name} (right is faster)", "font": {"size": 13}},
             **GRID,
         },
-        yaxis={"range": [len(comparison.rows) - 1.5, -0.7], "automargin": True, **GRID},
+        yaxis={"range": [len(labels) - 0.5, -0.7], "automargin": True, **GRID},
     )
     return figure
 

@@ -126,3 +126,11 @@ def test_a_confusion_chart_has_a_row_for_each_true_class() -> None:
     (heat,) = confusion_chart(np.array([[3, 1], [0, 0]]), ["dots", "rings"], "who").data
     assert heat.z.tolist() == [[75, 25], [0, 0]]  # no clip of the second class, and no division by it
     assert list(heat.y) == ["dots", "rings"]
+
+
+def test_rows_without_a_point_take_no_room() -> None:
+    measured = {"sequential": 10.0, "threads": 6.0}
+    some = comparison_chart(made_up(measured))
+    more = comparison_chart(made_up({**measured, **dict.fromkeys(("graphed", "devices", "ranks"), "needs a GPU")}))
+    assert some.layout.height == more.layout.height
+    assert some.layout.yaxis.range == more.layout.yaxis.range
