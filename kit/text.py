@@ -68,14 +68,17 @@ def in_columns(table: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join(map(str.ljust, line, widths)).rstrip() for line in table]
 
 
+_CELL = "text-align:left;padding:4px 10px 4px 0;line-height:1.4"  # in a widget no style sheet of a page applies
+
+
 def html_table(table: Sequence[Sequence[str]], notes: Sequence[str]) -> str:
     """The same as HTML, with a paragraph for each note below it."""
 
     def row(line: Sequence[str], kind: str) -> str:
-        return "".join(f"<{kind} style='text-align:left'>{html.escape(cell)}</{kind}>" for cell in line)
+        return "".join(f"<{kind} style='{_CELL}'>{html.escape(cell)}</{kind}>" for cell in line)
 
     body = "".join(f"<tr>{row(line, 'td')}</tr>" for line in table[1:])
-    below = "".join(f"<p>{html.escape(note)}</p>" for note in notes)
+    below = "".join(f"<p style='line-height:1.4'>{html.escape(note)}</p>" for note in notes)
     return f"<table><thead><tr>{row(table[0], 'th')}</tr></thead><tbody>{body}</tbody></table>{below}"
 
 
