@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kit.approaches import Workload
-from kit.measuring.comparison import Ratio
+from kit.measuring.comparison import Comparison, Ratio
 from kit.models import trained_two_stream
 from kit.views import grid
 from kit.views.grid import Grid, alike, best, grid_html
@@ -91,8 +91,9 @@ def test_a_new_measurement_renews_the_copy_that_the_output_holds(monkeypatch: py
         def update(self, bundle: dict[str, str], raw: bool) -> None:
             copies.append(bundle["text/html"])
 
-    def measured(work: Workload, approach: str, *sides: object) -> tuple[grid.Cells, str | None]:
-        return {(1, 1): (work.items + {"threads": 0.5, "processes": 0.25}[approach], Ratio(1, 1, 1))}, None
+    def measured(work: Workload, approach: str, *sides: object) -> tuple[grid.Cells, Comparison]:
+        cells = {(1, 1): (work.items + {"threads": 0.5, "processes": 0.25}[approach], Ratio(1, 1, 1))}
+        return cells, Comparison((), 0, "")
 
     copies: list[str] = []
     monkeypatch.setattr(grid, "measured", measured)
