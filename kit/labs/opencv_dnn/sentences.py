@@ -134,7 +134,7 @@ def pair(comparison: Comparison, base: str, name: str) -> str:
     if one is None or other is None or other.ratio is None or one.timing is None or other.timing is None:
         return verdict
     times = f"{milliseconds(one.timing.median_ms)} → {milliseconds(other.timing.median_ms)}"
-    return f"{times}, **{speed(other)}**: {verdict}"
+    return f"{times}, {speed(other)}: **{verdict}**"
 
 
 def _tasks(timing: object) -> list[list[float]]:

@@ -82,4 +82,4 @@ def _beside(comparison: Comparison, base: str, name: str, theirs_slower: bool) -
     """Medians and speed of a pair, and whether the verdict is that of the forum."""
     said = decided(comparison, name, base)
     same = {"slower": theirs_slower, "faster": not theirs_slower}.get(said)
-    return pair(comparison, base, name), said if same is None else ["no", "yes"][same]
+    return pair(comparison, base, name), said.partition(":")[0] if same is None else ["no", "yes"][same]
