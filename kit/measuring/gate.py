@@ -79,7 +79,7 @@ def _busy(comparison: Comparison) -> str | None:
 def _scatter(row: Row, most: float) -> str | None:
     for name, timing in ((row.name, row.timing), ("the baseline", row.paired_baseline)):
         if timing is not None and timing.quartile_ratio > most:
-            return f"the rounds of {name} scatter by {timing.quartile_ratio:.1f} times"
+            return f"timings of {name} vary a lot: the upper quartile is {timing.quartile_ratio:.1f} times the lower"
     return None
 
 

@@ -111,7 +111,9 @@ def test_each_doubt_says_what_was_seen() -> None:
     whole = table(half, base, busy, core_scaling=Ratio(1.95, 1.9, 2))
     assert doubt(whole, whole["threads"]) is None, "the counters of a host, whose other cores are busy"
     scattered = table(timing(1, 1, 4, 4, 1, 4, 1, 4), base)
-    assert doubt(scattered, scattered["threads"]) == "machine busy: the rounds of threads scatter by 4.0 times"
+    assert doubt(scattered, scattered["threads"]) == (
+        "machine busy: timings of threads vary a lot: the upper quartile is 4.0 times the lower"
+    )
 
 
 def test_a_scatter_whose_cause_was_started_on_purpose_is_no_doubt() -> None:
