@@ -131,9 +131,15 @@ def taken_answer(waiting: Waiting) -> str:
     return told(waiting.beside, ONE, faster=one, slower=every, same=same)
 
 
-def lock_answer(python: Comparison, tensors: Comparison) -> str:
-    """What became faster on two threads; each of the two has to be decided."""
+def lock_answer(python: Comparison, tensors: Comparison, locked: bool) -> str:
+    """What became faster on two threads; each of the two has to be decided.
+
+    Args:
+        locked: whether this Python has a GIL: then no gain of pure Python is believed.
+    """
     said = [told(each, LOCK[1], faster="faster", slower="not faster", same="not faster") for each in (python, tensors)]
+    if locked and said[0] == "faster":
+        return IMPOSSIBLE
     for each in said:
         if each not in ("faster", "not faster"):
             return each
@@ -241,6 +247,12 @@ def lock_table(python: Comparison, tensors: Comparison) -> str:
     return markdown_table(head, "lrrrl", rows)
 
 
+# As when other programs want the cores too: then a program with two threads gets more turns than with one.
+IMPOSSIBLE = (
+    "not decided: with a GIL two threads never run pure Python at the same time, so another cause made it faster"
+)
+
+
 def has_lock() -> bool:
     """Whether this Python has a GIL."""
     return bool(getattr(sys, "_is_gil_enabled", lambda: True)())
@@ -252,16 +264,14 @@ def about_lock(python: Comparison, tensors: Comparison, locked: bool) -> str:
     Args:
         locked: whether this Python has a GIL.
     """
-    both, only_tensors, _only_python, neither = QUIZZES["lock"][1]
-    said = lock_answer(python, tensors)
+    _both, only_tensors, _only_python, neither = QUIZZES["lock"][1]
+    said = lock_answer(python, tensors, locked)
     if not locked:
         return "This Python runs without a GIL: pure Python may compute on both threads at the same time."
     if said == only_tensors:
         return "This Python has a GIL: in pure Python the threads took turns, **in tensor work they ran in parallel**."
     if said == neither:
         return "Neither became faster: with one core, the GIL makes no difference."
-    if said == both or said in QUIZZES["lock"][1]:
-        return "This Python has a GIL, so two threads never run pure Python at once: a gain of it has another cause."
     return f"**{said[0].upper()}{said[1:]}.**"
 
 
@@ -303,7 +313,7 @@ def conclusion(
     Args:
         eager_in_caller: whether a function that was forked in eager mode ran in the thread that called fork.
     """
-    slower = told(python, LOCK[1], faster="false", slower="true", same="true")
+    no_gain = told(python, LOCK[1], faster=IMPOSSIBLE, slower="true", same="true") if has_lock() else "false"
     where = "the forked function ran in the thread that called fork" if eager_in_caller else "it ran in another thread"
     return card(
         [
@@ -322,8 +332,8 @@ def conclusion(
             ),
             Claim(
                 "Two threads do not speed up pure Python, because of the GIL",
-                conclusions.truth(slower, "true") if has_lock() else "false",
-                _by(python) if has_lock() else "this Python runs without a GIL",
+                conclusions.truth(no_gain, "true"),
+                (IMPOSSIBLE if no_gain == IMPOSSIBLE else _by(python)) if has_lock() else "it runs without a GIL",
             ),
             claim_faster("Two threads speed up tensor work: PyTorch's operators release the GIL", tensors, LOCK[1]),
             Claim(
