@@ -8,13 +8,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from functools import cache
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, multiprocessing, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from kit import clips
 from kit.approaches import Calls, FunctionRunner, Workload
@@ -199,6 +200,10 @@ def make(items: int = 32, work: str = "opencv", size: tuple[int, int] = (240, 32
         """``torch.multiprocessing.spawn`` as it must be called: the rank comes first. New processes for every call."""
         return FunctionRunner(lambda: collate(spawned(share, workers or cores, pictures)), cold=True)
 
+    def published_pool(cores: int, *, workers: int | None = None) -> FunctionRunner:
+        """A pool that is made for the call and maps over a loader, as a guide has it."""
+        return FunctionRunner(lambda: _map_as_published(pictures, workers or cores), cold=True)
+
     def loader(
         *, workers: int = 0, batch: int = 8, prefetch: int = 2, persistent: int = 1, pinned: int = 0
     ) -> FunctionRunner:
@@ -212,7 +217,13 @@ def make(items: int = 32, work: str = "opencv", size: tuple[int, int] = (240, 32
         items,
         "files",
         f"{items} files of {size[1]}x{size[0]}, {work}",
-        {"pool_cold": POOL_COLD, "mp_pool": Calls(mp_pool), "mp_spawn": Calls(mp_spawn), "loader": Calls(loader)},
+        {
+            "pool_cold": POOL_COLD,
+            "mp_pool": Calls(mp_pool),
+            "mp_spawn": Calls(mp_spawn),
+            "published_pool": Calls(published_pool),
+            "loader": Calls(loader),
+        },
     )
 
 
@@ -275,10 +286,25 @@ def share(rank: int, queue: Any, pictures: Pictures, workers: int) -> None:
         queue.put((i, item.numpy() if isinstance(item, Tensor) else item))
 
 
-def published(pictures: Pictures, rank: int) -> None:
-    """As in the published snippet, ``spawn(fn, args=(images,))`` with ``fn(image, rank)``: the arguments swapped."""
-    for i in range(rank, len(pictures), 2):
-        pictures[i]
+class _Decoded(Dataset[UInt8]):
+    """The same files, decoded only: what the guide's loader gives."""
+
+    def __init__(self, pictures: Pictures) -> None:
+        self.pictures = pictures
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, index: int) -> UInt8:
+        return _decoded(self.pictures.files[index], wait=0.01 * (self.pictures.work == "io"))
+
+
+def _map_as_published(pictures: Pictures, workers: int) -> Batch:
+    """``Pool(cpu_count()).map(preprocess, iter(dataloader))``: this process reads all files, new ones resize them."""
+    images: Any = DataLoader(_Decoded(pictures), 1, collate_fn=itemgetter(0))
+    preprocess = {"torch": _with_torch, "python": _with_python}.get(pictures.work, _with_opencv)
+    with starting(), multiprocessing.get_context("spawn").Pool(workers, torch.set_num_threads, (1,)) as pool:
+        return collate(pool.map(preprocess, iter(images)))
 
 
 def _loader(

@@ -1,8 +1,7 @@
-"""Notebooks 07 and 08: where a pool's time went, where lines cross, what limits a pipeline; and their exercises."""
+"""Notebooks 07 and 08: where a pool's time went, what the cores allow, and the exercises."""
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,19 +10,9 @@ from hypothesis import strategies as st
 
 from kit.labs.causes import CAUSES, causes_ms, causes_table, named_share, part_ms
 from kit.labs.checks import Check
-from kit.labs.feeding import (
-    check_throughput,
-    check_worker,
-    crossing,
-    latency_table,
-    published_spawn,
-    stages_table,
-    why,
-)
+from kit.labs.feeding import check_throughput, check_worker
 from kit.labs.opencv_dnn import bound_per_second, check_pool_pays, check_threads_per_worker
-from kit.pipeline import RunStatistics, StageStatistics
 from kit.trace import Event, Lane, Trace
-from kit.workloads import feeding
 
 CALLER, WORKER = Lane(1, 1, "caller"), Lane(2, 2, "process 0")
 
@@ -72,33 +61,6 @@ def test_parts_are_medians() -> None:
 )
 def test_the_bound_of_many_tasks(tasks: list[float], cores: int, rate: float) -> None:
     assert bound_per_second(tasks, cores) == pytest.approx(rate)
-
-
-def test_where_lines_cross() -> None:
-    sizes = [1, 10, 100, 1000]
-    assert crossing(sizes, [1, 10, 100, 1000], [10, 10, 10, 10]) == pytest.approx(10)
-    assert crossing(sizes, [2, 2, 2, 2], [1, 1, 1, 1]) == 1
-    assert crossing(sizes, [1, 1, 1, 1], [2, 2, 2, 2]) is None
-    assert crossing(sizes, [1, 2, 1, 4], [2, 1, 2, 1]) == pytest.approx(100 * 10 ** (1 / 3))  # the last crossing
-
-
-def figures(**ms: float) -> RunStatistics:
-    return RunStatistics([StageStatistics(name, 10, 0, int(value * 10e6)) for name, value in ms.items()])
-
-
-def test_the_bottleneck_is_named_or_the_cores() -> None:
-    slow = figures(decode=1, flow=9, network=2)
-    assert "**flow** limits it" in why(slow, 8)
-    assert "**111 frames/s**" in why(slow, 8)
-    assert "the 1 cores limit it" in why(slow, 1)
-    assert "flow (the slowest) | 9.00 | 111/s" in stages_table(slow, 8)
-    slow.latencies_ns.extend([1_000_000] * 99 + [50_000_000])
-    assert "| x | 1.0 ms | 1.0 ms |" in latency_table({"x": slow})
-
-
-def test_the_published_call_of_spawn_fails_as_it_must(tmp_path: Path) -> None:
-    said = published_spawn(feeding.write_pictures(tmp_path, 2, (64, 64)))
-    assert "TypeError" in said or "AttributeError" in said
 
 
 def stub(a: Any, b: Any, c: Any = None, d: Any = None) -> Any: ...

@@ -222,9 +222,6 @@ def says_something_to_the_instructor(notebook: NotebookNode) -> Iterator[str]:
 
 
 MOST_LINES = 10  # of an open code cell
-UNFOLDED = {  # notebooks that are not yet written this way
-    "08_feeding_the_model",
-}
 
 
 @lint
@@ -264,8 +261,6 @@ def is_text(node: ast.expr) -> bool:
 @pytest.mark.parametrize("rule", LINTS, ids=lambda rule: rule.__name__)
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook(path: Path, rule: Lint) -> None:
-    if rule is open_cells_hold_the_experiment and path.stem in UNFOLDED:
-        pytest.skip("its cells still hold sentences")
     assert list(rule(nbformat.read(path, as_version=nbformat.NO_CONVERT))) == []
 
 

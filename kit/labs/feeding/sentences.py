@@ -1,0 +1,159 @@
+"""Notebook 08: its sentences and tables, and its card."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+
+import numpy as np
+
+from kit.labs.causes import part_ms
+from kit.labs.conclusions import Claim, card, claim_faster, decided, fastest, in_a_cell, row_of, told, truth
+from kit.labs.feeding.answers import IN_PROCESSES, LOOP, ON_THREADS, cross_answer
+from kit.labs.measured import call_ms, overlap
+from kit.labs.threads import IMPOSSIBLE
+from kit.measuring.comparison import Comparison, Row
+from kit.text import markdown_table
+from kit.trace import Trace, wall_ns
+from kit.workloads import guide
+from kit.workloads.medians import Median
+
+
+def parts_table(traces: Mapping[str, Trace]) -> str:
+    """The steps from a file to an input, for each size of the pictures: medians over the files of one call."""
+    parts = {size: part_ms(trace) for size, trace in traces.items()}
+    steps = dict.fromkeys(step for found in parts.values() for step in found)
+    rows = [(step, *(found[step].ms for found in parts.values())) for step in steps]
+    table = markdown_table(("step", *parts), "l" + "r" * len(parts), rows)
+    return f"{table}\n\nThe last step has the name of the library that does it: resize and normalise."
+
+
+def about_feeding(fed: Mapping[str, Comparison]) -> str:
+    """For each size of the files: which approach is faster than every other one."""
+    return "\n".join(f"- {size} files: {_fastest(each)}" for size, each in fed.items())
+
+
+def _fastest(fed: Comparison) -> str:
+    found = fastest(fed)
+    if found not in [row.name for row in fed.rows]:
+        return f"{found}."
+    timing = fed[found].timing
+    assert timing is not None
+    rate = Median.of(1e9 * fed.items / timing.samples_ns)
+    return f"`{found}` is faster than every other approach, with {rate.number} files/s."
+
+
+def about_first_epoch(first: Trace, fed: Comparison, name: str) -> str:
+    """A loader's first epoch, which starts its workers, beside later ones."""
+    timing = fed[name].timing
+    later = call_ms(timing).ms if timing else decided(fed, name)
+    return f"The same files: **{wall_ns(first) / 1e6:,.0f} ms** with new workers; {later} with workers that stay."
+
+
+def lock_table(lock: Mapping[str, Comparison]) -> str:
+    """Each kind of work by each approach, with the verdicts, and with the caveats of all comparisons."""
+    rows = [
+        (name, f"`{row.name}`", _rate(rates, row), row.ratio_text, in_a_cell(row.summary))
+        for name, rates in lock.items()
+        for row in rates.rows
+    ]
+    caveats = dict.fromkeys(f"- {name}: {said}" for name, rates in lock.items() for said in rates.caveats)
+    table = markdown_table(("work", "approach", "files/s", "speed-up over the loop", "verdict"), "llrll", rows)
+    return "\n".join([table, "", *caveats])
+
+
+def _rate(rates: Comparison, row: Row) -> str:
+    return Median.of(1e9 * rates.items / row.timing.samples_ns).number if row.timing else "-"
+
+
+def about_lock(lock: Mapping[str, Comparison]) -> str:
+    """How long a file takes in the loop and on a thread, and how far the threads' bars overlap."""
+    lines = []
+    for name, rates in lock.items():
+        times = [_file_ms(rates, each) for each in (LOOP, ON_THREADS)]
+        timing = rates[ON_THREADS].timing
+        shared = overlap(timing) if timing else None
+        if None in times or shared is None:
+            lines.append(f"- **{name}**: {decided(rates, ON_THREADS)}")
+            continue
+        alone, beside = (each.ms for each in times if each)
+        lines.append(
+            f"- **{name}**: a file takes {alone} in the loop and {beside} on a thread; their bars overlap for "
+            f"{shared.percent} of the time."
+        )
+    return "\n".join(lines)
+
+
+def _file_ms(rates: Comparison, name: str) -> Median | None:
+    row = row_of(rates, name)
+    turns = [turn for turn in row.timing.turns if turn] if row and row.timing else []
+    return Median.of(float(np.mean(list(turn.tasks.values()))) / 1e6 for turn in turns) if turns else None
+
+
+def snippet() -> str:
+    """The guide's worker and its call, as they run in the next cell."""
+    source = inspect.getsource(guide.process_image)
+    body = "\n".join(line for line in source.splitlines() if '"""' not in line)
+    body = body.replace(": Any", "").replace(" -> Any", "")
+    return f"```python\n{body}\n\n\nresult = mp.spawn(process_image, args=(images,), nprocs=4)\n```"
+
+
+def about_spawn(spawned: guide.Spawned) -> str:
+    """What each process of the guide's call saw: no error, and nothing that anybody wanted."""
+    rows = [(f"process {i}", *saw) for i, saw in enumerate(spawned.saw)]
+    table = markdown_table(("", "`image` is", "`rank` is", "`image * rank` is"), "llll", rows)
+    return (
+        f"{table}\n\n**No error, and no result**: `spawn` returned `{spawned.returned}`. It passes the rank **first**, "
+        "so `image` is the rank, and `rank` is the whole batch. Each process works on all images, and what it returns "
+        "is thrown away."
+    )
+
+
+def about_ranks(divided: Comparison) -> str:
+    """Ranks beside the processes that the kit keeps, in the same rounds."""
+    ranks, kept = "ranks(threads=1)", IN_PROCESSES
+    row = row_of(divided, ranks, kept)
+    said = decided(divided, ranks, kept)
+    return f"`{ranks}` against `{kept}`: {row.ratio_text}, **{said}**." if row else f"`{ranks}`: {said}."
+
+
+def conclusion(
+    fed: Mapping[str, Comparison],
+    lock: Mapping[str, Comparison],
+    spawned: guide.Spawned,
+    recipes: Comparison,
+    trips: Mapping[int, Comparison],
+    played: Comparison,
+    locked: bool,
+) -> str:
+    """The notebook's claims, and for each what this machine said: true, false, or not decided."""
+    swapped = all(image.startswith("the number") for image, _, _ in spawned.saw) and spawned.returned is None
+    python = lock["python"]
+    gain = told(python, ON_THREADS, faster=IMPOSSIBLE if locked else "false", slower="true", same="true")
+    crossed = cross_answer(trips)
+    by_queue = crossed if crossed.startswith("not ") else f"faster from {crossed} on" if crossed != "never" else crossed
+    return card(
+        [
+            Claim(
+                "The guide's call of spawn shares the images out",
+                "false" if swapped else "true",
+                f"each of {len(spawned.saw)} processes got the whole batch, and spawn returned {spawned.returned}",
+            ),
+            claim_faster("A pool that is made for the call, over a loader, beats a loop", recipes, "published_pool"),
+            claim_faster("A pool that is kept beats a loop, for small files", fed["small"], "mp_pool"),
+            claim_faster("Processes that are kept beat a loop, for large files", fed["large"], "processes"),
+            Claim(
+                "For large tensors a queue of torch.multiprocessing beats a pickled copy",
+                truth(crossed if crossed.startswith("not ") else "no" if crossed == "never" else "yes", "yes"),
+                by_queue,
+            ),
+            claim_faster("Threads help OpenCV's work, although Python has a lock", lock["opencv"], ON_THREADS),
+            Claim(
+                "Threads do not help work in pure Python",
+                truth(gain, "true"),
+                gain if gain.startswith("not ") else f"{python[ON_THREADS].ratio_text}, {decided(python, ON_THREADS)}",
+            ),
+            claim_faster("Threads help work that waits for a disk", lock["io"], ON_THREADS),
+            claim_faster("A pipeline labels more frames in a second", played, "pipeline"),
+        ]
+    )
