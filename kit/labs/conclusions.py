@@ -102,6 +102,17 @@ def claim_faster(text: str, comparison: Comparison, name: str, baseline: str | N
     return Claim(text, truth(said, "true"), by)
 
 
+def no_gain(comparison: Comparison, name: str, baseline: str | None = None) -> str:
+    """``true``: it is slower, or at most 1.1 times as fast; ``false``: it is faster; any other text says why neither.
+
+    An interval may be wide for this on the side that is no gain.
+    """
+    said, row = decided(comparison, name, baseline), row_of(comparison, name, baseline)
+    if said != "no difference found" or row is None or row.ratio is None:
+        return {"slower": "true", "faster": "false"}.get(said, said)
+    return "true" if row.ratio.high <= SAME else f"not decided: {row.ratio} leaves either open"
+
+
 def truth(answer: str, true: str) -> Truth:
     """Whether the answer of a quiz is the one that makes a claim true; nothing is decided by what is no answer."""
     if answer == true:

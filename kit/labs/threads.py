@@ -313,7 +313,8 @@ def conclusion(
     Args:
         eager_in_caller: whether a function that was forked in eager mode ran in the thread that called fork.
     """
-    no_gain = told(python, LOCK[1], faster=IMPOSSIBLE, slower="true", same="true") if has_lock() else "false"
+    helpless = conclusions.no_gain(python, LOCK[1]) if has_lock() else "false"
+    helpless = IMPOSSIBLE if has_lock() and helpless == "false" else helpless
     where = "the forked function ran in the thread that called fork" if eager_in_caller else "it ran in another thread"
     return card(
         [
@@ -332,8 +333,8 @@ def conclusion(
             ),
             Claim(
                 "Two threads do not speed up pure Python, because of the GIL",
-                conclusions.truth(no_gain, "true"),
-                (IMPOSSIBLE if no_gain == IMPOSSIBLE else _by(python)) if has_lock() else "it runs without a GIL",
+                conclusions.truth(helpless, "true"),
+                (IMPOSSIBLE if helpless == IMPOSSIBLE else _by(python)) if has_lock() else "it runs without a GIL",
             ),
             claim_faster("Two threads speed up tensor work: PyTorch's operators release the GIL", tensors, LOCK[1]),
             Claim(

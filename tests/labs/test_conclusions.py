@@ -2,7 +2,7 @@
 
 import pytest
 
-from kit.labs.conclusions import Claim, card, claim_faster, decided, fastest, row_of, told, truth
+from kit.labs.conclusions import Claim, card, claim_faster, decided, fastest, no_gain, row_of, told, truth
 from kit.measuring.comparison import Comparison
 from tests.labs.made_up import busy, made_up
 
@@ -84,6 +84,23 @@ def test_a_winner_is_faster_than_every_other_row() -> None:
 )
 def test_the_truth_of_a_claim(answer: str, says: str) -> None:
     assert truth(answer, "yes") == says
+
+
+@pytest.mark.parametrize(
+    ("threads", "scatter", "others", "says"),
+    [
+        (20.0, 0.01, 0.0, "true"),
+        (10.0, 0.01, 0.0, "true"),
+        (11.0, 0.2, 0.0, "true"),  # the interval reaches far down, which is no gain either
+        (6.0, 0.01, 0.0, "false"),
+        (9.0, 0.3, 0.0, "not decided: 1.0"),
+        (20.0, 0.01, 0.5, "not decided: machine busy"),
+    ],
+)
+def test_no_gain_needs_an_upper_end_only(threads: float, scatter: float, others: float, says: str) -> None:
+    comparison = made_up({"sequential": 10.0, "threads": threads}, scatter=scatter, others=others)
+    assert no_gain(comparison, "threads").startswith(says)
+    assert no_gain(made_up({"sequential": 10.0}), "threads").startswith("not measured")
 
 
 def test_a_card_keeps_each_claim_in_its_row() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from kit.labs.causes import part_ms
-from kit.labs.conclusions import Claim, card, claim_faster, decided, fastest, in_a_cell, row_of, told, truth
+from kit.labs.conclusions import Claim, card, claim_faster, decided, fastest, in_a_cell, no_gain, row_of, truth
 from kit.labs.feeding.answers import IN_PROCESSES, LOOP, ON_THREADS, cross_answer
 from kit.labs.measured import call_ms, overlap
 from kit.labs.threads import IMPOSSIBLE
@@ -129,7 +129,8 @@ def conclusion(
     """The notebook's claims, and for each what this machine said: true, false, or not decided."""
     swapped = all(image.startswith("the number") for image, _, _ in spawned.saw) and spawned.returned is None
     python = lock["python"]
-    gain = told(python, ON_THREADS, faster=IMPOSSIBLE if locked else "false", slower="true", same="true")
+    helpless = no_gain(python, ON_THREADS)
+    helpless = IMPOSSIBLE if locked and helpless == "false" else helpless
     crossed = cross_answer(trips)
     by_queue = crossed if crossed.startswith("not ") else f"faster from {crossed} on" if crossed != "never" else crossed
     return card(
@@ -150,8 +151,10 @@ def conclusion(
             claim_faster("Threads help OpenCV's work, although Python has a lock", lock["opencv"], ON_THREADS),
             Claim(
                 "Threads do not help work in pure Python",
-                truth(gain, "true"),
-                gain if gain.startswith("not ") else f"{python[ON_THREADS].ratio_text}, {decided(python, ON_THREADS)}",
+                truth(helpless, "true"),
+                helpless
+                if helpless.startswith("not ")
+                else f"{python[ON_THREADS].ratio_text}, {decided(python, ON_THREADS)}",
             ),
             claim_faster("Threads help work that waits for a disk", lock["io"], ON_THREADS),
             claim_faster("A pipeline labels more frames in a second", played, "pipeline"),
