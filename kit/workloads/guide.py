@@ -1,4 +1,4 @@
-"""A guide's call of ``torch.multiprocessing.spawn``, as it was published, and what each process gets in it."""
+"""A guide's call of ``torch.multiprocessing.spawn``, as it was published and as it has to be."""
 
 from __future__ import annotations
 
@@ -38,6 +38,44 @@ def spawn_as_published(images: Tensor, workers: int = 4) -> Spawned:
         returned = spawn(_noted, args=(images, folder), nprocs=workers)
         notes = sorted(Path(folder).iterdir(), key=lambda path: int(path.stem))
         return Spawned(returned, [tuple(json.loads(note.read_text())) for note in notes])
+
+
+def process_share(rank: int, images: Tensor, results: Tensor, workers: int) -> None:
+    """The worker mended: the rank comes first, and the result goes into memory that all processes share."""
+    mine = images.tensor_split(workers)[rank]
+    results.tensor_split(workers)[rank].copy_(mine * rank)
+
+
+@one_line
+class Mended(NamedTuple):
+    """What came of the mended call."""
+
+    results: Tensor  # as many as images
+    shares: list[int]  # images of each process
+
+
+def spawn_as_mended(images: Tensor, workers: int = 4) -> Mended:
+    """Start the mended worker; each process notes how many images it got.
+
+    Args:
+        images: ``(N, ...)``, the batch that is shared out.
+
+    Raises:
+        ProcessRaisedException: a worker raised.
+    """
+    spawn: Any = multiprocessing.spawn  # type: ignore[attr-defined]  # has no types
+    results, shares = torch.full_like(images, float("nan")), torch.zeros(workers, dtype=torch.int64)
+    for each in (results, shares):
+        each.share_memory_()  # type: ignore[no-untyped-call]  # so that what the processes write is seen here
+    with starting():
+        spawn(_counted, args=(images, results, workers, shares), nprocs=workers)
+    return Mended(results, shares.tolist())
+
+
+def _counted(rank: int, images: Tensor, results: Tensor, workers: int, shares: Tensor) -> None:
+    torch.set_num_threads(1)
+    process_share(rank, images, results, workers)
+    shares[rank] = len(images.tensor_split(workers)[rank])
 
 
 def _noted(image: Any, rank: Any, folder: str) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import torch
 
 from kit.labs import feeding as lab
-from kit.labs.feeding import IN_PROCESSES, LOOP, ON_THREADS, Runs
+from kit.labs.feeding import IN_PROCESSES, LOOP, ON_RANKS, ON_THREADS, Runs
 from kit.labs.threads import IMPOSSIBLE
 from kit.machine.load import Taken
 from kit.measuring.comparison import Comparison
@@ -111,6 +112,19 @@ def test_from_which_size_on_the_queue_is_faster(found: dict[int, Comparison], sa
     assert lab.cross_answer(found) == says
 
 
+def test_sizes_that_are_no_option_are_named() -> None:
+    other = {200_000: made_up({"pickled_copy": 10.0, "tensor_queue": 5.0})}
+    assert lab.cross_answer(other) == "not one of these: from 200,000 bytes on"
+
+
+def test_the_short_version_sends_sizes_that_are_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KIT_FAST", "1")
+    assert lab.sizes() == (1_000, 100_000, 10_000_000)
+    monkeypatch.delenv("KIT_FAST")
+    assert lab.sizes() == lab.SIZES
+    assert len(lab.SIZES) + 1 == len(lab.QUIZZES["cross"][1])
+
+
 @pytest.mark.parametrize(
     ("played", "measured", "says"),
     [
@@ -171,31 +185,211 @@ def test_the_guides_call_raises_nothing_and_shares_nothing_out() -> None:
     assert "Any" not in lab.snippet()
 
 
+def test_the_mended_call_gives_each_process_its_share() -> None:
+    images = torch.rand(5, 3)
+    mended = guide.spawn_as_mended(images, workers=2)
+    assert mended.shares == [3, 2]
+    assert torch.equal(mended.results, torch.cat([images[:3] * 0, images[3:] * 1]))
+    told = lab.about_mended(mended, images)
+    assert "| process 1 | 2 of 5 images |" in told
+    assert "equal those computed in this process" in told
+    wrong = guide.Mended(torch.zeros(5, 3), [3, 2])
+    assert "**The results differ from those computed in this process.**" in lab.about_mended(wrong, images)
+    assert "def process_share(rank, images, results, workers):" in lab.mended_snippet()
+    assert "mp.spawn(process_share, args=(images, results, 4), nprocs=4)" in lab.mended_snippet()
+
+
+def test_a_first_epoch_is_one_call_and_says_so() -> None:
+    fed = made_up(FED)
+    told = lab.about_first_epoch(fed.traces["loader"], fed, "loader")
+    assert "41 ms with new workers (one call, so without an interval); 40.9 ms [" in told
+
+
+def test_times_of_a_busy_machine_are_given_with_their_doubt() -> None:
+    told = lab.about_lock({"io": pair(20, 11, others=0.5)})
+    assert told.endswith(f"of the time. **not decided: {OTHERS}**.")
+    assert "not decided" not in lab.about_lock({"io": pair(20, 11)})
+
+
+@pytest.mark.parametrize(
+    ("divided", "says"),
+    [
+        ({LOOP: 40.0, IN_PROCESSES: 20.0, ON_RANKS: 30.0}, "**slower**."),
+        ({LOOP: 40.0, IN_PROCESSES: 30.0, ON_RANKS: 20.0}, "**faster**."),
+        ({LOOP: 40.0, IN_PROCESSES: 30.0, ON_RANKS: 30.0}, "**no difference found**."),
+        ({LOOP: 40.0, IN_PROCESSES: 30.0, ON_RANKS: "no gloo"}, "not measured: no gloo."),
+        ({LOOP: 40.0, IN_PROCESSES: "no spawn", ON_RANKS: 30.0}, "not measured: no spawn."),
+    ],
+)
+def test_ranks_against_processes(divided: dict[str, float | str], says: str) -> None:
+    assert lab.about_ranks(made_up(divided)).endswith(says)
+
+
 def test_a_bound_and_what_was_reached_are_of_the_same_rounds() -> None:
     table = lab.stages_table(runs(), 4)
-    assert "| stage 1 (the slowest) | 5 ms [5, 5] |" in table
-    assert "at most **200 [200, 200] frames/s** on 4 cores: the stage **stage 1** limits it" in table
-    assert "all of them together take 10 ms a frame" in lab.stages_table(runs(), 1)
+    assert "| stage 1 | 5 ms [5, 5] |" in table
+    assert "at most **200 [200, 200] frames/s** on 4 cores: the slowest stage, **stage 1**, sets this limit" in table
+    assert "All stages of a frame together take 10 ms [10, 10] of a core's time" in lab.stages_table(runs(), 1)
+    assert "which stage sets this limit is not decided" in lab.stages_table(runs(), 2)  # 5 ms, and 10 ms on two cores
     assert "reaches **75% [75%, 76%]** of what" in lab.about_line(runs(), 4)
+
+
+def test_a_share_above_the_bound_is_no_success() -> None:
     assert "**which cannot be**" in lab.about_line(runs(rate=300.0), 4)
-    assert lab.about_line(runs(others=0.5), 4).startswith(f"**Not decided: {OTHERS}.**")
+    unsure = runs(rate=200.0)  # on some rounds above the bound, on others below
+    line = [run([1, 5, 4], rate, 20) for rate in (190, 195, 199, 201, 203, 205, 207, 209)]
+    told = lab.about_line(Runs({**unsure.statistics, "pipeline": line}, unsure.taken), 4)
+    assert "**not decided**: 101%" in told
+    assert "reaches **" not in told
 
 
-def test_the_card() -> None:
-    recipes = made_up({LOOP: 40.0, "mp_pool": 30.0, "published_pool": 2000.0})
-    large = made_up({LOOP: 40.0, "processes": 30.0})
-    fed = {"small": made_up(FED), "large": large}
-    gained = lock("io", "opencv", "torch")
-    calm = lab.conclusion(fed, gained, SWAPPED, recipes, trips(64_000_000), made_up(PLAYED), True)
-    assert truths(calm) == ["false", "false", "true", "true", "true", "true", "true", "true", "true"]
-    busy = {name: made_up(FED, others=0.5) for name in fed}
-    slow = made_up({LOOP: 40.0, "mp_pool": 30.0, "published_pool": 2000.0}, others=0.5)
-    disturbed = lab.conclusion(
-        busy, lock(*WORKS, others=0.5), SWAPPED, slow, trips(64_000_000, others=0.5), made_up(PLAYED, others=0.5), True
+def test_the_tables_of_the_pipeline_keep_the_doubt() -> None:
+    busy = runs(others=0.5)
+    assert lab.about_line(busy, 4).startswith(f"**Not decided: {OTHERS}.**")
+    for told in (lab.stages_table(busy, 4), lab.latency_table(busy)):
+        assert f"**Not decided: {OTHERS}.** These numbers decide nothing." in told
+    assert "Not decided" not in lab.latency_table(runs())
+    swinging = [run([1, 5, 4], rate, 20) for rate in (40, 40, 40, 40, 160, 160, 160, 160)]
+    doubt = Runs({**runs().statistics, "pipeline": swinging}, Taken(0.0, 0.0)).doubt
+    assert "frames/s of pipeline vary a lot: the upper quartile is 4.0 times the lower" in doubt
+
+
+# Exercises ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("worker", "says"),
+    [
+        (lambda rank, images, workers: images[rank + 1 :: workers], "images[0] is left out. The first rank is 0."),
+        (
+            lambda rank, images, workers: images[rank - 1 :: workers],
+            "images[2], images[5], images[8] are left out, and images[9] is done more than once.",
+        ),
+        (lambda rank, images, workers: images[rank * 3 : rank * 3 + 3], "images[9] is left out."),
+        (lambda rank, images, workers: images, "images[9] are done more than once."),
+        (lambda rank, images, workers: tuple(images[rank::workers]), "of type tuple: give a list"),
+        (lambda rank, images, workers: (image for image in images[rank::workers]), "of type generator: give a list"),
+        (lambda rank, images, workers: images[rank], "it gives 10, of type int: give a list"),
+        (lambda rank, images, workers: list(range(rank, len(images), workers)), "not positions"),
+        (lambda rank, images, workers: print(end=""), "is there a return?"),
+        (lambda images, rank, workers: images[rank::workers], "raised TypeError"),
+        (lambda rank, images, workers: images if rank == 0 else [], "no share should have more than four"),
+    ],
+)
+def test_wrong_workers_get_the_hint_that_helps(worker: Callable[..., Any], says: str) -> None:
+    found = lab.check_worker(worker)
+    assert found.state == "hint"
+    assert says in found.message
+
+
+def test_any_fair_division_is_right() -> None:
+    assert lab.check_worker(lambda rank, images, workers: images[rank::workers]).state == "passed"
+    by_four = lab.check_worker(lambda rank, images, workers: images[rank * 4 : rank * 4 + 4])
+    assert by_four.state == "passed"
+
+
+@pytest.mark.parametrize(
+    ("bound", "says"),
+    [
+        (lambda stages, cores: 1000 / max(stages), "one core does 30 ms"),
+        (lambda stages, cores: 1000 * cores / sum(stages), "the slowest stage sets the pace"),
+        (lambda stages, cores: 1000 / sum(stages), "the slowest stage sets the pace"),
+        (lambda stages, cores: max(max(stages), sum(stages) / cores), "100 frames/s"),  # ms, not frames a second
+        (lambda stages, cores: 1 / max(max(stages), sum(stages) / cores), "A second has 1000 ms"),
+        (lambda stages, cores: print(end=""), "is there a return?"),
+    ],
+)
+def test_wrong_bounds_get_the_hint_that_helps(bound: Callable[..., Any], says: str) -> None:
+    found = lab.check_throughput(bound)
+    assert found.state == "hint"
+    assert says in found.message
+
+
+# The card -------------------------------------------------------------------------------------------------------------
+
+
+CLAIMS = (  # in the order of the card
+    "spawn",
+    "new pool, small",
+    "new pool, large",
+    "kept pool, small",
+    "kept pool, large",
+    "queue",
+    "opencv",
+    "python",
+    "io",
+    "ranks",
+    "pipeline",
+)
+
+
+def card(
+    *,
+    fed: dict[str, float | str] = FED,
+    works: tuple[str, ...] = ("io", "opencv", "torch"),
+    new_ms: float = 2000.0,
+    ranks: float | str = 30.0,
+    queue: tuple[int, ...] = (64_000_000,),
+    played: dict[str, float | str] = PLAYED,
+    others: float = 0.0,
+    locked: bool = True,
+) -> str:
+    return lab.conclusion(
+        {size: made_up(fed, others=others) for size in ("small", "large")},
+        lock(*works, others=others),
+        SWAPPED,
+        {size: made_up({LOOP: 40.0, "published_pool": new_ms}, others=others) for size in ("small", "large")},
+        made_up({LOOP: 40.0, IN_PROCESSES: 30.0, ON_RANKS: ranks}, others=others),
+        trips(*queue, others=others),
+        made_up(played, others=others),
+        locked,
     )
-    assert truths(disturbed) == ["false", *["not decided"] * 8], "what spawn passes hangs on no clock"
-    assert IMPOSSIBLE in lab.conclusion(fed, lock(*WORKS), SWAPPED, recipes, trips(), made_up(PLAYED), True)
 
 
-def truths(card: str) -> list[str]:
-    return [line.split(" | ")[1].strip("*") for line in card.splitlines()[2:]]
+def test_the_card_of_a_calm_machine() -> None:
+    want = dict.fromkeys(CLAIMS, "true") | dict.fromkeys(("spawn", "new pool, small", "new pool, large"), "false")
+    assert truths(card()) == want
+
+
+def test_the_card_where_everything_is_slower() -> None:
+    slow = dict.fromkeys(FED, 60.0) | {LOOP: 40.0}
+    told = truths(card(fed=slow, works=(), ranks=60.0, queue=(), played={"sequential": 66.0, "pipeline": 100.0}))
+    assert told == dict.fromkeys(CLAIMS, "false") | {"python": "true"}
+
+
+def test_the_card_of_a_busy_machine_decides_only_what_hangs_on_no_clock() -> None:
+    assert truths(card(others=0.5)) == dict.fromkeys(CLAIMS, "not decided") | {"spawn": "false"}
+
+
+def test_the_card_of_rows_that_are_missing() -> None:
+    told = card(fed={**FED, "mp_pool": "no spawn"}, ranks="no gloo")
+    assert [name for name, truth in truths(told).items() if truth == "not decided"] == [
+        "kept pool, small",
+        "kept pool, large",
+        "ranks",
+    ]
+    assert "not measured: no gloo" in told
+
+
+def test_with_a_gil_no_gain_of_pure_python_is_believed() -> None:
+    assert IMPOSSIBLE in card(works=WORKS)
+    assert truths(card(works=WORKS))["python"] == "not decided"
+    assert truths(card(works=WORKS, locked=False))["python"] == "false"
+
+
+def test_the_claim_about_the_largest_tensor_needs_no_verdict_on_smaller_ones() -> None:
+    """Where the lines cross the rounds often cannot tell; that leaves the largest size decided."""
+    unsure = trips(10_000_000, 64_000_000) | {
+        1_000_000: made_up({"pickled_copy": 10.0, "tensor_queue": 10.0}, scatter=0.3)
+    }
+    assert lab.cross_answer(unsure).startswith("not decided: ")
+    fed = {"small": made_up(FED), "large": made_up(FED)}
+    pools = {"small": made_up({LOOP: 40.0, "published_pool": 2000.0})}
+    divided = made_up({LOOP: 40.0, ON_RANKS: 30.0})
+    told = lab.conclusion(fed, lock(), SWAPPED, pools, divided, unsure, made_up(PLAYED), True)
+    assert "| At 64,000,000 bytes, a queue of torch.multiprocessing is faster than a pickled copy | **true** |" in told
+
+
+def truths(card: str) -> dict[str, str]:
+    found = [line.split(" | ")[1].strip("*") for line in card.splitlines()[2:]]
+    return dict(zip(CLAIMS, found, strict=True))

@@ -7,19 +7,21 @@ from collections.abc import Mapping
 from kit.labs import conclusions
 from kit.labs.conclusions import fastest, told
 from kit.labs.feeding.pipelines import Runs
+from kit.labs.speed import size
 from kit.labs.threads import IMPOSSIBLE
 from kit.labs.transports import PICKLED, QUEUED
 from kit.measuring.comparison import Comparison
 from kit.views.quiz import Quiz
 
 LOOP, ON_THREADS, IN_PROCESSES = "sequential(threads=1)", "threads(threads=1)", "processes(threads=1)"
+ON_RANKS = "ranks(threads=1)"
 QUIZZES = {
     "feed": (
-        "Which feeds small files fastest?",
+        "Which approach makes inputs of small files fastest?",
         ["a loop", "threads", "a pool of processes", "a DataLoader with workers"],
     ),
     "lock": (
-        "For which of them are threads faster than a loop?",
+        "For which kinds of work are threads faster than a loop?",
         ["none", "waiting only", "all but pure Python", "all four"],
     ),
     "cross": (
@@ -31,8 +33,14 @@ QUIZZES = {
         ["both better", "more frames/s, each frame takes longer", "no more frames/s", "fewer frames/s"],
     ),
 }
+SIZES = (1_000, 10_000, 100_000, 1_000_000, 10_000_000, 64_000_000)  # bytes, of the options of "cross"
 _KINDS = {"sequential": "a loop", "threads": "threads", "processes": "a pool of processes"}
 _KINDS |= {"mp_pool": "a pool of processes", "loader": "a DataLoader with workers"}
+
+
+def sizes() -> tuple[int, ...]:
+    """Bytes of the tensors that the notebook sends to a process and back."""
+    return SIZES[:: size(1, 2)]
 
 
 def quiz(name: str) -> Quiz:
@@ -82,16 +90,18 @@ def lock_answer(lock: Mapping[str, Comparison], locked: bool) -> str:
 
 def cross_answer(trips: Mapping[int, Comparison]) -> str:
     """The smallest size from which on the queue beats the pickled copy at every size, or why it is not known."""
-    options, sizes = QUIZZES["cross"][1], sorted(trips)
-    said = {size: told(trips[size], QUEUED, PICKLED, faster="faster", slower="not", same="not") for size in sizes}
+    options, measured = dict(zip(SIZES, QUIZZES["cross"][1][:-1], strict=True)), sorted(trips)
+    said = {n: told(trips[n], QUEUED, PICKLED, faster="faster", slower="not", same="not") for n in measured}
     since = None
-    for size in reversed(sizes):
-        if said[size] not in ("faster", "not"):
-            return f"{said[size]} (at {size:,} bytes)"
-        if said[size] == "not":
+    for n in reversed(measured):
+        if said[n] not in ("faster", "not"):
+            return f"{said[n]} (at {n:,} bytes)"
+        if said[n] == "not":
             break
-        since = size
-    return options[-1] if since is None else options[sizes.index(since)]
+        since = n
+    if since is None:
+        return QUIZZES["cross"][1][-1]
+    return options.get(since, f"not one of these: from {since:,} bytes on")
 
 
 def line_answer(played: Comparison, runs: Runs) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from kit.labs.checks import check, first_wrong
@@ -16,22 +17,34 @@ def check_worker(worker: Callable[[int, list[int], int], list[int] | None]) -> s
         if share is None:
             return "it gives None: is there a return?"
         if not isinstance(share, list):
-            return f"it gives {share!r}, a {type(share).__name__}: give a list, as list(...) makes one."
-    together = [image for share in shares for image in share or []]
-    if len(together) < len(images):
-        return f"three workers do {len(together)} of {len(images)} images: the last ones are left out."
-    if sorted(together) != images:
-        return f"three workers do {len(together)} images for {len(images)}: some are done twice, or not at all."
+            return f"it gives {share!r}, of type {type(share).__name__}: give a list, as list(...) makes one."
+    done = Counter(image for share in shares for image in share or [])
+    if unknown := [image for image in done if image not in images]:
+        return f"a worker returns {unknown[0]!r}, which is none of the images: return items of images, not positions."
+    left_out = [i for i, image in enumerate(images) if not done[image]]
+    twice = [i for i, image in enumerate(images) if done[image] > 1]
+    found = [f"{_named(left_out)} left out"] * bool(left_out) + [f"{_named(twice)} done more than once"] * bool(twice)
+    if found:
+        return f"ten images, three workers: {', and '.join(found)}. The first rank is 0."
     if max(map(len, filter(None, shares))) > 4:
         return "ten images for three workers: no share should have more than four."
     return None
+
+
+def _named(positions: Sequence[int]) -> str:
+    """``images[0] is``, or ``images[0], images[9] are``."""
+    return f"{', '.join(f'images[{i}]' for i in positions)} {'is' if len(positions) == 1 else 'are'}"
 
 
 @check
 def check_throughput(bound: Callable[[Sequence[float], int], float | None]) -> str | None:
     """``bound(stages_ms, cores)``: the most frames a second of a pipeline with these stages."""
     cases = [
-        (([5.0, 10.0], 4), 100, "with cores enough the slowest stage sets the pace: 10 ms a frame are 100 frames/s."),
+        (
+            ([5.0, 10.0], 4),
+            100,
+            "with enough cores the slowest stage sets the pace. A second has 1000 ms: 10 ms a frame are 100 frames/s.",
+        ),
         (([10.0, 10.0, 10.0], 1), 100 / 3, "one core does 30 ms of work for each frame: 33.3 frames/s."),
         (
             ([4.0, 4.0, 4.0, 4.0], 2),

@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import NamedTuple
 
+import numpy as np
+
 from kit.approaches import Workload
 from kit.executors.thread_counts import intra_op_threads
 from kit.machine import load
-from kit.measuring.gate import BUSY
+from kit.measuring.gate import BUSY, SCATTER
 from kit.pipeline import RunStatistics
 from kit.reprs import one_line
 from kit.text import markdown_table
@@ -27,8 +29,17 @@ class Runs(NamedTuple):
 
     @property
     def doubt(self) -> str:
-        """Why these runs decide nothing; nothing where they may be believed."""
-        return f"machine busy: {self.taken}" if self.taken and self.taken.share > BUSY else ""
+        """Why these runs decide nothing, by the thresholds of a comparison; empty where they may be believed."""
+        if self.taken and self.taken.share > BUSY:
+            return f"machine busy: {self.taken}"
+        for name, rounds in self.statistics.items():
+            lower, upper = np.percentile([run.per_second for run in rounds], (25, 75))
+            if upper > SCATTER * lower:
+                return (
+                    f"machine busy: frames/s of {name} vary a lot: the upper quartile is {upper / lower:.1f} times the "
+                    "lower"
+                )
+        return ""
 
     def latency_ms(self, name: str) -> Median:
         """The time that half of the frames of a run take from read to labelled."""
@@ -83,41 +94,72 @@ def _play(runners: Mapping[str, live.FromFile]) -> dict[str, RunStatistics]:
 
 def stages_table(runs: Runs, cores: int) -> str:
     """What each stage took, one frame after the other at one thread, and what limits the pipeline, in Markdown."""
+    rows = [(name, Median.of(rounds).ms) for name, rounds in _stage_ms(runs).items()]
+    table = markdown_table(("stage", "time of a frame"), "lr", rows)
+    most = f"The stages allow at most **{runs.bound(cores).number} frames/s** on {cores} cores"
+    return f"{table}\n\n{most}: {_limit(runs, cores)}{_caveat(runs)}"
+
+
+def _stage_ms(runs: Runs) -> dict[str, list[float]]:
+    """Milliseconds a frame of each stage, a number for each round."""
     rounds = runs.statistics["sequential"]
-    times = {stage.name: Median.of(run.stages[i].ms for run in rounds) for i, stage in enumerate(rounds[0].stages)}
-    slowest = max(times, key=lambda name: times[name].estimate)
-    rows = [(f"{name} (the slowest)" if name == slowest else name, ms.ms) for name, ms in times.items()]
-    return f"{markdown_table(('stage', 'a frame'), 'lr', rows)}\n\n{_limit(runs, times, slowest, cores)}"
+    return {stage.name: [run.stages[i].ms for run in rounds] for i, stage in enumerate(rounds[0].stages)}
 
 
-def _limit(runs: Runs, times: Mapping[str, Median], slowest: str, cores: int) -> str:
-    total = sum(ms.estimate for ms in times.values())
-    most = f"So the stages allow at most **{runs.bound(cores).number} frames/s** on {cores} cores: "
-    if total / cores > times[slowest].estimate:
-        return f"{most}all of them together take {total:.3g} ms a frame, and no stage takes more than a core's share."
-    return f"{most}the stage **{slowest}** limits it. Split it, or make it faster."
+def _limit(runs: Runs, cores: int) -> str:
+    """What sets the bound, if it is larger in the rounds than everything else that could.
+
+    A stage is compared with every other stage, and with what the cores take for a frame: all stages by the cores.
+    """
+    stages = _stage_ms(runs)
+    share = [sum(ms) / cores for ms in zip(*stages.values(), strict=True)]
+    limits = {**stages, "": share}
+    largest = max(limits, key=lambda name: Median.of(limits[name]).estimate)
+    for name, rounds in limits.items():
+        if name != largest and not _ratio(limits[largest], rounds).low > 1:
+            return "which stage sets this limit is not decided, since two of them are too close."
+    if not largest:
+        total = Median.of(sum(ms) for ms in zip(*stages.values(), strict=True))
+        return f"the cores set this limit. All stages of a frame together take {total.ms} of a core's time."
+    return f"the slowest stage, **{largest}**, sets this limit. Split it, or make it faster."
+
+
+def _ratio(one: Sequence[float], other: Sequence[float]) -> Median:
+    return Median.of(a / b for a, b in zip(one, other, strict=True))
 
 
 def latency_table(runs: Runs) -> str:
     """How long one frame takes from read to labelled, and frames a second, in Markdown."""
     rows = [(name, runs.latency_ms(name).ms, runs.per_second(name).number) for name in runs.statistics]
-    return markdown_table(("approach", "half of the frames within", "frames/s"), "lrr", rows)
+    table = markdown_table(("approach", "half of the frames within", "frames/s"), "lrr", rows)
+    return f"{table}{_caveat(runs)}"
+
+
+def _caveat(runs: Runs) -> str:
+    return f"\n\n**Not decided: {runs.doubt}.** These numbers decide nothing." if runs.doubt else ""
 
 
 def about_line(runs: Runs, cores: int) -> str:
     """What the pipeline reached of its bound, and what longer queues do to the time of a frame."""
     if runs.doubt:
         return f"**Not decided: {runs.doubt}.** The numbers above were seen, and decide nothing. Measure again."
-    share = runs.reached("pipeline", cores)
-    said = f"The pipeline reaches **{share.percent}** of what its stages allow."
-    if share.low > 1:
-        said = f"The pipeline seems to reach {share.percent} of its bound, **which cannot be**: measure again."
     return (
-        f"{said} From a file, frames come as fast as they are taken, so the queues are full, and a frame waits in each "
-        f"of them: longer queues give {runs.per_second('pipeline(capacity=8)').number} frames/s, and half of the "
-        f"frames are labelled within {runs.latency_ms('pipeline(capacity=8)').ms}, instead of "
-        f"{runs.latency_ms('pipeline').ms}. (Rates and bound are of the same rounds: medians with their intervals.)"
+        f"{_reached(runs.reached('pipeline', cores))} From a file, frames come as fast as they are taken. So the "
+        "queues are full, and a frame waits in each of them. With longer queues, `pipeline(capacity=8)`, half of the "
+        f"frames are labelled within {runs.latency_ms('pipeline(capacity=8)').ms}; with short ones, `pipeline`, "
+        f"within {runs.latency_ms('pipeline').ms}. The rates are {runs.per_second('pipeline(capacity=8)').number} and "
+        f"{runs.per_second('pipeline').number} frames/s. (Rates and bound are of the same rounds: medians with their "
+        "intervals.)"
     )
+
+
+def _reached(share: Median) -> str:
+    """A share above 100% is no success: the bound's own measurement was disturbed, or the rounds are too few."""
+    if share.low > 1:
+        return f"The pipeline seems to reach {share.percent} of its bound, **which cannot be**: measure again."
+    if share.estimate > 1:
+        return f"How much of its bound the pipeline reaches is **not decided**: {share.percent} was seen."
+    return f"The pipeline reaches **{share.percent}** of what its stages allow."
 
 
 def about_camera(shown: RunStatistics, rushed: RunStatistics) -> str:

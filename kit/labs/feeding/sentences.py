@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from kit.labs.causes import part_ms
 from kit.labs.conclusions import Claim, card, claim_faster, decided, fastest, in_a_cell, no_gain, row_of, truth
-from kit.labs.feeding.answers import IN_PROCESSES, LOOP, ON_THREADS, cross_answer
+from kit.labs.feeding.answers import IN_PROCESSES, LOOP, ON_RANKS, ON_THREADS
 from kit.labs.measured import call_ms, overlap
 from kit.labs.threads import IMPOSSIBLE
+from kit.labs.transports import PICKLED, QUEUED
 from kit.measuring.comparison import Comparison, Row
 from kit.text import markdown_table
 from kit.trace import Trace, wall_ns
 from kit.workloads import guide
 from kit.workloads.medians import Median
+
+NEW = "published_pool"
 
 
 def parts_table(traces: Mapping[str, Trace]) -> str:
@@ -47,7 +53,10 @@ def about_first_epoch(first: Trace, fed: Comparison, name: str) -> str:
     """A loader's first epoch, which starts its workers, beside later ones."""
     timing = fed[name].timing
     later = call_ms(timing).ms if timing else decided(fed, name)
-    return f"The same files: **{wall_ns(first) / 1e6:,.0f} ms** with new workers; {later} with workers that stay."
+    return (
+        f"The same files: {wall_ns(first) / 1e6:,.0f} ms with new workers (one call, so without an interval); {later} "
+        "with workers that stay."
+    )
 
 
 def lock_table(lock: Mapping[str, Comparison]) -> str:
@@ -70,16 +79,16 @@ def about_lock(lock: Mapping[str, Comparison]) -> str:
     """How long a file takes in the loop and on a thread, and how far the threads' bars overlap."""
     lines = []
     for name, rates in lock.items():
-        times = [_file_ms(rates, each) for each in (LOOP, ON_THREADS)]
+        times, said = [_file_ms(rates, each) for each in (LOOP, ON_THREADS)], decided(rates, ON_THREADS)
         timing = rates[ON_THREADS].timing
         shared = overlap(timing) if timing else None
         if None in times or shared is None:
-            lines.append(f"- **{name}**: {decided(rates, ON_THREADS)}")
+            lines.append(f"- **{name}**: {said}")
             continue
         alone, beside = (each.ms for each in times if each)
         lines.append(
             f"- **{name}**: a file takes {alone} in the loop and {beside} on a thread; their bars overlap for "
-            f"{shared.percent} of the time."
+            f"{shared.percent} of the time{f'. **{said}**' if said.startswith('not ') else ''}."
         )
     return "\n".join(lines)
 
@@ -92,10 +101,22 @@ def _file_ms(rates: Comparison, name: str) -> Median | None:
 
 def snippet() -> str:
     """The guide's worker and its call, as they run in the next cell."""
-    source = inspect.getsource(guide.process_image)
+    return _python(guide.process_image, "result = mp.spawn(process_image, args=(images,), nprocs=4)")
+
+
+def mended_snippet() -> str:
+    """The mended worker and its call."""
+    call = "results = torch.empty_like(images).share_memory_()\n"
+    call += "mp.spawn(process_share, args=(images, results, 4), nprocs=4)"
+    return _python(guide.process_share, call)
+
+
+def _python(worker: Callable[..., object], call: str) -> str:
+    """The source of a worker without its annotations, and its call, as a block of code in Markdown."""
+    source = inspect.getsource(worker)
     body = "\n".join(line for line in source.splitlines() if '"""' not in line)
-    body = body.replace(": Any", "").replace(" -> Any", "")
-    return f"```python\n{body}\n\n\nresult = mp.spawn(process_image, args=(images,), nprocs=4)\n```"
+    body = re.sub(r": (Any|int|Tensor)\b| -> (Any|None)", "", body)
+    return f"```python\n{body}\n\n\n{call}\n```"
 
 
 def about_spawn(spawned: guide.Spawned) -> str:
@@ -109,9 +130,21 @@ def about_spawn(spawned: guide.Spawned) -> str:
     )
 
 
+def about_mended(mended: guide.Mended, images: Tensor) -> str:
+    """What the mended call gave: each process its share, and a result for each image."""
+    rows = [(f"process {i}", f"{share} of {len(images)} images") for i, share in enumerate(mended.shares)]
+    workers = len(mended.shares)
+    want = torch.cat([part * rank for rank, part in enumerate(images.tensor_split(workers))])
+    right = torch.equal(mended.results, want)
+    said = "The results are in shared memory, and equal those computed in this process."
+    if not right:
+        said = "**The results differ from those computed in this process.** Run the cell again."
+    return f"{markdown_table(('', 'got'), 'll', rows)}\n\n{said}"
+
+
 def about_ranks(divided: Comparison) -> str:
     """Ranks beside the processes that the kit keeps, in the same rounds."""
-    ranks, kept = "ranks(threads=1)", IN_PROCESSES
+    ranks, kept = ON_RANKS, IN_PROCESSES
     row = row_of(divided, ranks, kept)
     said = decided(divided, ranks, kept)
     return f"`{ranks}` against `{kept}`: {row.ratio_text}, **{said}**." if row else f"`{ranks}`: {said}."
@@ -121,42 +154,55 @@ def conclusion(
     fed: Mapping[str, Comparison],
     lock: Mapping[str, Comparison],
     spawned: guide.Spawned,
-    recipes: Comparison,
+    recipes: Mapping[str, Comparison],
+    divided: Comparison,
     trips: Mapping[int, Comparison],
     played: Comparison,
     locked: bool,
 ) -> str:
     """The notebook's claims, and for each what this machine said: true, false, or not decided."""
-    swapped = all(image.startswith("the number") for image, _, _ in spawned.saw) and spawned.returned is None
     python = lock["python"]
     helpless = no_gain(python, ON_THREADS)
     helpless = IMPOSSIBLE if locked and helpless == "false" else helpless
-    crossed = cross_answer(trips)
-    by_queue = crossed if crossed.startswith("not ") else f"faster from {crossed} on" if crossed != "never" else crossed
+    large = max(trips)
     return card(
         [
-            Claim(
-                "The guide's call of spawn shares the images out",
-                "false" if swapped else "true",
-                f"each of {len(spawned.saw)} processes got the whole batch, and spawn returned {spawned.returned}",
+            _as_published(spawned),
+            *(
+                claim_faster(f"The guide's pool, new for each call, is faster than a loop, for {size} files", each, NEW)
+                for size, each in recipes.items()
             ),
-            claim_faster("A pool that is made for the call, over a loader, beats a loop", recipes, "published_pool"),
-            claim_faster("A pool that is kept beats a loop, for small files", fed["small"], "mp_pool"),
-            claim_faster("Processes that are kept beat a loop, for large files", fed["large"], "processes"),
-            Claim(
-                "For large tensors a queue of torch.multiprocessing beats a pickled copy",
-                truth(crossed if crossed.startswith("not ") else "no" if crossed == "never" else "yes", "yes"),
-                by_queue,
+            *(
+                claim_faster(f"A pool that is kept is faster than a loop, for {size} files", each, "mp_pool")
+                for size, each in fed.items()
             ),
-            claim_faster("Threads help OpenCV's work, although Python has a lock", lock["opencv"], ON_THREADS),
+            claim_faster(
+                f"At {large:,} bytes, a queue of torch.multiprocessing is faster than a pickled copy",
+                trips[large],
+                QUEUED,
+                PICKLED,
+            ),
+            claim_faster("For work by OpenCV, threads are faster than a loop", lock["opencv"], ON_THREADS),
             Claim(
-                "Threads do not help work in pure Python",
+                "For work in pure Python, threads are not faster than a loop",
                 truth(helpless, "true"),
                 helpless
                 if helpless.startswith("not ")
                 else f"{python[ON_THREADS].ratio_text}, {decided(python, ON_THREADS)}",
             ),
-            claim_faster("Threads help work that waits for a disk", lock["io"], ON_THREADS),
-            claim_faster("A pipeline labels more frames in a second", played, "pipeline"),
+            claim_faster("For work that waits for a disk, threads are faster than a loop", lock["io"], ON_THREADS),
+            claim_faster("For large files, ranks of torch.distributed are faster than a loop", divided, ON_RANKS),
+            claim_faster("A pipeline labels more frames a second than one frame after the other", played, "pipeline"),
         ]
+    )
+
+
+def _as_published(spawned: guide.Spawned) -> Claim:
+    """What spawn passes hangs on no clock: this is decided on any machine."""
+    whole = all(image.startswith("the number") for image, _, _ in spawned.saw) and spawned.returned is None
+    by = f"spawn passed the rank first and the whole batch second, {len(spawned.saw)} times, and returned None"
+    return Claim(
+        "The guide's call of spawn gives each process its own share of the images",
+        "false" if whole else "not decided",
+        by if whole else "the processes got something else: see section 3",
     )
