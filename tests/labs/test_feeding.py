@@ -249,6 +249,8 @@ def test_the_tables_of_the_pipeline_keep_the_doubt() -> None:
     for told in (lab.stages_table(busy, 4), lab.latency_table(busy)):
         assert f"**Not decided: {OTHERS}.** These numbers decide nothing." in told
     assert "Not decided" not in lab.latency_table(runs())
+    assert "Split it" not in lab.stages_table(busy, 4)
+    assert "at most" not in lab.stages_table(busy, 4)
     swinging = [run([1, 5, 4], rate, 20) for rate in (40, 40, 40, 40, 160, 160, 160, 160)]
     doubt = Runs({**runs().statistics, "pipeline": swinging}, Taken(0.0, 0.0)).doubt
     assert "frames/s of pipeline vary a lot: the upper quartile is 4.0 times the lower" in doubt
@@ -263,10 +265,10 @@ def test_the_tables_of_the_pipeline_keep_the_doubt() -> None:
         (lambda rank, images, workers: images[rank + 1 :: workers], "images[0] is left out. The first rank is 0."),
         (
             lambda rank, images, workers: images[rank - 1 :: workers],
-            "images[2], images[5], images[8] are left out, and images[9] is done more than once.",
+            "images[2], images[5], images[8] are left out, and images[9] is done twice or more.",
         ),
         (lambda rank, images, workers: images[rank * 3 : rank * 3 + 3], "images[9] is left out."),
-        (lambda rank, images, workers: images, "images[9] are done more than once."),
+        (lambda rank, images, workers: images, "images[9] are done twice or more."),
         (lambda rank, images, workers: tuple(images[rank::workers]), "of type tuple: give a list"),
         (lambda rank, images, workers: (image for image in images[rank::workers]), "of type generator: give a list"),
         (lambda rank, images, workers: images[rank], "it gives 10, of type int: give a list"),

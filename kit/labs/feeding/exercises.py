@@ -23,7 +23,7 @@ def check_worker(worker: Callable[[int, list[int], int], list[int] | None]) -> s
         return f"a worker returns {unknown[0]!r}, which is none of the images: return items of images, not positions."
     left_out = [i for i, image in enumerate(images) if not done[image]]
     twice = [i for i, image in enumerate(images) if done[image] > 1]
-    found = [f"{_named(left_out)} left out"] * bool(left_out) + [f"{_named(twice)} done more than once"] * bool(twice)
+    found = [f"{_named(left_out)} left out"] * bool(left_out) + [f"{_named(twice)} done twice or more"] * bool(twice)
     if found:
         return f"ten images, three workers: {', and '.join(found)}. The first rank is 0."
     if max(map(len, filter(None, shares))) > 4:

@@ -96,8 +96,10 @@ def stages_table(runs: Runs, cores: int) -> str:
     """What each stage took, one frame after the other at one thread, and what limits the pipeline, in Markdown."""
     rows = [(name, Median.of(rounds).ms) for name, rounds in _stage_ms(runs).items()]
     table = markdown_table(("stage", "time of a frame"), "lr", rows)
+    if runs.doubt:
+        return f"{table}{_caveat(runs)}"
     most = f"The stages allow at most **{runs.bound(cores).number} frames/s** on {cores} cores"
-    return f"{table}\n\n{most}: {_limit(runs, cores)}{_caveat(runs)}"
+    return f"{table}\n\n{most}: {_limit(runs, cores)}"
 
 
 def _stage_ms(runs: Runs) -> dict[str, list[float]]:
