@@ -21,14 +21,12 @@ from kit.labs.checks import check, first_wrong
 from kit.labs.conclusions import Claim, card, claim_faster, decided, fastest, row_of
 from kit.labs.measured import branch_ms, call_ms, outside_ms
 from kit.labs.sentences import describe
-from kit.labs.transports import PICKLED, SHARED, TRANSPORTS, round_trips
+from kit.labs.transports import PICKLED, SHARED, TRANSPORTS
 from kit.measuring.comparison import Comparison, Timing
 from kit.text import markdown_table
 from kit.trace import Trace
 from kit.views.quiz import Quiz
 from kit.workloads.medians import Median
-
-__all__ = ["round_trips"]  # which notebook 08 takes from here
 
 # Name and what it is, in the order in which they happen to a process.
 PHASES = {

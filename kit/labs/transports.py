@@ -51,12 +51,6 @@ def transports(sizes: Sequence[int], rounds: int) -> dict[int, Comparison]:
         return {size: _compared(size, calls(torch.rand(size // 4)), count) for size in sizes}
 
 
-def round_trips(sizes: Sequence[int], rounds: int) -> dict[str, list[float]]:
-    """Median microseconds of each transport, a number for each size; the arguments are those of :func:`transports`."""
-    found = transports(sizes, rounds)
-    return {name: [milliseconds(each, name) * 1000 for each in found.values()] for name in TRANSPORTS}
-
-
 def milliseconds(comparison: Comparison, transport: str) -> float:
     """The median of a transport's rounds; NaN where it could not run."""
     timing = comparison[transport].timing

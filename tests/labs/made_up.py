@@ -67,7 +67,8 @@ def busy(ms: Mapping[str, float | str], **changes: int) -> Comparison:
 
 
 def _lanes(name: str, cores: int) -> int:
-    return min(2, cores) if name.startswith(("threads", "processes")) else 1
+    aside = name.startswith(("threads", "processes")) and "workers=1," not in name
+    return min(2, cores) if aside else 1
 
 
 def _timing(samples_ns: np.ndarray, lanes: int, branches: tuple[str, ...]) -> Timing:  # type: ignore[type-arg]
@@ -86,3 +87,21 @@ def _timing(samples_ns: np.ndarray, lanes: int, branches: tuple[str, ...]) -> Ti
         ends[lane] += length
     events.append(Event("call", "call", 0, round(wall), Lane(1, 1, "lane 0")))
     return Timing(samples_ns, 1, Trace.build(events), tuple(turns))
+
+
+def span(name: str, category: str, start: int, end: int, lane: str) -> Event:
+    """A span from one millisecond to another, on a lane of one process."""
+    return Event(name, category, start * MS, (end - start) * MS, Lane(1, lane, lane))
+
+
+# A cold call of two processes: branches 5 to 11 and 8 to 12 ms.
+COLD_CALL = Trace.build(
+    [
+        span("call", "call", 0, 20, "caller"),
+        span("start", "startup", 0, 2, "caller"),
+        span("start", "startup", 2, 3, "caller"),
+        span("spawn", "startup", 1, 5, "process 0"),
+        span("a", "task", 5, 11, "process 0"),
+        span("b", "task", 8, 12, "process 1"),
+    ]
+)

@@ -12,7 +12,8 @@ from kit import labs
 from kit.labs.checks import Check
 from kit.labs.processes import check_break_even
 from kit.labs.two_stream import ThreeHeads, check_bound, check_wrapped
-from kit.trace import Event, Lane, Trace
+from kit.trace import Trace
+from tests.labs.made_up import COLD_CALL
 
 
 def stub(a: float, b: float, c: float) -> Any: ...
@@ -78,24 +79,8 @@ def test_a_check_has_a_stable_repr_and_escapes_html() -> None:
     assert "&lt;b&gt;" in Check("hint", "<b>")._repr_html_()
 
 
-def span(name: str, category: str, start: int, end: int, lane: str) -> Event:
-    return Event(name, category, start * 10**6, (end - start) * 10**6, Lane(1, lane, lane))
-
-
-CALL = Trace.build(
-    [
-        span("call", "call", 0, 20, "caller"),
-        span("start", "startup", 0, 2, "caller"),
-        span("start", "startup", 2, 3, "caller"),
-        span("spawn", "startup", 1, 5, "process 0"),
-        span("a", "task", 5, 11, "process 0"),
-        span("b", "task", 8, 12, "process 1"),
-    ]
-)
-
-
 def test_the_overlap_of_tasks() -> None:
-    assert labs.overlap_share(CALL) == 3 / 7  # 8 to 11 of 5 to 12
+    assert labs.overlap_share(COLD_CALL) == 3 / 7  # 8 to 11 of 5 to 12
     assert labs.overlap_share(Trace.build([])) == 0
 
 

@@ -15,8 +15,7 @@ from kit.labs import processes, transports
 from kit.labs.processes import COLD, QUIZZES, Guarded, check_break_even, check_sent, phases_ms, phases_table
 from kit.measuring.comparison import Comparison
 from kit.measuring.gate import gated
-from kit.trace import Event, Lane, Trace
-from tests.labs.made_up import busy, made_up
+from tests.labs.made_up import COLD_CALL, busy, made_up
 
 BUSY = "machine busy: other programs took 50% of the machine's CPU time during the rounds"
 TOY = {"sequential": 0.5, "processes": 0.9, COLD: 1000.0}
@@ -223,29 +222,13 @@ def test_02_and_03_agree_on_what_a_bar_means() -> None:
 # The phases of a call -------------------------------------------------------------------------------------------------
 
 
-def span(name: str, category: str, start: int, end: int, lane: str) -> Event:
-    return Event(name, category, start * 10**6, (end - start) * 10**6, Lane(1, lane, lane))
-
-
-CALL = Trace.build(
-    [
-        span("call", "call", 0, 20, "caller"),
-        span("start", "startup", 0, 2, "caller"),
-        span("start", "startup", 2, 3, "caller"),
-        span("spawn", "startup", 1, 5, "process 0"),
-        span("a", "task", 5, 11, "process 0"),
-        span("b", "task", 8, 12, "process 1"),
-    ]
-)
-
-
 def test_phases_add_up_by_lane() -> None:
-    assert phases_ms(CALL) == {
+    assert phases_ms(COLD_CALL) == {
         "caller": {"start": 3.0},
         "process 0": {"spawn": 4.0, "compute": 6.0},
         "process 1": {"compute": 4.0},
     }
-    table = phases_table(CALL)
+    table = phases_table(COLD_CALL)
     assert "| start | 3.0 ms |  |  |" in table
     assert "imports" not in table
     assert table.endswith("the one call that the timeline shows.")
@@ -264,12 +247,6 @@ def test_transports_are_compared_for_each_size_and_leave_nothing() -> None:
         assert all(row.decidable for row in comparison.rows), "too few rounds for three rows"
     assert not [thread for thread in threading.enumerate() if "QueueFeeder" in thread.name]
     assert threading.active_count() <= before + 1
-
-
-def test_round_trips_are_the_medians_of_all_transports() -> None:
-    found = processes.round_trips([4, 400], rounds=6)
-    assert list(found) == list(transports.TRANSPORTS)
-    assert all(len(times) == 2 and min(times) > 0 for times in found.values())
 
 
 # Exercises ------------------------------------------------------------------------------------------------------------
