@@ -29,21 +29,22 @@ class Usage(NamedTuple):
     busy: float  # the part of it that any program used
     stolen: float  # the part of it that the host of a virtual machine gave to others
     own: float  # the part of it that this process and its children used
+    counted: int = 0  # whose time that is: in a container this can be all cores of its host; 0: not known
 
     @classmethod
     def now(cls, proc: Path = PROC) -> Self | None:
         """Read the counters; None if the system has none."""
         try:
-            ticks = [int(word) for word in (proc / "stat").read_text().split("\n", 1)[0].split()[1:9]]
+            every, *each = (line for line in (proc / "stat").read_text().splitlines() if line.startswith("cpu"))
+            ticks = [int(word) for word in every.split()[1:9]]
             user, nice, system, _idle, _waiting, irq, softirq, stolen = ticks
             second = os.sysconf("SC_CLK_TCK")
             had, busy, lent = sum(ticks) / second, (user + nice + system + irq + softirq) / second, stolen / second
         except UNREADABLE:
             return None
-        own = sum(time.process_time() if pid is None else _cpu(proc, pid, second) for pid in (None, *_children()))
-        ended = os.times()
-        own += ended.children_user + ended.children_system
-        return cls(had, busy, lent, own)
+        own = time.process_time() + sum(os.times()[2:4])  # with its children that have ended, and those that run
+        own += sum(_cpu(proc, child.pid, second) for child in active_children() if child.pid is not None)
+        return cls(had, busy, lent, own, len(each))
 
 
 @one_line
@@ -52,6 +53,9 @@ class Taken(NamedTuple):
 
     others: float  # by other programs
     host: float  # by the host of a virtual machine, for others
+    counted: int = (
+        0  # cores whose counters said so: more than this process may use, where they are a host's; 0: unknown
+    )
 
     @property
     def share(self) -> float:
@@ -66,8 +70,8 @@ def taken(before: Usage | None, after: Usage | None) -> Taken | None:
     """What others took between two moments; None if that is not known."""
     if before is None or after is None:
         return None
-    cores, busy, stolen, own = (b - a for a, b in zip(before, after, strict=True))
-    return Taken(max(0.0, busy - own) / cores, stolen / cores) if cores > 0 else None
+    cores, busy, stolen, own = (b - a for a, b in zip(before[:4], after[:4], strict=True))
+    return Taken(max(0.0, busy - own) / cores, stolen / cores, after.counted) if cores > 0 else None
 
 
 def wait_for_calm(patience_s: float, sleep: Callable[[float], object] = time.sleep) -> float | None:
@@ -102,10 +106,6 @@ def queued_ns(threads: Iterable[tuple[int, int]]) -> int | None:
         return sum(int(file.read_text().split()[1]) for file in files) if files else None
     except UNREADABLE:
         return None
-
-
-def _children() -> list[int]:
-    return [child.pid for child in active_children() if child.pid is not None]
 
 
 def _cpu(proc: Path, pid: int, second: int) -> float:

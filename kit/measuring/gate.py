@@ -71,9 +71,11 @@ def _busy(comparison: Comparison) -> str | None:
     taken, scaling = comparison.taken, comparison.core_scaling
     if taken is None or taken.share <= BUSY:
         return None
-    # In a container the counters can be those of the whole host, whose other cores are nobody's loss here.
+    # In a container the counters can be those of the whole host, whose other cores are nobody's loss here. Where they
+    # count our own cores only, nothing is forgiven: neighbours that slow one core and all cores alike leave the ratio
+    # of the two as it was.
     whole = scaling is not None and scaling.low >= ALL_THERE * comparison.cores
-    return None if whole else str(taken)
+    return None if whole and taken.counted > comparison.cores else str(taken)
 
 
 def _scatter(row: Row, most: float) -> str | None:

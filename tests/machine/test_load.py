@@ -27,6 +27,9 @@ def test_how_much_others_and_the_host_took() -> None:
         "other programs took 35% of the machine's CPU time during the rounds, and the host of this virtual machine "
         "took 5%"
     )
+    host = taken(before, Usage(cores=120, busy=20, stolen=1, own=14, counted=8))
+    assert host is not None
+    assert host.counted == 8
     assert str(Taken(0.3, 0.001)) == "other programs took 30% of the machine's CPU time during the rounds"
 
 
@@ -77,6 +80,7 @@ def test_counters_are_read_as_the_kernel_writes_them(tmp_path: Path) -> None:
     now = Usage.now(tmp_path)
     assert now is not None
     assert now[:3] == (11, 4, 2)
+    assert now.counted == 1
 
 
 @linux

@@ -108,8 +108,13 @@ def test_each_doubt_says_what_was_seen() -> None:
         "not decided: machine busy: other programs took 20% of the machine's CPU time during the rounds, and the host "
         "of this virtual machine took 10%"
     )
-    whole = table(half, base, busy, core_scaling=Ratio(1.95, 1.9, 2))
+    whole = table(half, base, busy._replace(counted=8), core_scaling=Ratio(1.95, 1.9, 2))
     assert doubt(whole, whole["threads"]) is None, "the counters of a host, whose other cores are busy"
+    for own in (2, 0):  # those of our own two cores, or nobody knows of which
+        seeming = replace(whole, taken=busy._replace(counted=own))
+        assert "other programs took 20%" in str(doubt(seeming, seeming["threads"])), "neighbours that slow all alike"
+    some = replace(whole, core_scaling=Ratio(1.5, 1.4, 1.6))
+    assert "other programs took 20%" in str(doubt(some, some["threads"])), "not all of our cores were there"
     scattered = table(timing(1, 1, 4, 4, 1, 4, 1, 4), base)
     assert doubt(scattered, scattered["threads"]) == (
         "machine busy: timings of threads vary a lot: the upper quartile is 4.0 times the lower"
