@@ -26,7 +26,8 @@ from kit.views.quiz import Quiz
 from kit.workloads.medians import Median
 
 NEARLY = 0.9  # of as many times as fast as there are cores
-LOCK = ("sequential(threads=1)", "threads(workers=2, threads=1)")  # one by one, and on two threads
+# One by one, and at the same time. Both on workers: the calling thread has a core of its own to be faster or slower on.
+LOCK = ("threads(workers=1, threads=1)", "threads(workers=2, threads=1)")
 QUIZZES = {
     "inside": (
         "Each operator on one thread for each core, against a single thread. How much faster is that?",
@@ -137,7 +138,10 @@ def lock_answer(python: Comparison, tensors: Comparison, locked: bool) -> str:
     Args:
         locked: whether this Python has a GIL: then no gain of pure Python is believed.
     """
-    said = [told(each, LOCK[1], faster="faster", slower="not faster", same="not faster") for each in (python, tensors)]
+    said = [
+        told(each, LOCK[1], LOCK[0], faster="faster", slower="not faster", same="not faster")
+        for each in (python, tensors)
+    ]
     if locked and said[0] == "faster":
         return IMPOSSIBLE
     for each in said:
@@ -238,12 +242,12 @@ def lock_table(python: Comparison, tensors: Comparison) -> str:
     for name, each in (("pure Python", python), ("tensors", tensors)):
         alone, beside = (_timing(each, approach) for approach in LOCK)
         if alone is None or beside is None:
-            rows.append((name, "-", "-", "-", decided(each, LOCK[1])))
+            rows.append((name, "-", "-", "-", decided(each, LOCK[1], LOCK[0])))
             continue
         share = overlap(beside)
         cells = branches_ms(alone), branches_ms(beside), share.percent if share else "not known"
         rows.append((name, *cells, against(each, LOCK[1], LOCK[0])))
-    head = ("work", "a branch alone", "beside the other", "their bars overlap", "two threads against one by one")
+    head = ("work", "a branch alone", "beside the other", "their bars overlap", "two workers against one")
     return markdown_table(head, "lrrrl", rows)
 
 
@@ -313,7 +317,7 @@ def conclusion(
     Args:
         eager_in_caller: whether a function that was forked in eager mode ran in the thread that called fork.
     """
-    helpless = conclusions.no_gain(python, LOCK[1]) if has_lock() else "false"
+    helpless = conclusions.no_gain(python, LOCK[1], LOCK[0]) if has_lock() else "false"
     helpless = IMPOSSIBLE if has_lock() and helpless == "false" else helpless
     where = "the forked function ran in the thread that called fork" if eager_in_caller else "it ran in another thread"
     return card(
@@ -336,7 +340,9 @@ def conclusion(
                 conclusions.truth(helpless, "true"),
                 (IMPOSSIBLE if helpless == IMPOSSIBLE else _by(python)) if has_lock() else "it runs without a GIL",
             ),
-            claim_faster("Two threads speed up tensor work: PyTorch's operators release the GIL", tensors, LOCK[1]),
+            claim_faster(
+                "Two threads speed up tensor work: PyTorch's operators release the GIL", tensors, LOCK[1], LOCK[0]
+            ),
             Claim(
                 "torch.jit.fork runs branches at the same time in eager mode",
                 "false" if eager_in_caller else "true",
@@ -350,8 +356,8 @@ def conclusion(
 
 
 def _by(comparison: Comparison) -> str:
-    row = row_of(comparison, LOCK[1])
-    return f"{row.ratio}, {decided(comparison, LOCK[1])}" if row and row.ratio else decided(comparison, LOCK[1])
+    row, said = row_of(comparison, LOCK[1], LOCK[0]), decided(comparison, LOCK[1], LOCK[0])
+    return f"{row.ratio}, {said}" if row and row.ratio else said
 
 
 def _timing(comparison: Comparison, name: str) -> Timing | None:
