@@ -16,6 +16,7 @@ from kit.text import markdown_table
 from kit.views.quiz import Quiz
 
 SAME = 1.1  # "the same" is an answer only where the interval leaves no larger factor open
+CLEAR = 1.25  # times as fast: a gain that only running at the same time explains
 
 Truth = Literal["true", "false", "not decided"]
 
@@ -103,14 +104,18 @@ def claim_faster(text: str, comparison: Comparison, name: str, baseline: str | N
 
 
 def no_gain(comparison: Comparison, name: str, baseline: str | None = None) -> str:
-    """``true``: it is slower, or at most 1.1 times as fast; ``false``: it is faster; any other text says why neither.
+    """``true``: at most 1.25 times as fast; ``false``: more than that; any other text says why neither is known.
 
-    An interval may be wide for this on the side that is no gain.
+    That leaves room for what has nothing to do with running at the same time: a thread may have a faster core than
+    another, and two programs' worth of threads get more of a shared machine than one. An interval may be wide on the
+    side that is no gain.
     """
     said, row = decided(comparison, name, baseline), row_of(comparison, name, baseline)
-    if said != "no difference found" or row is None or row.ratio is None:
-        return {"slower": "true", "faster": "false"}.get(said, said)
-    return "true" if row.ratio.high <= SAME else f"not decided: {row.ratio} leaves either open"
+    if said not in ("faster", "slower", "no difference found") or row is None or row.ratio is None:
+        return said
+    if row.ratio.high <= CLEAR:
+        return "true"
+    return "false" if row.ratio.low > CLEAR else f"not decided: {row.ratio} leaves either open"
 
 
 def truth(answer: str, true: str) -> Truth:

@@ -46,7 +46,7 @@ QUIZZES = {
         ["a thread for each core", "one thread", "no difference found"],
     ),
     "lock": (
-        "Two branches on two threads, against one after the other. What becomes faster?",
+        "Two branches on two threads, against one after the other. What becomes clearly faster, by more than 1.25x?",
         ["both", "only the tensors", "only pure Python", "neither"],
     ),
     "fork": (
@@ -138,18 +138,15 @@ def lock_answer(python: Comparison, tensors: Comparison, locked: bool) -> str:
     Args:
         locked: whether this Python has a GIL: then no gain of pure Python is believed.
     """
-    said = [
-        told(each, LOCK[1], LOCK[0], faster="faster", slower="not faster", same="not faster")
-        for each in (python, tensors)
-    ]
-    if locked and said[0] == "faster":
+    gains = [conclusions.no_gain(each, LOCK[1], LOCK[0]) for each in (python, tensors)]
+    if locked and gains[0] == "false":
         return IMPOSSIBLE
-    for each in said:
-        if each not in ("faster", "not faster"):
+    for each in gains:
+        if each not in ("true", "false"):
             return each
     both, only_tensors, only_python, neither = QUIZZES["lock"][1]
     answers = {(True, True): both, (False, True): only_tensors, (True, False): only_python, (False, False): neither}
-    return answers[said[0] == "faster", said[1] == "faster"]
+    return answers[gains[0] == "false", gains[1] == "false"]
 
 
 def fork_answer(forked: Comparison) -> str:
@@ -336,7 +333,7 @@ def conclusion(
                 DEFAULT,
             ),
             Claim(
-                "Two threads do not speed up pure Python, because of the GIL",
+                "Two threads make pure Python at most 1.25x as fast, because of the GIL",
                 conclusions.truth(helpless, "true"),
                 (IMPOSSIBLE if helpless == IMPOSSIBLE else _by(python)) if has_lock() else "it runs without a GIL",
             ),

@@ -92,8 +92,10 @@ def test_the_truth_of_a_claim(answer: str, says: str) -> None:
         (20.0, 0.01, 0.0, "true"),
         (10.0, 0.01, 0.0, "true"),
         (11.0, 0.2, 0.0, "true"),  # the interval reaches far down, which is no gain either
+        (9.0, 0.01, 0.0, "true"),  # 1.11x: another core explains that
         (6.0, 0.01, 0.0, "false"),
-        (9.0, 0.3, 0.0, "not decided: 1.0"),
+        (8.0, 0.05, 0.0, "not decided: 1.2"),
+        (8.0, 0.3, 0.0, "not decided: 1.1"),
         (20.0, 0.01, 0.5, "not decided: machine busy"),
     ],
 )
