@@ -241,12 +241,14 @@ def conclusion(published: Comparison, warm: Comparison, trips: Mapping[int, Comp
     more = QUIZZES["recipe"][1][-1]
     answer = recipe_answer(published)
     recipe = row_of(published, COLD)
+    by = [str(recipe.ratio)] if recipe is not None else []
+    by += [answer] if answer.startswith("not ") or not by else []
     return card(
         [
             Claim(
                 f"A process for each stream of the toy and each call takes {more} as one after the other",
                 conclusions.truth(answer, more),
-                f"{recipe.ratio}" if recipe and not answer.startswith("not ") else answer,
+                ", ".join(by),
             ),
             warm_beats_cold(published),
             claim_faster(

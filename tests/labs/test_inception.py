@@ -77,7 +77,7 @@ def test_the_tables_of_a_block_count_with_the_unit_that_fits() -> None:
     assert "| 3x3 | 6.00 M | 5 ms |" in text
     assert "| pool | 0 | 2 ms |" in text
     assert "| all branches | 6.06 M | 8 ms |" in text
-    assert "its longest branch, `3x3`, which has 99% of all MACs" in text
+    assert "its longest branch, by MACs `3x3`, which has 99% of all MACs" in text
     assert "**1.01**, although there are 3 branches." in text
     (row,) = [line for line in inception.regions_table(UNEQUAL).splitlines() if line.startswith("| Block")]
     assert row == "| Block | 1x1, 3x3, pool | 6.06 M | 6.00 M | 1.01 | 2.00 |"

@@ -204,6 +204,10 @@ def test_the_card() -> None:
     assert all("| **true** |" in line for line in calm)
     disturbed = processes.conclusion(busy(TOY), busy(WARM), trips(make=busy), busy(LOOPS)).splitlines()[2:]
     assert all("| not decided |" in line and BUSY in line for line in disturbed)
+    seen = busy(TOY)[COLD].ratio_text
+    assert (
+        f"| {seen}, not decided: " in disturbed[0]
+    )  # as in every other row: what was seen, and why it decides nothing
     slow = {**WARM, "processes": 20.0}
     other = processes.conclusion(
         made_up({"sequential": 10.0, "processes": 50.0, COLD: 30.0}),

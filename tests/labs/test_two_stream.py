@@ -142,6 +142,7 @@ def test_a_bound_that_a_busy_machine_gave_is_said_to_be_too_long() -> None:
     said = two_stream.about_bound(measured(one_thread(), others=0.5))
     assert f"**{BUSY}**" in said
     assert "may be too long" in said
+    assert "cannot take less" not in said  # no limit is stated as a fact beside a doubt of it
 
 
 def test_what_side_by_side_gave() -> None:

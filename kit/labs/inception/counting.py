@@ -57,9 +57,9 @@ def branches_table(graph: Graph) -> str:
     return (
         f"{markdown_table(('branch', 'MACs', 'on one thread'), 'lrr', rows)}\n\n"
         "The milliseconds are of a few calls only: a rough guide. "
-        f"If the branches run at the same time, the region takes as long as its longest branch, `{longest.name}`, "
-        f"which has {cost.span / cost.work:.0%} of all MACs. So the parallelism by MACs is **{cost.parallelism:.2f}**, "
-        f"although there are {len(region.branches)} branches."
+        "If the branches run at the same time, the region takes as long as its longest branch, by MACs "
+        f"`{longest.name}`, which has {cost.span / cost.work:.0%} of all MACs. So the parallelism "
+        f"by MACs is **{cost.parallelism:.2f}**, although there are {len(region.branches)} branches."
     )
 
 

@@ -116,7 +116,7 @@ def about_cost(comparison: Comparison) -> str:
         f"{comparison.rounds} rounds, with 95% intervals.)"
     )
     if said:
-        return f"{found} This is what was seen. It decides nothing, because it is **{said}**. {AGAIN}"
+        return f"{found} That is **{in_a_cell(said)}**. It decides nothing. {AGAIN}"
     return f"{found} Only the first convolution differs between them: it reads 20 channels in place of 3."
 
 
@@ -130,17 +130,20 @@ def about_bound(comparison: Comparison) -> str:
     gain = Median.of(sum(each) / max(*each, sum(each) / cores) for each in rounds)
     found = (
         f"Span, the longest stream: {span.ms}. Work, both streams: {work.ms}; divided by {counted(cores, 'core')}: "
-        f"{split.ms}.\n\n**If each stream stays on one core, a call cannot take less than {bound.ms} here.** That "
-        f"would be {gain.times} as fast as one thread. If each operator is split over all cores, a call cannot take "
-        f"less than {split.ms}."
+        f"{split.ms}.\n\n"
     )
-    if cores == 1:
-        found += " With one core the two limits are the same: nothing can overlap."
     if said:
-        found += (
-            f"\n\nBut this is **{said}**: the streams' times may be too long, and then the limits are, too. {AGAIN}"
+        return (
+            f"{found}From these times, a call would take at least {bound.ms} if each stream stays on one core, and at "
+            f"least {split.ms} if each operator is split over all cores. But that is **{in_a_cell(said)}**: the "
+            f"streams' times may be too long, and then the limits are, too. {AGAIN}"
         )
-    return found
+    found += (
+        f"**If each stream stays on one core, a call cannot take less than {bound.ms} here.** That would be "
+        f"{gain.times} as fast as one thread. If each operator is split over all cores, a call cannot take less than "
+        f"{split.ms}."
+    )
+    return f"{found} With one core the two limits are the same: nothing can overlap." if cores == 1 else found
 
 
 def _limits(comparison: Comparison) -> tuple[Median, Median, Median, Median] | None:
@@ -277,8 +280,10 @@ def conclusion(side: Comparison, parallel: Comparison, toy: Comparison) -> str:
     seen = f"{said}: both ran for {share.percent} of the time in which any of them ran" if share else said
     return card(
         [
-            _gains("One after the other wastes time: threads are faster than it, on all cores and on one thread", side),
-            _gains("The toy on threads is faster than one after the other, on all cores and on one thread", toy),
+            _gains(
+                "Running the streams one after the other, on all cores or on one, wastes time: threads are faster", side
+            ),
+            _gains("The toy on threads is faster than one after the other, on all cores or on one", toy),
             Claim("nn.DataParallel runs the streams at the same time", truth(said, QUIZZES["parallel"][1][0]), seen),
         ]
     )
