@@ -59,7 +59,7 @@ def check(judge: Callable[[Any], str | Check | None]) -> Callable[[Any], Check]:
 def first_wrong(answer: Callable[..., Any], cases: Sequence[tuple[tuple[Any, ...], float, str]]) -> str | None:
     """The hint of the first case ``(arguments, number wanted, hint)`` in which an answer gives another number."""
     for given, want, hint in cases:
-        shown = f"of {', '.join(map(str, given))}"
+        shown = f"for {', '.join(map(str, given))}"
         try:
             found = answer(*given)
         except ZeroDivisionError:

@@ -39,6 +39,7 @@ PHASES = {
     "join": "the caller waits for the processes to end",
 }
 COLD = "processes_cold"
+ALONE = "sequential(threads=1)"
 QUIZZES = {
     "recipe": (
         "The toy with a new process for each stream, against one stream after the other. The processes take ...",
@@ -124,8 +125,14 @@ def about_recipe(published: Comparison) -> str:
     row = row_of(published, COLD)
     if row is None or row.ratio is None or row.timing is None:
         return f"**{COLD}**: {decided(published, COLD)}."
-    said = f"A process for each stream takes {call_ms(row.timing).ms} a call. Against one stream after the other: "
-    return said + f"{row.ratio}, **{decided(published, COLD)}**. The output is the same."
+    found = decided(published, COLD)
+    said = (
+        f"A process for each stream takes {call_ms(row.timing).ms} a call. Against one stream after the other: "
+        f"{row.ratio}, **{found}**."
+    )
+    if found.startswith("not "):
+        return f"{said} This is what was seen, and it decides nothing. Close other programs and measure again."
+    return said if found == "wrong output" else f"{said} The output is the same."
 
 
 def start_up_ms(published: Comparison) -> Median | None:
@@ -139,23 +146,25 @@ def about_break_even(published: Comparison, one_thread: Comparison) -> str:
 
     Args:
         published: ``processes_cold`` and others on the toy.
-        one_thread: ``sequential(threads=1)`` on the real streams.
+        one_thread: ``sequential`` and ``sequential(threads=1)`` on the real streams.
     """
-    start, timing = start_up_ms(published), one_thread.baseline.timing
+    start, timing = start_up_ms(published), _timing(one_thread, ALONE)
     if start is None or timing is None:
-        return f"The break-even is not known: {decided(published, COLD)}."
+        return (
+            f"The break-even is not known: {decided(*((published, COLD) if start is None else (one_thread, ALONE)))}."
+        )
     streams = branch_ms(timing)
     name = min(streams, key=lambda each: streams[each].estimate)
-    doubt = decided(published, COLD)
+    doubts = [said for said in (decided(published, COLD), decided(one_thread, ALONE)) if said.startswith("not ")]
     lines = [
         f"- At one thread, {' and '.join(f'`{each}` takes {took.ms}' for each, took in streams.items())}.",
         f"- Running them at the same time saves at most the shorter one: `{name}`.",
         f"- Starting and ending the processes takes {start.ms}, measured with the toy.",
-        f"- So the recipe breaks even only where `{name}` takes about as long as that, "
-        f"**{start.over(streams[name]).times}** its time here.",
+        f"- So the recipe breaks even only with a stream that takes as long as that: "
+        f"**{start.over(streams[name]).times}** as long as `{name}` takes here.",
     ]
-    if doubt.startswith("not "):
-        lines.append(f"- **These numbers decide nothing: {doubt.removeprefix('not decided: ')}.**")
+    if doubts:
+        lines.append(f"- **These numbers decide nothing: {doubts[0].removeprefix('not decided: ')}.**")
     return "\n".join(lines)
 
 
@@ -207,9 +216,9 @@ def warm_beats_cold(published: Comparison) -> Claim:
 
 
 def transport_lines(trips: Mapping[int, Comparison]) -> dict[str, list[float]]:
-    """Transport -> its median in microseconds at each size, for a chart."""
+    """Transport -> its median in milliseconds at each size, for a chart."""
     return {
-        name: [transports.milliseconds(each, name) * 1000 for each in trips.values()]
+        name: [transports.milliseconds(each, name) for each in trips.values()]
         for name in TRANSPORTS
         if all(each[name].timing for each in trips.values())
     }
@@ -230,12 +239,14 @@ def conclusion(published: Comparison, warm: Comparison, trips: Mapping[int, Comp
     more = QUIZZES["recipe"][1][-1]
     answer = recipe_answer(published)
     recipe = row_of(published, COLD)
+    by = [str(recipe.ratio)] if recipe is not None else []
+    by += [answer] if answer.startswith("not ") or not by else []
     return card(
         [
             Claim(
                 f"A process for each stream of the toy and each call takes {more} as one after the other",
                 conclusions.truth(answer, more),
-                f"{recipe.ratio}" if recipe and not answer.startswith("not ") else answer,
+                ", ".join(by),
             ),
             warm_beats_cold(published),
             claim_faster(
@@ -276,10 +287,14 @@ class Guarded(nn.Module):
 
 @check
 def check_break_even(calls: Callable[[float, float, float], float | None]) -> str | None:
-    """``calls(start_up, sequential, parallel)``: from how many calls on warm workers have paid for their start."""
+    """``calls(start_up, sequential, parallel)``: after how many calls warm workers have paid for their start."""
     never = "where the workers are not faster than sequential, no number of calls is enough: return math.inf."
     cases = [
-        ((1000.0, 10.0, 5.0), 200, "a start of 1000 ms and a gain of 5 ms a call: break-even is after 200 calls."),
+        (
+            (1000.0, 10.0, 5.0),
+            200,
+            "a start of 1000 ms and a gain of 5 ms a call: break-even is after 200 calls, when both took equally long.",
+        ),
         ((1000.0, 10.0, 7.0), 334, "1000 ms at 3 ms a call are 333.3 calls: round up, there is no third of a call."),
         ((1000.0, 5.0, 5.0), math.inf, never),
         ((1000.0, 5.0, 8.0), math.inf, never),
@@ -310,7 +325,7 @@ def check_sent(model: Any) -> str | None:
         return f"it cannot be unpickled ({type(error).__name__}: {error}): what does your __setstate__ do?"
     if not hasattr(copy, "conv"):
         return "it arrives without its layers: call super().__setstate__(state) in __setstate__."
-    if not hasattr(copy, "lock"):
+    if getattr(copy, "lock", None) is None:
         return "it arrives without a lock: make a new one in __setstate__."
     x = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from kit.labs.measured import overlap
+from kit.labs.measured import call_ms, overlap
 from kit.measuring.comparison import SMALLEST_EFFECT, Comparison, Row
-from kit.text import as_fast, milliseconds, times
+from kit.text import as_fast, times
 from kit.trace import Trace, busy_ns, overlap_ns
 
 
@@ -35,16 +35,16 @@ def describe(comparison: Comparison) -> str:
         if row.timing is None:
             lines.append(f"- **{row.name}** cannot run here: {row.reason}")
         elif row.baseline:
-            lines.append(f"- **{row.name}**: {milliseconds(row.timing.median_ms)} a call, the baseline.")
+            lines.append(f"- **{row.name}**: {call_ms(row.timing).ms} a call, the baseline.")
         else:
-            because = f", since {row.doubt}" if row.verdict == "not decided" and row.doubt else ""
+            because = f" ({row.doubt})" if row.verdict == "not decided" and row.doubt else ""
             shared = overlap(row.timing)
             said = "write no spans, so how far they overlapped is not known."
             if shared is not None:
                 said = f"overlapped for {shared.percent} of the time that any of them ran."
             lines.append(
-                f"- **{row.name}**: {milliseconds(row.timing.median_ms)}, {row.ratio_text} against "
-                f"{comparison.baseline.name}: **{row.verdict}**{because}. Its branches {said}"
+                f"- **{row.name}**: {call_ms(row.timing).ms} a call. Speed-up over "
+                f"{comparison.baseline.name}: {row.ratio_text}, **{row.verdict}**{because}. Its branches {said}"
             )
     return "\n".join(lines)
 

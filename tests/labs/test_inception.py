@@ -77,7 +77,7 @@ def test_the_tables_of_a_block_count_with_the_unit_that_fits() -> None:
     assert "| 3x3 | 6.00 M | 5 ms |" in text
     assert "| pool | 0 | 2 ms |" in text
     assert "| all branches | 6.06 M | 8 ms |" in text
-    assert "its longest branch, `3x3`, which has 99% of all MACs" in text
+    assert "its longest branch, by MACs `3x3`, which has 99% of all MACs" in text
     assert "**1.01**, although there are 3 branches." in text
     (row,) = [line for line in inception.regions_table(UNEQUAL).splitlines() if line.startswith("| Block")]
     assert row == "| Block | 1x1, 3x3, pool | 6.06 M | 6.00 M | 1.01 | 2.00 |"
@@ -88,6 +88,10 @@ def test_the_tables_of_a_network_say_which_it_is() -> None:
     told = inception.network_told(graph, "a narrow net")
     assert told.startswith("Of a narrow net, the work is 10.00 M MACs and the span 6.00 M MACs: **parallelism 1.67**.")
     assert "Even the best region, A, has only 2.00; and 20% of the work" in told
+    chain = Graph("Net", "x", "torch.fx", 0.1, graph.operators[:1], (), (), 2, 0.05)
+    assert (
+        inception.network_told(chain, "mine") == "Of mine, the work is 2.00 M MACs, and no branches were found in it."
+    )
     table = inception.networks_table({"one": graph, "other": UNEQUAL})
     assert "| one | 10.00 M | 1.67 | 1.50 | 1 |" in table
     assert "is that of **one**." in table
@@ -95,6 +99,16 @@ def test_the_tables_of_a_network_say_which_it_is() -> None:
     assert "| A | 2.00 | 1.33 | a | b |" in both
     assert "by milliseconds about 1.25" in both
     assert "`a` did about 4.0 GMACs a second, those named `b` about 1.3" in both
+
+
+def test_a_branch_that_forks_again_has_one_parallelism_in_all_tables() -> None:
+    inner = Region("B", (Branch("c", (1,)), Branch("d", (2,))))
+    nested = Branch("b", (1, 2), (inner,))
+    operators = tuple(Operator(name, "Conv2d", "A", "1", 4_000_000, 1.0, (), ()) for name in "acd")
+    graph = Graph("Net", "x", "torch.fx", 0.1, operators, (Region("A", (Branch("a", (0,)), nested)),), (), 2, 0.05)
+    assert "| A | a, b | 12.00 M | 4.00 M | 3.00 |" in inception.regions_table(graph)
+    assert "| A | 3.00 | 3.00 |" in inception.macs_and_ms(graph)
+    assert "| a net | 12.00 M | 3.00 | 3.00 | 2 |" in inception.networks_table({"a net": graph})
 
 
 def test_other_networks_are_narrow_in_tests_and_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,6 +143,7 @@ def test_for_how_long_branches_overlapped(start: int, says: str, share: int) -> 
     assert inception.lane_answer(recorded(start)) == says
     assert says in QUIZZES["lane"][1]
     assert f"2 branches, and two of them overlapped for **{share}%**" in inception.lane_told(recorded(start), "a net")
+    assert ("one lane" in inception.lane_told(recorded(start), "a net")) == (share == 0)
     assert inception.lane_told(recorded(start), "a net").startswith("A net: ")
 
 
@@ -180,7 +195,9 @@ def test_a_quiz_is_made_by_its_name_and_answered_by_a_function_of_that_name(name
 
 def test_how_much_of_the_bound_threads_reached() -> None:
     told = inception.side_told(side())
-    assert "the branches take 12 ms, the longest 6 ms (medians of 6 rounds)" in told
+    assert (
+        "the branches take 12 ms, the longest 6 ms (medians of 6 rounds), and what is outside of them 0.5 ms." in told
+    )
     assert (
         "cannot take less than **6.5 ms** [6.5 ms, 6.5 ms]. It took 7.5 ms [7.5 ms, 7.5 ms]: **87%** [87%, 87%]" in told
     )
@@ -335,7 +352,10 @@ def stub(between: float, regions: list[list[float]]) -> float: ...
         (lambda b, r: len(r[0]) if r else 1.0, "4 / 3"),
         (lambda b, r: 1.0, "have parallelism 2"),
         (lambda b, r: [b, None][1], "is there a return"),
-        (lambda b, r: sum(map(sum, r)) / sum(map(max, r)), "it divides by zero: without any region"),
+        (lambda b, r: sum(map(sum, r)) / sum(map(max, r)), "in the work and in the span"),
+        (lambda b, r: (b + sum(map(sum, r))) / (b + max(map(max, r))), "add up their longest"),
+        (lambda b, r: (b + sum(map(sum, r))) / (b + sum(map(max, r)) * (max(map(len, r)) > 0)), "without any region"),
+        (lambda b, r: (b + sum(map(sum, r))) / (b + sum(map(max, r))) if r else 1 / 0, "without any region"),
     ],
 )
 def test_the_parallelism_exercise(answer: Callable[..., float], says: str | None) -> None:
@@ -355,6 +375,13 @@ def conv(out: int, kernel: int = 3) -> nn.Module:
         (kit.Branches({"a": conv(32), "b": conv(32), "c": conv(32)}, kit.Concat(1)), None),
         (kit.Branches({"a": conv(32, 1), "b": conv(32), "c": conv(32)}, kit.Concat(1)), "is 2.11: 'b' alone has 47%"),
         (kit.Branches({"a": conv(32), "b": conv(32)}, kit.Concat(1)), r"(1, 64, 16, 16) and should be"),
+        (kit.Branches({"a": conv(48), "b": conv(48)}, kit.Concat(1)), "is 2.00, and with 2 branches it can be 2 at"),
+        (
+            nn.Sequential(
+                kit.Branches({"a": conv(32), "b": conv(32), "c": conv(32)}, kit.Concat(1)), nn.Conv2d(96, 96, 1)
+            ),
+            "there is more than the region",
+        ),
         (
             kit.Branches({"a": conv(96)}, kit.Concat(1)),
             "no region yet: build kit.Branches({...}, merge=kit.Concat(1)) with three",

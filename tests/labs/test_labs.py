@@ -92,8 +92,10 @@ def test_describe_names_every_approach_with_its_numbers() -> None:
     assert first.startswith("- **sequential**: ")
     assert first.endswith("the baseline.")
     threads = comparison["threads"]
-    because = f", since {threads.doubt}" if threads.doubt else ""
-    assert f"{threads.ratio_text} against sequential: **{threads.verdict}**{because}. Its" in second
+    because = f" ({threads.doubt})" if threads.doubt else ""
+    assert f"Speed-up over sequential: {threads.ratio_text}, **{threads.verdict}**{because}. Its" in second
+    assert " ms [" in first  # no median without its interval
+    assert " ms [" in second
     assert "%] of the time that any of them ran." in second
     assert third.endswith("Its branches write no spans, so how far they overlapped is not known.")
 

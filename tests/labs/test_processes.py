@@ -135,18 +135,28 @@ def test_the_recipe_has_one_number_and_it_is_that_of_the_table() -> None:
     assert said.count("slower [") == 1
     assert "1/" not in said
     assert "**slower**" in said
-    assert f"**not decided: {BUSY}**" in processes.about_recipe(busy(TOY))
+    assert said.endswith("The output is the same.")
+    disturbed = processes.about_recipe(busy(TOY))
+    assert f"**not decided: {BUSY}**. This is what was seen, and it decides nothing." in disturbed
+    wrong = processes.about_recipe(made_up(TOY, wrong=(COLD,)))
+    assert wrong.endswith("**wrong output**.")
     assert NOT_HERE in processes.about_recipe(made_up({"sequential": 0.5, COLD: NOT_HERE}))
 
 
 def test_the_break_even_is_of_the_shorter_stream_with_an_interval() -> None:
-    one = made_up({"sequential(threads=1)": 10.0})
+    one = made_up({"sequential": 7.0, "sequential(threads=1)": 10.0})
     said = processes.about_break_even(made_up(TOY), one)
     assert "saves at most the shorter one: `" in said
     factor = said.splitlines()[3]
+    assert "only with a stream that takes as long as that: **" in factor
+    assert "** as long as `" in factor
     assert "x [" in factor  # 1,000 ms less the longest stream's 900, by 4.5 ms
     assert "decide nothing" not in said
     assert f"**These numbers decide nothing: {BUSY}.**" in processes.about_break_even(busy(TOY), one)
+    disturbed = busy({"sequential": 7.0, "sequential(threads=1)": 10.0})
+    assert f"**These numbers decide nothing: {BUSY}.**" in processes.about_break_even(made_up(TOY), disturbed)
+    without = made_up({"sequential": 7.0})
+    assert processes.about_break_even(made_up(TOY), without).startswith("The break-even is not known: not measured: ")
     missing = made_up({"sequential": 0.5, COLD: NOT_HERE})
     assert processes.about_break_even(missing, one) == f"The break-even is not known: not measured: {NOT_HERE}."
 
@@ -183,6 +193,7 @@ def test_each_size_has_its_own_fastest_transport() -> None:
     assert processes.transport_table(trips(make=busy)).count(f"not decided: {BUSY}") == 2
     assert "| - |" in processes.transport_table(trips({**TRIPS, transports.QUEUED: "no shared memory"}))
     assert set(processes.transport_lines(trips())) == set(TRIPS)
+    assert round(processes.transport_lines(trips())[transports.PICKLED][1]) == 40  # milliseconds, as in the table
     assert transports.QUEUED not in processes.transport_lines(trips({**TRIPS, transports.QUEUED: "no"}))
 
 
@@ -192,6 +203,10 @@ def test_the_card() -> None:
     assert all("| **true** |" in line for line in calm)
     disturbed = processes.conclusion(busy(TOY), busy(WARM), trips(make=busy), busy(LOOPS)).splitlines()[2:]
     assert all("| not decided |" in line and BUSY in line for line in disturbed)
+    seen = busy(TOY)[COLD].ratio_text
+    assert (
+        f"| {seen}, not decided: " in disturbed[0]
+    )  # as in every other row: what was seen, and why it decides nothing
     slow = {**WARM, "processes": 20.0}
     other = processes.conclusion(
         made_up({"sequential": 10.0, "processes": 50.0, COLD: 30.0}),
@@ -285,6 +300,11 @@ class WithNewLock(WithoutLock):
         self.lock = threading.Lock()
 
 
+class WithLockNone(Guarded):
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "lock": None}
+
+
 class WithoutState(WithoutLock):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.lock = threading.Lock()
@@ -315,6 +335,7 @@ class Raising(WithoutLock):
         (lambda: WithoutState().eval(), "super().__setstate__(state)"),
         (lambda: TakesItsOwnLock().eval(), "took the lock from your own model"),
         (lambda: WithNewWeights().eval(), "pass the rest of the state on"),
+        (lambda: WithLockNone().eval(), "without a lock"),
         (lambda: Raising().eval(), "cannot be unpickled"),
         (lambda: WithNewLock, "not the class"),
         (nn.Identity, "subclass of Guarded"),

@@ -1,7 +1,9 @@
 """Notebook 01: what its quizzes reveal and its sentences say of made-up measurements; its charts and its exercises."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -96,6 +98,20 @@ def test_which_stream_takes_longer(streams: tuple[float, float], changes: dict[s
     assert ("It decides nothing" in said) == says.startswith("not ")
 
 
+def test_one_row_alone_does_not_tell_whether_the_machine_was_busy() -> None:
+    lone = replace(made_up({"sequential(threads=1)": 11.0}, branches=STREAMS), branches_alone={1: alone(4, 6)})
+    assert two_stream.cost_answer(lone).startswith("not decided: nothing was measured beside sequential(threads=1)")
+    assert "It decides nothing" in two_stream.about_cost(lone)
+    assert "**not decided: nothing was measured beside" in two_stream.about_bound(lone)
+
+
+def test_the_notebook_measures_something_beside_one_thread() -> None:
+    path = Path(__file__).parents[2] / "notebooks" / "01_two_stream.ipynb"
+    cells = ["".join(cell["source"]) for cell in json.loads(path.read_text())["cells"]]
+    (cell,) = [cell for cell in cells if "one_thread = kit.compare(" in cell]
+    assert '["sequential", "sequential(threads=1)"]' in cell
+
+
 def test_a_ratio_between_two_options_is_no_answer() -> None:
     comparison = measured(one_thread((5, 5.5)), (5, 5.5))
     assert two_stream.cost_answer(comparison).startswith("not decided: the temporal stream takes 1.1x [")
@@ -116,6 +132,9 @@ def test_the_bound_is_of_medians_and_has_an_interval(cores: int, least: str) -> 
     assert 0.98 < float(number.split()[0]) / float(least.split()[0]) < 1.02
     assert "[" in number
     assert ("nothing can overlap" in said) == (cores == 1)
+    gain = said.partition("That would be ")[2].partition(" as fast as one thread")[0]
+    assert 0.98 < float(gain.partition("x [")[0]) / (1 if cores == 1 else 10 / 6) < 1.02
+    assert cores == 1 or gain.endswith("]")
     assert "not decided" not in said
 
 
@@ -123,6 +142,7 @@ def test_a_bound_that_a_busy_machine_gave_is_said_to_be_too_long() -> None:
     said = two_stream.about_bound(measured(one_thread(), others=0.5))
     assert f"**{BUSY}**" in said
     assert "may be too long" in said
+    assert "cannot take less" not in said  # no limit is stated as a fact beside a doubt of it
 
 
 def test_what_side_by_side_gave() -> None:
@@ -154,6 +174,16 @@ def test_a_busy_machine_reaches_no_share_of_a_bound() -> None:
     said = about_side(measured(CALM, others=0.5))
     assert f"**{BUSY}**. This is what was seen, and it decides nothing." in said
     assert "of that speed" not in said
+
+
+def test_one_reason_for_doubt_is_given_once() -> None:
+    side = measured({"sequential": 10.0, "sequential(threads=1)": 9.0, "threads": 7.0}, (3, 3), others=0.5)
+    assert about_side(side).count("took 50%") == 1
+    assert "- Over `sequential(threads=1)`: 1.2" in about_side(side)
+    assert "**not decided**, for the same reason." in about_side(side)
+    line = conclusion(side, side, side).splitlines()[2]
+    assert line.count("took 50%") == 1
+    assert line.endswith(", not decided for the same reason |")
 
 
 @pytest.mark.parametrize("threads", [3.0, 5.7])
@@ -302,7 +332,8 @@ def test_a_clip_of_ones_own_has_no_known_truth_and_no_time_is_told_before_first_
     [
         (45.0, "No later call was as slow as the first."),
         (14.0, "and 1 later call even slower."),
-        (9.0, "Here the first call was not slower than that."),
+        (9.0, "Here the first call was not slower than that median."),
+        (10.6, "The first call lies within that interval, so these calls do not show whether it was slower."),
     ],
 )
 def test_what_is_said_of_the_first_call(first: float, says: str) -> None:
@@ -333,6 +364,8 @@ def test_where_threads_and_sequential_trade_places() -> None:
     open_ones = say({(4, 32): measured(SLOWER, others=0.5), (8, 32): measured(CALM, others=0.5)})
     assert "- **not decided**: width 4 at 32 pixels, width 8 at 32 pixels" in open_ones
     assert "trade places" not in open_ones
+    assert "None of these sizes is decided: close other programs and measure them again." in open_ones
+    assert "None of these sizes" not in both
 
 
 def test_a_toys_timeline_leaves_out_what_would_hide_the_rest() -> None:

@@ -20,7 +20,10 @@ def why_not(why: Explanation) -> str:
     if why.excess is not None:
         return f"not decided: {why.excess}"
     if why.verdict == "not decided":
-        return f"not decided: the rounds of {why.approach} decide nothing, so nothing is predicted from them"
+        return (
+            f"not decided: the rounds of {why.approach} decide nothing, so nothing is predicted from them. Press "
+            "Measure again under the table of this section, then run this cell once more"
+        )
     return ""
 
 

@@ -56,9 +56,10 @@ def branches_table(graph: Graph) -> str:
     rows = [(name, macs_text(graph.cost(part).work), milliseconds(graph.cost(part, "ms").work)) for name, part in parts]
     return (
         f"{markdown_table(('branch', 'MACs', 'on one thread'), 'lrr', rows)}\n\n"
-        f"If the branches run at the same time, the region takes as long as its longest branch, `{longest.name}`, "
-        f"which has {cost.span / cost.work:.0%} of all MACs. So the parallelism by MACs is **{cost.parallelism:.2f}**, "
-        f"although there are {len(region.branches)} branches."
+        "The milliseconds are of a few calls only: a rough guide. "
+        "If the branches run at the same time, the region takes as long as its longest branch, by MACs "
+        f"`{longest.name}`, which has {cost.span / cost.work:.0%} of all MACs. So the parallelism "
+        f"by MACs is **{cost.parallelism:.2f}**, although there are {len(region.branches)} branches."
     )
 
 
@@ -86,6 +87,8 @@ def network_told(graph: Graph, title: str) -> str:
         title: which network it is.
     """
     cost, by_operators = graph.cost(), graph.cost(by="operators").parallelism
+    if not graph.regions:
+        return f"Of {title}, the work is {macs_text(cost.work)} MACs, and no branches were found in it."
     widest = max(graph.regions, key=lambda region: graph.cost(region).parallelism)
     between = 1 - sum(graph.cost(region).work for region in graph.regions) / cost.work
     return (
@@ -110,8 +113,8 @@ def networks_table(graphs: Mapping[str, Graph]) -> str:
         for name, graph in graphs.items()
     ]
     best = max(graphs, key=lambda name: graphs[name].parallelism_by_macs)
-    table = markdown_table(("network", "MACs", "parallelism by MACs", "by operators", "regions"), "lrrrr", rows)
-    return f"{table}\n\nThe highest parallelism by MACs is that of **{best}**."
+    head = ("network", "MACs", "parallelism by MACs", "by operators", "regions, with those inside of branches")
+    return f"{markdown_table(head, 'lrrrr', rows)}\n\nThe highest parallelism by MACs is that of **{best}**."
 
 
 def other_networks(seen: Graph, title: str) -> dict[str, Graph]:
@@ -131,17 +134,18 @@ def other_networks(seen: Graph, title: str) -> dict[str, Graph]:
 
 
 def macs_and_ms(graph: Graph) -> str:
-    """Work / longest branch of each region, by MACs and by milliseconds; and how fast MACs are, as Markdown."""
+    """The parallelism of each region, by MACs and by milliseconds; and how fast MACs are, as Markdown."""
     rows = []
     speeds: dict[str, tuple[float, float]] = {}  # kind of branch -> MACs, milliseconds
     for region in graph.regions:
         costs = {by: {each.name: graph.cost(each, by).work for each in region.branches} for by in UNITS}
-        ratios = (f"{sum(each.values()) / max(each.values()):.2f}" for each in costs.values())
-        rows.append((region.name, *ratios, *(max(each, key=each.__getitem__) for each in costs.values())))
+        ratios = (f"{graph.cost(region, by).parallelism:.2f}" for by in UNITS)
+        spans = [{each.name: graph.cost(each, by).span for each in region.branches} for by in UNITS]
+        rows.append((region.name, *ratios, *(max(each, key=each.__getitem__) for each in spans)))
         for branch in region.branches:
             macs, ms = speeds.get(branch.name, (0.0, 0.0))
             speeds[branch.name] = macs + costs["macs"][branch.name], ms + costs["ms"][branch.name]
-    head = ("region", "work / longest branch, MACs", "the same, ms", "longest by MACs", "longest by ms")
+    head = ("region", "parallelism by MACs", "by milliseconds", "longest branch by MACs", "by milliseconds")
     rates = {name: macs / ms / 1e6 for name, (macs, ms) in speeds.items()}
     fast, slow = max(rates, key=rates.__getitem__), min(rates, key=rates.__getitem__)
     return (

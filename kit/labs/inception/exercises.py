@@ -16,13 +16,18 @@ from kit.verbs import graph as find
 def check_parallelism(parallelism: Callable[[float, list[list[float]]], Any]) -> str | None:
     """``parallelism(between, regions)``: work / span, of the work between regions and of each region's branches."""
     cases = [
-        ((8.0, []), 1.0, "without any region all work is one chain, and the parallelism of a chain is 1."),
         ((0.0, [[4.0, 4.0]]), 2.0, "two branches of the same work, and nothing else, have parallelism 2."),
         ((0.0, [[1.0, 3.0]]), 4 / 3, "of a region only the longest branch is on the span: 4 / 3."),
         ((2.0, [[3.0, 5.0]]), 10 / 7, "the work between regions is in the work and in the span: (2 + 8) / (2 + 5)."),
         ((1.0, [[2.0, 2.0], [6.0, 1.0]]), 12 / 9, "regions run one after the other: add up their longest branches."),
     ]
-    return first_wrong(parallelism, cases)
+    if hint := first_wrong(parallelism, cases):
+        return hint
+    chain = "without any region all work is one chain, and the parallelism of a chain is 1."
+    try:
+        return first_wrong(parallelism, [((8.0, []), 1.0, chain)])
+    except ValueError:  # max() of no regions
+        return f"for 8.0, [] it raises ValueError: {chain}"
 
 
 @check
@@ -46,6 +51,10 @@ def check_balanced(model: Any) -> str | None:
     cost = graph.cost(graph.regions[0])
     if cost.parallelism < 2.99:
         longest = max(graph.regions[0].branches, key=lambda branch: graph.cost(branch).work)
-        share = graph.cost(longest).work / cost.work
+        share, count = graph.cost(longest).work / cost.work, len(graph.regions[0].branches)
+        if count < 3:
+            return f"its parallelism is {cost.parallelism:.2f}, and with {count} branches it can be {count} at most."
         return f"its parallelism is {cost.parallelism:.2f}: {longest.name!r} alone has {share:.0%} of the MACs."
+    if graph.parallelism_by_macs < 2.99:
+        return "the region has it, but there is more than the region: give the kit.Branches alone."
     return None

@@ -85,11 +85,16 @@ def fastest_answer(compared: Comparison) -> str:
 
 def lane_told(recorded: Trace, title: str) -> str:
     """How many branches a recorded call had, and for how long they overlapped."""
-    count = len(recorded.select(categories=["task"]).start_ns)
+    count, share = len(recorded.select(categories=["task"]).start_ns), overlap_share(recorded)
+    told = (
+        f"{title[0].upper()}{title[1:]}: {count} branches, and two of them overlapped for **{share:.0%}** of their "
+        "time."
+    )
+    if share > 0:
+        return told
     return (
-        f"{title[0].upper()}{title[1:]}: {count} branches, and two of them overlapped for "
-        f"**{overlap_share(recorded):.0%}** of their time. On a CPU the call of an operator returns when its result is "
-        "there. So the next branch begins when the last one has ended: one lane."
+        f"{told} On a CPU the call of an operator returns when its result is there. So the next branch begins when the "
+        "last one has ended: one lane."
     )
 
 
@@ -115,7 +120,8 @@ def _of_the_bound(why: Explanation, row: Row) -> str:
     bounds, (low, high) = why.bounds, (ns / 1e6 for ns in interval(row.timing.samples_ns))
     told = (
         f"On one thread the branches take {milliseconds(bounds.work_ms)}, the longest {milliseconds(bounds.span_ms)} "
-        f"(medians of {len(row.timing.samples_ns)} rounds). With a branch on each core the call cannot take less than "
+        f"(medians of {len(row.timing.samples_ns)} rounds), and what is outside of them "
+        f"{milliseconds(bounds.serial_ms)}. If each branch stays on one core, the call cannot take less than "
         f"**{milliseconds(bounds.least_ms)}** {between(bounds.least_low_ms, bounds.least_high_ms)}. It took "
         f"{milliseconds(row.timing.median_ms)} {between(low, high)}: "
     )
@@ -214,10 +220,16 @@ def conclusion(seen: Graph, title: str, side: Comparison, compared: Comparison, 
                 "true" if parallel >= 2 else "false",
                 f"{title}: work / span is {parallel:.2f} by MACs",
             ),
-            claim_faster("Branches at the same time are faster than operators on all cores", side, SIDE),
-            claim_faster("On one thread each, branches at the same time are faster than one by one", side, SIDE, ALONE),
+            claim_faster(
+                "Branches on threads, a core each, are faster than one by one with operators on all cores", side, SIDE
+            ),
+            claim_faster("Branches on threads, a core each, are faster than one by one on one core", side, SIDE, ALONE),
             claim_faster("One merged 1x1 convolution is faster than three", compared, "merged"),
-            claim_faster("Compiled, the block is faster with its branches still one by one", compared, "compiled"),
+            claim_faster(
+                "Compiled, with its branches still one by one, the block is faster than in plain PyTorch",
+                compared,
+                "compiled",
+            ),
         ]
     )
 

@@ -99,8 +99,13 @@ def toy_answer(comparison: Comparison) -> str:
 
 
 def doubt(comparison: Comparison, name: str) -> str:
-    """Why the rounds of an approach decide nothing; empty where they do."""
+    """Why the rounds of an approach decide nothing; empty where they do.
+
+    A table of one row has no doubts: nothing beside it tells whether the machine was busy.
+    """
     said = decided(comparison, name)
+    if said == "baseline":
+        return f"not decided: nothing was measured beside {name}, so whether the machine was busy is not known"
     return said if said.startswith("not ") else ""
 
 

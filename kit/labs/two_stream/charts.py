@@ -95,4 +95,6 @@ def about_crossing(measured: Mapping[Setting, Comparison]) -> str:
         lines.append("- Threads and sequential trade places between these: measure a size in between.")
     elif found.keys() & {"faster", "slower"}:
         lines.append("- They did not trade places here yet: measure other sizes.")
-    return "What threads were, of the sizes measured so far:\n\n" + "\n".join(lines)
+    if found and not found.keys() & {"faster", "slower", "no difference found"}:
+        lines.append("- None of these sizes is decided: close other programs and measure them again.")
+    return "Threads against `sequential`, at the sizes measured so far:\n\n" + "\n".join(lines)

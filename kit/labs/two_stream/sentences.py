@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kit.labs.conclusions import Claim, Truth, card, claim_faster, decided, in_a_cell, row_of, truth
-from kit.labs.measured import branch_ms, call_ms, outside_ms, overlap
+from kit.labs.measured import branch_ms, branch_rounds, call_ms, outside_ms, overlap
 from kit.labs.two_stream.answers import (
     DATA_PARALLEL,
     ONE_THREAD,
@@ -32,10 +32,11 @@ def about_flow(errors: Mapping[str, float], still: float) -> str:
         errors: method -> its average end-point error in pixels.
         still: the error of the guess that nothing moves.
     """
-    said = ", ".join(f"{method} **{error:.2f}**" for method, error in errors.items())
+    said = " and ".join(f"`{method}` **{error:.2f} pixels**" for method, error in errors.items())
     return (
-        f"Average error in pixels (end-point error) on the generated clip: {said}. For comparison: if we guessed that "
-        f"nothing moves, the error would be {still:.2f} pixels."
+        "The average distance between the estimated and the true motion (end-point error), for the two methods that "
+        f"the kit takes from OpenCV: {said}. For comparison: if we guessed that nothing moves, it would be {still:.2f} "
+        "pixels."
     )
 
 
@@ -88,8 +89,10 @@ def about_first_call(calls_ms: Sequence[float]) -> str:
     first, later = calls_ms[0], calls_ms[1:]
     usual, slower = Median.of(later), sum(ms > calls_ms[0] for ms in later)
     said = f"The first call took **{first:.1f} ms**. The median of the {len(later)} later calls is {usual.ms}. "
-    if first <= usual.high:
-        said += "Here the first call was not slower than that. "
+    if first <= usual.estimate:
+        said += "Here the first call was not slower than that median. "
+    elif first <= usual.high:
+        said += "The first call lies within that interval, so these calls do not show whether it was slower. "
     elif slower:
         said += f"The first call was slower than that median, and {counted(slower, 'later call')} even slower. "
     else:
@@ -113,7 +116,7 @@ def about_cost(comparison: Comparison) -> str:
         f"{comparison.rounds} rounds, with 95% intervals.)"
     )
     if said:
-        return f"{found} This is what was seen. It decides nothing, because it is **{said}**. {AGAIN}"
+        return f"{found} That is **{in_a_cell(said)}**. It decides nothing. {AGAIN}"
     return f"{found} Only the first convolution differs between them: it reads 20 channels in place of 3."
 
 
@@ -123,19 +126,24 @@ def about_bound(comparison: Comparison) -> str:
     if limits is None:
         return f"There is no bound: {in_a_cell(said or 'the streams were not recorded')}."
     span, work, split, bound = limits
+    rounds = [*zip(*branch_rounds(comparison.branches_alone[1]).values(), strict=True)]
+    gain = Median.of(sum(each) / max(*each, sum(each) / cores) for each in rounds)
     found = (
         f"Span, the longest stream: {span.ms}. Work, both streams: {work.ms}; divided by {counted(cores, 'core')}: "
-        f"{split.ms}.\n\n**With a core for each stream, a call cannot take less than {bound.ms} here.** That would be "
-        f"{work.over(bound).estimate:.2f}x as fast as one thread. If each operator is split over all cores, a call "
-        f"cannot take less than {split.ms}."
+        f"{split.ms}.\n\n"
     )
-    if cores == 1:
-        found += " With one core the two limits are the same: nothing can overlap."
     if said:
-        found += (
-            f"\n\nBut this is **{said}**: the streams' times may be too long, and then the limits are, too. {AGAIN}"
+        return (
+            f"{found}From these times, a call would take at least {bound.ms} if each stream stays on one core, and at "
+            f"least {split.ms} if each operator is split over all cores. But that is **{in_a_cell(said)}**: the "
+            f"streams' times may be too long, and then the limits are, too. {AGAIN}"
         )
-    return found
+    found += (
+        f"**If each stream stays on one core, a call cannot take less than {bound.ms} here.** That would be "
+        f"{gain.times} as fast as one thread. If each operator is split over all cores, a call cannot take less than "
+        f"{split.ms}."
+    )
+    return f"{found} With one core the two limits are the same: nothing can overlap." if cores == 1 else found
 
 
 def _limits(comparison: Comparison) -> tuple[Median, Median, Median, Median] | None:
@@ -170,10 +178,10 @@ def about_side(comparison: Comparison) -> str:
     if limits is not None and not doubt(comparison, "threads"):
         split, bound = limits[2:]
         lines.append(
-            f"- **A core for each stream** allows {bound.ms}. {_reached('threads', bound, call_ms(row.timing))}"
+            f"- **Bound, each stream on one core**: {bound.ms}. {_reached('threads', bound, call_ms(row.timing))}"
         )
         lines.append(
-            f"- **Each operator on all cores** allows {split.ms}. {_reached(lead.name, split, call_ms(lead.timing))}"
+            f"- **Bound, each operator on all cores**: {split.ms}. {_reached(lead.name, split, call_ms(lead.timing))}"
         )
     return "\n".join(lines)
 
@@ -258,7 +266,10 @@ def _over_one_thread(comparison: Comparison) -> list[str]:
     row = row_of(comparison, "threads", ONE_THREAD)
     if row is None:
         return []
-    return [f"- Over `{ONE_THREAD}`: {row.ratio_text}: **{in_a_cell(decided(comparison, 'threads', ONE_THREAD))}**."]
+    said = decided(comparison, "threads", ONE_THREAD)
+    if said.startswith("not ") and said == decided(comparison, "threads"):
+        return [f"- Over `{ONE_THREAD}`: {row.ratio_text}: **not decided**, for the same reason."]
+    return [f"- Over `{ONE_THREAD}`: {row.ratio_text}: **{in_a_cell(said)}**."]
 
 
 def conclusion(side: Comparison, parallel: Comparison, toy: Comparison) -> str:
@@ -269,8 +280,10 @@ def conclusion(side: Comparison, parallel: Comparison, toy: Comparison) -> str:
     seen = f"{said}: both ran for {share.percent} of the time in which any of them ran" if share else said
     return card(
         [
-            _gains("Running the streams one after the other wastes time: threads are faster", side),
-            _gains("The toy gains from threads", toy),
+            _gains(
+                "Running the streams one after the other, on all cores or on one, wastes time: threads are faster", side
+            ),
+            _gains("The toy on threads is faster than one after the other, on all cores or on one", toy),
             Claim("nn.DataParallel runs the streams at the same time", truth(said, QUIZZES["parallel"][1][0]), seen),
         ]
     )
@@ -287,4 +300,14 @@ def _gains(text: str, comparison: Comparison) -> Claim:
     found = {claim.truth for claim in claims.values()}
     verdicts: tuple[Truth, ...] = ("false", "not decided", "true")
     said = next(each for each in verdicts if each in found)
-    return Claim(text, said, "; ".join(f"over {lead}: {claim.by}" for lead, claim in claims.items()))
+    return Claim(text, said, "; ".join(f"over {lead}: {by}" for lead, by in _each_reason_once(claims).items()))
+
+
+def _each_reason_once(claims: Mapping[str, Claim]) -> dict[str, str]:
+    """What each claim says; a reason for doubt that the one before gave already is not repeated."""
+    told, before = {}, ""
+    for lead, claim in claims.items():
+        seen, _, reason = claim.by.partition(", not decided: ")
+        told[lead] = f"{seen}, not decided for the same reason" if reason and reason == before else claim.by
+        before = reason
+    return told
