@@ -192,7 +192,7 @@ def compete(
     if taken and taken.share > load.NOTABLE:
         caveats.append(
             f"{taken} (load average {load.load_average():.1f}). Approaches that use many cores lose most from this: "
-            "their ratios hold for a machine with this load, not for an idle one."
+            "measure again when the others are done."
         )
     elif core_scaling and core_scaling.high < WHOLE * machine.cores:
         caveats.append(

@@ -4,7 +4,7 @@ The first cell is a card, in Markdown, with these fields in this order, one blan
 
     # Two streams
 
-    **You will have shown** that appearance and motion are two independent problems, and what each costs.
+    **After this notebook you can show** that appearance and motion are two independent problems, and what each costs.
 
     **Objectives**
 
@@ -42,7 +42,7 @@ from nbformat import NotebookNode
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 CHECKED = "# NBVAL_CHECK_OUTPUT"
-CARD = ("# ", "**You will have shown** ", "**Objectives**", "**Prerequisites** ", "**Hardware** ", "**Minutes** ")
+CARD = ("# ", "**After this notebook you can show** ", "**Objectives**", "**Prerequisites** ", "**Hardware** ", "**Minutes** ")
 
 Lint = Callable[[NotebookNode], Iterator[str]]
 LINTS: list[Lint] = []
@@ -133,7 +133,7 @@ def card_has_its_fields(notebook: NotebookNode) -> Iterator[str]:
         if start != "**Objectives**" and start.strip() in lines:
             yield f"the card's {start.strip()} says nothing"
     if not field(notebook, CARD[1]).endswith("."):
-        yield "what you will have shown is one sentence, on one line, with its full stop"
+        yield "what one can show afterwards is one sentence, on one line, with its full stop"
     objectives = [line for line in lines if line.startswith("- ")]
     if not 3 <= len(objectives) <= 5:
         yield f"the card has {len(objectives)} objectives, and should have 3 to 5"
@@ -273,7 +273,7 @@ def test_notebook_has_two_exercises(path: Path) -> None:
 
 SAMPLE_CARD = """# Two streams
 
-**You will have shown** that a sample can keep every rule.
+**After this notebook you can show** that a sample can keep every rule.
 
 **Objectives**
 
