@@ -43,6 +43,7 @@ from kit.measuring.statistics import MIN_ROUNDS, interval
 from kit.reprs import one_line
 from kit.scheduling import Node, lower_bound, makespan
 from kit.scheduling.policies import in_order
+from kit.text import counted
 
 FACTORS = ("lanes", "1 / baseline efficiency", "computation efficiency", "load balance", "scheduling efficiency")
 REWRITING = "rewriting"  # the last factor, where branches were found
@@ -266,21 +267,24 @@ class RowBreakdown:
         measured = max(ratio, self.given.median_ms / self.own.median_ms)
         by_lanes = self.base.median_ms / self.own.median_ms if self.row.one_by_one else measured
         again, name, most = "Measure again while nothing else runs.", self.row.name, max(self.lanes, comparison.cores)
+        lanes = counted(self.lanes, "lane")
         fair = f"Compare with sequential(threads={self.row.lane_threads or 1}) while nothing else runs."
         found = []
         if int(_of(self.base, "lanes").max()) == 1:  # several lanes may lose to each other what no lane can win back
-            found.append(Excess(by_lanes, most, f"what {self.lanes} lanes on {comparison.cores} cores can give", fair))
+            found.append(Excess(by_lanes, most, f"what {lanes} on {comparison.cores} cores can give", fair))
         alone = comparison.branches_alone.get(1)
         if alone is not None and self.row.lane_threads is not None:
             # Whatever was reached once is possible, however it is bounded by medians.
             serial_ms, in_regions_ms = self._least_ms(comparison, alone, min)
             limit = self.given.median_ms / (serial_ms + in_regions_ms)
             found.append(Excess(measured, limit, f"the bound of {name} by its branches' times alone", again))
-            one = self.branches_alone or self.base
-            # What is outside of regions keeps all cores here, which one lane of few threads does not.
-            limit = one.median_ms / (serial_ms + float(np.median(_of(one, "regions"))) / 1e6 / self.lanes)
-            over_one = one.median_ms / self.own.median_ms
-            found.append(Excess(over_one, limit, f"Amdahl's limit over one lane for {name}", again))
+            # One lane against one lane is 1.00x: a few percent more are noise, and no sign of a disturbed measurement.
+            if self.lanes > 1:
+                one = self.branches_alone or self.base
+                # What is outside of regions keeps all cores here, which one lane of few threads does not.
+                limit = one.median_ms / (serial_ms + float(np.median(_of(one, "regions"))) / 1e6 / self.lanes)
+                over_one = one.median_ms / self.own.median_ms
+                found.append(Excess(over_one, limit, f"Amdahl's limit over one lane for {name}", again))
         worst = max(found, key=lambda each: each.factor, default=None)
         return worst if worst and worst.factor > 1 + SMALLEST_EFFECT else None
 
