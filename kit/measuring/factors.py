@@ -43,7 +43,6 @@ from kit.measuring.statistics import MIN_ROUNDS, interval
 from kit.reprs import one_line
 from kit.scheduling import Node, lower_bound, makespan
 from kit.scheduling.policies import in_order
-from kit.text import counted
 
 FACTORS = ("lanes", "1 / baseline efficiency", "computation efficiency", "load balance", "scheduling efficiency")
 REWRITING = "rewriting"  # the last factor, where branches were found
@@ -263,15 +262,13 @@ class RowBreakdown:
         """
         if not self.on_cpu or self.row.rewritten:
             return None
-        ratio = self.row.ratio.estimate if self.row.ratio else 0.0
-        measured = max(ratio, self.given.median_ms / self.own.median_ms)
+        measured = max(self.row.ratio.estimate if self.row.ratio else 0.0, self.given.median_ms / self.own.median_ms)
         by_lanes = self.base.median_ms / self.own.median_ms if self.row.one_by_one else measured
         again, name, most = "Measure again while nothing else runs.", self.row.name, max(self.lanes, comparison.cores)
-        lanes = counted(self.lanes, "lane")
         fair = f"Compare with sequential(threads={self.row.lane_threads or 1}) while nothing else runs."
         found = []
         if int(_of(self.base, "lanes").max()) == 1:  # several lanes may lose to each other what no lane can win back
-            found.append(Excess(by_lanes, most, f"what {lanes} on {comparison.cores} cores can give", fair))
+            found.append(Excess(by_lanes, most, f"what {self.lanes} lanes on {comparison.cores} cores can give", fair))
         alone = comparison.branches_alone.get(1)
         if alone is not None and self.row.lane_threads is not None:
             # Whatever was reached once is possible, however it is bounded by medians.
