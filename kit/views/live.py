@@ -36,7 +36,7 @@ class Live(Still):
         self._make, self._source = line, source
         self._line: Pipeline | None = None
         self._thread: threading.Thread | None = None
-        self._shown = 0.0
+        self._shown, self._seen = 0.0, ""  # when the last picture was, and what was recognised then
         wide = {"width": "320px", "height": "240px"}
         nothing = jpeg(np.full((240, 320, 3), 128, np.uint8), QUALITY)  # an image without data is a broken one
         self._frame, self._flow = (widgets.Image(value=nothing, format="jpeg", layout=wide) for _ in range(2))
@@ -50,6 +50,7 @@ class Live(Still):
         self.stop()
         self._line = line = self._make()
         figures = line.run(self._source(), self._show)
+        self._tell(figures)  # all of it, where the last picture was shown before the last frame
         self.renew()
         return figures
 
@@ -82,12 +83,15 @@ class Live(Still):
         if now - self._shown < SHOWN_S or self._line is None:
             return
         self._shown = now
-        figures = self._line.statistics
         self._frame.value = jpeg(sight.frame, QUALITY)
         self._flow.value = jpeg(flow_picture(sight.flow, REACH), QUALITY)
         seen = [f"{guess.name} {guess.probability:.0%}" for guess in (sight.texture, sight.motion) if guess]
+        self._seen = ", ".join(seen)
+        self._tell(self._line.statistics)
+
+    def _tell(self, figures: RunStatistics) -> None:
         self._text.value = (
-            f"<b>{html.escape(', '.join(seen))}</b><br>{figures.per_second:.0f} frames/s, {figures.dropped} of "
+            f"<b>{html.escape(self._seen)}</b><br>{figures.per_second:.0f} frames/s, {figures.dropped} of "
             f"{figures.read} dropped"
         )
 

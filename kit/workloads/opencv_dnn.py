@@ -51,7 +51,8 @@ def make(items: int = 8) -> Workload:
             count = threads or cores
             return ModelRunner(network(count), images, executors.Sequential(count), count)
 
-        return Calls(make)
+        # Another runtime, or a batch, is not limited by what the loop's own network could gain from more lanes.
+        return Calls(make, rewrites=True)
 
     return Workload(
         "opencv-dnn",
@@ -74,9 +75,9 @@ def sleep_control(naps: int, seconds: float, network: nn.Module | None = None) -
 
     What sleeps needs no core. So here only starting and handing out can cost time, and with a network contention.
     """
-    about = f"{naps} naps of {seconds:g} s" + " and an inference" * (network is not None)
+    about = f"{naps} sleeps of {seconds:g} s" + " and an inference" * (network is not None)
     model, own = each(Nap(seconds, network), naps), {"pool_cold": POOL_COLD}
-    return Workload("sleep-control", model, pictures(naps), naps, "naps", about, own)
+    return Workload("sleep-control", model, pictures(naps), naps, "sleeps", about, own)
 
 
 def each(network: nn.Module, n: int) -> Branches:

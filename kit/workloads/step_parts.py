@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kit.approaches import Runner, Workload, parse
+from kit.approaches import Runner, parse
 from kit.equality import Equality, compare_outputs, shapes
 from kit.errors import MeasureError
 from kit.machine.load import Taken, Usage, taken
@@ -27,8 +27,7 @@ from kit.models.continual import stepper
 from kit.recording import record_call
 from kit.reprs import one_line
 from kit.trace.kernels import Kernels, exchanged, kernels, told
-from kit.verbs import compare
-from kit.workloads.continual import OneStep, Picked, frames_of, of_library, side
+from kit.workloads.continual import OneStep, Picked, compared, frames_of, of_library, side
 from kit.workloads.instead import Given, Replay, Swap, WithoutZeros, on_one_dnn
 from kit.workloads.medians import Median
 
@@ -80,16 +79,15 @@ def step_times(model: nn.Module, clip: Tensor, *, rounds: int) -> Comparison:
     """
     _same_predictions(model, clip)
     still = clip[:, :, -1:].expand_as(clip).contiguous()
+    # The window on oneDNN counts as rewritten too: what other kernels gain is not limited by the number of cores.
     approaches = {
         name + where: side(
-            _prediction(name, model, still, instead), _seen(name, still), ONE_THREAD, rewrites=name != "window"
+            _prediction(name, model, still, instead), _seen(name, still), ONE_THREAD, rewrites=name + where != "window"
         )
         for where, instead in (("", None), (ON_ONE_DNN, on_one_dnn))
         for name in ("window", "library", "kit")
     }
-    work = Workload("step-times", None, (), unit="prediction", inputs_description=shapes(clip), approaches=approaches)
-    work = replace(work, baseline="window")
-    found = compare(work, approaches=list(approaches), rounds=rounds, progress=False)
+    found = compared("step-times", approaches, shapes(clip), rounds)
     library, kit = found["library"].kernels or {}, found["kit"].kernels or {}
     said = [
         f"{told('library', exchange, 'kit')}: a part of the ratio between them is PyTorch's choice of kernel. Both on "

@@ -357,6 +357,16 @@ def test_rounds_of_one_lane_that_were_disturbed_show_in_amdahls_limit() -> None:
     assert "3.15x exceeds Amdahl's limit over one lane for threads, 1.95x" in str(found)
 
 
+def test_one_lane_that_is_a_little_faster_than_one_lane_is_no_disturbed_measurement() -> None:
+    """As a worker on a slightly faster core than the caller's: 1.05x is within what any two rounds differ by."""
+    base = timing([21 * MS] * 6, [turn({"a": 10.0, "b": 10.0}, 20, 1)] * 6)
+    own = timing([20 * MS] * 6, [turn({"a": 9.5, "b": 9.5}, 19, 1)] * 6)
+    alone = timing(
+        [19 * MS] + [21 * MS] * 5, [turn({"a": 9.0, "b": 9.0}, 18, 1)] + [turn({"a": 10.0, "b": 10.0}, 20, 1)] * 5
+    )
+    assert explain(compared(base, own, {1: alone})).excess is None
+
+
 def test_no_advice_is_drawn_from_another_row_that_is_beyond_its_limits() -> None:
     good = example().rows[1]
     disturbed = side_by_side(30.25, 5, 9, wall=10)

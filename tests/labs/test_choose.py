@@ -135,6 +135,13 @@ def test_what_costs_most(comparison: Comparison, says: str) -> None:
     assert choose.costs_answer(comparison, explain(comparison, "threads")) == says
 
 
+def test_a_factor_that_was_not_to_choose_from_is_no_option_of_the_quiz() -> None:
+    """Without branches timed alone, the two efficiencies of computation cannot be told apart."""
+    comparison = replace(side_by_side(6, 6, 12, wall=12.5), branches_alone={})
+    said = choose.costs_answer(comparison, explain(comparison, "threads"))
+    assert said == "not one of these: computation efficiency, 0.50 [0.50, 0.50]"
+
+
 @pytest.mark.parametrize(
     ("comparison", "cores", "says"),
     [
@@ -190,8 +197,7 @@ def test_rows_without_a_verdict_say_what_is_open() -> None:
     assert "by a factor of 2.2 or more would" in choose.open_questions(large)
     assert "nothing is decided: machine busy: other programs took 50%" in choose.open_questions(busy(calm()))
     assert choose.open_questions(chain()).splitlines() == [
-        "- **threads**: was not measured: no branches were found in Net",
-        "- **processes**: was not measured: no branches were found in Net",
+        "- **threads, processes**: not measured: no branches were found in Net",
     ]
 
 
@@ -359,7 +365,7 @@ def stub(a: float, b: float, c: float) -> Any: ...
     ("costliest", "hint"),
     [
         (lambda f: min((v, k) for k, v in f.items() if k != "lanes")[1], None),
-        (lambda f: min(f, key=f.get), "leave them out"),
+        (lambda f: min(f, key=f.get), "lanes is the ideal and no cost"),
         (lambda f: max(f, key=f.get), "furthest below 1"),
         (
             lambda f: min(by for name, by in f.items() if name != "lanes"),

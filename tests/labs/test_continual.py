@@ -101,7 +101,11 @@ def test_the_explorer_follows_its_controls() -> None:
     kernel.value, dilation.value, stride.value, padding.value = 5, 2, 2, 4
     assert "Receptive field <b>9</b>, delay <b>4</b>" in explorer.answer.value
     assert "····█·█·█" in explorer.answer.value
-    kernel.value, dilation.value = 3, 1
+    kernel.value, dilation.value, stride.value, padding.value = 3, 1, 1, 0
+    unpadded = re.findall("MACs of a step with an output: <b>([0-9,]+)", explorer.answer.value)
+    padding.value = 1
+    assert re.findall("MACs of a step with an output: <b>([0-9,]+)", explorer.answer.value) == unpadded
+    padding.value = 4
     assert "pads 4 frames before the first" in explorer.answer.value
 
 
@@ -167,7 +171,7 @@ def test_both_ratios_are_drawn_and_told() -> None:
     assert measured.error_y.arrayminus == pytest.approx((found.measured.estimate - found.measured.low,))
     told = lab.against_table({"16 frames": found}).splitlines()[-1]
     assert told.startswith("| 16 frames | 20 ms | 2 ms | 16.0x | 10.0x [")
-    assert re.search(r"\| 6[23]% \[5\d%, 6\d%\] \| oneDNN 6 / oneDNN 6 \| yes, identical \|$", told)
+    assert re.search(r"\| 6[23]% \[5\d%, 6\d%\] \| oneDNN \(6 calls\) / oneDNN \(6 calls\) \| yes, identical \|$", told)
 
 
 @pytest.mark.parametrize("found", [BUSY, SCATTERED, WRONG, EXCHANGED], ids=["busy", "scatter", "wrong", "kernels"])
@@ -325,7 +329,8 @@ def test_the_parts_of_a_step_add_up() -> None:
 
 def test_a_step_s_speed_is_claimed_between_equal_kernels_only() -> None:
     ran, choice, zeros, equal, most = lab.parts_told(parts(12.5)).splitlines()
-    assert "the library's convolutions ran on slow_conv3d 4, oneDNN 2, and the kit's on oneDNN 6" in ran
+    assert "the library's convolutions ran on slow_conv3d (4 calls), oneDNN (2 calls)," in ran
+    assert "and the kit's on oneDNN (6 calls)." in ran
     assert choice.startswith("- The library's step on oneDNN is **1.88x [")
     assert "no difference found" in zeros
     assert equal.startswith("- Both on oneDNN, the kit's step is **1.36x [")
@@ -422,8 +427,8 @@ def test_the_card_of_a_calm_machine() -> None:
     assert [truth for truth, _ in found] == [*["true"] * 6, "false", "true", "false"]
     assert found[0][1] == "1 of 1 modules"
     assert found[2][1] == "counted, module: 16.0x with 16 frames; network: 16.0x with 16 frames"
-    assert re.match(r"10\.0x \[.+\] of 16\.0x is 6[23]% \[.+\]; window on oneDNN 6 and step on oneDNN 6", found[3][1])
-    assert re.match(r"1\.88x \[.+\], faster; PyTorch chose slow_conv3d 4, oneDNN 2", found[5][1])
+    assert re.match(r"10\.0x \[.+\] of 16\.0x is 6[23]% \[.+\]; window on oneDNN \(6 calls\) and step on", found[3][1])
+    assert re.match(r"1\.88x \[.+\], faster; PyTorch chose slow_conv3d \(4 calls\), oneDNN \(2 calls\)", found[5][1])
 
 
 def test_the_card_of_a_busy_machine_contradicts_nothing() -> None:
@@ -498,8 +503,8 @@ def test_an_encoder_goes_step_by_step_with_pytorch_s_weights() -> None:
 def test_each_row_s_kernels_are_named() -> None:
     rows = (Row("window", kernels=SLOW), Row("kit", kernels=FAST), Row("cold"))
     assert lab.kernels_table(Comparison(rows, 6, "")).splitlines()[2:] == [
-        "| window | slow_conv3d 4, oneDNN 2 |",
-        "| kit | oneDNN 6 |",
+        "| window | slow_conv3d (4 calls), oneDNN (2 calls) |",
+        "| kit | oneDNN (6 calls) |",
         "| cold | none recorded |",
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,7 +20,8 @@ from kit.workloads.feeding import WORKS
 from tests.labs.made_up import made_up
 
 MS = 1_000_000
-OTHERS = "machine busy: other programs took 50% of the machine's CPU time during the rounds"
+TOOK = "other programs took 50% of the machine's CPU time during the rounds"
+OTHERS = f"machine busy: {TOOK}"
 FED = {LOOP: 40.0, "threads": 30.0, "processes": 36.0, "mp_pool": 36.0, "loader": 41.0, "loader(workers=2)": 60.0}
 SWAPPED = guide.Spawned(None, [("the number 0", "a tensor (8, 3)", "a tensor (8, 3)")])
 
@@ -112,6 +114,14 @@ def test_from_which_size_on_the_queue_is_faster(found: dict[int, Comparison], sa
     assert lab.cross_answer(found) == says
 
 
+def test_sizes_that_were_left_out_in_between_leave_the_answer_open() -> None:
+    """As in the short version: 10 MB being faster does not say that 1 MB is not."""
+    found = {n: each for n, each in trips(10_000_000).items() if n in (1_000, 100_000, 10_000_000)}
+    said = lab.cross_answer(found)
+    assert said.startswith("not decided: from a size between 100,000 and 10,000,000 bytes on")
+    assert lab.cross_answer({**found, 1_000_000: trips()[1_000_000]}) == "10 MB"
+
+
 def test_sizes_that_are_no_option_are_named() -> None:
     other = {200_000: made_up({"pickled_copy": 10.0, "tensor_queue": 5.0})}
     assert lab.cross_answer(other) == "not one of these: from 200,000 bytes on"
@@ -158,13 +168,21 @@ def test_a_winner_is_named_only_if_it_beats_every_other_row() -> None:
     told = lab.about_feeding({"small": made_up(FED, items=16), "large": made_up({**FED, "threads": 36.0})})
     small, large = told.splitlines()
     assert small.startswith("- small files: `threads` is faster than every other approach, with 53")
-    assert large.startswith("- large files: not decided: ")
+    assert large.startswith("- large files: no approach is known to be faster than every other: not decided: ")
 
 
 def test_the_table_of_the_lock_keeps_doubts_and_caveats() -> None:
     table = lab.lock_table({"io": made_up({LOOP: 20.0, ON_THREADS: 11.0}, others=0.5)})
     assert f"not decided: {OTHERS} |" in table
     assert "| io | `sequential(threads=1)` |" in table
+    others = replace(
+        made_up({LOOP: 20.0, ON_THREADS: 11.0}, others=0.5), caveats=("conv2d ran elsewhere", f"{TOOK} (load")
+    )
+    told = lab.lock_table({"io": others})
+    assert "- io: conv2d ran elsewhere" in told
+    assert "(load" not in told, "its verdict says so already"
+    calm = replace(made_up({LOOP: 20.0, ON_THREADS: 11.0}, others=0.2), caveats=("other programs took 20% of",))
+    assert "- io: other programs took 20%" in lab.lock_table({"io": calm})
     assert "**python**: not measured: one core" in lab.about_lock(
         {"python": made_up({LOOP: 1.0, ON_THREADS: "one core"})}
     )
@@ -274,7 +292,8 @@ def test_the_tables_of_the_pipeline_keep_the_doubt() -> None:
         (lambda rank, images, workers: images[rank], "it gives 10, of type int: give a list"),
         (lambda rank, images, workers: list(range(rank, len(images), workers)), "not positions"),
         (lambda rank, images, workers: print(end=""), "is there a return?"),
-        (lambda images, rank, workers: images[rank::workers], "raised TypeError"),
+        (lambda images, rank, workers: images[rank::workers], "spawn passes the rank first"),
+        (lambda rank, images: images[rank::3], "raised TypeError"),
         (lambda rank, images, workers: images if rank == 0 else [], "no share should have more than four"),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -119,6 +121,14 @@ def test_a_pair_is_told_in_one_direction_with_its_interval_and_its_verdict() -> 
     assert "not measured: no spawn" in lab.about_pool(made_up({"sequential": 26.0, COLD: "no spawn"}))
 
 
+def test_a_pool_with_rounds_of_its_own_is_told_beside_the_loop_of_those() -> None:
+    """Else 26 and 2,900 ms stand beside 145x slower, and a reader who divides them gets 112."""
+    found = started()
+    beside = made_up({"sequential": 20.0, COLD: 2900.0}, rounds=6)
+    rows = (found.rows[0], beside.rows[1])
+    assert "20 ms → 2,890 ms, 145x slower" in lab.about_pool(replace(found, rows=rows))
+
+
 def test_nothing_is_concluded_from_sleeps_on_a_busy_machine() -> None:
     assert "this loss is start-up" in lab.about_control(started())
     assert "this loss is start-up" not in lab.about_control(started(others=0.5))
@@ -136,6 +146,8 @@ def test_what_the_cores_allow_and_what_was_reached() -> None:
     assert "reaches **1" not in disturbed, "more than is possible is no success"
     busy = lab.about_fixes(made_up(FIXES, unit="images", items=8, branches=tuple("abcdefgh"), others=0.5), 2)
     assert "%" not in busy.replace("50%", "")
+    assert busy.startswith(f"Nothing is decided about what the cores allow: {OTHERS}.")
+    assert "at most" not in busy, "a bound from disturbed rounds is none"
 
 
 def test_break_even_needs_two_cores_and_calm_rounds() -> None:

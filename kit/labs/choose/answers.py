@@ -73,7 +73,7 @@ def costs_answer(comparison: Comparison, why: Explanation) -> str:
     low, high = why.intervals[name]
     if high >= min((why.intervals[each][0] for each in others), default=1.0):
         return f"not decided: {name} is {by:.2f} [{low:.2f}, {high:.2f}], and another factor may be as small"
-    return name
+    return name if name in QUIZZES["costs"][1] else f"not one of these: {name}, {by:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def requests_answer(served: Comparison) -> str:

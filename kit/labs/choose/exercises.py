@@ -20,7 +20,7 @@ def check_costliest(costliest: Callable[[Mapping[str, float]], str | None]) -> s
     if costliest(factors) != "load balance":
         return f"it says {costliest(factors)!r}: the factor furthest below 1 costs most, which is 'load balance' here."
     if costliest({"lanes": 0.1, "scheduling efficiency": 0.5}) != "scheduling efficiency":
-        return "lanes are what the others take from: leave them out, even on a fraction of a core."
+        return "lanes is the ideal and no cost: leave it out of the names, even where its number is the smallest."
     return None
 
 

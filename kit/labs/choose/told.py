@@ -19,13 +19,19 @@ from kit.views.why import waterfall as factors_chart
 
 def open_questions(comparison: Comparison) -> str:
     """A sentence for each row without a verdict: what may be there all the same, or why it was not measured."""
-    lines = [f"- **{row.name}**: {said}" for row in comparison.rows if (said := _open(row))]
-    return "\n".join(lines) or "Every row of this table has a verdict."
+    found: dict[str, list[str]] = {}  # what is said -> of which rows
+    for row in comparison.rows:
+        if said := _open(row):
+            found.setdefault(said, []).append(row.name)
+    return (
+        "\n".join(f"- **{', '.join(names)}**: {said}" for said, names in found.items())
+        or "Every row of this table has a verdict."
+    )
 
 
 def _open(row: Row) -> str:
     if row.timing is None:
-        return f"was not measured: {in_a_cell(row.reason)}"
+        return f"not measured: {in_a_cell(row.reason)}"
     if row.verdict == "not decided":
         return f"nothing is decided: {row.doubt}."
     if row.verdict != "no difference found":

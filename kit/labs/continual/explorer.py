@@ -45,7 +45,9 @@ class Explorer(Still):
         pattern = "".join("█" if reach.gives(t) else "·" for t in range(self.FRAMES))
         frames = max(self.FRAMES, reach.receptive_field)
         clip = torch.zeros(1, c, frames, self.SIDE, self.SIDE)
-        step = OneStep(net, clip[:, :, : reach.delay + 1])
+        # Not the first step that gives an output: padding stands for frames there, which are not multiplied.
+        end = next(t for t in range(reach.receptive_field, 2 * frames) if reach.gives(t - 1))
+        step = OneStep(net, torch.zeros(1, c, end, self.SIDE, self.SIDE))
         macs = macs_of_call(step, *step.frames)
         window = macs_of_call(conv, clip)
         self.answer.value = (

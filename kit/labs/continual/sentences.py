@@ -9,7 +9,7 @@ from kit.labs.conclusions import decided, row_of
 from kit.labs.continual.quizzes import percent, share_doubt, slower
 from kit.macs import macs_of_call
 from kit.measuring.comparison import Comparison
-from kit.text import markdown_table, milliseconds
+from kit.text import counted, markdown_table, milliseconds
 from kit.trace.kernels import Kernels
 from kit.workloads.continual import Side, WindowVersusStep
 from kit.workloads.step_parts import StepParts
@@ -41,18 +41,18 @@ def speed_told(comparison: Comparison, name: str, subject: str, other: str, base
 
 
 def kernels_in_words(found: Kernels, family: str = "convolution") -> str:
-    """What the calls of a family ran on, as in ``slow_conv3d 4, oneDNN 2``."""
+    """What the calls of a family ran on, as in ``slow_conv3d (4 calls), oneDNN (2 calls)``."""
     calls: Counter[str] = Counter()
     for kernel, use in found.items():
         if kernel.family == family:
             calls[kernel.name] += use.calls
-    return ", ".join(f"{name} {n}" for name, n in calls.most_common()) or "none recorded"
+    return ", ".join(f"{name} ({counted(n, 'call')})" for name, n in calls.most_common()) or "none recorded"
 
 
 def kernels_table(steps: Comparison) -> str:
     """What the convolutions of each row of a comparison ran on, as Markdown."""
     rows = [(row.name, kernels_in_words(row.kernels or {})) for row in steps.rows]
-    return markdown_table(("row", "kernels of its convolutions, with calls"), "ll", rows)
+    return markdown_table(("row", "kernels of its convolutions"), "ll", rows)
 
 
 def macs_told(sides: Mapping[str, Side]) -> str:

@@ -101,6 +101,10 @@ def cross_answer(trips: Mapping[int, Comparison]) -> str:
         since = n
     if since is None:
         return QUIZZES["cross"][1][-1]
+    smaller = max((n for n in SIZES if n < since), default=since)
+    if since in options and smaller not in (since, *measured):
+        below = max((n for n in measured if n < since), default=0)
+        return f"not decided: from a size between {below:,} and {since:,} bytes on; none between them was measured"
     return options.get(since, f"not one of these: from {since:,} bytes on")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from kit.labs.checks import check, first_wrong
 
@@ -12,7 +13,12 @@ from kit.labs.checks import check, first_wrong
 def check_worker(worker: Callable[[int, list[int], int], list[int] | None]) -> str | None:
     """``worker(rank, images, workers)``: the share of one of the processes that ``spawn`` starts."""
     images = list(range(10, 20))
-    shares = [worker(rank, images, 3) for rank in range(3)]
+    try:
+        shares = [worker(rank, images, 3) for rank in range(3)]
+    except TypeError:
+        if _takes_images_first(worker, images):
+            return "spawn passes the rank first: the images are the second argument, and the workers the third."
+        raise
     for share in shares:
         if share is None:
             return "it gives None: is there a return?"
@@ -29,6 +35,14 @@ def check_worker(worker: Callable[[int, list[int], int], list[int] | None]) -> s
     if max(map(len, filter(None, shares))) > 4:
         return "ten images for three workers: no share should have more than four."
     return None
+
+
+def _takes_images_first(worker: Callable[..., object], images: list[int]) -> bool:
+    """Whether the worker runs with its first two arguments swapped, as the guide's has them."""
+    with suppress(Exception):
+        worker(images, 0, 3)
+        return True
+    return False
 
 
 def _named(positions: Sequence[int]) -> str:

@@ -31,7 +31,10 @@ def parts_table(traces: Mapping[str, Trace]) -> str:
     steps = dict.fromkeys(step for found in parts.values() for step in found)
     rows = [(step, *(found[step].ms for found in parts.values())) for step in steps]
     table = markdown_table(("step", *parts), "l" + "r" * len(parts), rows)
-    return f"{table}\n\nThe last step has the name of the library that does it: resize and normalise."
+    return (
+        f"{table}\n\nThe last step has the name of the library that does it: resize and normalise. (Times of a file: "
+        "medians over the files of one call, with their intervals.)"
+    )
 
 
 def about_feeding(fed: Mapping[str, Comparison]) -> str:
@@ -42,7 +45,7 @@ def about_feeding(fed: Mapping[str, Comparison]) -> str:
 def _fastest(fed: Comparison) -> str:
     found = fastest(fed)
     if found not in [row.name for row in fed.rows]:
-        return f"{found}."
+        return f"no approach is known to be faster than every other: {found}."
     timing = fed[found].timing
     assert timing is not None
     rate = Median.of(1e9 * fed.items / timing.samples_ns)
@@ -60,15 +63,23 @@ def about_first_epoch(first: Trace, fed: Comparison, name: str) -> str:
 
 
 def lock_table(lock: Mapping[str, Comparison]) -> str:
-    """Each kind of work by each approach, with the verdicts, and with the caveats of all comparisons."""
+    """Each kind of work by each approach, with the verdicts, and with the caveats that no verdict tells already."""
     rows = [
         (name, f"`{row.name}`", _rate(rates, row), row.ratio_text, in_a_cell(row.summary))
         for name, rates in lock.items()
         for row in rates.rows
     ]
-    caveats = dict.fromkeys(f"- {name}: {said}" for name, rates in lock.items() for said in rates.caveats)
+    caveats = dict.fromkeys(
+        f"- {name}: {said}" for name, rates in lock.items() for said in rates.caveats if not _in_a_verdict(said, rates)
+    )
     table = markdown_table(("work", "approach", "files/s", "speed-up over the loop", "verdict"), "llrll", rows)
     return "\n".join([table, "", *caveats])
+
+
+def _in_a_verdict(caveat: str, rates: Comparison) -> bool:
+    """Whether a verdict says already what the caveat begins with: what others took of the cores."""
+    others = str(rates.taken)
+    return caveat.startswith(others) and any(others in row.summary for row in rates.rows)
 
 
 def _rate(rates: Comparison, row: Row) -> str:

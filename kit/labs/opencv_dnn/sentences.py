@@ -78,8 +78,8 @@ def about_parts(fixes: Comparison) -> str:
 def about_batch(batched: Comparison) -> str:
     """The batch beside the loop, and every other row beside each of the others."""
     best = fastest(batched)
-    winner = f"faster than every other row is `{best}`" if best in _names(batched) else best
-    return f"The loop and the batch: {pair(batched, 'sequential', 'batch')}. In this table: {winner}."
+    winner = f"faster than every other row is `{best}`" if best in _names(batched) else f"no row is the fastest: {best}"
+    return f"The loop and the batch: {pair(batched, 'sequential', 'batch')}. In this table, {winner}."
 
 
 def about_net(shared: Misuse) -> str:
@@ -128,12 +128,16 @@ def _names(comparison: Comparison) -> list[str]:
 
 
 def pair(comparison: Comparison, base: str, name: str) -> str:
-    """``26.1 ms → 88 ms, 3.40x slower [3.10, 3.90]: slower``; why not where one of them was not measured."""
+    """``26.1 ms → 88 ms, 3.40x slower [3.10, 3.90]: slower``; why not where one of them was not measured.
+
+    The times are those of the rounds that the speed-up is of: a pool made for the call has rounds of its own.
+    """
     one, other = row_of(comparison, base), row_of(comparison, name, base)
     verdict = decided(comparison, name, base)
     if one is None or other is None or other.ratio is None or one.timing is None or other.timing is None:
         return verdict
-    times = f"{milliseconds(one.timing.median_ms)} → {milliseconds(other.timing.median_ms)}"
+    beside = other.paired_baseline or one.timing
+    times = f"{milliseconds(beside.median_ms)} → {milliseconds(other.timing.median_ms)}"
     return f"{times}, {speed(other)}: **{verdict}**"
 
 
@@ -155,8 +159,10 @@ def _about_bound(fixes: Comparison, alone: str, names: Sequence[str], cores: int
         return "The work of an image alone is not known, so there is no bound to tell."
     most = np.array([bound_per_second(each, cores) for each in rounds])
     image = Median.of([sum(each) / len(each) for each in rounds])
+    if row is not None and row.doubt:
+        return f"Nothing is decided about what the cores allow: {row.doubt}. An image at one thread took {image.ms}."
     said = f"An image is **{image.ms}** of work at one thread, so {counted(cores, 'core')} can do at most "
-    said += f"**{Median.of(most).number} images/s**."
+    said += f"**{Median.of(most).number} images/s** with this network in OpenCV."
     for name in names:
         other = row_of(fixes, name)
         if other is None or other.timing is None:
@@ -166,7 +172,7 @@ def _about_bound(fixes: Comparison, alone: str, names: Sequence[str], cores: int
         else:
             share = Median.of(1e9 * fixes.items / other.timing.samples_ns / most)
             said += f" `{name}` reaches {_reached(share)}."
-    return f"{said} (Bound and rate are of the same rounds: medians, with their intervals.)"
+    return f"{said} (All of them are medians of the same rounds, with their intervals.)"
 
 
 def _reached(share: Median) -> str:

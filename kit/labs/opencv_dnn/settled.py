@@ -56,9 +56,16 @@ def conclusion(
             *theirs,
             _claim("A pool that is spawned for four images is slower than a loop", started, cold(started), lead, True),
             _claim(nothing, slept, cold(slept), slept.baseline.name, True),
-            _claim("Processes that are kept, with one OpenCV thread each, beat a loop", fixes, processes, all_cores),
-            _claim("One OpenCV thread in each worker beats all of them in each", fixes, processes, crowded),
-            _claim("Threads with a Net each beat a loop: Python's lock does not stop them", fixes, threads, all_cores),
+            _claim(
+                "Processes that are kept, with one OpenCV thread each, are faster than a loop",
+                fixes,
+                processes,
+                all_cores,
+            ),
+            _claim("One OpenCV thread in each worker is faster than all of them in each", fixes, processes, crowded),
+            _claim(
+                "Threads with a Net each are faster than a loop: the GIL does not stop them", fixes, threads, all_cores
+            ),
             _claim("A batch of eight images is faster than a loop", batched, "batch", batched.baseline.name),
             Claim(
                 "Two threads must not share a Net",
