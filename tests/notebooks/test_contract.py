@@ -42,7 +42,14 @@ from nbformat import NotebookNode
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 CHECKED = "# NBVAL_CHECK_OUTPUT"
-CARD = ("# ", "**After this notebook you can show** ", "**Objectives**", "**Prerequisites** ", "**Hardware** ", "**Minutes** ")
+CARD = (
+    "# ",
+    "**After this notebook you can show** ",
+    "**Objectives**",
+    "**Prerequisites** ",
+    "**Hardware** ",
+    "**Minutes** ",
+)
 
 Lint = Callable[[NotebookNode], Iterator[str]]
 LINTS: list[Lint] = []
