@@ -196,9 +196,9 @@ def compete(
         )
     elif core_scaling and core_scaling.high < WHOLE * machine.cores:
         caveats.append(
-            f"independent work ran {core_scaling} as fast on {machine.cores} cores as on one: they are hyper-threads of "
-            "fewer real cores, or the host of this virtual machine gives them to others. Approaches that use all cores "
-            "gain less."
+            f"independent work ran {core_scaling} as fast on {machine.cores} cores as on one: they are hyper-threads "
+            "of fewer real cores, or the host of this virtual machine gives them to others. Approaches that use all "
+            "cores gain less."
         )
     remarks = [
         f"{each.approach.name}: {said}"
