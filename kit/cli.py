@@ -1,6 +1,6 @@
-"""``python -m kit``: what the notebooks do, headless. Imports neither Jupyter nor plotly.
+"""``python -m kit``: the experiments of the notebooks on the command line. Imports neither Jupyter nor plotly.
 
-Imports torch only where a command needs it, so that ``doctor`` can speak where packages are missing.
+Imports torch only where a command needs it, so that ``doctor`` works even if packages are missing.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    """What this machine has; 1 where something that the kit needs is missing."""
+    """Print what this machine has; returns 1 if something that the kit needs is missing."""
     machine, load = hardware.detect(), load_average()
     found = doctor.checks(machine, load)
     if options.json:
@@ -68,10 +68,10 @@ def _compare(options: argparse.Namespace) -> int:
     if names and workload is None and (names[-1] in known or _is_factory(names[-1])):  # it came after the approaches
         *names, workload = names
     if workload is None:
-        raise KitError(f"name a workload: {', '.join(known)}; or a model of your own, as FILE.py:factory.")
+        raise KitError(f"name a workload ({', '.join(known)}), or a model of your own as FILE.py:factory.")
     if _is_factory(workload):
         if options.clip or options.items or options.device != "cpu":
-            raise KitError(f"{workload} brings its inputs, on its device: leave --clip, --items and --device out.")
+            raise KitError(f"{workload} has its own inputs and device: leave out --clip, --items and --device.")
         work = as_workload(*load(workload))
     else:
         work = workloads.workload(workload, options.clip, options.device, options.items)
@@ -129,7 +129,9 @@ def _graph(options: argparse.Namespace) -> int:
     else:
         work = workloads.workload(options.model, None, "cpu", None)
         if work.model is None or work.approaches:
-            raise KitError(f"{options.model} is no model: name one, or a model of your own as FILE.py:factory.")
+            raise KitError(
+                f"{options.model} is not a model: name another workload, or your own model as FILE.py:factory."
+            )
         model, inputs = work.model, work.inputs
     with _told_if_long(f"capturing {type(model).__name__} and measuring its operators"):
         found = graph(model, inputs)
@@ -143,7 +145,7 @@ def _show(options: argparse.Namespace) -> int:
 
     first, *others = [load_comparison(path) for path in options.files]
     if len(others) > 1:
-        raise KitError(f"{len(options.files)} files were named: name one, or an old one and a new one to compare.")
+        raise KitError(f"{len(options.files)} files were given: give one, or an old one and a new one.")
     if others:
         changes = compare_results(first, others[0])
         print(_json(changes.to_dict()) if options.json else changes)
@@ -159,7 +161,7 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _print_explanations(comparison: Comparison) -> list[Explanation]:
-    """Those of all rows; what is printed are those that were measured beside the baseline."""
+    """The explanations of all rows; only those of measured rows other than the baseline are printed."""
     from kit.explaining.explanation import explain_all
 
     explanations = explain_all(comparison)
@@ -168,7 +170,7 @@ def _print_explanations(comparison: Comparison) -> list[Explanation]:
 
 
 def _changes(traces: dict[str, Any], top: int = 6) -> list[str]:
-    """What transforms did to the operators of sequential, the first of these."""
+    """How transforms changed the operators of the first trace, that of sequential."""
     from kit.text import time_text
     from kit.trace import changes
 
@@ -197,7 +199,7 @@ def _predict(options: argparse.Namespace) -> int:
     from kit.workloads.recognition import recognise
 
     if (options.clip is None) == (options.file is None):
-        raise KitError("name one clip, as in 'kit predict my_video.mp4'.")
+        raise KitError("give exactly one clip, as in 'kit predict my_video.mp4'.")
     told = recognise(options.clip or options.file)
     print(_json(told.to_dict()) if options.json else told)
     return 0
@@ -240,7 +242,7 @@ def _in_words(numbers: dict[str, Any]) -> str:
 
 @contextmanager
 def _told_if_long(what: str, after_s: float = 2.0) -> Iterator[None]:
-    """Say on stderr what takes so long, if the block takes longer than this."""
+    """Print on stderr what is being done, if the block takes longer than ``after_s`` seconds."""
     stream = sys.stderr  # that of now: capturing keeps what is written to it meanwhile
     timer = threading.Timer(after_s, lambda: print(f"{what} ...", file=stream, flush=True))
     timer.daemon = True
@@ -276,7 +278,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=command, description=sys.modules["kit"].__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
 
-    doctor = commands.add_parser("doctor", help="what this machine has, and what to do about what it lacks")
+    doctor = commands.add_parser("doctor", help="check this machine, and say what to install or change")
     doctor.add_argument("--json", action="store_true", help="print JSON")
     doctor.set_defaults(run=_doctor)
 
@@ -285,66 +287,67 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument(
         "workload",
         nargs="?",
-        help="continual, googlenet, inception-block, inception-v3, two-stream, two-stream-i3d; of many items feeding, "
-        "opencv-dnn, pipeline; or a model of your own: FILE.py:factory or package.module:factory, a function that "
-        "returns (model, inputs)",
+        help="one request: continual, googlenet, inception-block, inception-v3, two-stream, two-stream-i3d; many "
+        "items: feeding, opencv-dnn, pipeline; or a model of your own: FILE.py:factory or package.module:factory, a "
+        "function that returns (model, inputs)",
     )
     verb.add_argument(
         "--approaches",
         nargs="+",
         metavar="NAME",
-        help="names with commas or spaces between, or all; options in parentheses, steps joined by +: "
-        "'threads,threads(workers=4),folded + compiled(freezing=True) + threads' (default sequential,threads; "
-        "all of many items, which have approaches of their own: a wrong name lists them)",
+        help="names separated by commas or spaces, or 'all'; options in parentheses, steps joined by +: "
+        "'threads,threads(workers=4),folded + compiled(freezing=True) + threads' (default sequential,threads; a "
+        "workload of many items has approaches of its own, and its default is all of them; to list them, give a name "
+        "that does not exist)",
     )
     verb.add_argument("--rounds", type=int, default=12, help="interleaved rounds, at least 6 (default 12)")
-    verb.add_argument("--budget", type=float, help="seconds for everything (default 60 for all, else no limit)")
+    verb.add_argument("--budget", type=float, help="seconds for all of it (default 60 for 'all', else no limit)")
     verb.add_argument(
-        "--patience", type=float, default=0.0, help="seconds to wait at most until other programs leave the cores"
+        "--patience", type=float, default=0.0, help="seconds to wait, at most, for other programs to stop (default 0)"
     )
-    verb.add_argument("--seed", type=int, default=0, help="of the order of turns (default 0)")
-    verb.add_argument("--clip", type=Path, help="a video file, for a workload that takes one")
-    verb.add_argument("--items", type=int, metavar="N", help="how many, for a workload of many items")
+    verb.add_argument("--seed", type=int, default=0, help="random seed of the order of turns (default 0)")
+    verb.add_argument("--clip", type=Path, help="a video file, for a workload that reads a clip")
+    verb.add_argument("--items", type=int, metavar="N", help="number of items, for a workload of many items")
     verb.add_argument("--device", default="cpu", help="cpu, cuda or cuda:1 (default cpu)")
-    verb.add_argument("--explain", action="store_true", help="say why, for each approach, and what to do")
+    verb.add_argument("--explain", action="store_true", help="explain why each approach is faster or slower")
     verb.add_argument("--json", type=Path, metavar="FILE", help="write a summary of the comparison as JSON")
     verb.add_argument(
-        "--save", type=Path, metavar="FILE", help="write all of the comparison, for show: .json or .json.gz"
+        "--save", type=Path, metavar="FILE", help="write the whole comparison, for 'show': .json or .json.gz"
     )
-    verb.add_argument("--traces", type=Path, metavar="DIR", help="write a trace of each approach, for Perfetto")
+    verb.add_argument("--traces", type=Path, metavar="DIR", help="write a trace of each approach here, for Perfetto")
     verb.set_defaults(run=_compare)
 
-    about = "what depends on what in any model, and whether its parts can run at the same time"
+    about = "show which parts of a model depend on each other, and which could run at the same time"
     verb = commands.add_parser("graph", help=about, description=about)
     verb.add_argument("model", help="a workload with a model, or your own: FILE.py:factory, package.module:factory")
     verb.set_defaults(run=_graph)
 
-    about = "print a comparison that was saved; of two files, an old and a new one, print what changed"
+    about = "print a saved comparison; given an old and a new file, print what changed"
     verb = commands.add_parser("show", help=about, description=about)
-    verb.add_argument("files", type=Path, nargs="+", metavar="FILE", help="what compare --save wrote")
-    verb.add_argument("--explain", action="store_true", help="say why, for each approach of one file, and what to do")
+    verb.add_argument("files", type=Path, nargs="+", metavar="FILE", help="a file written by compare --save")
+    verb.add_argument("--explain", action="store_true", help="explain why each approach is faster or slower (one file)")
     verb.add_argument("--json", action="store_true", help="print a summary as JSON")
     verb.set_defaults(run=_show)
 
-    about = "what is in a trace of torch.profiler, VizTracer, Perfetto or the kit: events, busy times, top names"
+    about = "summarise a trace of torch.profiler, VizTracer, Perfetto or the kit: events, busy times, top names"
     verb = commands.add_parser("trace", help=about, description=about)
     verb.add_argument("file", type=Path, help="a Chrome trace, .json or .json.gz")
     verb.add_argument("--json", action="store_true", help="print JSON")
-    verb.add_argument("--partial", action="store_true", help="of a damaged file, take what can be read")
+    verb.add_argument("--partial", action="store_true", help="read as much as possible of a damaged file")
     verb.set_defaults(run=_trace)
 
-    about = "what the trained two-stream network sees in a clip, and the time of each stage"
+    about = "print the classes that the trained two-stream network predicts for a clip, and the time of each stage"
     verb = commands.add_parser("predict", help=about, description=about)
     verb.add_argument("file", type=Path, nargs="?", help="a video file or a folder of pictures, 11 frames or more")
-    verb.add_argument("--clip", type=Path, help="the same, by name")
+    verb.add_argument("--clip", type=Path, help="the clip as an option, in place of the file")
     verb.add_argument("--json", action="store_true", help="print JSON")
     verb.set_defaults(run=_predict)
 
-    about = "train the two-stream network on generated clips, some ten minutes on two cores"
+    about = "train the two-stream network on generated clips (about ten minutes on two cores)"
     verb = commands.add_parser("train", help=about, description=about)
     verb.add_argument("network", choices=["two-stream"], help="the network to train")
     verb.add_argument(
-        "--out", type=Path, metavar="FILE", help="the weights (default data/weights/two_stream.safetensors)"
+        "--out", type=Path, metavar="FILE", help="weights to write (default data/weights/two_stream.safetensors)"
     )
     verb.set_defaults(run=_train)
     return parser

@@ -1,4 +1,4 @@
-"""Do two approaches give the same output, and would we notice if they did not?"""
+"""Checks whether two approaches give the same output, and whether the check could notice a difference."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROUNDINGS = 4  # two right outputs are each one rounding from the exact one, and
 
 
 class Equality(NamedTuple):
-    """How far an output is from the baseline's."""
+    """Whether an output equals the baseline's, and its largest absolute error."""
 
     equal: (
         bool  # max_abs_error <= tolerance(dtype) * max finite |baseline|, tensor by tensor; or within TF32's rounding
@@ -33,9 +33,9 @@ class Equality(NamedTuple):
 
 
 def tolerance(dtype: torch.dtype) -> float:
-    """How far apart equal outputs may be, relative to the largest magnitude: 1e-4, or four steps of a coarser type.
+    """Largest allowed error, relative to the largest magnitude: 1e-4, or four times the epsilon of a coarser type.
 
-    Fused kernels keep in single precision what others round to bfloat16 after each operator.
+    Fused kernels keep values in float32 that other kernels round to bfloat16 after each operator.
     """
     return max(RTOL, 4 * torch.finfo(dtype).eps) if dtype.is_floating_point else RTOL
 
@@ -46,7 +46,7 @@ def as_args(inputs: Any) -> tuple[Any, ...]:
 
 
 def shapes(inputs: Any) -> str:
-    """The inputs as people name them: ``(1, 3, 112, 112) float32 on cpu, ...``; those of a dict with their names."""
+    """The inputs as text: ``(1, 3, 112, 112) float32 on cpu, ...``; those of a dict with their names."""
     if isinstance(inputs, Mapping):
         return ", ".join(f"{name} {shapes((x,))}" for name, x in inputs.items())
     args = as_args(inputs)
@@ -67,12 +67,12 @@ def device_of(*values: Any) -> str:
 
 
 def tensors(value: Any, path: str = "output") -> Iterator[tuple[str, Tensor]]:
-    """Every tensor in nested tuples, lists, mappings and dataclasses, with the path that leads to it; None is none.
+    """Every tensor in nested tuples, lists, mappings and dataclasses, with its path; None is skipped.
 
-    A number counts as a tensor without dimensions.
+    A number counts as a tensor with 0 dimensions.
 
     Raises:
-        MeasureError: a leaf that is something else.
+        MeasureError: a leaf that is neither a tensor nor a number.
     """
     if isinstance(value, Tensor):
         yield path, value
@@ -96,7 +96,7 @@ def tensors(value: Any, path: str = "output") -> Iterator[tuple[str, Tensor]]:
 
 @contextmanager
 def without_tf32() -> Iterator[None]:
-    """Within this block a GPU convolves and multiplies float32 in float32, not in TF32, which has 10 bits."""
+    """In this block, GPUs compute float32 convolutions and products in float32, not in 10-bit TF32."""
     backends: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.cuda.matmul)
     before = [backend.allow_tf32 for backend in backends]
     try:
@@ -109,13 +109,13 @@ def without_tf32() -> Iterator[None]:
 
 
 def tf32_rounding(call: Callable[[], Any], output: Any) -> dict[str, float]:
-    """How far TF32 moves each float32 tensor of an output on a GPU, at most; nothing where it moves none.
+    """For each float32 tensor of an output on a GPU: its largest change due to TF32; empty if there is none.
 
-    PyTorch lets cuDNN use TF32 by default, and each algorithm rounds in its own places. So two right outputs of a deep
-    network are as far apart as each is from the one that is computed in float32.
+    PyTorch lets cuDNN use TF32 by default, and each algorithm rounds in its own places. So two correct outputs of a
+    deep network differ by as much as each differs from the output in float32.
 
     Args:
-        call: gives the output once more.
+        call: computes the output again.
     """
     found = dict(tensors(output))
     if not any(x.is_cuda and x.dtype is torch.float32 for x in found.values()):
@@ -126,11 +126,11 @@ def tf32_rounding(call: Callable[[], Any], output: Any) -> dict[str, float]:
 
 
 def compare_outputs(baseline: Any, other: Any, rounding: Mapping[str, float] = {}) -> Equality:
-    """Compare two outputs of one structure, tensor by tensor.
+    """Compare two outputs of the same structure, tensor by tensor.
 
     Args:
-        rounding: path -> how far the baseline itself is from its exact output, as :func:`tf32_rounding` gives it; four
-            times that is no difference.
+        rounding: path -> absolute error of the baseline itself, from :func:`tf32_rounding`; up to four times this error
+            counts as equal.
 
     Raises:
         ShapeError: structures, shapes or dtypes that differ.
@@ -139,7 +139,7 @@ def compare_outputs(baseline: Any, other: Any, rounding: Mapping[str, float] = {
     expected, found = dict(tensors(baseline)), dict(tensors(other))
     if not expected:
         raise MeasureError(
-            f"the output is {shapes((baseline,))}, without any tensor to compare: return what it computes."
+            f"the output is {shapes((baseline,))}, without a tensor to compare: return the computed tensors."
         )
     if expected.keys() != found.keys():
         raise ShapeError(f"outputs differ in structure: {', '.join(expected)} against {', '.join(found)}.")
@@ -151,7 +151,7 @@ def compare_outputs(baseline: Any, other: Any, rounding: Mapping[str, float] = {
                 f"{path} is {tuple(got.shape)} {got.dtype}, the baseline's is {tuple(want.shape)} {want.dtype}."
             )
         if want.isnan().any() or got.isnan().any():
-            raise MeasureError(f"{path} holds NaN: nothing can be said of equality. Check the model on these inputs.")
+            raise MeasureError(f"{path} contains NaN, so outputs cannot be compared. Check the model on these inputs.")
         if want.numel() == 0:
             continue
         wide = torch.promote_types(want.dtype, torch.float64)  # complex128 where the output is complex
@@ -165,10 +165,11 @@ def compare_outputs(baseline: Any, other: Any, rounding: Mapping[str, float] = {
 
 
 def inputs_without_effect(call: Callable[..., Any], inputs: Any, seed: int = 0) -> list[int]:
-    """Which inputs (by index) the output does not react to; an equality found with such an input says nothing about it.
+    """Indices of inputs that hardly change the output; equal outputs say nothing about how such an input is used.
 
-    Each tensor of floating type is moved in turn by noise as large as its own spread. Where no output moves by more
-    than ten times the tolerance of :func:`compare_outputs`, twice for types coarser than float32, the input is deaf.
+    Noise with the standard deviation of the tensor is added to each floating-point tensor in turn. An input is without
+    effect if no output changes by more than ten times the tolerance of :func:`compare_outputs` (twice, for types
+    coarser than float32).
     """
     args = as_args(inputs)
     generator = torch.Generator().manual_seed(seed)

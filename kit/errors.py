@@ -5,13 +5,13 @@
     KitError
     ├── ClipError              a clip that is missing, cannot be decoded, or is too short
     ├── ShapeError             inputs that do not fit the model or region they were given to
-    ├── UnknownNameError       a name that is not in a catalogue; the message lists the near ones
+    ├── UnknownNameError       a name that is not in a catalogue; the message lists similar names
     ├── UnavailableError       something this machine cannot do; the message says what would change that
     ├── TaskError              a task raised; the original exception is its ``__cause__``
     ├── TransferError          something that cannot be sent to another process
     ├── WorkerError            a worker process died, did not answer in time, or is closed
     ├── WeightsError           a weights file that cannot be read, or is for another network
-    ├── MeasureError           a measurement that cannot mean anything (too few rounds, no runners)
+    ├── MeasureError           a measurement that would show nothing (too few rounds, no runners)
     ├── ResultError            a saved result that cannot be read or written
     └── TraceError             a trace that cannot be read, written or merged
 """
@@ -27,16 +27,16 @@ from pathlib import Path
 
 
 def brief(error: BaseException) -> str:
-    """Type and message of somebody else's error in one line, without the signatures that torch lists or its colours."""
+    """Type and message of another library's error in one line, without torch's list of signatures and its colours."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).partition(", but expected one of:")[0]
     text = " ".join(text.split())
     return f"{type(error).__name__}: {text if len(text) <= 400 else text[:399] + '…'}"
 
 
 def line_of(error: BaseException) -> traceback.FrameSummary | None:
-    """The line that an error came from, as its reader sees it: the innermost of the user's own code.
+    """The traceback frame to show for an error: the innermost frame of the user's own code.
 
-    If there is none, the innermost of another library than the kit and torch; None if there is none of these either.
+    If there is no such frame, the innermost frame of a library other than the kit and torch; else None.
     """
     torch = getattr(sys.modules.get("torch"), "__file__", None) or __file__
     ours = ("<", *(f"{Path(each).parent}{os.sep}" for each in (__file__, torch)))  # <: frozen modules, as importlib
@@ -63,7 +63,7 @@ class ShapeError(KitError):
 
 
 class UnknownNameError(KitError):
-    """A name is not in a catalogue. ``meant`` are names in it that say the same in other words."""
+    """A name is not in a catalogue. ``meant`` lists names in the catalogue that mean the same."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str], meant: Iterable[str] = ()) -> None:
         super().__init__(kind, name, list(known), list(meant))  # its own arguments, so that it can be pickled
@@ -106,7 +106,7 @@ class WeightsError(KitError):
 
 
 class MeasureError(KitError):
-    """A measurement was asked for that cannot mean anything."""
+    """A measurement was requested that would show nothing."""
 
 
 class TraceError(KitError):

@@ -1,4 +1,4 @@
-"""The door: a model and its inputs as people give them, made into a module and positional arguments, or refused."""
+"""Checks a model and its inputs as given by the user, and turns them into a module and positional arguments."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ ARRAYS = (np.ndarray, np.generic)
 
 
 class ByKeyword(nn.Module):
-    """A model that takes keywords, called with their values in a fixed order: what runs models knows positions only.
+    """A model with keyword arguments, called by position in a fixed order, as the code that runs models does.
 
-    The model is the one submodule, as it was given.
+    Its only submodule is the model as given.
     """
 
     def __init__(self, model: nn.Module, names: tuple[str, ...]) -> None:
@@ -59,36 +59,37 @@ def opened(model: Any, inputs: Any) -> tuple[nn.Module, Args]:
     if any(isinstance(x, Tensor) and x.is_meta for x in (*weights, *tree_leaves(args))):
         where = type(model).__name__ if any(weight.is_meta for weight in weights) else f"an input, {shapes(inputs)},"
         raise KitError(
-            f"{where} is on the device meta, where nothing is computed: give model and inputs on one that computes, as "
-            "in model.to_empty(device='cpu') and its weights loaded."
+            f"{where} is on the device meta, which computes nothing: move model and inputs to a real device, for "
+            "example with model.to_empty(device='cpu'), and load the weights."
         )
     return model, args
 
 
 def _check_module(model: Any, inputs: Any = None) -> None:
-    """Whether this is a model that can be run.
+    """Raise an error unless this is a model that can be run.
 
     Raises:
-        KitError: it is something else, with what to give instead, or it has no weights yet, no forward, or is compiled.
+        KitError: it is not a module (the message says what to give), has no weights yet, has no forward, or is
+            compiled.
     """
     if not isinstance(model, nn.Module):
         raise KitError(_no_module(model, inputs))
     name = type(model).__name__
     if getattr(model.forward, "__func__", None) is nn.Module.forward:
-        raise KitError(f"{name} has no forward, so it cannot be called: give the module that calls its parts.")
+        raise KitError(f"{name} has no forward, so it cannot be called: give the module whose forward calls its parts.")
     for part, module in model.named_modules():
         if hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None):
             raise KitError(
-                f"{f'{part} of {name}' if part else name} is compiled already, so nothing can be compared with the "
-                "model as it was: give the model before torch.compile, and name 'compiled' among the approaches."
+                f"{f'{part} of {name}' if part else name} is already compiled, so it cannot be compared with the "
+                "uncompiled model: give the model before torch.compile, and name 'compiled' as an approach."
             )
     lazy = [part for part, weight in model.named_parameters() if is_lazy(weight)]
     if lazy:
-        raise KitError(f"{lazy[0]} of {name} has no shape before the first call: call model(*inputs) once, then this.")
+        raise KitError(f"{lazy[0]} of {name} has no shape before its first call: call model(*inputs) first.")
 
 
 def _no_module(model: Any, inputs: Any) -> str:
-    """What was given in place of a model, and what to give."""
+    """An error text: what was given instead of a model, and what to give."""
     owner, name = getattr(model, "__self__", None), getattr(model, "__name__", type(model).__name__)
     if isinstance(inputs, nn.Module):
         return f"the model comes first, then its inputs: swap {shapes((model,))} and {type(inputs).__name__}."
@@ -97,14 +98,14 @@ def _no_module(model: Any, inputs: Any) -> str:
     if isinstance(owner, nn.Module):
         return f"{name} is a method of {type(owner).__name__}: give the {type(owner).__name__} itself."
     if inspect.isroutine(model):
-        return f"{name} is a function: put it into an nn.Module, as its forward, and give an instance of that."
+        return f"{name} is a function: call it in the forward of an nn.Module, and give an instance of that module."
     given = f"the string {model!r}" if isinstance(model, str) else shapes((model,))
     return f"the model is {given}: give an nn.Module, such as kit.models.googlenet(), and its inputs after it."
 
 
 def _check_keywords(model: nn.Module, inputs: Mapping[Any, Any]) -> None:
     if not inputs or not all(isinstance(name, str) for name in inputs):
-        raise ShapeError("a dict of inputs holds keyword arguments: give names and values, or the dict in a tuple.")
+        raise ShapeError("a dict of inputs must hold keyword arguments: give names and values, or (inputs,).")
     if fault := _binding(model, **inputs):
         raise ShapeError(
             f"{type(model).__name__} does not take these keyword arguments, {', '.join(map(repr, inputs))}: {fault}. "
@@ -113,23 +114,23 @@ def _check_keywords(model: nn.Module, inputs: Mapping[Any, Any]) -> None:
 
 
 def _binding(model: nn.Module, /, *args: Any, **keywords: Any) -> str:
-    """What its forward takes, where a call with these does not fit it."""
+    """Why a call with these arguments does not fit the model's forward; empty if it fits."""
     with suppress(ValueError):  # traced TorchScript has no signature
         signature = inspect.signature(model.forward)
         try:
             signature.bind(*args, **keywords)
         except TypeError as error:
-            return f"its forward takes ({', '.join(signature.parameters)}), and a call says: {error}"
+            return f"its forward takes ({', '.join(signature.parameters)}), and Python says: {error}"
     return ""
 
 
 @contextmanager
 def called_with(model: nn.Module, args: Args) -> Iterator[None]:
-    """Within this block the model is called with these for the first time: say what does not fit.
+    """For the first call of the model with these inputs: an error in this block is raised again with the reason.
 
     Raises:
-        ShapeError: the model does not take these; the message says what it would take, where that can be found.
-        KitError: memory ran out; or what the kit itself raised, with a note that names model and inputs.
+        ShapeError: the model does not take these inputs; if possible, the message says which inputs it takes.
+        KitError: memory ran out; or an error of the kit, with a note that names model and inputs.
     """
     try:
         yield
@@ -145,7 +146,7 @@ def called_with(model: nn.Module, args: Args) -> Iterator[None]:
 
 
 def _raised(model: nn.Module, args: Args) -> Exception | None:
-    """What a plain call of the model raises."""
+    """The exception of a plain call of the model; None if it raises none."""
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -156,7 +157,7 @@ def _raised(model: nn.Module, args: Args) -> Exception | None:
 
 
 def _told(model: nn.Module, args: Args, error: Exception) -> KitError | None:
-    """What to tell of an error in a call; None where the error itself tells it best."""
+    """A clearer error for an error in a call; None if the error itself is clear."""
     name, given = type(model).__name__, shapes(args)
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
         return KitError(
@@ -165,7 +166,7 @@ def _told(model: nn.Module, args: Args, error: Exception) -> KitError | None:
     begin = f"{name} does not take these inputs, {given}"
     if remedy := _remedy(model, args):
         why, instead = remedy
-        return ShapeError(f"{begin}: {why}. Give {instead} for each such input x: that was tried, and it takes them.")
+        return ShapeError(f"{begin}: {why}. Give {instead} for each such input x: tried, and it works.")
     if isinstance(error, KitError):
         return None
     count = _binding(model, *args)
@@ -178,7 +179,7 @@ def _told(model: nn.Module, args: Args, error: Exception) -> KitError | None:
 
 
 def _remedy(model: nn.Module, args: Args) -> tuple[str, str] | None:
-    """The fewest changes of the inputs with which the model can be called: why, and how. It is called to find out."""
+    """The fewest changes of the inputs that make a call succeed: why, and how. It calls the model to find out."""
     weights = [*model.parameters(), *model.buffers()]
     dtype = next((weight.dtype for weight in weights if weight.is_floating_point()), None)
     device = weights[0].device if len({weight.device for weight in weights}) == 1 else None
@@ -191,7 +192,7 @@ def _remedy(model: nn.Module, args: Args) -> tuple[str, str] | None:
 
     changes: list[tuple[str, str, Callable[[Any], Any]]] = [  # why, how, and the input itself where it stays
         (
-            "a numpy array is no tensor",
+            "a numpy array is not a tensor",
             "torch.from_numpy({})",
             lambda x: x if isinstance(x, Tensor) else torch.tensor(x.copy()),
         ),
@@ -213,7 +214,7 @@ def _remedy(model: nn.Module, args: Args) -> tuple[str, str] | None:
 
 
 def _kind(args: Args) -> str:
-    """The first input that is nothing for a layer, and what to make of it."""
+    """The first input that no layer can take, and how to make a tensor of it; empty if there is none."""
     for i, x in enumerate(args, start=1):
         if isinstance(x, torch.utils.data.DataLoader | torch.utils.data.Dataset | Iterator):
             return f"input {i} is a {type(x).__name__}: take one batch out of it, as in next(iter(loader))"
@@ -227,7 +228,7 @@ def _kind(args: Args) -> str:
 
 
 def _innermost(model: nn.Module, error: Exception) -> str:
-    """Which layer raised, and what it was given."""
+    """The innermost layer that raised, the inputs that it was given, and the error."""
     names = {id(module): name for name, module in model.named_modules()}
     layer = ""
     for frame, _ in traceback.walk_tb(error.__traceback__):

@@ -28,7 +28,7 @@ from kit.trace.categories import Role, on_device, roles
 def profiled(warm: Callable[[], object] | None = None, *, gpu: bool | None = None) -> Iterator[list[Span]]:
     """Run torch.profiler in this block: the operators of all threads of this process, and the kernels of its GPUs.
 
-    The list that the block gets is filled when the block ends. By default torch.profiler records the calling thread
+    The block gets a list, which is filled when the block ends. By default torch.profiler records the calling thread
     only, and would see nothing of a pool's threads, hence ``profile_all_threads``. It writes wall-clock time. A clock
     anchor brings its events, those of the GPU too, onto the clock of the spans, to within tens of microseconds.
 

@@ -1,4 +1,4 @@
-"""A progress bar that leaves nothing behind: in a saved notebook, the remains of one read as an error."""
+"""A progress bar that is removed at the end: in a saved notebook, its remains look like an error."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 @contextmanager
 def progress_bar(total: int, wanted: bool, what: str = "rounds") -> Iterator[Callable[[int], None]]:
-    """A function to call with how much is done of ``total`` (0: nobody knows).
+    """A function to call with the amount done, of ``total`` (0: not known).
 
-    Silent where no bar is wanted or tqdm is not installed.
+    Shows nothing if ``wanted`` is False or tqdm is not installed.
     """
     try:
         from tqdm.auto import tqdm

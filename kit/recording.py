@@ -29,11 +29,11 @@ def record_call(runner: Runner, *, warm: bool = True, operators: bool = True) ->
     """Record one call in inference mode: spans, and what torch.profiler saw in all threads and worker processes.
 
     Profiling costs a few microseconds an operator, and the better part of a second where a process does it for the
-    first time, so such a call is longer than a measured one: read shares and order from it, and times from a
-    comparison, or from spans without operators.
+    first time, so such a call is longer than a measured one. Use it for shares and order; take times from a comparison,
+    or from spans without operators.
 
-    On a GPU the kernels are there too, on the same clock, in a lane for each stream. Then warm up and recording are one
-    profile, and the process is to have made no other before: see :func:`record_fresh`.
+    On a GPU, kernels are recorded too, on the same clock, in one lane per stream. Then warm-up and recording are one
+    profile, and the process must not have made another profile before: see :func:`record_fresh`.
 
     Args:
         warm: make two calls before, one of them while the profiler starts up (its first events are slow). Otherwise the
@@ -64,11 +64,11 @@ def record_kernels(runner: Runner) -> Kernels | None:
 
 
 def record_fresh(record: Callable[[], Trace], timeout: float = 600.0) -> Trace:
-    """What ``record`` returns when a process of its own calls it; the trace comes back by file.
+    """Call ``record`` in a new process, and return its trace, which is sent back as a file.
 
     Of several profiles of CUDA in one process, the later ones can have their kernels shifted or lost (PyTorch issues
-    175790 and 192021). So each is recorded where none was before: that costs the imports, a CUDA context, and a second
-    copy of the model in the GPU's memory while it lasts.
+    175790 and 192021). So each is recorded in a new process: this costs the imports, a CUDA context, and a second copy
+    of the model in GPU memory during the recording.
 
     Args:
         record: something that cloudpickle can send. Tensors in it come out on the device that they were on.

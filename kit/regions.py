@@ -45,38 +45,40 @@ class Branches(nn.Module):
     gets it (an Inception block). Called with as many inputs as branches, each branch gets its own, in order (a
     two-stream network). Inputs and outputs may be anything: tensors, tuples, lists and dicts of them, numbers, None.
 
-    How the branches run is not the model's business: they run on the executor of the innermost
-    :func:`kit.executors.use`, and one after the other where there is none.
+    The model does not decide how the branches run: they run on the executor of the innermost :func:`kit.executors.use`,
+    and one after the other if there is none.
 
     >>> block = Branches({"1x1": nn.Conv2d(192, 64, 1), "3x3": nn.Conv2d(192, 96, 3, padding=1)}, merge=Concat(1))
     >>> Branches({"image": net, "both": fusion, "prior": prior}, list, takes={"image": 0, "both": (1, 0), "prior": ()})
 
     Args:
         branches: name -> module; the order is the order of the merge.
-        merge: called with the list of outputs. A module's parameters become the region's. Keep it cheap: where the
-            branches run on workers it runs on one of them, or beside them, on a single core.
+        merge: called with the list of outputs. A module's parameters become the region's. Keep it cheap: if the
+            branches run on workers, the merge runs on a single core.
         takes: name of a branch -> the index of the input that it takes, from 0, or a tuple of indices in the order of
             its arguments, ``()`` for a branch without arguments. Names every branch. The region may be called with more
             inputs than its branches take.
 
     Raises:
-        KitError: branches that are no dict of modules, a name that PyTorch keeps for itself (``keys``, or one with a
-            dot), a merge that cannot be called, or ``takes`` with other names or with what is no index.
-        ShapeError: on a call whose number of inputs does not fit, or whose outputs the merge does not take.
+        KitError: ``branches`` is not a dict of modules, PyTorch does not allow a name (``keys``, or one with a dot),
+            ``merge`` cannot be called, or ``takes`` has other names or something that is not an index.
+        ShapeError: in a call with a wrong number of inputs, or if the merge does not take the branches' outputs.
     """
 
     def __init__(self, branches: Mapping[str, nn.Module], merge: Merge, takes: Takes | None = None) -> None:
         super().__init__()
         if not isinstance(branches, Mapping) or not branches:
             raise KitError(
-                "a region wants a dict from names to nn.Modules, as in Branches({'a': ..., 'b': ...}, merge)."
+                "a region needs a dict from names to nn.Modules, as in Branches({'a': ..., 'b': ...}, merge)."
             )
         if not callable(merge) or (isinstance(merge, type) and issubclass(merge, nn.Module)):
-            raise KitError(f"the merge {merge!r} cannot be called with the outputs: give one, as in kit.Concat(1).")
+            raise KitError(
+                f"the merge {merge!r} cannot be called: give a function of the outputs, as in kit.Concat(1)."
+            )
         self.branches = nn.ModuleDict()
         for name, branch in branches.items():
             if not isinstance(branch, nn.Module):
-                raise KitError(f"branch {name!r} is a {type(branch).__name__}: a region wants nn.Modules.")
+                raise KitError(f"branch {name!r} is a {type(branch).__name__}: a branch must be an nn.Module.")
             try:
                 self.branches[name] = branch
             except (KeyError, TypeError) as error:  # the names of its methods, dots, what is no string
@@ -103,11 +105,11 @@ class Branches(nn.Module):
                 for name, output in zip(self.branches, outputs, strict=True)
             )
             raise ShapeError(
-                f"the merge {self.merge} does not take what the branches gave, {given}: {error}"
+                f"the merge {self.merge} does not take the outputs of the branches, {given}: {error}"
             ) from error
 
     def tasks(self, *inputs: Any) -> list[Task]:
-        """The branches as tasks on these inputs: what an executor is given."""
+        """The branches as tasks on these inputs, for an executor."""
         taken = self.taken(len(inputs))
         return [Task(name, self.branches[name], tuple(inputs[i] for i in taken[name])) for name in self.branches]
 
@@ -160,7 +162,7 @@ def _checked(takes: Takes, names: Sequence[str]) -> dict[str, tuple[int, ...]]:
     """
     if not isinstance(takes, Mapping) or set(takes) != set(names):
         raise KitError(
-            f"takes={takes!r} has to name every branch, {', '.join(map(repr, names))}, and no other: give a dict, as "
+            f"takes={takes!r} must name every branch, {', '.join(map(repr, names))}, and no other: give a dict, as "
             "in takes={'a': 0, 'b': (0, 1), 'c': ()}."
         )
     found = {name: tuple(x) if isinstance(x := takes[name], tuple | list) else (x,) for name in names}
@@ -181,7 +183,7 @@ def regions(model: nn.Module) -> Iterator[tuple[str, Branches]]:
 
 
 def some_regions(model: nn.Module) -> dict[str, Branches]:
-    """The regions of a model that has to have some.
+    """The regions of a model; raises if it has none.
 
     Raises:
         KitError: it has none; the message shows how to make one.
@@ -189,15 +191,15 @@ def some_regions(model: nn.Module) -> dict[str, Branches]:
     found = dict(regions(model))
     if not found:
         raise KitError(
-            f"{type(model).__name__} has no region: whatever is independent in it is not named, so there are no "
-            "branches to work on. Put parts that are independent into one, as in "
+            f"{type(model).__name__} has no region: its independent parts are not marked. Put independent "
+            "parts into a region, as in "
             "kit.Branches({'a': self.a, 'b': self.b}, merge=kit.Concat(1)), and call that in forward."
         )
     return found
 
 
 def outermost(model: nn.Module, ran: Container[Branches]) -> dict[str, Branches]:
-    """Of the regions of a model that ran, those that lie in no branch of another.
+    """The regions of a model that ran and are not inside a branch of another region.
 
     Raises:
         KitError: the model has no region, or none that ran.

@@ -1,8 +1,8 @@
 """The clock, the spans that executors write, and the categories of spans.
 
 A span is the kit's own record of one step that took time: a call, a region, a task, a merge. Spans are always written,
-in measured rounds too (about a microsecond each). They are the ground truth of every timeline; a profiler's operators
-are the detail below them.
+in measured rounds too (about a microsecond each). Every timeline is drawn from them; a profiler's operators are shown
+below them.
 
 All spans are integer nanoseconds of :func:`time.perf_counter_ns`. On Linux that is ``CLOCK_MONOTONIC``, which every
 process of a machine shares. A :class:`ClockAnchor` ties it to the wall clock, which profilers write.
@@ -59,7 +59,7 @@ class ClockAnchor(NamedTuple):
 
     @classmethod
     def now(cls) -> ClockAnchor:
-        """Read both clocks; of five readings the tightest, so that a preemption in between does not matter."""
+        """Read both clocks; the closest of five readings, so that a preemption in between does not matter."""
         readings = []
         for _ in range(5):
             before, wall, after = clock(), time.time_ns(), clock()

@@ -1,4 +1,4 @@
-"""Text for people: times, ratios, sizes and tables, written one way everywhere."""
+"""Text for people: times, ratios, sizes and tables, in one format everywhere."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ GIB = 2**30
 
 
 def times(ratio: float) -> str:
-    """A ratio for people, to three digits, below 1 to two: ``1.28``, ``22.7``, ``2,931``, ``0.00011``."""
+    """A ratio with three significant digits, two below 1: ``1.28``, ``22.7``, ``2,931``, ``0.00011``."""
     if ratio >= 0.995:
         return f"{ratio:,.{2 if ratio < 9.995 else 1 if ratio < 99.95 else 0}f}"
     return f"{ratio:.{2 if ratio >= 0.1 or ratio <= 0 else 1 - math.floor(math.log10(ratio))}f}"
 
 
 def as_fast(ratio: float) -> str:
-    """A speed-up in words, in one direction: ``1.63x as fast``, and of a ratio below 1 ``36x slower``."""
+    """A speed-up in words: ``1.63x as fast``, or ``36x slower`` if the ratio is below 1."""
     if ratio >= 1:
         return f"{ratio:,.2f}x as fast"
     return f"{1 / ratio:.2f}x slower" if ratio > 0.1 else f"{1 / ratio:,.0f}x slower"
@@ -43,7 +43,7 @@ def time_text(ns: float) -> str:
 
 
 def with_prefix(number: int) -> str:
-    """A count to three digits or so, with a space behind it and what it is counted in: ``5.71 G``, ``340``."""
+    """A count with three significant digits and its prefix: ``5.71 G``; a small count ends in a space: ``340 ``."""
     for unit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if number >= unit:
             return f"{number / unit:.2f} {letter}"
@@ -63,7 +63,7 @@ def bytes_text(size: int | None) -> str:
 
 
 def in_columns(table: Sequence[Sequence[str]]) -> list[str]:
-    """A table as lines of text, its columns one below the other."""
+    """A table as lines of text with aligned columns."""
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     return ["  ".join(map(str.ljust, line, widths)).rstrip() for line in table]
 
@@ -72,7 +72,7 @@ _CELL = "text-align:left;padding:4px 10px 4px 0;line-height:1.4"  # in a widget 
 
 
 def html_table(table: Sequence[Sequence[str]], notes: Sequence[str]) -> str:
-    """The same as HTML, with a paragraph for each note below it."""
+    """A table (its first row is the header) as HTML, with a paragraph for each note below it."""
 
     def row(line: Sequence[str], kind: str) -> str:
         return "".join(f"<{kind} style='{_CELL}'>{html.escape(cell)}</{kind}>" for cell in line)
@@ -83,6 +83,6 @@ def html_table(table: Sequence[Sequence[str]], notes: Sequence[str]) -> str:
 
 
 def markdown_table(head: Sequence[str], sides: str, rows: Iterable[Sequence[object]]) -> str:
-    """Rows under a head as Markdown; ``sides`` has a letter for each column: ``l`` for left, ``r`` for right."""
+    """A Markdown table; ``sides`` has one letter for the alignment of each column: ``l`` left, ``r`` right."""
     rule = [{"l": "---", "r": "---:"}[side] for side in sides]
     return "\n".join(f"| {' | '.join(map(str, row))} |" for row in (head, rule, *rows))

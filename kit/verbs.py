@@ -184,10 +184,10 @@ def as_workload(model: Any, inputs: Any) -> Workload:
     """A model and its inputs, checked, as one request; a workload as it is."""
     if isinstance(model, Workload):
         if inputs is not None:
-            raise KitError(f"the workload {model.name} brings its inputs: name approaches as approaches='threads'.")
+            raise KitError(f"the workload {model.name} has its own inputs: name approaches as approaches='threads'.")
         return model
     if inputs is None:
-        raise ShapeError("no inputs were given: give a tensor, a tuple of arguments or a dict of keyword arguments.")
+        raise ShapeError("the inputs are missing: give a tensor, a tuple of arguments or a dict of keyword arguments.")
     work = one_request(model, inputs)
     if work.model is not None:
         check_eval(work.model)

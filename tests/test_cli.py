@@ -162,7 +162,7 @@ def test_of_two_files_what_changed_is_shown(tmp_path: Path, capsys: pytest.Captu
     assert main(["show", "--json", *files]) == 0
     assert [row["name"] for row in json.loads(capsys.readouterr().out)["approaches"]] == ["sequential", "threads"]
     assert main(["show", *files, files[0]]) == 2
-    assert "name one, or an old one and a new one" in capsys.readouterr().err
+    assert "give one, or an old one and a new one" in capsys.readouterr().err
 
 
 def test_what_cannot_be_shown_ends_with_a_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -205,12 +205,12 @@ def test_a_clip_from_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     [
         (["two-streams"], "did you mean 'two-stream'"),
         (["resnet50"], "no workload 'resnet50': choose one of these"),
-        ([], "name a workload: continual, googlenet"),
-        (["--approaches", "threads"], "name a workload: continual, googlenet"),
+        ([], "name a workload (continual, googlenet"),
+        (["--approaches", "threads"], "name a workload (continual, googlenet"),
         (["two-stream", "--approaches", "sequential,thread"], "did you mean 'threads'?"),
         (["two-stream", "--approaches", "sequential", "torch.compile"], "did you mean 'compiled'?"),
-        (["two-stream", "--approaches", ""], "there is no approach to compare"),
-        (["feeding", "--items", "1", "--approaches", ""], "there is no approach to compare"),
+        (["two-stream", "--approaches", ""], "no approach was named"),
+        (["feeding", "--items", "1", "--approaches", ""], "no approach was named"),
         (["feeding", "--items", "1", "--approaches", "multiprocessing"], "did you mean 'processes'?"),
         (["two-stream", "--approaches", "threads(workers=0)"], "whole number of at least 1"),
         (["two-stream", "--clip", "no/such/clip.mp4"], "no clip 'no/such/clip.mp4'"),
@@ -270,7 +270,7 @@ def test_a_short_clip_through_the_real_command(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.startswith("error: ")
-    assert "needs 11 frames, has 5" in done.stderr
+    assert "needs 11 frames, but there are 5" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -378,7 +378,7 @@ def test_predict_in_words(capsys: pytest.CaptureFixture[str]) -> None:
         assert "no clip 'nowhere.mp4'" in capsys.readouterr().err
     for arguments in ([], ["one.mp4", "--clip", "two.mp4"]):
         assert main(["predict", *arguments]) == 2
-        assert "error: name one clip, as in 'kit predict my_video.mp4'." in capsys.readouterr().err
+        assert "error: give exactly one clip, as in 'kit predict my_video.mp4'." in capsys.readouterr().err
 
 
 def test_train_writes_where_it_is_told(
@@ -405,7 +405,7 @@ def test_train_looks_at_its_path_before_it_trains(
     for out, says in (
         (tmp_path, "it is a folder"),
         (tmp_path / "no" / "x.safetensors", "No such file"),
-        (Path("x.json"), "the name of the recipe's file"),
+        (Path("x.json"), "would be overwritten by the recipe's .json file"),
         (tmp_path / "taken.safetensors", "taken.json: it is a folder"),
     ):
         assert main(["train", "two-stream", "--out", str(out)]) == 2

@@ -73,7 +73,7 @@ def test_outputs_that_cannot_be_compared(other: object, error: type, says: str) 
 
 
 def test_nan_in_the_baseline_is_refused_too() -> None:
-    with pytest.raises(MeasureError, match=r"output\[1\] holds NaN"):
+    with pytest.raises(MeasureError, match=r"output\[1\] contains NaN"):
         compare_outputs((X, X * float("nan")), (X, X))
 
 
@@ -107,7 +107,7 @@ def test_dataclasses_are_looked_into_and_what_they_leave_out_must_be_left_out_by
 
 @pytest.mark.parametrize("empty", [(), {}, [None], Scores(None)])
 def test_an_output_without_tensors_is_equal_to_nothing(empty: object) -> None:
-    with pytest.raises(MeasureError, match="without any tensor to compare"):
+    with pytest.raises(MeasureError, match="without a tensor to compare"):
         compare_outputs(empty, empty)
 
 

@@ -62,14 +62,14 @@ def run_function(x: Tensor) -> Tensor:
         (NET.state_dict(), "the model is OrderedDict"),
         ([NET, NET], "the model is list"),
         (Net, r"Net is a class: give an instance of it in eval mode, as in Net\(\.\.\.\)\.eval\(\)"),
-        (run_function, "run_function is a function: put it into an nn.Module"),
+        (run_function, "run_function is a function: call it in the forward of an nn.Module"),
         (torch.relu, "relu is a function"),
         (functools.partial(run_function), "the model is partial"),
         (NET.forward, "forward is a method of Net: give the Net itself"),
         (nn.ModuleList([NET]), "ModuleList has no forward"),
         (nn.ModuleDict({"a": NET}), "ModuleDict has no forward"),
-        (nn.Sequential(nn.LazyLinear(2)).eval(), r"0\.weight of Sequential has no shape before the first call"),
-        (Net().to("meta").eval(), "Net is on the device meta, where nothing is computed"),
+        (nn.Sequential(nn.LazyLinear(2)).eval(), r"0\.weight of Sequential has no shape before its first call"),
+        (Net().to("meta").eval(), "Net is on the device meta, which computes nothing"),
         (Net(), r"Net is in training mode.*call model\.eval\(\)"),
     ],
 )
@@ -85,7 +85,7 @@ def test_a_compiled_model_would_be_a_false_baseline() -> None:
     inside, in_place = nn.Sequential(torch.compile(nn.Linear(2, 2))).eval(), nn.Linear(2, 2)  # type: ignore[arg-type]
     in_place.compile()
     for model, part in ((torch.compile(NET), "OptimizedModule"), (inside, "0 of Sequential"), (in_place, "Linear")):
-        with pytest.raises(KitError, match=f"{part} is compiled already.*'compiled' among the approaches"):
+        with pytest.raises(KitError, match=f"{part} is already compiled.*'compiled' as an approach"):
             kit.compare(model, X, "sequential")  # type: ignore[arg-type]
 
 
@@ -168,7 +168,7 @@ class Pil:
 @pytest.mark.parametrize(
     ("inputs", "says"),
     [
-        (None, "no inputs were given: give a tensor"),
+        (None, "the inputs are missing: give a tensor"),
         ("picture.png", "input 1 is a str: give a tensor"),
         (3, "input 1 is a int: give a tensor"),
         (Pil(), r"input 1 is a Pil: give a tensor, as in torch\.from_numpy\(numpy\.array\(x\)\)"),
@@ -186,8 +186,8 @@ class Pil:
         ),
         (X.to(torch.cfloat), "complex64"),
         ({"y": X}, r"does not take these keyword arguments, 'y': its forward takes \(x\), .*'x'"),
-        ({}, "a dict of inputs holds keyword arguments"),
-        ({1: X}, "a dict of inputs holds keyword arguments"),
+        ({}, "a dict of inputs must hold keyword arguments"),
+        ({1: X}, "a dict of inputs must hold keyword arguments"),
     ],
 )
 def test_what_no_change_would_mend_is_named(inputs: Any, says: str) -> None:
@@ -246,7 +246,7 @@ def test_an_error_that_is_not_of_the_inputs_is_left_as_it_is() -> None:
 
 
 def test_several_inputs_given_one_after_the_other() -> None:
-    with pytest.raises(KitError, match="several inputs of a model go into one tuple"):
+    with pytest.raises(KitError, match="Put several inputs of a model into one tuple"):
         kit.compare(NET, X, X)  # type: ignore[arg-type]
 
 

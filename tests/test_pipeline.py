@@ -273,7 +273,7 @@ def test_memory_is_constant_over_ten_thousand_items() -> None:
     ("stages", "capacity"), [([], 2), ([Stage("a", double), Stage("a", double)], 2), ([Stage("a", double)], 0)]
 )
 def test_what_cannot_be_a_pipeline(stages: list[Stage], capacity: int) -> None:
-    with pytest.raises(KitError, match="a pipeline has at least one stage"):
+    with pytest.raises(KitError, match="a pipeline needs at least one stage"):
         Pipeline(stages, capacity=capacity)
 
 

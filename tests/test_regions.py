@@ -101,9 +101,9 @@ def test_copies_take_what_the_region_takes_and_weights_do_not_depend_on_it(copie
 @pytest.mark.parametrize(
     ("takes", "says"),
     [
-        ([0, 1], r"takes=\[0, 1\] has to name every branch, 'a', 'b', and no other: give a dict"),
-        ({"a": 0}, r"takes=\{'a': 0\} has to name every branch"),
-        ({"a": 0, "b": 0, "c": 0}, "has to name every branch, 'a', 'b', and no other"),
+        ([0, 1], r"takes=\[0, 1\] must name every branch, 'a', 'b', and no other: give a dict"),
+        ({"a": 0}, r"takes=\{'a': 0\} must name every branch"),
+        ({"a": 0, "b": 0, "c": 0}, "must name every branch, 'a', 'b', and no other"),
         ({"a": 0, "b": -1}, "branch 'b' takes -1: give the index of an input, a whole number from 0 on"),
         ({"a": 0, "b": (0, "x")}, "branch 'b' takes 'x'"),
         ({"a": True, "b": 0}, "branch 'a' takes True"),
@@ -149,12 +149,12 @@ def test_a_name_that_torch_keeps_for_itself_is_refused_by_name(name: object) -> 
 @pytest.mark.parametrize(
     ("branches", "merge", "says"),
     [
-        ([nn.ReLU()], Concat(1), "wants a dict from names"),
-        ({}, Concat(1), "wants a dict from names"),
-        ({"a": nn.ReLU(), "b": torch.relu}, Concat(1), "branch 'b' is a builtin_function_or_method: a region wants"),
+        ([nn.ReLU()], Concat(1), "needs a dict from names"),
+        ({}, Concat(1), "needs a dict from names"),
+        ({"a": nn.ReLU(), "b": torch.relu}, Concat(1), "branch 'b' is a builtin_function_or_method: a branch must be"),
         ({"a": nn.ReLU}, Concat(1), "branch 'a' is a type"),
         ({"a": nn.ReLU()}, "concat", "the merge 'concat' cannot be called"),
-        ({"a": nn.ReLU()}, Concat, "cannot be called with the outputs: give one, as in kit.Concat"),
+        ({"a": nn.ReLU()}, Concat, "cannot be called: give a function of the outputs, as in kit.Concat"),
     ],
 )
 def test_what_is_no_region(branches: object, merge: object, says: str) -> None:

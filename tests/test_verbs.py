@@ -169,7 +169,7 @@ def test_cores_that_are_not_all_there_are_a_caveat_unless_others_have_them(
     comparison = compare(make(), random_inputs(1, sizes), ["sequential", "threads"])
     assert comparison.core_scaling is not None
     assert comparison.core_scaling.estimate == share * detect().cores
-    assert any("shares nothing" in caveat for caveat in comparison.caveats) == (share == 0.6 and not busy)
+    assert any("independent work" in caveat for caveat in comparison.caveats) == (share == 0.6 and not busy)
     assert f"independent work ran {comparison.core_scaling} as fast on" in str(comparison)
     assert comparison.to_dict()["core_scaling"] == comparison.core_scaling._asdict()
 
@@ -312,7 +312,7 @@ def test_a_budget_takes_rounds_away_and_leaves_out_what_was_not_prepared() -> No
     comparison = kit.compare(model, X, ["sequential", "threads"], budget=0.1, progress=False)
     assert comparison.rounds == MIN_ROUNDS
     assert comparison["sequential"].timing is not None
-    assert comparison["threads"].reason == "left out: the 0.1 s of this comparison would not do for it. Raise budget."
+    assert comparison["threads"].reason == "left out: the budget of 0.1 s is too small to measure it. Raise the budget."
 
 
 def test_a_compiled_model_is_compared_and_recorded_whatever_threads_the_caller_has() -> None:
@@ -477,7 +477,8 @@ def test_a_model_in_training_mode_without_batch_norm_or_dropout_is_fine() -> Non
 
 
 @pytest.mark.parametrize(
-    ("waited", "says"), [(None, "waited 5 s for other programs to leave the cores, and they did not."), (0.0, None)]
+    ("waited", "says"),
+    [(None, "waited 5 s for other programs to leave the cores free, but they did not."), (0.0, None)],
 )
 def test_patience_is_told(monkeypatch: pytest.MonkeyPatch, waited: float | None, says: str | None) -> None:
     monkeypatch.setattr("kit.machine.load.wait_for_calm", lambda patience: waited)

@@ -1,4 +1,4 @@
-"""Approaches: the registry of all names, what each is made of, and how a model is prepared for one."""
+"""Approaches: the registry of their names, what each name stands for, and how a model is prepared for one."""
 
 from kit.approaches import builtin
 from kit.approaches.approach import Approach

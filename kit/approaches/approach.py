@@ -48,7 +48,7 @@ class Approach:
     """A named approach to running a model, with its options; :func:`parse` makes one from its name.
 
     Transforms rewrite the model one after the other; the last step may be an executor, which runs its regions. Without
-    one they run one after the other in the calling thread, on all cores.
+    an executor, branches run one after the other in the calling thread, on all cores.
 
     Raises:
         KitError: steps that do not go together, with the reason.
@@ -59,14 +59,15 @@ class Approach:
     def __post_init__(self) -> None:
         kinds = [term.kind for term in self.terms]
         if len(set(kinds)) < len(kinds):
-            raise KitError(f"{self.name}: one of them is there twice; once is enough.")
+            raise KitError(f"{self.name}: one step is named twice; name it once.")
         for term, following in pairwise(self.terms):
             if isinstance(term.entry, Calls) or isinstance(following.entry, Calls):
                 alone = term if isinstance(term.entry, Calls) else following
-                raise KitError(f"{self.name}: {alone.kind} runs the whole workload by itself: write it alone.")
+                raise KitError(f"{self.name}: {alone.kind} runs the whole workload by itself: name it alone.")
             if not isinstance(term.entry, Rewrites):
                 raise KitError(
-                    f"{self.name}: {term.kind} runs the regions, so nothing comes after it: write it last, and alone."
+                    f"{self.name}: {term.kind} runs the regions, so it must be the last step, and only one step can "
+                    "run them."
                 )
             transform = term.entry.make
             if isinstance(following.entry, Rewrites) and transform.opaque:
@@ -76,8 +77,8 @@ class Approach:
                 )
             if transform.opaque and not transform.per_branch:
                 raise KitError(
-                    f"{self.name}: {term.kind} gives {transform.opaque}, so {following.kind} finds nothing that it "
-                    "could run: leave one of them out."
+                    f"{self.name}: {term.kind} gives {transform.opaque}, so {following.kind} finds no branches to run: "
+                    "leave one of them out."
                 )
             last = self.terms[-1].entry
             if transform.not_picklable and isinstance(last, Runs) and last.sends:
@@ -88,7 +89,7 @@ class Approach:
 
     @property
     def name(self) -> str:
-        """As people write it: ``threads(workers=2)`` or ``channels_last + compiled + threads``."""
+        """The name as a user writes it: ``threads(workers=2)`` or ``channels_last + compiled + threads``."""
         return " + ".join(map(str, self.terms))
 
     @property
@@ -101,21 +102,21 @@ class Approach:
 
     @property
     def about(self) -> str:
-        """What each of its terms is, in one sentence."""
+        """One sentence about each of its steps."""
         return " ".join(term.entry.about for term in self.terms)
 
     def unavailable_because(self, machine: hardware.Hardware) -> str | None:
-        """Why it cannot run on this machine, as a sentence, or None when it can."""
+        """Why it cannot run on this machine, as a sentence; None if it can."""
         return next(filter(None, (term.entry.unavailable_because(machine) for term in self.terms)), None)
 
     def seconds(self, model: nn.Module | None) -> float:
-        """About how long preparing this model and its first call take: by the half dozen models timed on two cores.
+        """Rough estimate of the seconds to prepare this model and make its first call, from six models on two cores.
 
         Args:
-            model: None for a workload's own runner, which needs none.
+            model: None for a workload's own runner, which needs no model.
 
         Raises:
-            KitError: the model has no region, and the executor wants one.
+            KitError: the model has no region, and the executor needs one.
         """
         given = nn.Identity() if model is None else model
         if self._executor is not None and self._executor.kind != "sequential":
@@ -123,7 +124,7 @@ class Approach:
         return sum(term.entry.seconds(given) for term in self.terms)
 
     def remarks(self, inputs: Any) -> list[str]:
-        """What a reader of its results must know."""
+        """Caveats for a reader of its results, given these inputs."""
         return list(filter(None, (transform.remark(as_args(inputs)) for transform in self._transforms)))
 
     @property
@@ -132,16 +133,16 @@ class Approach:
         return isinstance(self.terms[0].entry, Calls)
 
     def start(self) -> Runner:
-        """The runner of an approach that a workload brings, for its own items.
+        """The runner of an approach that belongs to a workload, for the workload's items.
 
         Raises:
-            KitError: what it makes is no runner.
+            KitError: the approach's function returned something that is not a runner.
         """
         runner = self.terms[0].entry.made(self.terms[0].options, cores=hardware.detect().cores)
         if not isinstance(runner, Runner):
             raise KitError(
-                f"{self.name} made {shapes((runner,))}, which is no runner: give the workload the function itself, or "
-                "Calls of a function that makes a runner."
+                f"{self.name} made {shapes((runner,))}, which is not a runner: give the workload the function itself, "
+                "or Calls of a function that makes a runner."
             )
         return runner
 
@@ -155,8 +156,8 @@ class Approach:
 
         Raises:
             UnavailableError: the machine cannot do this; an approach is never replaced by another.
-            KitError: the model has no region whose branches could run at the same time, or nothing to rewrite; or what
-                a compiler or exporter said of the model.
+            KitError: the model has no region with branches, or nothing to rewrite; or a compiler or exporter failed
+                (the message has its error).
         """
         machine = hardware.detect()
         if reason := self.unavailable_because(machine):
@@ -199,7 +200,7 @@ class Approach:
 
     @property
     def rewrites(self) -> bool:
-        """Whether it computes in another way than the model as given: by a transform, or by a runner of its own."""
+        """Whether its operators differ from those of the model as given, by a transform or by a runner of its own."""
         entries = (term.entry for term in self.terms)
         return any(isinstance(entry, Rewrites) or (isinstance(entry, Calls) and entry.rewrites) for entry in entries)
 
@@ -218,7 +219,7 @@ class Approach:
 
 
 def _rewrite_branches(transform: Transform, model: nn.Module, args: Args) -> nn.Module:
-    """Each branch of the outermost regions by itself, so that an executor still runs the regions."""
+    """Rewrite each branch of the outermost regions separately, so that an executor can still run the regions."""
     with undisturbed(model):
         model, _, given = rewritable(model, args)
     for region in outermost(model, given).values():
@@ -228,7 +229,7 @@ def _rewrite_branches(transform: Transform, model: nn.Module, args: Args) -> nn.
 
 
 def _freeze(runner: ModelRunner, transform: Transform, given: nn.Module, args: Args) -> None:
-    """Let branch after branch change for the last time, with the intra-op threads that it will have, and prove it."""
+    """Make the final rewrite of each branch, with the intra-op threads that it will have, and check its output."""
     threads = intra_op_threads(runner.lane_threads or runner.intra_op_threads)
     with threads, undisturbed(given):
         runner.model = transform.freeze(runner.model, args)

@@ -38,7 +38,7 @@ def sequential(cores: int, *, threads: int | None = None) -> Sequential:
 
 
 def threads(model: nn.Module, cores: int, *, workers: int | None = None, threads: int | None = None) -> Threads:
-    """A persistent thread per branch, at most one per core, the cores shared out among their operators."""
+    """A persistent thread per branch, at most one per core; their operators share the cores equally."""
     workers = workers or min(_widest(model), cores)
     return Threads(workers, threads or max(1, cores // workers))
 

@@ -1,4 +1,4 @@
-"""Approaches by name: what people write, read into an :class:`Approach`."""
+"""Approaches by name: reads the text that a user writes into an :class:`Approach`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kit.machine import hardware
 
 
 def available(machine: hardware.Hardware | None = None) -> dict[str, str | None]:
-    """Every approach of the registry, with the sentence why it cannot run on this machine (default: here) or None."""
+    """Every approach of the registry -> why it cannot run on a machine (default: this one), or None if it can."""
     machine = machine or hardware.detect()
     return {kind: entry.unavailable_because(machine) for kind, entry in REGISTRY.items()}
 
@@ -26,9 +26,8 @@ def parse(text: str, known: Mapping[str, Entry] = REGISTRY) -> Approach:
         known: the entries to choose from.
 
     Raises:
-        UnknownNameError: no such approach, or none of its options; the message names the near ones.
-        KitError: the text is not names with ``option=value`` in parentheses, a value that the option does not take, or
-            terms that do not go together.
+        UnknownNameError: no such approach or no such option; the message suggests similar names.
+        KitError: the text cannot be read, an option does not take the value, or the steps cannot be combined.
     """
     return Approach(tuple(_term(part, text, known) for part in str(text).split("+")))
 
@@ -69,7 +68,7 @@ def _options(kind: str, text: str, entry: Entry) -> dict[str, Any]:
         elif value in choices:
             options[option] = choices[value]
         else:
-            raise KitError(f"{kind}({option}={value}): {option} is one of {', '.join(choices)}.")
+            raise KitError(f"{kind}({option}={value}): {option} must be one of {', '.join(choices)}.")
     return options
 
 
@@ -92,7 +91,7 @@ _ALSO_CALLED = {
 
 
 def meant(text: str, known: Mapping[str, Entry] = REGISTRY) -> list[str]:
-    """Those of the known approaches that are elsewhere called this: ``torch.compile`` is ``compiled``."""
+    """The known approaches that others call by this name: ``torch.compile`` is ``compiled``."""
     plain = re.sub(r"[\W_]", "", text.partition("(")[0].lower())
     if text.strip() in known:
         return []
@@ -100,23 +99,23 @@ def meant(text: str, known: Mapping[str, Entry] = REGISTRY) -> list[str]:
 
 
 def split_names(names: str | Iterable[str]) -> list[str]:
-    """Names with commas or spaces between, as a command line gives them, or several such texts; all in one list.
+    """One list of the names in a text, or in several texts; names are separated by commas or spaces.
 
-    Neither separates within parentheses, nor spaces around a ``+``, nor in what others call it (``cuda graphs``).
+    Commas and spaces in parentheses do not separate names, nor do spaces around ``+`` or in an alias (``cuda graphs``).
 
     Raises:
-        KitError: there is no name, or something that is no text.
+        KitError: there is no name, or something is not a string.
     """
     found: list[str] = []
     for text in names if isinstance(names, Iterable) and not isinstance(names, str) else [names]:
         if not isinstance(text, str):
             raise KitError(
-                f"an approach is named by a string, as in 'threads', and this is {shapes((text,))}: several inputs of "
-                "a model go into one tuple, and approaches after it."
+                f"an approach must be a string, such as 'threads', but this is {shapes((text,))}. Put several inputs "
+                "of a model into one tuple, and the approaches after it."
             )
         for part in re.split(r",(?![^()]*\))", text):
             glued = re.sub(r"\s*([+(])\s*", r"\1", part.strip())
             found += [part.strip()] if meant(part) else re.split(r"\s+(?![^()]*\))", glued)
     if not any(found):
-        raise KitError("there is no approach to compare: name some, as in 'sequential,threads'.")
+        raise KitError("no approach was named: name at least one, as in 'sequential,threads'.")
     return list(filter(None, found))

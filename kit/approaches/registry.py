@@ -1,4 +1,4 @@
-"""The registry: every approach by its name, what makes it, and what it needs from the machine."""
+"""The registry: every approach by its name, with its factory and its requirements on the machine."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ ALL = "all"  # stands for every approach
 
 
 def always(machine: Hardware) -> None:
-    """What needs nothing from the machine is never unavailable."""
+    """For approaches that need nothing from the machine: they are always available."""
 
 
 def nothing(model: nn.Module) -> float:
-    """Seconds of preparing what is ready at once."""
+    """For approaches that need no preparation: 0 seconds."""
     return 0.0
 
 
 @one_line
 @dataclass(frozen=True)
 class Entry:
-    """One approach by its name. The parameters of what makes it are the approach's options, but for model and cores."""
+    """One approach of the registry. Its factory's parameters, except model and cores, are its options."""
 
     make: Callable[..., Any]  # called with the options, and with model and cores where it has such parameters
     unavailable_because: Callable[[Hardware], str | None] = always
@@ -41,7 +41,7 @@ class Entry:
     least: ClassVar[int] = 1  # that an option which is a whole number may be
 
     def made(self, options: Mapping[str, Any], **given: Any) -> Any:
-        """What it makes with these options."""
+        """Call the factory with these options."""
         parameters = inspect.signature(self.make).parameters
         return self.make(**{name: value for name, value in given.items() if name in parameters}, **options)
 
@@ -75,7 +75,7 @@ class Rewrites(Entry):
 
 @dataclass(frozen=True, repr=False)
 class Calls(Entry):
-    """A runner of its own, which a workload brings: it goes together with nothing else."""
+    """A runner of its own, which belongs to a workload: it cannot be combined with other steps."""
 
     make: Callable[..., Runner]
     rewrites: bool = False  # whether it computes in another way than the baseline, so that their tasks differ
@@ -93,11 +93,11 @@ def register(
     *,
     unavailable_because: Callable[[Hardware], str | None] = always,
 ) -> None:
-    """Add an approach of your own, under a name that ``kit.compare`` and ``kit.record`` then know.
+    """Add your own approach under a name for ``kit.compare`` and ``kit.record``.
 
-    It takes part like the others: in ``all``, in the check of outputs, in tables, timelines and explanations, and
-    together with others, as in ``folded + name``. A name that you registered before is replaced, so that a notebook
-    cell can run twice.
+    It is treated like the built-in ones: in ``all``, in the check of outputs, in tables, timelines and explanations,
+    and in combinations such as ``folded + name``. Registering a name again replaces it, so a notebook cell can run
+    twice.
 
     >>> class Backwards(kit.Executor):
     ...     '''The branches one after the other, the last one first.'''
@@ -111,16 +111,16 @@ def register(
             and ``cores`` are given the model and the number of cores, all others are options. Or a subclass of
             :class:`kit.Transform`, a frozen dataclass whose fields are the options. An option is an int, a bool or a
             Literal, and has a default. The first sentence of the docstring says what the approach is.
-        unavailable_because: gives the sentence why it cannot run on a machine, or None where it can.
+        unavailable_because: called with the hardware; returns a sentence why the approach cannot run there, or None.
 
     Raises:
-        KitError: a name that is built in or cannot be written in a list of names, something that makes neither, or an
-            option without a type or default.
+        KitError: the name is built in or has other characters, ``make`` gives neither an executor nor a transform, or
+            an option has no type or no default.
     """
     if not isinstance(name, str) or not re.fullmatch(r"[\w-]+", name) or name == ALL:
-        raise KitError(f"an approach cannot be called {name!r}: take letters, digits, _ and -, and not {ALL!r}.")
+        raise KitError(f"an approach cannot be called {name!r}: use letters, digits, _ and -, but not {ALL!r}.")
     if name in _BUILT_IN:
-        raise KitError(f"{name} is built in: choose another name.")
+        raise KitError(f"{name} is a built-in approach: choose another name.")
     entry = _entry(name, make, unavailable_because)
     parameters = inspect.signature(make).parameters.values()
     wrong = [each.name for each in parameters if each.name not in ("model", "cores") and not _is_option(each, entry)]
@@ -147,13 +147,13 @@ def _entry(name: str, make: Any, unavailable_because: Callable[[Hardware], str |
         return Rewrites(make, make.unavailable_because if unavailable_because is always else unavailable_because)
     if not callable(make) or (isinstance(make, type) and not issubclass(make, Executor)):
         raise KitError(
-            f"{name} cannot be registered: {make!r} is no subclass of kit.Executor or kit.Transform, and no function "
-            "that returns a kit.Executor."
+            f"{name} cannot be registered: {make!r} is neither a subclass of kit.Executor or kit.Transform, nor a "
+            "function that returns a kit.Executor."
         )
     return Runs(make, unavailable_because)
 
 
 def build_in(entries: Mapping[str, Entry]) -> None:
-    """Fill the registry with the kit's own approaches, whose names are taken from then on."""
+    """Add the kit's own approaches to the registry; their names cannot be registered again."""
     REGISTRY.update(entries)
     _BUILT_IN.update(entries)

@@ -1,4 +1,4 @@
-"""A runner: one piece of work, prepared, bound to its inputs, ready to be called and timed."""
+"""A runner: a prepared model or function, bound to its inputs, ready to be called and timed."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from kit.reprs import one_line
 
 @runtime_checkable
 class Runner(Protocol):
-    """What can be measured and recorded: bound to its inputs when it was prepared, and called with nothing."""
+    """Something that can be measured and recorded. It is bound to its inputs, and called without arguments."""
 
     @property
     def inputs(self) -> Args:
-        """What every call works on; empty where only the runner itself knows."""
+        """The inputs of every call; empty if only the runner itself knows them."""
 
     @property
     def intra_op_threads(self) -> int:
-        """Threads of one operator in the calling thread, while this runner has its turn."""
+        """Intra-op threads of the calling thread during this runner's turn."""
 
     @property
     def lane_threads(self) -> int | None:
-        """Threads of one operator in each lane that tasks run on; None: not set by the kit."""
+        """Intra-op threads of each lane; None: the kit does not set them."""
 
     @property
     def cold(self) -> bool:
-        """Whether every call starts from nothing, so that no call can warm the next."""
+        """Whether every call starts from nothing, so that one call does not warm up the next."""
 
     @property
     def prepare_s(self) -> float:
-        """Seconds that rewriting the model took: copying, exporting, compiling. They are in no timing."""
+        """Seconds that rewriting the model took (copying, exporting, compiling). No timing includes them."""
 
     def __call__(self) -> Any:
         """One call on its inputs; returns the output."""
@@ -58,9 +58,9 @@ class _Closing(AbstractContextManager[Any]):
 
 @dataclass(repr=False, eq=False)
 class ModelRunner(_Closing):
-    """A model whose regions run on an executor, as a :class:`Runner`. It is a context manager: the end closes it.
+    """A model whose regions run on an executor, as a :class:`Runner`. As a context manager, it closes itself.
 
-    Where it was prepared with a dict of keyword arguments, :meth:`run` takes such a dict.
+    If it was prepared with a dict of keyword arguments, :meth:`run` takes such a dict.
     """
 
     model: nn.Module
@@ -75,18 +75,18 @@ class ModelRunner(_Closing):
             return self.model(*self.inputs)
 
     def run(self, inputs: Any) -> Any:
-        """One call on other inputs, of the shapes that it was prepared for.
+        """One call on other inputs, which must have the shapes that it was prepared for; returns the output.
 
         Args:
-            inputs: a tensor, a tuple of arguments or a dict of keyword arguments, as it was prepared with.
+            inputs: a tensor, a tuple of arguments or a dict of keyword arguments, of the same kind as in prepare.
 
         Raises:
-            ShapeError: other keywords than those that it was prepared with.
+            ShapeError: keywords that differ from those it was prepared with.
         """
         if self.keywords:
             if not isinstance(inputs, Mapping) or inputs.keys() != set(self.keywords):
                 given = ", ".join(map(str, inputs)) if isinstance(inputs, Mapping) else "no dict"
-                raise ShapeError(f"this was prepared for {', '.join(self.keywords)}, and is given {given}.")
+                raise ShapeError(f"prepared for the keywords {', '.join(self.keywords)}, but was given {given}.")
             inputs = tuple(inputs[name] for name in self.keywords)
         with executors.use(self.executor):
             return self.model(*as_args(inputs))
@@ -98,7 +98,7 @@ class ModelRunner(_Closing):
 
     @property
     def lane_threads(self) -> int | None:
-        """Intra-op threads of each lane, where the executor sets them."""
+        """Intra-op threads of each lane; None: the executor does not set them."""
         return self.executor.lane_threads
 
     def close(self) -> None:
@@ -114,7 +114,7 @@ class ModelRunner(_Closing):
 @one_line
 @dataclass(eq=False)
 class FunctionRunner(_Closing):
-    """A function without arguments as a :class:`Runner`: for what is no model with regions."""
+    """A function without arguments as a :class:`Runner`."""
 
     call: Callable[[], Any]
     end: Callable[[], None] = lambda: None

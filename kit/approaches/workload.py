@@ -1,4 +1,4 @@
-"""A workload: what a comparison runs on, one request or many items, and the approaches that can run it."""
+"""A workload: one request or many items to compute, and the approaches that can run it."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ OF_ITEMS = ("threads", "processes")  # what ``all`` adds to a workload's own app
 @one_line
 @dataclass(frozen=True, eq=False)
 class Workload:
-    """A model with its inputs, or many items with approaches of their own.
+    """A model with its inputs, or many items together with the approaches that run them.
 
-    ``kit.compare(model, inputs)`` makes one for a single request. Where items are many, the model is a region with a
-    branch for each item, so that every executor can run it.
+    ``kit.compare(model, inputs)`` makes one for a single request. For many items, the model is a region with one branch
+    per item, so that every executor can run it.
     """
 
     name: str
@@ -54,15 +54,15 @@ class Workload:
 
     @property
     def description(self) -> str:
-        """What the inputs are."""
+        """The inputs as text, with shapes and dtypes."""
         return self.inputs_description or (shapes(self.inputs) if self.inputs else self.name)
 
     def approach(self, name: str) -> Approach:
         """One of its approaches by name and options, as in ``threads(workers=2)``.
 
         Raises:
-            UnknownNameError: no such approach, or none of its options.
-            KitError: terms that do not go together, or an approach that runs models where there is none.
+            UnknownNameError: no such approach or no such option.
+            KitError: steps that do not go together, or an approach that runs models where there is none.
         """
         if self.model is not None:
             return parse(name, {**REGISTRY, **self.approaches})
@@ -73,15 +73,15 @@ class Workload:
             if not any(kind in REGISTRY for kind in kinds):
                 raise
             raise KitError(
-                f"{self.name} is no model, so {name} cannot run it: choose from {', '.join(self.approaches)}, and name "
-                "one of them as the workload's baseline."
+                f"{self.name} is not a model, so {name} cannot run it: choose from {', '.join(self.approaches)}, and "
+                "give the workload one of them as its baseline."
             ) from None
 
     def chosen(self, names: str | Iterable[str]) -> list[Approach]:
         """Approaches by their names, the baseline first.
 
         Args:
-            names: one text with commas or spaces between, or several. ``all`` stands for every one.
+            names: names in one string, separated by commas or spaces, or several strings. ``all`` stands for every one.
 
         Raises: as :meth:`approach`.
         """
@@ -108,10 +108,10 @@ class Workload:
         return self.ready(self.approach(name))
 
     def seconds(self, approach: Approach) -> float:
-        """About how long preparing an approach takes.
+        """Rough estimate of the seconds that preparing an approach takes.
 
         Raises:
-            KitError: it wants branches, and there are none.
+            KitError: the approach needs branches, and the model has none.
         """
         if self.no_branches and not approach.whole and not self.is_baseline(approach):
             raise KitError(self.no_branches)
@@ -137,10 +137,10 @@ class Workload:
 
 
 def _entry(name: str, given: Entry | Callable[[], object]) -> Entry:
-    """A function without arguments as an entry; an entry as it is.
+    """A function without arguments, made into a registry entry; an entry is returned unchanged.
 
     Raises:
-        KitError: something else.
+        KitError: it is neither a function nor an entry.
     """
     if isinstance(given, Entry):
         return given
@@ -160,14 +160,14 @@ def _entry(name: str, given: Entry | Callable[[], object]) -> Entry:
 
 
 def one_request(model: nn.Module, inputs: object) -> Workload:
-    """A model on its inputs.
+    """The workload of one request: a model on its inputs.
 
     Args:
         inputs: a tensor, a tuple of arguments or a dict of keyword arguments.
 
     Raises:
-        KitError: a model that is no module, or that cannot be run as it is.
-        ShapeError: keywords that the model does not have.
+        KitError: the model is not a module, or cannot be run as it is.
+        ShapeError: keyword arguments that the model does not take.
     """
     said = shapes(inputs)
     model, args = opened(model, inputs)

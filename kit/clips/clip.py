@@ -30,7 +30,9 @@ class Clip:
         frames, flow = self.frames, self.flow
         if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or frames.size == 0:
             found = f"{frames.dtype} {frames.shape}"
-            raise ClipError(f"the frames of {self.source!r} are {found}: pass RGB as uint8 (T, H, W, 3), T at least 1.")
+            raise ClipError(
+                f"the frames of {self.source!r} are {found}: give RGB as uint8 (T, H, W, 3), with T at least 1."
+            )
         if not (math.isfinite(self.fps) and self.fps > 0):
             raise ClipError(f"{self.source!r} has {self.fps} frames per second: pass a number above 0, such as 25.0.")
         if flow is not None and flow.shape != (len(frames) - 1, *frames.shape[1:3], 2):
@@ -51,7 +53,7 @@ class Clip:
 def fit(frame: UInt8, height: int, width: int) -> UInt8:
     """A picture ``(H, W, 3)`` resized until it just covers ``height`` x ``width``, and cut to its middle."""
     if min(height, width) < 1:
-        raise ClipError(f"nothing fits into {width}x{height}: pass a height and a width of 1 or more.")
+        raise ClipError(f"a picture cannot be resized to {width}x{height}: give a height and a width of 1 or more.")
     cv2 = opencv()
     scale = max(height / frame.shape[0], width / frame.shape[1])
     new = max(width, round(frame.shape[1] * scale)), max(height, round(frame.shape[0] * scale))

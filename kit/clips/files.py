@@ -73,7 +73,7 @@ def load(
     alpha channel is left out, and the rotation that a phone notes in its file is applied.
 
     Args:
-        max_frames: stop after so many.
+        max_frames: largest number of frames to read.
         fps: sample the file at this rate, by the times of its frames. None: every frame, at the file's average rate.
             Pictures have no times: for a folder this is their rate. It is 25 where nobody says.
         size: height and width to fit each frame to as it is read: resized until it covers them, cut to its middle.
@@ -84,7 +84,7 @@ def load(
             sizes, or an argument that leaves nothing.
     """
     if max_frames is not None and max_frames < 1:
-        raise ClipError(f"max_frames={max_frames} leaves nothing of {str(path)!r}: pass 1 or more, or None for all.")
+        raise ClipError(f"max_frames={max_frames} leaves no frame of {str(path)!r}: give 1 or more, or None for all.")
     with closing(_pieces(Path(path), max_frames, fps, size, progress)) as pieces:
         return next(pieces)
 
@@ -103,7 +103,7 @@ def stream(
     :func:`load`.
     """
     if length < 1:
-        raise ClipError(f"length={length} leaves nothing of {str(path)!r}: pass 1 or more frames.")
+        raise ClipError(f"length={length} leaves no frame of {str(path)!r}: give 1 or more frames.")
     return _pieces(Path(path), length, fps, size, progress)
 
 
@@ -133,7 +133,7 @@ def _pieces(
     if not source.read:
         raise ClipError(
             f"no frame can be decoded from {str(path)!r} ({place.stat().st_size:,} bytes): it is not a video, it is "
-            "cut off, or its codec is missing. See whether a video player opens it; converting it to mp4 (H.264) "
+            "truncated, or its codec is missing. Check whether a video player opens it; converting it to mp4 (H.264) "
             "usually helps."
         )
 
@@ -163,7 +163,9 @@ def _folder(folder: Path, fps: float) -> _Source:
     files = sorted((x for x in folder.iterdir() if x.suffix.lower() in PICTURES), key=_by_number)
     if not files:
         kinds = ", ".join(PICTURES)
-        raise ClipError(f"{str(folder)!r} is a folder without pictures ({kinds}): pass one with, or the video itself.")
+        raise ClipError(
+            f"{str(folder)!r} is a folder without pictures ({kinds}): give a folder with pictures, or a video file."
+        )
 
     def pictures() -> Iterator[tuple[float, UInt8]]:
         shape = None
@@ -171,10 +173,12 @@ def _folder(folder: Path, fps: float) -> _Source:
             data = np.frombuffer(file.read_bytes(), np.uint8)
             frame = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
             if frame is None:
-                raise ClipError(f"{str(file)!r} ({data.size:,} bytes) is no picture that OpenCV can read: take it out.")
+                raise ClipError(
+                    f"{str(file)!r} ({data.size:,} bytes) is not a picture that OpenCV can read: remove it."
+                )
             if frame.shape != (shape := shape or frame.shape):
                 sizes = f"{frame.shape[1]}x{frame.shape[0]}, {files[0].name!r} {shape[1]}x{shape[0]}"
-                raise ClipError(f"the pictures of a clip have one size, but {str(file)!r} is {sizes}.")
+                raise ClipError(f"all pictures of a clip must have the same size, but {str(file)!r} is {sizes}.")
             yield i / fps, cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
 
     return _Source(fps, len(files), pictures())

@@ -44,7 +44,7 @@ def end_point_error(flow: Float32, truth: Float32, *, margin: int = 0) -> float:
     ``margin`` pixels at each border are left out: what moves out of the picture there cannot be followed.
     """
     if flow.shape != truth.shape or flow.ndim < 3 or flow.shape[-1] != 2:
-        raise ShapeError(f"two flows of one shape (..., H, W, 2) are compared, not {flow.shape} and {truth.shape}.")
+        raise ShapeError(f"both flows must have the same shape (..., H, W, 2), not {flow.shape} and {truth.shape}.")
     height, width = flow.shape[-3:-1]
     if flow.size == 0 or not 0 <= 2 * margin < min(height, width):
         raise ShapeError(f"a margin of {margin} leaves no pixel of flow {flow.shape}: pass a smaller one, 0 or more.")
@@ -59,7 +59,7 @@ def flow_stack(flow: Float32, start: int = 0, length: int = 10, clip: float = 20
     of the mean. Motion beyond ``clip`` pixels per frame counts as ``clip``, which becomes 1.
     """
     if flow.ndim != 4 or flow.shape[3] != 2:
-        raise ShapeError(f"a flow stack is cut from flow (T-1, H, W, 2), not {flow.shape}.")
+        raise ShapeError(f"a flow stack is made from flow (T-1, H, W, 2), not {flow.shape}.")
     if length < 1 or start < 0 or not clip > 0:
         raise ClipError(
             f"start={start}, length={length}, clip={clip} give no stack: pass start >= 0, the others above 0."
@@ -73,7 +73,7 @@ def flow_stack(flow: Float32, start: int = 0, length: int = 10, clip: float = 20
 
 def _check_length(what: str, needs: int, has: int) -> None:
     if has < needs:
-        raise ClipError(f"{what} needs {needs} frames, has {has}: choose a longer clip or a smaller length.")
+        raise ClipError(f"{what} needs {needs} frames, but there are {has}: choose a longer clip or a smaller length.")
 
 
 def two_stream_inputs(

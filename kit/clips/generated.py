@@ -64,7 +64,7 @@ def labelled(
     if frames > LONGEST:
         raise ClipError(f"a labelled clip has up to {LONGEST} frames, not {frames}: its object must stay in sight.")
     if min(camera.shake, camera.blur, camera.noise) < 0 or camera.quality not in (None, *range(1, 101)):
-        raise ClipError(f"{camera} cannot be: shake, blur and noise start at 0, quality goes from 1 to 100.")
+        raise ClipError(f"{camera} is not possible: shake, blur and noise must be at least 0, quality 1 to 100.")
     picked = PHOTOGRAPHS[int(np.random.PCG64(seed).random_raw()) % len(PHOTOGRAPHS)]
     photograph = _photograph(picked, max(1, round(240 / min(height, width))))
     video, flow = paint_action(texture, motion, photograph, frames, height, width, seed, camera)
@@ -77,7 +77,10 @@ def labelled(
 def _check(frames: int, height: int, width: int, seed: int) -> None:
     if frames < 1 or min(height, width) < SMALLEST or seed < 0:
         asked = f"{frames} frames of {width}x{height} from seed {seed}"
-        raise ClipError(f"cannot generate {asked}: pass 1 frame or more, sides from {SMALLEST} on, a seed from 0 on.")
+        raise ClipError(
+            f"cannot generate {asked}: give at least 1 frame, sides of at least {SMALLEST} pixels, and a seed of at "
+            "least 0."
+        )
 
 
 @lru_cache

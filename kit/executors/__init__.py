@@ -1,7 +1,7 @@
-"""Executors: each runs a list of independent tasks, and does nothing else.
+"""Executors: each runs a list of independent tasks.
 
-Only what needs no torch is imported here: a worker process comes through this file, and the time that it spends on
-importing torch is to be seen on its timeline.
+This file imports only modules that do not need torch: a worker process imports this file first, and its timeline must
+show the time that importing torch takes.
 """
 
 from kit.executors.base import Executor, Task, current, use

@@ -1,4 +1,4 @@
-"""What an executor is: it runs independent tasks and returns their results in order."""
+"""The base class of executors: an executor runs independent tasks and returns their results in order."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kit.spans import span
 
 @one_line
 class Task(NamedTuple):
-    """One piece of work that needs nothing from its siblings."""
+    """One piece of work that does not depend on the other tasks of its call."""
 
     name: str  # a branch's name; the span and any error carry it
     call: Callable[..., Any]  # an nn.Module or any callable
@@ -25,11 +25,11 @@ class Task(NamedTuple):
 
     @property
     def key(self) -> tuple[str, int]:
-        """What is the same in every call, as long as the callable lives: branches of several regions share names."""
+        """A key that is the same in every call, as long as the callable lives; names alone are not unique."""
         return self.name, id(self.call)
 
     def __call__(self) -> Any:
-        """Run here and now, as one span of category ``task``.
+        """Run in the calling thread, as one span of category ``task``.
 
         Raises:
             TaskError: the callable raised; its own exception is the cause.
@@ -42,18 +42,18 @@ class Task(NamedTuple):
 
 
 class Executor(ABC):
-    """A way to run independent tasks. Use it as a context manager, or close it: it may own threads or processes."""
+    """Runs independent tasks. Use it as a context manager, or close it, since it may own threads or processes."""
 
     cold: ClassVar[bool] = False  # whether every call starts new processes, so that no call warms up the next one
 
     @property
     def caller_threads(self) -> int | None:
-        """Intra-op threads that the calling thread is to have; None: as many as there are cores."""
+        """Intra-op threads that the calling thread should have; None: one per core."""
         return None
 
     @property
     def lane_threads(self) -> int | None:
-        """Intra-op threads of each lane, if the executor sets them; None: the lanes use the caller's number."""
+        """Intra-op threads of each lane; None: the executor does not set them, and lanes use the caller's number."""
         return None
 
     @abstractmethod
@@ -61,19 +61,19 @@ class Executor(ABC):
         """Run all tasks and return their results in the order of the tasks.
 
         Raises:
-            TaskError: a task raised. Its siblings have ended by then, so nothing still reads the inputs.
+            TaskError: a task raised. All other tasks have ended by then, so none still reads the inputs.
         """
 
     def fork_join(self, tasks: Sequence[Task], merge: Callable[[list[Any]], Any]) -> Any:
-        """Run all tasks, and merge their results: here, or where the executor has a better place for it.
+        """Run all tasks, and merge their results, in the calling thread or in a worker of the executor.
 
         Raises:
-            TaskError: as :meth:`run`; and whatever ``merge`` raises.
+            TaskError: as :meth:`run`. Exceptions of ``merge`` are raised unchanged.
         """
         return merge(self.run(tasks))
 
     def close(self) -> None:  # noqa: B027 - most executors own nothing
-        """Let go of threads and processes. Closing twice is harmless."""
+        """End its threads and processes. Closing twice is harmless."""
 
     def __enter__(self) -> Self:
         return self
@@ -84,7 +84,7 @@ class Executor(ABC):
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Let an interrupt or alarm wait for the end of this block, in which something begins that must be noted down."""
+    """Delay an interrupt or alarm to the end of this block, in which something is started and recorded."""
     here = threading.current_thread() is threading.main_thread()  # other threads are never interrupted
     numbers = [getattr(signal, name) for name in ("SIGINT", "SIGALRM") if here and hasattr(signal, name)]
     before = {number: handler for number in numbers if callable(handler := signal.getsignal(number))}
@@ -105,10 +105,10 @@ _current: ContextVar[Executor | None] = ContextVar("kit_executor", default=None)
 
 @contextmanager
 def use(executor: Executor) -> Iterator[None]:
-    """Within this block, every region of every model runs its branches on this executor.
+    """In this block, every region of every model runs its branches on this executor.
 
-    The executor is the caller's choice, not the model's: it travels in the context, so the model itself is never
-    touched and the same model can run under several executors at once.
+    The caller chooses the executor, not the model: it is a context variable. So the model is not changed, and the same
+    model can run under several executors at once.
     """
     token = _current.set(executor)
     try:

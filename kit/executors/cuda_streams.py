@@ -1,4 +1,4 @@
-"""A CUDA stream per branch: forked from the caller's stream by an event, and joined to it by one of each."""
+"""A CUDA stream per branch: each waits for an event of the caller's stream, which then waits for an event of each."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from kit.scheduling import Node, PolicyName, policy
 
 @dataclass(eq=False)
 class CudaStreams(Executor):
-    """Launch branches from one thread onto CUDA streams of their own.
+    """Launch branches from one thread, each onto its own CUDA stream.
 
     Helps when a branch's kernels are too small to fill the GPU, and run long enough to pay for their launch. Does not
-    help when one kernel fills the GPU already, or when launching is the slow part: the GPU then waits for Python
-    whatever the stream (take a graph, or ``cuda_streams_threads``). `PyTorch issue 59692
+    help when one kernel fills the GPU already, or when launching is the bottleneck: the GPU then waits for Python in
+    any stream (use a CUDA graph, or ``cuda_streams_threads``). `PyTorch issue 59692
     <https://github.com/pytorch/pytorch/issues/59692>`_ has both cases.
 
-    A span says when a branch was launched, not when it ran: that is what the kernels of a profile show. A policy that
-    launches a branch in several turns writes a span for each. The stages of a branch, the parts of its nn.Sequential,
-    are those of its first call.
+    A span shows when a branch was launched, not when it ran: the kernels of a profile show that. A policy that launches
+    a branch in several turns writes a span for each turn. The stages of a branch, the parts of its nn.Sequential, are
+    those of its first call.
 
     Raises:
         UnknownNameError: no such policy.
@@ -48,7 +48,7 @@ class CudaStreams(Executor):
         """As :meth:`Executor.run`: the results are ready for the caller's stream, which waits for them on the GPU.
 
         Raises:
-            TaskError: a task raised; what was launched before it has been joined, and no task after it begins.
+            TaskError: a task raised; tasks launched before it have been joined, and no later task begins.
             UnavailableError: the tasks' inputs are not on a GPU.
         """
         calls = tuple(task.call for task in tasks)
@@ -94,21 +94,21 @@ class CudaStreams(Executor):
 
 
 class _Plan(NamedTuple):
-    """What to launch on the tasks of one region."""
+    """The order and the streams in which the stages of one region's tasks are launched."""
 
     streams: int
     turns: list[tuple[int, int, list[Callable[..., Any]]]]  # branch, stream, the stages to launch there
 
 
 def _chain(first: Callable[..., Any], *others: Callable[..., Any]) -> Callable[..., Any]:
-    """Stages one after the other, each on what the one before gave."""
+    """Stages one after the other, each with the output of the stage before."""
     return lambda *args: reduce(lambda value, stage: stage(value), others, first(*args))
 
 
 class SideStreams:
-    """The streams beside each stream that forks. A region inside a branch so gets its own, and its siblings' stay free.
+    """The side streams of each forking stream. A region inside a branch gets its own side streams.
 
-    PyTorch hands out streams from a pool of 32 a device: beyond, two are one, which costs overlap and nothing else.
+    PyTorch takes streams from a pool of 32 per device: with more, two names mean one stream, which only costs overlap.
     """
 
     def __init__(self) -> None:
@@ -123,10 +123,10 @@ class SideStreams:
 
 
 def record_stream(value: Any, stream: torch.cuda.Stream) -> None:
-    """Tell the caching allocator that tensors are used on a stream that is not the one that made them.
+    """Tell the caching allocator that tensors are used on another stream than the one that created them.
 
-    It hands out freed memory again as soon as the stream that made it is done with it. Without this mark, a tensor that
-    Python lets go of could be overwritten while the other stream still reads it.
+    The allocator reuses freed memory as soon as the stream that created it has finished. Without this call, a tensor
+    that Python has freed could be overwritten while the other stream still reads it.
 
     Source: ``torch.Tensor.record_stream``; PyTorch's CUDA semantics, "CUDA streams".
     """
@@ -136,7 +136,7 @@ def record_stream(value: Any, stream: torch.cuda.Stream) -> None:
 
 
 def wait_for(caller: torch.cuda.Stream, streams: Iterable[torch.cuda.Stream]) -> None:
-    """Let the caller's stream wait, on the GPU, for all that these have been given."""
+    """Let the caller's stream wait, on the GPU, for all work launched on these streams."""
     for stream in streams:
         caller.wait_event(stream.record_event())
 
@@ -145,7 +145,7 @@ def gpu_of(tasks: Sequence[Task]) -> torch.device:
     """The GPU that the tasks' tensors are on; the current one for tasks without tensors.
 
     Raises:
-        UnavailableError: tensors, and none of them on a GPU.
+        UnavailableError: there are tensors, but none of them is on a GPU.
     """
     tensors = [(task.name, leaf) for task in tasks for leaf in tree_leaves(task.args) if isinstance(leaf, Tensor)]
     for _, tensor in tensors:
@@ -153,19 +153,19 @@ def gpu_of(tasks: Sequence[Task]) -> torch.device:
             return tensor.device
     for name, tensor in tensors:
         raise UnavailableError(
-            f"branch {name!r} got {tuple(tensor.shape)} on {tensor.device}, which has no CUDA streams: move the model "
-            "and its inputs to a GPU, as in model.cuda() and x.cuda(), or --device cuda."
+            f"branch {name!r} was given {tuple(tensor.shape)} on {tensor.device}, which has no CUDA streams: move the "
+            "model and its inputs to a GPU, as in model.cuda() and x.cuda(), or with --device cuda."
         )
     return torch.device("cuda", torch.cuda.current_device())
 
 
 def unavailable_because(machine: Hardware) -> str | None:
-    """Why CUDA streams and graphs cannot run on this machine, or None when they can."""
+    """Why CUDA streams and graphs cannot run on this machine; None if they can."""
     if machine.gpus:
         return None
     if machine.nvidia_device:
         return f"torch {machine.torch} cannot use this machine's GPU: `python -m kit doctor` says what to install."
-    return "it needs a CUDA GPU, and torch sees none here."
+    return "it needs a CUDA GPU, but torch finds none here."
 
 
 def _stages(call: Callable[..., Any]) -> list[Callable[..., Any]]:
@@ -176,5 +176,5 @@ def _stages(call: Callable[..., Any]) -> list[Callable[..., Any]]:
 
 
 def _kernels(stage: Callable[..., Any]) -> int:
-    """About how many kernels a stage launches. At batch 1 small ones take about the same time, whatever their MACs."""
+    """Rough number of kernels that a stage launches: at batch 1, small kernels take about equally long."""
     return sum(not list(part.children()) for part in stage.modules()) if isinstance(stage, nn.Module) else 1

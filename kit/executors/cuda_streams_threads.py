@@ -16,14 +16,14 @@ from kit.executors.threads import Threads
 
 @dataclass(eq=False)
 class CudaStreamsThreads(Executor):
-    """Launch each branch from a thread of its own onto a stream of its own.
+    """Launch each branch from its own thread onto its own CUDA stream.
 
     Helps when a model is launch-bound: its kernels are shorter than the microseconds that Python takes to launch one,
-    and PyTorch releases the GIL for a part of those. Does not help when the GPU is the slow part, and loses where the
-    GIL is held for most of a launch: threads then wait for each other. A captured graph launches everything at once,
-    and is better wherever a model can be captured.
+    and PyTorch releases the GIL for a part of those. Does not help when the GPU is the bottleneck, and is slower when
+    the GIL is held for most of a launch: threads then wait for each other. A CUDA graph launches everything at once,
+    and is better if the model can be captured.
 
-    A span says when a branch was launched, not when it ran: that is what the kernels of a profile show.
+    A span shows when a branch was launched, not when it ran: the kernels of a profile show that.
     """
 
     workers: int  # launching threads, >= 1; as many as branches, for one thread per stream
@@ -40,7 +40,7 @@ class CudaStreamsThreads(Executor):
         """As :meth:`Executor.run`: the results are ready for the caller's stream, which waits for them on the GPU.
 
         Raises:
-            TaskError: a task raised; what its siblings launched has been joined.
+            TaskError: a task raised; all other launched tasks have been joined.
             UnavailableError: the tasks' inputs are not on a GPU.
         """
         caller = torch.cuda.current_stream(gpu_of(tasks))
@@ -62,7 +62,7 @@ class CudaStreamsThreads(Executor):
 
 
 def _launch(stream: torch.cuda.Stream, fork: torch.cuda.Event, call: Callable[..., Any], *args: Any) -> Any:
-    """In a worker, whose current stream is its own business and not the caller's."""
+    """Launch in a worker thread, which has its own current stream."""
     stream.wait_event(fork)
     record_stream(args, stream)
     with torch.cuda.stream(stream):

@@ -1,4 +1,4 @@
-"""A branch per device: the model's parts live where they run, and the inputs go to them."""
+"""A branch per device: each branch's weights are on its device, and the inputs are moved there."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from kit.spans import span
 @one_line
 @dataclass(eq=False)
 class Devices(Executor):
-    """Run branch i on device i modulo their number, and bring the results back to where the inputs were.
+    """Run branch i on device i modulo the number of devices, and move the results back to the inputs' device.
 
     Helps when branches are heavy and their inputs and outputs small: a two-stream network whose streams meet in a few
-    scores. Does not help when what is moved takes as long as what is computed, nor with a CPU beside a GPU that would
-    have done both sooner. Inputs in pinned memory are copied while the CPU goes on; pageable ones are not, whatever
-    one asks for. A module's weights on another device are a copy, made on its first call: later changes do not reach
-    it. Regions inside a branch stay on its device, one branch after the other.
+    scores. Does not help when the data transfer takes as long as the computation, nor with a CPU beside a GPU that
+    would compute both branches sooner. Inputs in pinned memory are copied while the CPU continues; inputs in pageable
+    memory are not, even with ``non_blocking=True``. A module's weights on another device are a copy, made on its first
+    call: later changes do not reach it. Regions inside a branch stay on its device, one branch after the other.
 
-    A GPU may convolve in TF32, which a CPU does not have: their outputs then differ in the fourth digit, unless
-    ``torch.backends.cudnn.allow_tf32`` is False.
+    A GPU may compute convolutions in TF32, which a CPU does not have: their outputs then differ in the fourth digit,
+    unless ``torch.backends.cudnn.allow_tf32`` is False.
 
-    On a GPU, a span says when a branch was launched, not when it ran: that is what the kernels of a profile show.
+    On a GPU, a span shows when a branch was launched, not when it ran: the kernels of a profile show that.
 
     Source: PyTorch tutorial *A guide on good usage of non_blocking and pin_memory()*.
 
     Raises:
-        UnavailableError: no devices given, and no GPU here.
+        UnavailableError: no devices were given, and this machine has no GPU.
     """
 
     devices: tuple[str, ...] = ()  # as in ("cuda:0", "cpu"); none: every GPU, and the CPU beside an only one
@@ -47,7 +47,7 @@ class Devices(Executor):
     def __post_init__(self) -> None:
         gpus = torch.cuda.device_count()
         if not self.devices and not gpus:
-            raise UnavailableError("there is no GPU to run on: name devices, as in Devices(('cuda:0', 'cuda:1')).")
+            raise UnavailableError("torch finds no GPU: name the devices, as in Devices(('cpu', 'cpu')).")
         self.devices = self.devices or (*(f"cuda:{i}" for i in range(gpus)), *(["cpu"] if gpus == 1 else []))
 
     def run(self, tasks: Sequence[Task]) -> list[Any]:
@@ -75,7 +75,7 @@ class Devices(Executor):
         self._replicas.clear()
 
     def _replica(self, call: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
-        """The callable with its weights on that device: itself where they are there already."""
+        """The callable with its weights on that device: a copy, or itself if they are there already."""
         if not isinstance(call, nn.Module) or all(
             weight.device == device for weight in (*call.parameters(), *call.buffers())
         ):
@@ -88,15 +88,15 @@ class Devices(Executor):
 
 
 def moved(value: Any, device: torch.device, *, wait: bool = False) -> Any:
-    """Nested tensors on another device; unless told to wait, the copies are only queued."""
+    """Nested tensors, copied to another device; without ``wait``, the copies are only queued."""
     return tree_map_only(Tensor, lambda tensor: tensor.to(device, non_blocking=not wait), value)
 
 
 def unavailable_because(machine: Hardware) -> str | None:
-    """Why branches cannot have a device each on this machine, or None when they can."""
+    """Why this machine cannot give each branch a device; None if it can."""
     if machine.gpus:
         return None
-    return "it needs two devices, such as two GPUs, or a GPU beside the CPU, and torch sees the CPU alone here."
+    return "it needs two devices, such as two GPUs, or a GPU and the CPU, but torch finds only the CPU here."
 
 
 def _home(task: Task) -> torch.device:
@@ -105,6 +105,6 @@ def _home(task: Task) -> torch.device:
 
 
 def _arrival(home: torch.device, place: torch.device) -> torch.cuda.Event | None:
-    """What tells that inputs from a GPU have arrived in the CPU's memory, which nothing else does."""
+    """An event to wait for until inputs from a GPU have arrived in the CPU's memory; None if no copy needs one."""
     on_its_way = home.type == "cuda" and place.type == "cpu"
     return torch.cuda.current_stream(home).record_event() if on_its_way else None

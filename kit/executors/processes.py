@@ -23,7 +23,7 @@ GRACE_S = 1.0  # after the failure of one of several tasks that wait for each ot
 
 @dataclass(eq=False)
 class Processes(Executor):
-    """Run tasks in worker processes that outlive the call. For inference: gradients do not cross processes.
+    """Run tasks in worker processes that stay alive between calls. For inference: gradients do not cross processes.
 
     Helps when tasks hold the GIL (pure Python), or when threads disturb each other. Costs about a second to start, a
     copy of the model for each worker, and for each call a copy of every input, two of every output and two wake-ups. A
@@ -49,10 +49,10 @@ class Processes(Executor):
     def start(self) -> int:
         """Start the workers that are missing, and return how many have been started so far.
 
-        As long as that number stays the same, so do the processes.
+        While this number stays the same, the processes are the same.
 
         Raises:
-            WorkerError: the system refuses a process, or this executor is closed.
+            WorkerError: the system cannot start a process, or this executor is closed.
         """
         with self._lock:
             for position in range(self.workers):
@@ -63,13 +63,13 @@ class Processes(Executor):
         """As :meth:`Executor.run`. Task i goes to worker i modulo their number, so that each model is sent once.
 
         Args:
-            together: the tasks wait for each other. So after the failure of one task the others may never end: they
-                get one more second, and then their workers are ended.
+            together: the tasks wait for each other, so if one fails the others may never end. They then get one more
+                second before their workers are ended.
 
         Raises:
             TaskError: a task raised; its cause has the worker's traceback.
-            WorkerError: a worker died or did not answer in time, or this executor is closed, or the system
-                refuses a process. Lost workers are replaced by the next call.
+            WorkerError: a worker died or did not answer in time, this executor is closed, or the system cannot start a
+                process. The next call replaces lost workers.
             TransferError: something cannot be sent to another process.
         """
         with self._lock:
@@ -146,9 +146,9 @@ class Processes(Executor):
                 deadline = min(deadline, time.monotonic() + GRACE_S)
 
     def _worker(self, position: int) -> WorkerProcess:
-        """The living worker of this position, started anew if there is none."""
+        """The live worker at this position; starts one if there is none."""
         if self._closed:
-            raise WorkerError("these worker processes are closed: prepare the approach again.")
+            raise WorkerError("the worker processes of this approach are closed: prepare the approach again.")
         worker = self._workers[position]
         if worker is None or not worker.process.is_alive():
             self._end(lambda each: each is worker)

@@ -1,4 +1,4 @@
-"""A process per task and per call: the recipe that most people copy."""
+"""A process per task and per call: a recipe that is often published."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from kit.executors.workers.worker import run_once
 
 @dataclass(frozen=True)
 class ProcessesCold(Executor):
-    """Spawn a process for each task of each call, with a queue each, as published; everything is built up every time.
+    """Spawn a process with a queue for each task of each call, as published; everything is set up again every time.
 
-    It pays where a task lasts many seconds, or where each must start from a clean process. The model and the inputs
-    travel as copies inside the pickled arguments: put into a torch.multiprocessing queue as they are, they would be
-    moved into shared memory in the caller's hands.
+    Helps only when a task takes many seconds, or must start in a clean process. The model and the inputs are sent as
+    copies in the pickled arguments: a torch.multiprocessing queue would move the caller's own tensors into shared
+    memory.
     """
 
     cold: ClassVar[bool] = True
@@ -87,14 +87,14 @@ def _payload(task: Task, operators: bool) -> bytearray:
 
 
 def _answer(task: Task, process: Any, results: Any, deadline: float) -> Reply:
-    """What a worker put into its queue."""
+    """The reply that a worker put into its queue."""
     try:
         found = results.get(timeout=max(0.0, deadline - time.monotonic()))
         return found if isinstance(found, Reply) else Reply(*load(found))
     except TransferError as error:
         return Reply.lost(error)
     except queue.Empty:
-        raise WorkerError(f"no answer in time from {task.name!r}: its process was ended.") from None
+        raise WorkerError(f"no answer from branch {task.name!r} in time: its process was ended.") from None
     except (EOFError, OSError) as error:
         process.join(2)
         raise WorkerError(how_it_ended(process, task.name)) from error

@@ -24,15 +24,15 @@ from kit.machine.hardware import Hardware
 
 @dataclass(eq=False)
 class Ranks(Executor):
-    """Run tasks on the ranks of a process group, which outlive the call: rank i has every n-th task from the i-th on.
+    """Run tasks on the ranks of a process group, which stay alive: rank i of n runs tasks i, i + n, i + 2n, ...
 
-    It is what a large job does on many machines (`distributed overview
+    A large job does this on many machines (`distributed overview
     <https://docs.pytorch.org/tutorials/beginner/dist_overview.html>`_), here with all ranks on one, over gloo. Helps
-    where one machine is not enough. On one machine it costs what :class:`Processes` cost and, since ranks talk through
-    sockets, a copy through the network's layers for every output.
+    when one machine is not enough. On one machine it costs as much as :class:`Processes`, and also a copy of every
+    output through sockets.
 
     A call has two steps. First each rank does its tasks, packs the results, and tells the caller that they are ready.
-    Only when all are do the ranks send them to rank 0: a rank that has failed keeps no other waiting for it.
+    Only when all ranks are ready, they send the results to rank 0: so no rank waits for one that has failed.
     """
 
     workers: int  # ranks, >= 1
@@ -50,7 +50,7 @@ class Ranks(Executor):
         return self.intra_op_threads
 
     def run(self, tasks: Sequence[Task]) -> list[Any]:
-        """As :meth:`kit.executors.processes.Processes.run`; a group that lost a rank is made anew by the next call."""
+        """As :meth:`kit.executors.processes.Processes.run`; the next call forms a new group if a rank was lost."""
         inputs = [[task.args for task in tasks[rank :: self.workers]] for rank in range(self.workers)]
         with self._lock:
             try:
@@ -77,7 +77,7 @@ class Ranks(Executor):
         self._processes.close()
 
     def _form_group(self) -> None:
-        """Let all ranks join a new group, unless that of before has all of its processes."""
+        """Let all ranks join a new group, unless all processes of the old group are still alive."""
         started = self._processes.start()
         if self._group == started:
             return
@@ -92,7 +92,7 @@ class Ranks(Executor):
     def _step(
         self, calls: Sequence[Callable[..., Any]], arguments: Callable[[int], tuple[Any, ...]], **options: bool
     ) -> list[Any]:
-        """Let every rank do its call. A rank is no task: the spans are those of what it does."""
+        """Let every rank do its call. A rank itself is not a task: spans are written for the tasks that it runs."""
         log = spans.current()
         tasks = [Task(f"rank {rank}{_branches(call)}", call, arguments(rank)) for rank, call in enumerate(calls)]
         with spans.collect(operators=log is not None and log.operators) as own:
@@ -103,7 +103,7 @@ class Ranks(Executor):
         return found
 
     def _loaded(self, tasks: Sequence[Task]) -> list[Share]:
-        """What each rank does, the same objects for the same tasks, so that a model is sent once."""
+        """The share of each rank; the same objects for the same tasks, so that a model is sent only once."""
         key = tuple(task.key for task in tasks)
         if len(self._shares) > MOST_LOADED:
             self._shares.clear()
@@ -126,7 +126,7 @@ def _unpacked(task: Task, piece: Tensor) -> Any:
 
 
 def unavailable_because(machine: Hardware) -> str | None:
-    """Why ranks cannot talk here, or None."""
+    """Why ranks cannot communicate on this machine; None if they can."""
     if distributed.is_available() and distributed.is_gloo_available():
         return None
-    return "this PyTorch was built without torch.distributed's gloo: take the wheels of pytorch.org."
+    return "this PyTorch was built without the gloo backend of torch.distributed: install the wheels from pytorch.org."

@@ -13,8 +13,8 @@ from kit.executors.base import Executor, Task
 class Sequential(Executor):
     """Run tasks one after the other, as eager PyTorch does.
 
-    Parallelism is left to the operators: each one may use every intra-op thread. That is hard to beat when single
-    operators are large enough to fill the cores, and leaves cores idle when they are not.
+    Only operators run in parallel: each may use all intra-op threads. That is hard to beat if single operators are
+    large enough to fill the cores; otherwise cores stay idle.
     """
 
     intra_op_threads: int | None = None  # of the calling thread, which is the only lane; None: one for each core

@@ -1,4 +1,4 @@
-"""How many intra-op threads PyTorch's operators use: a setting of each thread, with a default of the process."""
+"""How many intra-op threads PyTorch's operators use: each thread has its own setting."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def intra_op_threads(count: int) -> Iterator[None]:
 def own_intra_op_threads(count: int) -> None:
     """Set the number of intra-op threads of the calling thread, which is new, for the rest of its life.
 
-    At its first parallel operator, or at its first ``get_num_threads``, a thread takes over the number that any thread
-    of the process has set last, even if it has set its own number before. So this function asks for the number first.
+    At its first parallel operator, or its first ``get_num_threads``, a thread takes over the number that any thread of
+    the process set last, even if it has set its own number before. So this function calls ``get_num_threads`` first.
     """
     torch.get_num_threads()
     torch.set_num_threads(count)

@@ -23,15 +23,16 @@ _inside = threading.local()
 
 @dataclass(eq=False)
 class Threads(Executor):
-    """Run tasks on a pool of threads that outlives the call.
+    """Run tasks on a pool of threads that stays alive between calls.
 
     PyTorch's operators release the GIL, so threads do run in parallel. Helps when single operators are too small to
     fill the cores. Does not help when they already do: the threads then share the same cores, and each gets only
     ``cores / workers`` intra-op threads (`CPU threading notes
     <https://docs.pytorch.org/docs/stable/notes/cpu_threading_torchscript_inference.html>`_).
 
-    The task that took longest in the last call begins first, so that the short ones fill the gaps (Graham, *Bounds on
-    Multiprocessing Timing Anomalies*, 1969: at most 4/3 of the shortest possible time). A first call goes in order.
+    The task that took longest in the last call begins first, so that short tasks fill the gaps (Graham, *Bounds on
+    Multiprocessing Timing Anomalies*, 1969: at most 4/3 of the shortest possible time). In the first call, tasks begin
+    in order.
     """
 
     workers: int  # threads in the pool, >= 1
@@ -51,9 +52,9 @@ class Threads(Executor):
     def fork_join(self, tasks: Sequence[Task], merge: Callable[[list[Any]], Any]) -> Any:
         """As :meth:`Executor.fork_join`; the worker that ends last merges, with its share of the cores.
 
-        In the calling thread a large merge would wake all of that thread's OpenMP helpers. Those go on spinning for
-        milliseconds after it (`GOMP_SPINCOUNT
-        <https://gcc.gnu.org/onlinedocs/libgomp/GOMP_005fSPINCOUNT.html>`_), on cores that the next region's tasks want.
+        In the calling thread a large merge would wake all of that thread's OpenMP helpers. These threads continue to
+        spin for milliseconds after it (`GOMP_SPINCOUNT
+        <https://gcc.gnu.org/onlinedocs/libgomp/GOMP_005fSPINCOUNT.html>`_), on cores that the next region's tasks need.
         """
         # A region inside a branch: all lanes may be taken by its parents, so waiting for one could wait forever.
         if getattr(_inside, "executor", None) is self:
@@ -99,5 +100,5 @@ class Threads(Executor):
             del task  # else what it was given would live until the next one comes
 
     def _longest_first(self, tasks: Sequence[Task]) -> list[int]:
-        """What is not known yet counts as longest, and sorting is stable."""
+        """Task indices, the longest task first. A task of unknown time counts as longest; ties keep their order."""
         return sorted(range(len(tasks)), key=lambda i: -self._took.get(tasks[i].key, sys.maxsize))

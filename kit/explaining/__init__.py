@@ -1,1 +1,1 @@
-"""Explaining: why an approach is as fast as it is, what to do about it, and the code to do it with."""
+"""Explaining: why an approach is faster or slower, what to do about it, and the code for it."""

@@ -1,4 +1,4 @@
-"""Why an approach is as fast as it is: its speed-up as a product of factors, bounds, and what to do with that."""
+"""Why an approach is faster or slower: its speed-up as a product of factors, its bounds, and advice."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from kit.text import between, counted, milliseconds
 from kit.trace import Trace, kernels
 
 LOSSES = {  # factor -> what it means where it is below 1
-    "thread efficiency": "a branch has fewer intra-op threads than in {baseline}, which more cores would change",
+    "thread efficiency": "a branch has fewer intra-op threads than in {baseline}; more cores would allow more",
     "contention efficiency": "branches slow each other down, mostly by {waiting}",
-    "computation efficiency": "branches take longer than in {baseline}, and why is not separated",
-    "load balance": "the longest branch, {longest}, keeps the others waiting: split it, or merge the rest",
-    "scheduling efficiency": "mostly {overhead} outside the branches",
+    "computation efficiency": "branches take longer than in {baseline}; the causes were not measured separately",
+    "load balance": "the other lanes wait for the longest branch, {longest}: split it, or merge the other branches",
+    "scheduling efficiency": "time outside the branches, mostly {overhead}",
     "rewriting": "the branches one after the other, {baseline}, take longer than the model as given",
 }
 GAINS = {  # factor -> what it means where it is above 1; the others never are
-    "thread efficiency": "one by one, branches are faster with a lane's intra-op threads than with the baseline's",
-    "contention efficiency": "branches are faster side by side than one by one, which is rare: measure again",
-    "computation efficiency": "branches take less time than in the baseline, and why is not separated",
+    "thread efficiency": "branches alone are faster with a lane's number of intra-op threads than with the baseline's",
+    "contention efficiency": "branches are faster side by side than alone, which is unusual: measure again",
+    "computation efficiency": "branches take less time than in the baseline; the causes were not measured separately",
     "rewriting": "the branches one after the other take less time than the model as given, without any concurrency",
 }
 NOTABLE_GAIN = 0.05  # beyond which a factor above 1 is told in a sentence of its own
@@ -39,7 +39,7 @@ NOTABLE_GAIN = 0.05  # beyond which a factor above 1 is told in a sentence of it
 
 @one_line
 class Prediction(NamedTuple):
-    """What branch times say of another arrangement."""
+    """What the branch times predict for another number of lanes or grouping of branches."""
 
     ms: float  # of a call
     speed_up: float  # over the baseline
@@ -48,7 +48,7 @@ class Prediction(NamedTuple):
 
 @one_line
 class Advice(NamedTuple):
-    """A sentence with numbers, and the place on the comparison's timeline where they can be seen."""
+    """A sentence of advice with numbers, and the event on the comparison's timeline that shows them."""
 
     text: str
     approach: str  # whose trace
@@ -59,7 +59,7 @@ class Advice(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """Why one approach of a comparison is as fast as it is. Data first; ``str()`` and a notebook show it as text."""
+    """Why one approach of a comparison is faster or slower, as data; ``str()`` and notebooks show it as text."""
 
     approach: str
     baseline: str
@@ -84,39 +84,39 @@ class Explanation:
     def what_if(self, lanes: int, merged: Sequence[Collection[str]] = ()) -> Prediction:
         """Predict this approach with another number of lanes, or with groups of branches merged into one each.
 
-        It takes each branch's time alone, and on more than one lane the contention and the overhead as measured; a
-        free lane takes the longest branch that is left.
+        The prediction uses each branch's time alone and the measured overhead; on several lanes also the measured
+        contention. A free lane takes the longest branch that is left.
 
         Raises:
-            MeasureError: no lanes, or an approach that has no tasks to schedule.
+            MeasureError: fewer than 1 lane, or an approach whose branch times are not known.
         """
         if lanes < 1 or self.branch_times is None:
-            raise MeasureError(f"cannot predict {self.approach} on {lanes} lanes: it takes a lane or more, and tasks.")
+            raise MeasureError(f"cannot predict {self.approach} on {lanes} lanes: it needs a lane and branch times.")
         ms = self.branch_times.call_ms(lanes, merged)
         return Prediction(ms, self.branch_times.baseline_ms / ms, self.prediction_errors or {})
 
     def steps(self) -> list[tuple[str, float]]:
-        """The factors of :mod:`kit.measuring.factors`, from the ideal, one for each lane, down to the measured."""
+        """The factors in order: from the ideal, the number of lanes, to the measured speed-up."""
         return [] if self.factors is None else [*in_steps(self.factors, self.computation).items()]
 
     @property
     def parallel_efficiency(self) -> float | None:
-        """Load balance * scheduling efficiency: the share of the lanes' time that runs tasks; None without factors."""
+        """Load balance * scheduling efficiency: the share of the lanes' time in tasks; None: no factors."""
         return None if self.factors is None else self.factors["load balance"] * self.factors["scheduling efficiency"]
 
     @property
     def reached(self) -> str:
-        """How much of the speed that its bound allows was measured, in words; nothing without a bound."""
+        """Which share of the speed allowed by the bound was reached, as text; empty without a bound."""
         if self.excess is not None:
-            return f"{self.excess.what} exceeded {self.excess.factor:.2f} times: not believed"
+            return f"not decided, since the result exceeds {self.excess.what} by a factor of {self.excess.factor:.2f}"
         if self.bounds is None:
             return ""
         if self.bounds.share > 1:  # of medians, by less than what was once reached
-            return "measured as fast as the bound, within what its rounds differ"
+            return "as fast as the bound, within the variation of the rounds"
         return f"{self.bounds.share:.0%} reached"
 
     def table(self) -> list[tuple[str, str, str]]:
-        """What multiplies, by how much, and where the product has got to."""
+        """Rows of (factor, its value, the product so far), as text."""
         values = [value for _, value in self.steps()]
         return [(n, f"x {v:.3f}", f"{math.prod(values[: i + 1]):.3f}x") for i, (n, v) in enumerate(self.steps())]
 
@@ -139,7 +139,7 @@ class Explanation:
             lines.append(f"  parallel efficiency {self.parallel_efficiency:.0%}: load balance * scheduling efficiency")
         product = math.prod(by for _, by in self.steps())
         if self.ratio is not None and self.factors and not 0.95 < product / self.ratio.estimate < 1.05:
-            lines.append(f"  the factors are those of the rounds' geometric mean, {product:.2f}x: the rounds scatter")
+            lines.append(f"  timings vary a lot: the factors multiply to the geometric mean, {product:.2f}x")
         parts = {"side by side, against alone": self.waiting_ms, "overhead": self.overhead_ms, "a call": self.parts_ms}
         lines += [f"  {name}: {_in_words(each)}" for name, each in parts.items() if each]
         if self.bounds is not None:
@@ -154,15 +154,15 @@ class Explanation:
 
 
 def explain(comparison: Comparison, approach: str | None = None) -> Explanation:
-    """Why an approach of this comparison is as fast as it is, and what to do with that; nothing is measured anew.
+    """Explain why an approach of this comparison is faster or slower, and give advice; nothing is measured again.
 
     >>> kit.explain(kit.compare(model, inputs, ["sequential", "threads"]))
 
     Args:
-        approach: one of its rows; where none is named, the best of those with the right output beside the baseline.
+        approach: name of a row; by default the fastest row with the right output, the baseline left out.
 
     Raises:
-        UnknownNameError: no such row.
+        UnknownNameError: the comparison has no such row.
     """
     names = [row.name for row in comparison.rows]
     if approach is not None and approach not in names:
@@ -180,7 +180,7 @@ def explain_all(comparison: Comparison) -> list[Explanation]:
 
 
 class _Known(NamedTuple):
-    """What the explanations of all rows of one comparison need."""
+    """What is known of a comparison, and used to explain each of its rows."""
 
     cases: dict[str, RowBreakdown]  # row -> where its time went
     errors: dict[str, float]  # row -> how far off a prediction of what was measured is
@@ -198,25 +198,25 @@ def _explained(comparison: Comparison, row: Row, known: _Known) -> Explanation:
     baseline, case = comparison.baseline, known.cases.get(row.name)
     notes = []
     if row.timing is None:
-        notes.append(f"it was not measured: {row.reason}")
+        notes.append(f"this approach was not measured: {row.reason}")
     elif case is None:
         notes.append(
-            "it has no tasks, or none that takes time: it changes the model's operators, not when branches run. Of two "
-            "recordings, kit.trace.changes says how."
+            "this approach has no tasks, or no task that takes time: it changes the model's operators, not when "
+            "branches run. kit.trace.changes shows these changes from two recordings."
             if row.rewritten
-            else "it runs the branches that were found one after the other: its speed-up is due to rewriting alone."
+            else "its branches run one after the other: its speed-up is due only to rewriting the model."
             if row.name == FOUND
-            else "no task of it was recorded, so its speed-up cannot be divided into factors."
+            else "no task of this approach was recorded, so its speed-up cannot be divided into factors."
         )
     elif case.branches_alone is None:
-        notes.append("not separated: what other intra-op threads do to the branches' times, and running side by side.")
+        notes.append("not separated: the effects of other intra-op threads and of running side by side.")
     if case is not None and not case.on_cpu:
-        notes.append("not separated: on a GPU a task is a launch, so that its run and its overhead are one. No bound.")
+        notes.append("on a GPU a task only launches kernels: no bound, and overhead is not separated.")
     gain, cores = comparison.core_scaling, comparison.cores
     if case is not None and case.lanes > 1 and gain is not None and gain.high < 0.9 * cores:
         notes.append(
-            f"the {cores} cores together did {gain} what one does, on work that shares nothing: as much contention as "
-            f"x {gain.estimate / cores:.2f} may be theirs, not the branches'."
+            f"independent work ran {gain} as fast on the {cores} cores together as on one: a contention efficiency of "
+            f"x {gain.estimate / cores:.2f} may be due to the cores, not to the branches."
         )
     excess = case.excess(comparison) if case else None
     if case is not None and excess is None:
@@ -258,7 +258,7 @@ def _estimate(row: Row) -> float:
 
 
 def _advice(comparison: Comparison, best: Row, case: RowBreakdown | None) -> list[Advice]:
-    """For latency, for throughput, and what would change the answer."""
+    """Advice for latency, for throughput, and on what would change the result."""
     baseline, alone = comparison.baseline, comparison.branches_alone.get(1)
     if baseline.timing is None or best.timing is None:
         return []
@@ -276,32 +276,30 @@ def _advice(comparison: Comparison, best: Row, case: RowBreakdown | None) -> lis
 
 
 def _for_many_requests(comparison: Comparison, alone: Timing, best: Row, timing: Timing) -> str:
-    """Which serves more of them, where the intervals of both rates are apart."""
-    side = "requests side by side, each on one thread and one branch after the other"
+    """Advice for throughput: undecided if the intervals of both rates overlap."""
+    side = "several at the same time, each on one thread with its branches one after the other"
     (least, most), (low, high) = _rates(alone, comparison.cores), _rates(timing, 1)
-    use = (
-        f"use {side}" if least > high else f"use {best.name}" if low > most else "these rounds cannot tell what to use"
-    )
+    use = f"run {side}" if least > high else f"use {best.name}" if low > most else "it is not decided what to use"
     return (
-        f"For many requests {use}: a call takes {milliseconds(alone.median_ms)} of one core, so {least:,.3g} to "
-        f"{most:,.3g} a second on {counted(comparison.cores, 'core')}; {best.name}, one by one, gives {low:,.3g} to "
-        f"{high:,.3g} (95% intervals). Measure it with kit.throughput."
+        f"For many requests {use}: a call takes {milliseconds(alone.median_ms)} on one core, so "
+        f"{counted(comparison.cores, 'core')} can serve {least:,.3g} to {most:,.3g} a second; {best.name}, with one "
+        f"request at a time, serves {low:,.3g} to {high:,.3g} (95% intervals). Measure it with kit.throughput."
     )
 
 
 def _rates(timing: Timing, cores: int) -> tuple[float, float]:
-    """The 95% interval of how many calls a second so many cores do."""
+    """The 95% interval of calls per second on this many cores."""
     fast, slow = interval(timing.samples_ns)
     return cores * 1e9 / slow, cores * 1e9 / fast
 
 
 def _efficiencies(case: RowBreakdown) -> dict[str, float]:
-    """The factors that can cost something; each is above 1 where it gains."""
+    """The factors that can cost speed; a value above 1 is a gain."""
     return {name: by for name, by in in_steps(case.factors(), case.computation()).items() if name in LOSSES}
 
 
 def _what_would_change(comparison: Comparison, case: RowBreakdown) -> Advice:
-    """The factor that costs most, what it means, and what more lanes would do."""
+    """The factor that costs most speed, what it means, and what more lanes would change."""
     name, value = min(_efficiencies(case).items(), key=lambda each: each[1])
     by = "x {:.2f} [{:.2f}, {:.2f}]".format(value, *case.intervals()[name])
     regions = regions_ms(case.own, np.median)
@@ -311,19 +309,19 @@ def _what_would_change(comparison: Comparison, case: RowBreakdown) -> Advice:
     meaning = LOSSES[name].format(baseline=baseline, longest=longest, waiting=waiting, overhead=overhead)
     if case.lanes > cores:  # nor would splitting help then
         meaning = f"{meaning.partition(': split')[0]}; {case.lanes} lanes share {cores} cores, {cores}x at most"
-    text = f"What costs {case.row.name} most is its {name}, {by}: {meaning}."
+    text = f"The factor that costs {case.row.name} most is {name}, {by}: {meaning}."
     if round(value, 2) >= 1:
-        text = f"No factor costs {case.row.name} anything: the smallest is {name}, {by}."
+        text = f"No factor costs {case.row.name} speed: the smallest is {name}, {by}."
     if (widest := max(map(len, regions))) > case.lanes:
         times = case.branch_times()
         gain = times.baseline_ms / times.call_ms(widest)
-        text += f" With a core for each of {widest} branches {gain:.2f}x is predicted; the same arithmetic was "
-        text += f"{times.error:+.0%} off for what was measured."
-    return _point(text + " A GPU would need a comparison of its own.", case.row, longest)
+        text += f" With {widest} cores, one per branch, {gain:.2f}x is predicted (error of the same "
+        text += f"prediction with the measured lanes: {times.error:+.0%})."
+    return _point(text + " This says nothing about a GPU, which needs its own comparison.", case.row, longest)
 
 
 def _point(text: str, row: Row, name: str) -> Advice:
-    """The sentence with the first event of that name on the row's timeline."""
+    """The advice with the first event of that name on the row's timeline."""
     trace = row.timing.trace if row.timing is not None else Trace.build([])
     start, duration = next(((e.start_ns, e.duration_ns) for e in trace.events() if e.name == name), (0, 0))
     return Advice(text, row.name, name, start - int(min(trace.start_ns, default=0)), duration)
@@ -331,7 +329,7 @@ def _point(text: str, row: Row, name: str) -> Advice:
 
 def _largest(parts: Mapping[str, float]) -> str:
     kind = max(parts, key=parts.__getitem__, default="")
-    return f"{kind} ({milliseconds(parts[kind])})" if kind and parts[kind] > 0 else "what is not separated"
+    return f"{kind} ({milliseconds(parts[kind])})" if kind and parts[kind] > 0 else "unknown causes"
 
 
 def _in_words(parts: Mapping[str, float]) -> str:

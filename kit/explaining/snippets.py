@@ -1,4 +1,4 @@
-"""The approaches in plain PyTorch, without the kit: what a learner takes home. Each defines ``run``."""
+"""The approaches as plain PyTorch code without the kit. Each snippet defines ``run``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ import torch
 
 
 def start():
-    torch.get_num_threads()  # asked first: a new thread takes over the number that was last set anywhere
+    torch.get_num_threads()  # call it once before set_num_threads(): then the setting is kept
     torch.set_num_threads({threads})
 
 
@@ -71,13 +71,13 @@ _KINDS = {"sequential": SEQUENTIAL, "threads": THREADS, "processes": PROCESSES}
 
 
 def snippet(approach: str, lanes: int, threads: int) -> str | None:
-    """What an approach does with ``branches`` on their ``inputs``, as runnable text; None where there is no short form.
+    """Code that runs ``branches`` on their ``inputs`` as an approach does; None if there is no short form.
 
     Args:
-        approach: as in a comparison, ``threads(workers=2)``.
-        lanes: workers.
-        threads: intra-op threads of each.
+        approach: its name as in a comparison, such as ``threads(workers=2)``.
+        lanes: number of workers.
+        threads: intra-op threads of each worker.
     """
     text = _KINDS.get(re.split(r"\W", approach)[0])
-    about = f"# {approach}. branches: modules; inputs: one for each, [x] * len(branches) where all get the same.\n"
+    about = f"# {approach}. branches: modules; inputs: one for each branch; [x] * len(branches) if all get the same.\n"
     return text and about + text.replace("{workers}", str(lanes)).replace("{threads}", str(threads))

@@ -1,4 +1,4 @@
-"""Any model as a graph, and its independent parts as branches."""
+"""Captures any model as a graph, and makes branches of its independent parts."""
 
 from kit.graphs.any_model import Analysed, analysed, graph_of, measured
 from kit.graphs.branched import Branched

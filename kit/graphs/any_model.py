@@ -1,4 +1,4 @@
-"""Any model: captured, taken apart, rewritten into branches, and proven to compute the same."""
+"""Any model: captured as a graph, rewritten into branches, and checked to compute the same output."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from kit.transforms.undisturbed import undisturbed
 @one_line
 @dataclass(frozen=True, eq=False)
 class Analysed:
-    """A model that was captured: what was found in it, and the proven module that was made of that."""
+    """A captured model: its graph and regions, and the checked module that was made of them."""
 
     found: Found
     branched: Branched
@@ -49,11 +49,11 @@ class Analysed:
 
 
 def analysed(model: nn.Module, args: Args) -> Analysed:
-    """Capture a model, find its regions, rewrite it, and prove that on other inputs.
+    """Capture a model, find its regions, rewrite it, and check the new module on other inputs.
 
     Raises:
-        KitError: a model in training mode, one that no way of capturing follows, or one whose rewritten module does not
-            compute the same; the message says for each way why, and where.
+        KitError: the model is in training mode, cannot be captured by any method, or its rewritten module gives another
+            output; the message says for each method why it failed, and in which line.
     """
     check_eval(model)
     start = clock()
@@ -75,11 +75,11 @@ def analysed(model: nn.Module, args: Args) -> Analysed:
 
 
 def _told(refusals: list[KitError]) -> str:
-    """Why no way of capturing follows a model: once, where all stop at one line for want of a tensor's value."""
+    """Why no method can capture a model; one sentence if all stop at the same line, for a tensor's value."""
     causes = [each.__cause__ for each in refusals]
     lines = [line and (line.filename, line.lineno) for each in causes if each for line in [line_of(each)]]
     if len(lines) == len(refusals) and len({*lines}) == 1 and isinstance(causes[0], TraceError):
-        return f"{refusals[0]}; torch.export stops there too. Use torch.where, or name the branches: kit.Branches."
+        return f"{refusals[0]}; torch.export stops there too. Use torch.where, or mark branches with kit.Branches."
     return " ".join(f"{str(each).rstrip('.')}." for each in refusals)
 
 
@@ -100,15 +100,15 @@ def _by(way: str, model: nn.Module, args: Args) -> tuple[Found, Branched]:
     except KitError:
         raise
     except Exception as error:
-        raise KitError(f"what {way} captured of {type(model).__name__} does not run: {error}") from error
+        raise KitError(f"the graph of {type(model).__name__} that {way} captured does not run: {error}") from error
     return found, new
 
 
 def _prove_with_gradients(model: nn.Module, new: Branched, args: Args) -> None:
-    """On the example inputs: a forward may ask whether gradients are wanted.
+    """Check the outputs with gradients enabled too: a forward may call ``torch.is_grad_enabled()``.
 
     Raises:
-        KitError: another output than that of the model as given.
+        KitError: the output differs from that of the model as given.
     """
     with torch.enable_grad(), undisturbed(model):
         try:
@@ -117,8 +117,8 @@ def _prove_with_gradients(model: nn.Module, new: Branched, args: Args) -> None:
             return
         if not compare_outputs(_detached(expected), _detached(new(*_copied(args)))).equal:
             raise KitError(
-                f"{type(model).__name__} computes something else where gradients are enabled, and a graph holds one of "
-                "both: take torch.is_grad_enabled() out of its forward"
+                f"{type(model).__name__} computes another output when gradients are enabled, but a graph can hold only "
+                "one of the two: remove torch.is_grad_enabled() from its forward"
             )
 
 
@@ -128,7 +128,7 @@ def _detached(value: Any) -> Any:
 
 
 def _takes_any_batch(model: nn.Module, new: Branched, args: Args) -> bool:
-    """Whether both give the same for another size of the first dimension, which all tensors share."""
+    """Whether both give the same output for another batch size (the first dimension of all input tensors)."""
     leaves, form = form_of(args)
     sizes = {x.shape[0] if x.ndim else 0 for x in leaves}
     if len(sizes) != 1 or 0 in sizes:
@@ -146,7 +146,7 @@ def _takes_any_batch(model: nn.Module, new: Branched, args: Args) -> bool:
 
 
 def measured(seen: Analysed, args: Args) -> Analysed:
-    """The same, once each operator has been measured on one thread."""
+    """The analysed model with the time of each operator on one thread, measured if it is not known yet."""
     module = seen.found.captured.module
     with undisturbed(module):  # its buffers are the model's own
         measure(module, form_of(args)[0], seen.found.effects)
@@ -154,7 +154,7 @@ def measured(seen: Analysed, args: Args) -> Analysed:
 
 
 def graph_of(seen: Analysed, name: str, inputs: str) -> Graph:
-    """The graph of what was analysed, as data."""
+    """The graph of an analysed model, as data."""
     found = seen.found
     return Graph(
         name,
@@ -171,7 +171,7 @@ def graph_of(seen: Analysed, name: str, inputs: str) -> Graph:
 
 @cache
 def handing_over_ms() -> float:
-    """What it costs on this machine to start four empty branches on threads and to join them, in milliseconds."""
+    """The milliseconds that it takes on this machine to start four empty branches on threads and to join them."""
     tasks = [Task(str(i), _nothing, ()) for i in range(4)]
     took = []
     with Threads(hardware.detect().cores) as executor:
@@ -187,7 +187,7 @@ def _nothing() -> None:
 
 
 def _copied(args: Args) -> Args:
-    """Copies of all tensors, in lists and dicts of their own; what shares memory goes on sharing it."""
+    """Copies of all tensors, in copied lists and dicts; tensors that share memory still share it."""
     leaves, form = form_of(args)
     copied: Args = form.rebuilt(copy.deepcopy(leaves))
     return copied

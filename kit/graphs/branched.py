@@ -1,4 +1,4 @@
-"""The module that a rewritten model is: called, saved and loaded as the model as given."""
+"""The module of a rewritten model: it is called, saved and loaded like the model as given."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from kit.graphs.values import Form
 
 
 class Branched(nn.Module):
-    """A model that was rewritten: its regions are ``kit.Branches``, its modules and weights are the model's own.
+    """A rewritten model: its regions are ``kit.Branches``, its modules and weights are those of the model as given.
 
-    Called as the model as given. Its ``state_dict`` has the keys of the model as given, and it loads such a one; its
-    parameters are those of the model as given, under names of its own.
+    It is called like the model as given. Its ``state_dict`` has the same keys, and it loads such a ``state_dict``. Its
+    parameters are those of the model as given, but ``named_parameters`` gives them other names.
 
     Raises:
-        ShapeError: a call with inputs of other shapes, types or structure than those that it was proven on.
+        ShapeError: a call with inputs whose shapes, dtypes or structure differ from those it was captured with.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Branched(nn.Module):
         self.register_load_state_dict_pre_hook(_own_keys)  # type: ignore[no-untyped-call]
 
     def _hold(self, state: Mapping[str, Tensor]) -> None:
-        """Keep what of a state the body does not hold, and know the names of all: one tensor may have several."""
+        """Keep the tensors of a state that the body does not hold, and map all names: a tensor may have several."""
         held = {id(x) for x in (*self.body.parameters(), *self.body.buffers())}
         for i, x in enumerate(state.values()):
             if id(x) not in held:
@@ -53,14 +53,14 @@ class Branched(nn.Module):
         self.saved = {key: ours[id(x)] for key, x in state.items()}  # key of the model as given -> own
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        """Its class is made for it, with the name of the model's, and so is made again where it is loaded."""
+        """Pickling: its class is created at run time, with the model's class name, and again when it is loaded."""
         return _empty, (type(self).__name__,), self.__dict__
 
     def forward(self, *args: Any, **keywords: Any) -> Any:
         if keywords.keys() != set(self.names) and (keywords or len(args) != len(self.names or args)):
             raise ShapeError(
-                f"{type(self).__name__} was captured with {', '.join(self.names) or 'positional arguments'}: "
-                "call it so."
+                f"{type(self).__name__} was captured with {', '.join(self.names) or 'positional arguments'}: call it "
+                "with these."
             )
         args = args or tuple(keywords[name] for name in self.names)
         leaves = self.inputs.leaves(args, type(self).__name__)
@@ -68,36 +68,36 @@ class Branched(nn.Module):
         for x, (shape, dtype) in zip(leaves, self.given, strict=True):
             if len(x.shape) != len(shape) or x.shape[first:] != shape[first:] or x.dtype != dtype:
                 raise ShapeError(
-                    f"{type(self).__name__} was captured for an input {shape} {dtype}"
-                    f"{', with any batch' if first else ''}, and gets {tuple(x.shape)} {x.dtype}: capture it again "
-                    "with these inputs."
+                    f"{type(self).__name__} was captured for an input {shape} "
+                    f"{dtype}{' with any batch size' if first else ''}, but was given {tuple(x.shape)} {x.dtype}: "
+                    "capture it again with these inputs."
                 )
         if self.strides is not None and [x.stride() for x in leaves] != self.strides:
             raise ShapeError(
-                f"{type(self).__name__} was captured for inputs of another memory format: capture it again."
+                f"{type(self).__name__} was captured for inputs in another memory format: capture it again."
             )
         if self.shared is not None and shared_memory(leaves) != self.shared:
             raise ShapeError(
-                f"{type(self).__name__} writes into its inputs, and was captured for others that share memory or do "
-                "not: capture it again."
+                f"{type(self).__name__} writes into its inputs, and was captured for inputs that share memory "
+                "differently: capture it again with these inputs."
             )
         return self.outputs.rebuilt(self.body(*leaves))
 
     def train(self, mode: bool = True) -> Self:
-        """As for any module, to eval mode only: a graph holds what the model does there.
+        """As for any module, but only eval mode is possible: the graph holds the operators of eval mode.
 
         Raises:
-            KitError: training mode.
+            KitError: ``mode`` is True.
         """
         if mode:
             raise KitError(
-                f"{type(self).__name__} was captured in eval mode, and computes that: train the model as given."
+                f"{type(self).__name__} was captured in eval mode and cannot be trained: train the model as given."
             )
         return super().train(mode)
 
 
 def class_named(name: str) -> type[Branched]:
-    """The class of a rewritten model, under the name of the class of the model as given."""
+    """A class for a rewritten model, with the class name of the model as given."""
     return type(name, (Branched,), {"__doc__": Branched.__doc__})
 
 
@@ -107,7 +107,7 @@ def _empty(name: str) -> Branched:
 
 
 def _given_keys(module: Branched, state: dict[str, Any], prefix: str, metadata: Any) -> None:
-    """The state as the model as given has it: constants of the graph are no part of it."""
+    """A ``state_dict`` with the keys of the model as given, without the constants of the graph."""
     own = {key: state.pop(key) for key in list(state) if key.startswith((f"{prefix}body.", f"{prefix}unused."))}
     state.update({prefix + given: own[prefix + key] for given, key in module.saved.items()})
 
@@ -115,7 +115,7 @@ def _given_keys(module: Branched, state: dict[str, Any], prefix: str, metadata: 
 def _own_keys(
     module: Branched, state: dict[str, Any], prefix: str, metadata: Any, strict: bool, missing: list[str], *others: Any
 ) -> None:
-    """A state of the model as given under the own keys; what lacks is reported by the key that it should have."""
+    """Load a ``state_dict`` of the model as given; missing tensors are reported by the keys of that model."""
     missing += [prefix + given for given in module.saved if prefix + given not in state]
     tensors = (*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False))
     for own, x in tensors:
@@ -126,6 +126,6 @@ def _own_keys(
 
 
 def shared_memory(tensors: Sequence[Tensor]) -> list[int]:
-    """For each tensor, the first one that lies in the same memory."""
+    """For each tensor, the index of the first tensor in the same memory."""
     memory = [x.untyped_storage().data_ptr() for x in tensors]
     return [memory.index(each) for each in memory]

@@ -1,7 +1,7 @@
-"""Capture: a model as it was given, made into one graph of calls from tensors to tensors.
+"""Capture: makes one graph of calls, from tensors to tensors, of a model as given.
 
-Module by module with ``torch.fx`` where that follows the model's Python, with proxies alone or beside a run on the
-example inputs; operator by operator with ``torch.export`` where it does not.
+``torch.fx`` captures module by module, with proxies alone or beside a run on the example inputs. Where ``torch.fx``
+cannot follow the model's Python code, ``torch.export`` captures operator by operator.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ class Captured:
 
 
 class _Flat(nn.Module):
-    """The model, called with the tensors in its arguments alone, and answering with the tensors in its output."""
+    """The model as a module that takes and returns flat lists of tensors."""
 
     def __init__(self, model: nn.Module, inputs: Form, noted: Callable[[Form], None]) -> None:
-        """``noted`` is given the form of the output: export takes back what a forward writes into attributes."""
+        """``noted`` is called with the form of the output, since torch.export undoes writes to attributes."""
         super().__init__()
         self.model, self.inputs, self.noted, self.training = model, inputs, noted, model.training
 
@@ -64,11 +64,11 @@ def captured(model: nn.Module, args: Args, way: str) -> Captured:
     """The model as one graph.
 
     Args:
-        args: example inputs, nested as the model takes them; values that are no tensors are kept as they are.
+        args: example inputs, nested as the model takes them; values other than tensors are kept unchanged.
         way: one of :data:`WAYS`.
 
     Raises:
-        KitError: this way cannot follow the model's Python; the message says where.
+        KitError: this method cannot follow the model's Python code; the message says in which line.
     """
     leaves, inputs = form_of(args)
     outputs: list[Form] = []
@@ -93,7 +93,7 @@ def captured(model: nn.Module, args: Args, way: str) -> Captured:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without torch's log: what it gives up on, it prints in full, and it is an error of ours anyway."""
+    """Silence torch's log, which prints each failure in full; the kit raises its own error for it."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -125,7 +125,7 @@ def _by_export(flat: _Flat, leaves: list[Tensor]) -> fx.GraphModule:
 
 
 def _plain(module: fx.GraphModule) -> fx.GraphModule:
-    """The exported module with arguments and outputs as flat as its graph already is."""
+    """The exported module with flat arguments and outputs, as its graph has them."""
     graph = fx.Graph()
     env: dict[fx.Node, Any] = {}
     for node in module.graph.nodes:
@@ -145,7 +145,7 @@ def _plain(module: fx.GraphModule) -> fx.GraphModule:
 
 
 def _in_model(path: str, model: nn.Module) -> str:
-    """The qualified name in the user's model of what has this one in the wrappers around it."""
+    """The qualified name of a module in the user's model, from its name in the wrapper modules."""
     around = "model.model." if isinstance(model, ByKeyword) else "model."
     return f"{path}.".removeprefix(around).removesuffix(".")
 
@@ -162,12 +162,12 @@ def _reason(error: Exception) -> str:
 
 
 def call_unchanged(model: nn.Module, args: Args) -> None:
-    """Call the model: refuse one that writes into its own attributes, or into lists and dicts of its arguments.
+    """Call the model, and check that it changes neither its attributes nor lists and dicts of its arguments.
 
-    A graph knows tensors and buffers only, so what such a model remembers would be lost without a word.
+    A graph holds only tensors and buffers, so such changes would be lost without an error.
 
     Raises:
-        KitError: an attribute that the call writes, with its name; or a list or dict of the caller that it changes.
+        KitError: the call writes an attribute (the message names it), or changes a list or dict of the caller.
     """
     title = type(model).__name__
     before = {name: _state(module) for name, module in model.named_modules()}
@@ -178,19 +178,19 @@ def call_unchanged(model: nn.Module, args: Args) -> None:
             if not _same(before[name].get(key), value):
                 raise KitError(
                     f"{title} cannot be captured: each call writes its attribute "
-                    f"{'.'.join(filter(None, (name, key)))!r}, and a graph knows tensors and buffers only. Write into "
-                    "a buffer in place, or return it from forward."
+                    f"{'.'.join(filter(None, (name, key)))!r}, but a graph holds only tensors and buffers. Write into "
+                    "a buffer in place, or return the value from forward."
                 )
     left, structure_left = pytree.tree_flatten(args)
     if structure_left != structure or any(mine is not theirs for mine, theirs in zip(left, given, strict=True)):
         raise KitError(
-            f"{title} cannot be captured: each call changes a list or a dict that it is given. Let its forward work on "
-            "a copy."
+            f"{title} cannot be captured: each call changes a list or a dict among its arguments. Change a copy in its "
+            "forward instead."
         )
 
 
 def _state(module: nn.Module) -> dict[str, Any]:
-    """Its own attributes and buffers, with a copy of what lists and dicts hold: those may be changed in place."""
+    """A module's own attributes and buffers; lists and dicts are copied, since they may be changed in place."""
     own = {key: value for key, value in vars(module).items() if key not in _OF_TORCH}
     return {key: _held(value) for key, value in (own | module._parameters | module._buffers).items()}
 

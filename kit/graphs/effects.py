@@ -1,4 +1,4 @@
-"""What each call of a captured graph reads, writes and costs: seen by running it, not guessed from its name."""
+"""What each call of a captured graph reads, writes and costs, observed by running the graph."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RUNS = 3  # that are timed, of each operator, after one that is not
 @one_line
 @dataclass
 class Effects:
-    """What one call of the graph did when it ran."""
+    """The effects of one call of the graph when it ran."""
 
     reads: set[Any] = field(default_factory=set)  # memory, by identity
     writes: set[Any] = field(default_factory=set)  # memory, or RANDOM
@@ -41,7 +41,7 @@ class Effects:
 
 
 class _Watched(fx.Interpreter):
-    """Runs a graph node by node, and keeps all its tensors alive, so that no memory has two meanings."""
+    """Runs a graph node by node, and keeps all its tensors alive, so that no memory is used twice."""
 
     def __init__(self, module: fx.GraphModule) -> None:
         super().__init__(module, garbage_collect_values=False)
@@ -67,7 +67,7 @@ class _Watched(fx.Interpreter):
         return result
 
     def _operator(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Adds what one operator of PyTorch does to the effects of the call that runs now."""
+        """Adds the effects of one PyTorch operator to those of the call that is running."""
         now = self.now
         now.operators += 1
         read = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
@@ -95,7 +95,7 @@ class _Watched(fx.Interpreter):
 
 
 class _Timed(fx.Interpreter):
-    """Runs a graph node by node, and notes how long each took."""
+    """Runs a graph node by node, and records the time of each."""
 
     def __init__(self, module: fx.GraphModule) -> None:
         super().__init__(module)
@@ -109,10 +109,11 @@ class _Timed(fx.Interpreter):
 
 
 def effects_of(module: fx.GraphModule, inputs: list[Tensor]) -> dict[fx.Node, Effects]:
-    """What every node of a graph reads, writes and counts, by running it once on copies of these inputs.
+    """Node -> its effects, observed by running the graph once on copies of these inputs.
 
     Raises:
-        KitError: the graph writes into a constant that capturing made, which would be another on the next call.
+        KitError: the graph writes into a constant that was created by capturing: the next call would start from the
+            changed value.
     """
     watched = _Watched(module)
     with torch.no_grad():
@@ -126,14 +127,12 @@ def effects_of(module: fx.GraphModule, inputs: list[Tensor]) -> dict[fx.Node, Ef
     }
     for node, effects in watched.found.items():
         if written := effects.writes & made.keys():
-            raise KitError(
-                f"{node.name} writes into {made[written.pop()]}, a tensor that forward makes anew in each call"
-            )
+            raise KitError(f"{node.name} writes into {made[written.pop()]}, a tensor that forward creates in each call")
     return watched.found
 
 
 def measure(module: fx.GraphModule, inputs: list[Tensor], found: dict[fx.Node, Effects]) -> None:
-    """Fill in what each node takes on one thread: the median of three runs, after one that warms up."""
+    """Fill in the time of each node on one thread: the median of three runs after a warm-up run."""
     timed = _Timed(module)
     with torch.inference_mode(), intra_op_threads(1):
         for _ in range(1 + RUNS):
@@ -143,7 +142,7 @@ def measure(module: fx.GraphModule, inputs: list[Tensor], found: dict[fx.Node, E
 
 
 def _random_state(*values: Any) -> list[Tensor]:
-    """Where all the generators are that an operator with these arguments could draw from."""
+    """The states of all random generators that an operator with these arguments could use."""
     own = [leaf.get_state() for leaf in tree_leaves(values) if isinstance(leaf, torch.Generator)]
     gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
     return [torch.get_rng_state(), *gpus, *own]

@@ -1,4 +1,4 @@
-"""From a captured model to its graph: operators, what each needs, and the regions among them."""
+"""From a captured model to its graph: operators, their dependencies, and the regions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from kit.reprs import one_line
 @one_line
 @dataclass(frozen=True, eq=False)
 class Found:
-    """A captured model with what is known of it."""
+    """A captured model with its operators, their effects and its regions."""
 
     captured: Captured
     nodes: tuple[fx.Node, ...]  # its operators, in the order of the program
@@ -53,11 +53,11 @@ class Found:
         return str(getattr(packet, "__name__", packet))
 
     def heavy(self, part: Sequence[Block]) -> bool:
-        """Whether a part of a fork has a layer in it: a convolution, a matrix product, a pool."""
+        """Whether a part of a fork contains a convolution, a matrix product or a pooling layer."""
         return any(self.effects[self.nodes[i]].macs or "pool" in self._kind(self.nodes[i]).lower() for i in flat(part))
 
     def sides(self, fork: Fork) -> tuple[list[tuple[Block, ...]], list[tuple[Block, ...]]]:
-        """The parts of a fork that are worth a branch, and the others; no branch where there are not two of them."""
+        """The parts of a fork that become branches, and the other parts; fewer than two become no branch."""
         heavy: list[tuple[Block, ...]] = []
         light: list[tuple[Block, ...]] = []
         for part in fork.parts:
@@ -80,7 +80,7 @@ class Found:
         return tuple(found)
 
     def names(self, parts: Sequence[Sequence[Block]]) -> tuple[str, list[str]]:
-        """What a region and its branches are called: by the modules that they are in."""
+        """The names of a region and its branches, from the modules that they are in."""
         places = [[self.nodes[i].meta.get("place", "").split(".") for i in sorted(flat(part))] for part in parts]
         region = _common([place for part in places for place in part])
         names: list[str] = []
@@ -102,7 +102,7 @@ class Found:
 
 
 def found_in(captured: Captured, effects: dict[fx.Node, Effects]) -> Found:
-    """What depends on what in a captured model, and the forks in it."""
+    """The dependencies and forks of a captured model."""
     graph = captured.module.graph
     free = {node for node in graph.nodes if node.op in ("placeholder", "get_attr", "output") or is_free(node, effects)}
     nodes = tuple(node for node in graph.nodes if node not in free)
@@ -122,7 +122,7 @@ def found_in(captured: Captured, effects: dict[fx.Node, Effects]) -> Found:
 
 
 def is_free(node: fx.Node, effects: dict[fx.Node, Effects]) -> bool:
-    """Whether a node only asks what is known without computing, as ``x.size(0)``: it may be asked again anywhere."""
+    """Whether a node only asks for what is known without computing, as ``x.size(0)``: such a node may be repeated."""
     return not effects[node].tensors and not effects[node].operators and not effects[node].writes and bool(node.users)
 
 
@@ -139,7 +139,7 @@ def flat(blocks: Sequence[Block]) -> Iterator[int]:
 
 
 def _operators_behind(nodes: Sequence[fx.Node], free: set[fx.Node]) -> Iterator[fx.Node]:
-    """The operators whose results these free nodes ask."""
+    """The operators whose results these free nodes read."""
     for node in nodes:
         for each in node.all_input_nodes:
             if each not in free:
@@ -151,7 +151,7 @@ def _operators_behind(nodes: Sequence[fx.Node], free: set[fx.Node]) -> Iterator[
 def _order(
     nodes: Sequence[fx.Node], effects: dict[fx.Node, Effects], data: Sequence[frozenset[int]]
 ) -> list[frozenset[int]]:
-    """Who reads comes after who wrote that memory before; who writes, after all who read or wrote it before."""
+    """Order by memory: a reader follows earlier writers; a writer follows earlier readers and writers."""
     writer: dict[Any, int] = {}
     readers: dict[Any, list[int]] = defaultdict(list)
     written = {memory for each in effects.values() for memory in each.writes}
@@ -169,7 +169,7 @@ def _order(
 
 
 def _common(paths: Sequence[Sequence[str]]) -> list[str]:
-    """The beginning that all paths share."""
+    """The prefix that all paths share."""
     shared: list[str] = []
     for parts in zip(*paths, strict=False):
         if len(set(parts)) > 1 or not parts[0]:
@@ -179,7 +179,7 @@ def _common(paths: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _distinct(names: list[str]) -> list[str]:
-    """The same names, each once: a number behind those that come again."""
+    """Unique names: a repeated name gets a number."""
     seen: set[str] = set()
     found: list[str] = []
     for name in names:

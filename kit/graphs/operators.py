@@ -1,4 +1,4 @@
-"""A model as a graph of operators: what depends on what, and so how much of it could run at the same time."""
+"""A model as a graph of operators and their dependencies: how much of it could run at the same time."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Operator:
 @one_line
 @dataclass(frozen=True)
 class Branch:
-    """Operators that need nothing of their siblings."""
+    """Operators that do not depend on the region's other branches."""
 
     name: str
     operators: tuple[int, ...]  # indices, those of nested regions too
@@ -43,7 +43,7 @@ class Branch:
 @one_line
 @dataclass(frozen=True)
 class Region:
-    """Branches that fork at one place and join at another."""
+    """Independent branches that begin after the same operator and join again."""
 
     name: str  # of the module that it is in
     branches: tuple[Branch, ...]
@@ -52,21 +52,21 @@ class Region:
 @one_line
 @dataclass(frozen=True)
 class Cost:
-    """What some operators take: all of them, and those on the longest path among them."""
+    """The cost of some operators: their sum (work), and the sum on the longest path (span)."""
 
     work: float
     span: float
 
     @property
     def parallelism(self) -> float:
-        """Work by span: with unlimited cores, they could run this many times as fast. 1 is a chain."""
+        """Work / span: the speed-up with unlimited cores; 1 for a chain of operators."""
         return self.work / self.span if self.span else 1.0
 
 
 @one_line
 @dataclass(frozen=True)
 class Worth:
-    """What running the branches of a region at the same time could save here, at best."""
+    """How much time running the branches of a region at the same time could save on this machine, at best."""
 
     region: str
     one_by_one_ms: float  # all branches, on one thread
@@ -75,19 +75,19 @@ class Worth:
 
     @property
     def saves_ms(self) -> float:
-        """At best; negative where handing over costs more than there is to save."""
+        """Milliseconds saved at best; negative if the overhead of threads is larger than the gain."""
         return self.one_by_one_ms - self.least_ms - self.handing_over_ms
 
     @property
     def pays(self) -> bool:
-        """Whether it could become faster by what is called a gain."""
+        """Whether the region could gain at least ``WORTH_IT``."""
         return self.one_by_one_ms >= WORTH_IT * (self.least_ms + self.handing_over_ms)
 
 
 @one_line
 @dataclass(frozen=True)
 class Graph:
-    """What :func:`kit.graph` gives: operators, what each needs, and the regions found among them."""
+    """The result of :func:`kit.graph`: operators, their dependencies, and the regions found among them."""
 
     name: str  # the model's class
     inputs: str  # their shapes, dtypes and devices
@@ -110,8 +110,8 @@ class Graph:
         """Work and span of a region, of a branch, or of the whole graph.
 
         Args:
-            by: milliseconds, each operator on one thread (NaN where nothing was measured); multiply-accumulates; or
-                how many operators have any, as if a small convolution took as long as a large one.
+            by: milliseconds of each operator on one thread (NaN if not measured), multiply-accumulates, or the number
+                of operators that have multiply-accumulates, as if a small convolution took as long as a large one.
         """
         some = range(len(self.operators)) if part is None else _operators_of(part)
         cost = _COSTS[by]
@@ -122,19 +122,19 @@ class Graph:
 
     @cached_property
     def work_ms(self) -> float:
-        """T1: all operators, one after the other, on one thread; NaN where nothing was measured."""
+        """T1: milliseconds of all operators, one after the other on one thread; NaN if not measured."""
         return self.cost(by="ms").work
 
     @cached_property
     def span_ms(self) -> float:
-        """Tinf: the operators of the critical path; NaN where nothing was measured."""
+        """Tinf: milliseconds of the operators on the critical path; NaN if not measured."""
         return self.cost(by="ms").span
 
     @property
     def parallelism(self) -> float:
-        """Work by span: with unlimited cores, the call could be this many times as fast. 1 is a chain.
+        """Work / span: the speed-up of a call with unlimited cores; 1 for a chain of operators.
 
-        By milliseconds where they were measured, else by MACs.
+        By milliseconds if they were measured, else by MACs.
         """
         return self.work_ms / self.span_ms if self.measured and self.span_ms else self.parallelism_by_macs
 
@@ -144,7 +144,7 @@ class Graph:
 
     @cached_property
     def critical_path(self) -> tuple[int, ...]:
-        """Indices of the operators on the longest path, by milliseconds where measured, else by MACs."""
+        """Indices of the operators on the longest path, by milliseconds if measured, else by MACs."""
         return self._longest_path(_COSTS["ms" if self.measured else "macs"], range(len(self.operators)))
 
     @cached_property
@@ -162,44 +162,44 @@ class Graph:
         yield from _with_nested(self.regions)
 
     def worth(self, region: Region) -> Worth:
-        """What its branches could save at the same time, against what it costs to hand them over here."""
+        """What running its branches at the same time could save here, less the overhead of threads."""
         sides = [self.cost(branch, "ms").work for branch in region.branches]
         least = max(max(sides), sum(sides) / self.cores)
         return Worth(region.name, sum(sides), least, self.handing_over_ms)
 
     @property
     def pays(self) -> float:
-        """At best this many times as fast, with the branches of all regions that pay on this machine's cores."""
+        """The speed-up, at best, if the branches of all regions that pay run at the same time on this machine."""
         saved = sum(worth.saves_ms for region in self.regions if (worth := self.worth(region)).pays)
         return self.work_ms / (self.work_ms - saved) if self.work_ms > saved else 1.0
 
     @property
     def answer(self) -> str:
-        """Whether there is something to gain, in one sentence with the number."""
+        """Whether running parts at the same time can make the model faster, in a sentence with numbers."""
         if not self.measured:
             return f"{self.name} has a parallelism of {self.parallelism:.2f} by MACs; its operators were not measured."
         chain = f"its critical path takes {milliseconds(self.span_ms)} of {milliseconds(self.work_ms)} on one thread"
         if self.parallelism < WORTH_IT:
             return (
-                f"There is nothing to gain from running parts of {self.name} at the same time: {chain}, so even "
-                f"unlimited cores would make it {self.parallelism:.2f}x as fast at most."
+                f"There is nothing to gain from running parts of {self.name} at the same time: {chain}, so even with "
+                f"unlimited cores it would be at most {self.parallelism:.2f}x as fast."
             )
         if self.pays >= WORTH_IT:
             count = sum(self.worth(region).pays for region in self.regions)
             return (
                 f"Running the branches of {counted(count, 'region')} of {self.name} at the same time, each on one "
                 f"thread, can make it at best {self.pays:.2f}x as fast on {self.cores} cores as on one; {chain}. By "
-                "itself PyTorch splits each operator over all cores: only a measurement tells which is faster here."
+                "default PyTorch splits each operator over all cores: only a measurement shows which is faster here."
             )
         if self.not_series_parallel > 0.5:
             return (
-                f"{self.name} has a parallelism of {self.parallelism:.2f}, but {self.not_series_parallel:.0%} of "
-                "its work is in parts that do not fork and join, so branches cannot use it."
+                f"{self.name} has a parallelism of {self.parallelism:.2f}, but {self.not_series_parallel:.0%} of its "
+                "work is in parts that do not fork and join, so branches cannot use this parallelism."
             )
         return (
-            f"There is little to gain from running parts of {self.name} at the same time: {self.pays:.2f}x at best on "
-            f"{counted(self.cores, 'core')}, where handing over a region costs {milliseconds(self.handing_over_ms)}; "
-            f"{chain}."
+            f"There is little to gain from running parts of {self.name} at the same time: at best {self.pays:.2f}x as "
+            f"fast on {counted(self.cores, 'core')}, where handing the branches of a region to threads costs "
+            f"{milliseconds(self.handing_over_ms)}; {chain}."
         )
 
     def table(self) -> list[tuple[str, ...]]:
@@ -223,7 +223,7 @@ class Graph:
 
     @property
     def caption(self) -> str:
-        """What was captured, and how much of it could run at the same time."""
+        """What was captured, and how much of it could run at the same time, as text."""
         return (
             f"{self.name} on {self.inputs}: {len(self.operators)} operators, captured by {self.captured_by} in "
             f"{self.seconds:.1f} s. Parallelism {self.parallelism:.2f}, by MACs {self.parallelism_by_macs:.2f}. "

@@ -1,4 +1,4 @@
-"""A captured model as a module whose regions are :class:`kit.Branches`: the same network, to keep and to use."""
+"""Rewrites a captured model as a module whose regions are :class:`kit.Branches`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from kit.reprs import one_line
 
 @one_line
 class Part(NamedTuple):
-    """Some blocks of the graph as a module of their own."""
+    """Some blocks of the graph as a separate module."""
 
     module: nn.Module
     inputs: list[fx.Node]  # of the whole graph, in the order of its arguments
@@ -34,8 +34,8 @@ def rewritten(found: Found, model: nn.Module, given: Sequence[Tensor]) -> Branch
     """The model with its regions in ``kit.Branches``.
 
     Args:
-        model: as it was captured; its class gives its name.
-        given: the tensors that it was captured with.
+        model: the captured model; its class gives the name of the new class.
+        given: the example tensors that it was captured with.
     """
     captured = found.captured
     output = next(node for node in captured.module.graph.nodes if node.op == "output")
@@ -59,7 +59,7 @@ def rewritten(found: Found, model: nn.Module, given: Sequence[Tensor]) -> Branch
 
 
 class _Assembly:
-    """Makes modules of blocks."""
+    """Builds modules from blocks."""
 
     def __init__(self, found: Found) -> None:
         self.found = found
@@ -70,8 +70,8 @@ class _Assembly:
         """A module that computes these blocks.
 
         Args:
-            outputs: nodes whose values it returns, as a list; a single one as itself, if ``inputs`` are not given.
-            inputs: of the whole graph, in the order of its arguments; by default what the blocks need from outside.
+            outputs: nodes whose values the module returns, as a list; without ``inputs``, a single value is no list.
+            inputs: nodes of the module's arguments, in order; by default those that the blocks need from outside.
         """
         inside = {self.nodes[i] for i in flat(blocks)}
         whole = inputs is not None
@@ -123,7 +123,7 @@ class _Assembly:
         modules: Any,
         value: Any,
     ) -> bool:
-        """Call the region; returns whether its merge has done the node that follows."""
+        """Add a call of the region to a graph; returns whether its merge also computes the node that follows."""
         name, names = self.found.names(region.parts)
         sides = [{self.nodes[i] for i in flat(part)} for part in region.parts]
         wanted = [self._wanted(side) for side in sides]
@@ -160,11 +160,11 @@ class _Assembly:
         return sorted(outside, key=self.place.__getitem__)
 
     def _asks_for(self, node: fx.Node, side: set[fx.Node]) -> bool:
-        """Whether a node is a question that nobody outside of the branch asks."""
+        """Whether a node only asks for what is known, and only nodes of the branch use it."""
         return self._free(node) and all(user in side or self._asks_for(user, side) for user in node.users)
 
     def _needed(self, inside: set[fx.Node]) -> list[fx.Node]:
-        """What these nodes take from outside of them, in the order of the program."""
+        """The nodes outside that these nodes need, in program order."""
         found: set[fx.Node] = set()
         waiting = list(inside)
         while waiting:
@@ -189,7 +189,7 @@ class _Assembly:
     def _chain(
         self, blocks: Sequence[Block], outputs: Sequence[fx.Node], inputs: Sequence[fx.Node]
     ) -> nn.Sequential | None:
-        """The blocks as ``nn.Sequential``, where they are layers one after the other: transforms see into that."""
+        """The blocks as ``nn.Sequential`` if they are a chain of layers, which transforms can see; else None."""
         if len(inputs) != 1 or not blocks or not all(isinstance(block, int) for block in blocks):
             return None
         layers = self._layers(inputs[0], blocks)
@@ -197,7 +197,7 @@ class _Assembly:
         return _sequential(layers) if whole else None
 
     def _run(self, blocks: Sequence[Block | _Region]) -> tuple[list[tuple[str, nn.Module]], fx.Node] | None:
-        """The layers that follow each other at the beginning of these blocks, and the last; None: fewer than two."""
+        """The chain of layers at the beginning of these blocks, and its last node; None if it has fewer than two."""
         ints: list[int] = []
         for block in blocks:
             if not isinstance(block, int) or (ints and list(self.nodes[ints[-1]].users) != [self.nodes[block]]):
@@ -210,7 +210,7 @@ class _Assembly:
         return (layers, self.nodes[ints[len(layers) - 1]]) if len(layers) > 1 else None
 
     def _layers(self, before: fx.Node, blocks: Sequence[Any]) -> list[tuple[str, nn.Module]]:
-        """As many of these nodes as are layers, each taking what the one before it gives: names and modules."""
+        """Names and modules of the first of these nodes, as long as each is a layer that takes the output before it."""
         layers: list[tuple[str, nn.Module]] = []
         for i in blocks:
             node = self.nodes[i]
@@ -237,7 +237,7 @@ class _Assembly:
 
 
 class _Region(NamedTuple):
-    """What is left of a fork: its heavy parts."""
+    """The parts of a fork that become branches."""
 
     parts: tuple[tuple[Block, ...], ...]
 
@@ -258,7 +258,7 @@ def _sequential(layers: Sequence[tuple[str, nn.Module]]) -> nn.Sequential:
 
 
 def _concatenates(join: fx.Node, wanted: Sequence[Sequence[fx.Node]]) -> int | None:
-    """The dimension along which a node puts the branches' only outputs together, all of them in order, and no more."""
+    """The dimension along which a node concatenates exactly the branches' single outputs, in order; else None."""
     if any(len(want) != 1 or list(want[0].users) != [join] for want in wanted):
         return None
     if join.target not in (torch.cat, torch.concat, torch.concatenate, torch.ops.aten.cat.default) or not join.args:
@@ -270,7 +270,7 @@ def _concatenates(join: fx.Node, wanted: Sequence[Sequence[fx.Node]]) -> int | N
 
 
 def _title(name: str, number: int, taken: Any = ()) -> str:
-    """A name that PyTorch allows for a submodule, near to this one."""
+    """A name that PyTorch allows for a submodule, similar to ``name``."""
     title = re.sub(r"\W", "_", name) or f"branch_{number}"
     if title in taken or hasattr(nn.Sequential, title) or hasattr(nn.ModuleDict, title) or keyword.iskeyword(title):
         title = f"{title}_{number}"

@@ -1,4 +1,4 @@
-"""Fork-join regions in a graph: what lies between two points that every path passes, and falls into parts.
+"""Fork-join regions in a graph: independent parts between two nodes that every path passes.
 
 Source of the notion: series-parallel graphs, as in Valdes, Tarjan and Lawler, *The Recognition of Series Parallel
 Digraphs*, 1982. Cut points are found in one sweep: in any topological order a node is on every path from the source to
@@ -18,7 +18,7 @@ Edges = Mapping[int, frozenset[int]]  # node -> the nodes that it needs, all of 
 @one_line
 @dataclass(frozen=True)
 class Fork:
-    """Parts of a graph that need nothing of each other; each is a sequence of nodes and of forks."""
+    """Independent parts of a graph; each is a sequence of nodes and forks."""
 
     parts: tuple[tuple[int | Fork | Knot, ...], ...]
 
@@ -37,7 +37,7 @@ Block = int | Fork | Knot
 @one_line
 @dataclass(frozen=True)
 class Structure:
-    """A graph as sequences and forks."""
+    """Divides a graph into sequences and forks."""
 
     needs: Edges  # node -> the nodes that have to come before it, over data and over order
     glue: Edges  # node -> nodes that must stay in one part with it, without a bearing on what is a cut point
@@ -73,7 +73,7 @@ class Structure:
         return sorted(early) if len(early) < len(nodes) else []
 
     def _between_cuts(self, nodes: Sequence[int]) -> list[list[int]]:
-        """The cut points, each by itself, and what lies between them."""
+        """The cut points, each alone, and the nodes between them."""
         place = {node: i for i, node in enumerate(nodes)}
         reach = [0] * (len(nodes) + 1)  # over position i leads the furthest edge from before it
         last = len(nodes)

@@ -1,7 +1,7 @@
 """Following a model's Python with ``torch.fx``: with proxies alone, or beside a run on the example inputs.
 
-Plain proxies stand for any input, and so refuse each question for a shape. Beside a run, each proxy knows the value
-that it stands for, and answers what follows from shape, type and memory format: such a graph holds for these only.
+Plain proxies stand for any input, so asking for a shape is an error. Beside a run, each proxy knows its value, and
+answers questions about shape, dtype and memory format; such a graph is valid for these only.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ _ASKS = (
 
 
 class Caught(Exception):
-    """A model that catches what tracing raises: no way of capturing can tell what it would do."""
+    """The model catches the errors of tracing, so no method can capture what it would do."""
 
 
 def traced(root: nn.Module, count: int) -> fx.Graph:
-    """The graph of a module that takes so many tensors, by proxies alone."""
+    """The graph of a module that takes ``count`` tensors, by proxies alone."""
     return _Tracer(count).traced(root)
 
 
 def traced_beside(root: nn.Module, given: Sequence[Tensor]) -> tuple[fx.Graph, bool]:
-    """The graph of a module, beside a run on these inputs; the run may write into them.
+    """The graph of a module, traced beside a run on these inputs; the run may write into them.
 
     Returns:
         The graph, and whether the module asked for the memory format of a tensor.
@@ -57,14 +57,14 @@ class _Tracer(fx.Tracer):
         self.stopped: Exception | None = None  # by a question for a number, which the model may have caught
 
     def traced(self, root: nn.Module) -> fx.Graph:
-        """The graph, unless a question for a number of the data was asked on the way."""
+        """Trace the graph."""
         graph = self.trace(root)
         if self.stopped is not None:
-            raise Caught(f"its forward catches what tracing raises: {self.stopped}") from self.stopped
+            raise Caught(f"its forward catches an error of tracing: {self.stopped}") from self.stopped
         return graph
 
     def stop(self, error: Exception) -> NoReturn:
-        """Raise this, and remember it."""
+        """Remember an error, and raise it."""
         self.stopped = error
         raise error
 
@@ -82,7 +82,7 @@ class _Tracer(fx.Tracer):
 
 
 class _Beside(_Tracer):
-    """Runs what it follows, so that every proxy knows its value."""
+    """Runs the operators while it traces them, so that every proxy knows its value."""
 
     def __init__(self, given: Sequence[Tensor]) -> None:
         super().__init__(len(given))
@@ -115,10 +115,10 @@ class _Beside(_Tracer):
         return _Known(node, self, value)
 
     def ask(self, what: str, of: Iterable[Any]) -> None:
-        """Note a question, and refuse one for a size that the next data may change.
+        """Record a question; raise for a size that may differ for other data.
 
         Raises:
-            TraceError: the size depends on the numbers of the data.
+            TraceError: the size depends on the values of the input tensors.
         """
         self.asked.add(what)
         if what in _SIZES and any(isinstance(each, _Known) and each.node in self.unsized for each in of):
@@ -151,7 +151,7 @@ class _Beside(_Tracer):
 
 
 class _Sizes(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Sees whether an operator ran whose output's size depends on the numbers of its inputs."""
+    """Detects an operator whose output size depends on the values of its inputs."""
 
     found = False
 
@@ -168,7 +168,7 @@ class _Sizes(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 class _Watched(fx.Proxy):
-    """A proxy whose tracer remembers each question for a number: the model may catch what that raises."""
+    """A proxy whose tracer remembers each question for a tensor's value, since the model may catch the error."""
 
     tracer: _Tracer
 
@@ -179,7 +179,7 @@ class _Watched(fx.Proxy):
 
 
 class _Known(_Watched):
-    """A proxy with the value that it stands for: of a tensor, all may be asked but its numbers."""
+    """A proxy with its value: everything about a tensor may be asked except its numbers."""
 
     def __init__(self, node: fx.Node, tracer: _Beside, value: Any) -> None:
         super().__init__(node, tracer)
@@ -217,6 +217,6 @@ def _value_of(x: Any) -> Any:
 
 
 def fetched(root: nn.Module, path: str) -> Any:
-    """What lies in a module, or in one of its submodules, under this qualified name."""
+    """The attribute of a module, or of one of its submodules, with this qualified name."""
     owner, _, name = path.rpartition(".")
     return getattr(root.get_submodule(owner), name)

@@ -1,4 +1,4 @@
-"""Nested values as flat lists of tensors, and back: what a model takes and gives."""
+"""Converts a model's nested inputs and outputs to flat lists of tensors, and back."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kit.reprs import one_line
 @one_line
 @dataclass(frozen=True)
 class Form:
-    """How tensors lie in a nested value, and the values beside them that are no tensors."""
+    """The structure of a nested value, and its values other than tensors."""
 
     template: Any  # the nested value with the numbers of its leaves in their places; torch's own TreeSpec pickles badly
     constants: tuple[tuple[int, Any], ...]  # (position among the leaves, value)
@@ -25,7 +25,7 @@ class Form:
     count: int  # tensors in it
 
     def rebuilt(self, leaves: Sequence[Any]) -> Any:
-        """The nested value with these tensors in the place of its own."""
+        """The nested value with these tensors in place of the original ones."""
         given = iter(leaves)
         constants = dict(self.constants)
         nested = {position: (value, forms) for position, value, forms in self.nested}
@@ -44,23 +44,23 @@ class Form:
         return pytree.tree_unflatten(flat, spec)
 
     def leaves(self, value: Any, name: str) -> list[Any]:
-        """The tensors of a value of this form.
+        """The tensors of another value of the same form.
 
         Raises:
-            ShapeError: another structure, or other values beside the tensors.
+            ShapeError: the structure, or a value other than a tensor, differs.
         """
         found, form = form_of(value)
         same = pytree.tree_structure(form.template) == pytree.tree_structure(self.template)
         if not same or form.count != self.count or not _agree(form.constants, self.constants):
             raise ShapeError(
-                f"{name} was made for arguments of another structure, or with other values beside the tensors: make it "
-                "again with these inputs."
+                f"{name} was captured for arguments of another structure, or with other values of arguments that are "
+                "not tensors: capture it again with these inputs."
             )
         return found
 
 
 def form_of(value: Any, tensors: tuple[type, ...] = (torch.Tensor,)) -> tuple[list[Any], Form]:
-    """The tensors in a nested value, and the form in which they lie.
+    """The tensors in a nested value, and the value's form.
 
     Args:
         tensors: the types that count as tensors.
@@ -85,7 +85,7 @@ def form_of(value: Any, tensors: tuple[type, ...] = (torch.Tensor,)) -> tuple[li
 
 
 def _emptied(value: Any) -> Any:
-    """A copy that holds none of its fields: it must not keep tensors, or proxies of a trace, alive."""
+    """A copy without its fields, so that it keeps no tensors or proxies alive."""
     empty = copy.copy(value)
     for each in fields(value):
         object.__setattr__(empty, each.name, None)
@@ -100,7 +100,7 @@ def _filled(value: Any, parts: Mapping[str, Any]) -> Any:
 
 
 def _agree(these: tuple[tuple[int, Any], ...], those: tuple[tuple[int, Any], ...]) -> bool:
-    """Whether the values are the same ones, or equal as plain values are."""
+    """Whether the values are identical, or are equal plain values."""
     return len(these) == len(those) and all(
         i == j and (a is b or (type(a) is type(b) and isinstance(a, str | int | float | bool | torch.dtype) and a == b))
         for (i, a), (j, b) in zip(these, those, strict=True)

@@ -1,1 +1,1 @@
-"""The machine: what it has, how busy it is, what it lacks, and where a result comes from."""
+"""The machine: its hardware, its load, what is missing on it, and the origin of a result."""

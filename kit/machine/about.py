@@ -1,4 +1,4 @@
-"""Where a result comes from: when it was made, by which command, with which versions, on which machine."""
+"""The origin of a result: when it was made, by which command, with which versions, on which machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LONGEST_COMMAND = 500  # characters
 @one_line
 @dataclass(frozen=True)
 class About:
-    """The circumstances of a result. A field that nobody knows is empty."""
+    """The origin of a result. A field that is not known is empty."""
 
     date: str = ""  # UTC, ISO 8601 to the second: "2026-11-26T04:20:52+00:00"
     command: str = ""  # the command line, or "notebook"
@@ -42,7 +42,7 @@ class About:
 
 
 def about_here() -> About:
-    """This moment, this process, this machine; it takes microseconds once the machine has been looked at."""
+    """The current time, process and machine. Only the first call, which detects the hardware, is slow."""
     machine = hardware.detect()
     return About(
         date=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -1,4 +1,4 @@
-"""The checks behind ``python -m kit doctor``: what this machine lacks, and what to do about it."""
+"""The checks of ``python -m kit doctor``: what is missing on this machine, and what to do about it."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def checks(hardware: Hardware, load: float) -> list[Finding]:
     """What a learner should know about this machine before the first notebook, in reading order.
 
     Args:
-        hardware: as :func:`detect` found it. These facts stay, so they are looked up once.
-        load: as :func:`kit.machine.load.load_average` gives it now.
+        hardware: as :func:`detect` found it, once: it does not change.
+        load: the current load average, from :func:`kit.machine.load.load_average`.
     """
     return [
         _check_packages(hardware, "core", CORE_PACKAGES, "FAIL"),
@@ -75,7 +75,7 @@ def _check_cores(hardware: Hardware) -> Iterator[Finding]:
     quota = "none" if hardware.cgroup_cores is None else f"{hardware.cgroup_cores:g}"
     what = f"{counted(hardware.cores, 'core')} usable (affinity {hardware.affinity}, cgroup limit {quota})"
     if hardware.cores == 1:
-        yield Finding("WARN", what, "branches cannot overlap on one core: give the container or the process more")
+        yield Finding("WARN", what, "branches cannot overlap on one core: give the container or the process more cores")
     elif hardware.cores < hardware.affinity:
         # torch and OpenCV size their pools by affinity, so the quota throttles them in the middle of a measurement.
         do = f"libraries will start {hardware.affinity} threads: set OMP_NUM_THREADS={hardware.cores} before starting"
@@ -92,14 +92,15 @@ def _check_load(hardware: Hardware, load: float) -> Iterator[Finding]:
         if hardware.cores > 1 and _waits_by_spinning():
             yield Finding(
                 "WARN",
-                "the threads of an operator wait for each other by spinning: where one of them has lost its core to "
-                "another program, the others keep theirs busy for nothing, and an operator takes many times as long",
+                "the threads of an operator wait for each other by spinning: while another program runs on the core "
+                "of one thread, the other threads wait and keep their cores busy, and an operator takes many times as "
+                "long",
                 "set OMP_WAIT_POLICY=passive before Python starts, or use one thread for each operator",
             )
 
 
 def _waits_by_spinning() -> bool:
-    """Whether OpenMP's threads keep their cores while they wait, as they do unless they are told otherwise."""
+    """Whether OpenMP's threads keep their cores busy while they wait, which is the default."""
     told, spins = (os.environ.get(name, "").strip().lower() for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"))
     return spins != "0" if spins else told != "passive"
 
@@ -109,16 +110,18 @@ def _check_memory(hardware: Hardware) -> Finding:
     if hardware.memory_bytes is None:
         return Finding("WARN", what, "make sure that at least 4 GiB are free")
     if hardware.memory_bytes < 3.5 * GIB:  # a machine sold as 4 GB shows a little less
-        return Finding("WARN", what, "the larger notebooks want 4 GiB: close programs or raise the container's limit")
+        return Finding(
+            "WARN", what, "the larger notebooks need 4 GiB: close programs or raise the container's memory limit"
+        )
     return Finding("OK", what)
 
 
 def _check_shm(hardware: Hardware) -> Finding:
     if hardware.shm_bytes is None:
-        return Finding("OK", "no /dev/shm: this platform shares memory another way")
+        return Finding("OK", "no /dev/shm: this platform has another mechanism for shared memory")
     what = f"/dev/shm has {bytes_text(hardware.shm_bytes)}"
     if hardware.shm_bytes < GIB:
-        do = "worker processes may die with a bus error: start the container with --shm-size=1g (64 MB is its default)"
+        do = "worker processes may die with a bus error: start the container with --shm-size=1g (the default is 64 MB)"
         return Finding("WARN", what, do)
     return Finding("OK", what)
 
@@ -136,7 +139,7 @@ def _check_gpu(hardware: Hardware) -> Finding:
     if hardware.gpus:
         return Finding("OK", f"{counted(len(hardware.gpus), 'GPU')}: {', '.join(hardware.gpus)}")
     if hardware.nvidia_device:
-        do = "install torch with CUDA (not TORCH=cpu), and a driver that is new enough for it"
+        do = "install torch with CUDA (not TORCH=cpu), and a GPU driver that is new enough for it"
         return Finding("WARN", f"an NVIDIA GPU that torch {hardware.torch} cannot use", do)
     return Finding("OK", "no GPU: everything runs on the CPU, and tables list what needs a GPU as not available")
 
@@ -145,7 +148,7 @@ def _check_gpu(hardware: Hardware) -> Finding:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    """The release's numbers, enough to compare with a least version: ``"2.13.0+cpu"`` -> ``(2, 13)``, as 2.13."""
+    """The first numbers of a version, to compare with a least version: ``"2.13.0+cpu"`` -> ``(2, 13)``, as 2.13."""
     release = re.match(r"\d+(\.\d+)*", version)
     numbers = [int(part) for part in release[0].split(".")] if release else []
     while numbers and numbers[-1] == 0:

@@ -1,8 +1,8 @@
-"""What this machine has, as far as this process may use it.
+"""The hardware of this machine, as far as this process may use it.
 
-Machines overstate themselves: in a container ``os.cpu_count()`` is the host's, while CPU affinity and the cgroup quota
-decide how much really runs at once, and ``/dev/shm`` is 64 MB where worker processes want to share tensors. So every
-number here is the smallest of what each layer grants. The file system's root can be handed in, for tests.
+The usual numbers are too high in a container: ``os.cpu_count()`` is the host's, while CPU affinity and the cgroup quota
+limit how much can run at once, and ``/dev/shm``, where worker processes share tensors, often has only 64 MB. So every
+number here is the smallest of all limits. Tests can give another root of the file system.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Hardware:
 
 @functools.cache
 def detect(root: Path = Path("/")) -> Hardware:
-    """Look at this machine once; ``detect.cache_clear()`` makes the next call look again.
+    """Detect the hardware of this machine, once; ``detect.cache_clear()`` makes the next call detect it again.
 
     ``root`` is where ``proc``, ``sys`` and ``dev`` are read from.
     """
@@ -99,7 +99,7 @@ def detect(root: Path = Path("/")) -> Hardware:
 
 
 def _limits(root: Path, controller: str, files_v1: Sequence[str], files_v2: Sequence[str]) -> Iterator[list[int]]:
-    """The numbers in these files of this process's cgroup, and of every one above it: the lowest limit holds.
+    """The numbers in these files, for this process's cgroup and all its parents; the lowest limit holds.
 
     Files without a number above 0 ("max", or "-1") set no limit, nor does a line or a number of another form than the
     kernel's. In a container the path may be the host's, of which only the last part is mounted, or lead out of what is
@@ -165,7 +165,7 @@ def _version(package: str) -> str | None:
 
 
 def _read(path: Path) -> str:
-    """The file's text, or nothing where there is no such file or it may not be read."""
+    """The file's text; empty if there is no such file or it may not be read."""
     try:
         return path.read_text(errors="replace")
     except (OSError, ValueError):  # ValueError: a name that no file can have

@@ -18,7 +18,7 @@ UNREADABLE = (OSError, ValueError, IndexError, OverflowError)  # raised by readi
 
 
 def load_average() -> float:
-    """Runnable threads of all programs, on average over the last minute; 0 if the system does not say."""
+    """Runnable threads of all programs, on average over the last minute; 0 if that is not known."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
 
@@ -49,7 +49,7 @@ class Usage(NamedTuple):
 
 @one_line
 class Taken(NamedTuple):
-    """What was taken from a measurement, as shares of the CPU time of all the machine's cores."""
+    """CPU time that was not available to a measurement, as shares (0 to 1) of the CPU time of all cores."""
 
     others: float  # by other programs
     host: float  # by the host of a virtual machine, for others
@@ -67,7 +67,7 @@ class Taken(NamedTuple):
 
 
 def taken(before: Usage | None, after: Usage | None) -> Taken | None:
-    """What others took between two moments; None if that is not known."""
+    """CPU time that others took between two moments; None if that is not known."""
     if before is None or after is None:
         return None
     cores, busy, stolen, own = (b - a for a, b in zip(before[:4], after[:4], strict=True))
@@ -75,10 +75,11 @@ def taken(before: Usage | None, after: Usage | None) -> Taken | None:
 
 
 def wait_for_calm(patience_s: float, sleep: Callable[[float], object] = time.sleep) -> float | None:
-    """Wait until others have taken no more than ``NOTABLE`` of the cores for ``CALM_S`` seconds.
+    """Wait until other programs have taken at most the share ``NOTABLE`` of the cores for ``CALM_S`` seconds.
 
     Returns:
-        The seconds that it took; None if they had not left the cores within the patience, or if that is not known.
+        The seconds that it waited; None if other programs still used the cores after ``patience_s`` seconds, or if that
+        is not known.
     """
     waited, calm_since, before = 0.0, 0.0, Usage.now()
     while before is not None and waited < patience_s:
@@ -94,9 +95,9 @@ def wait_for_calm(patience_s: float, sleep: Callable[[float], object] = time.sle
 
 
 def queued_ns(threads: Iterable[tuple[int, int]]) -> int | None:
-    """How long threads could have run but waited for a core, summed since each began, in nanoseconds.
+    """How long these threads were ready to run but waited for a core: nanoseconds, summed since each began.
 
-    None if that is not known of every thread, or if there are none.
+    None if that is not known for every thread, or if ``threads`` is empty.
 
     Args:
         threads: process id and native thread id of each.

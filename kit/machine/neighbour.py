@@ -1,4 +1,4 @@
-"""A program that keeps a core busy and does nothing: what a measurement suffers from on a shared machine."""
+"""A program that keeps one core busy, as other programs do on a shared machine."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ COUNTS = 1_000_000  # tens of milliseconds: so soon after its parent the process
 
 
 def keep_busy(ready: Connection) -> None:
-    """Compute for as long as the parent process lives: the target of a process, which is to be killed.
+    """Compute as long as the parent process lives: the target function of a process, which the parent should kill.
 
     Args:
-        ready: gets a message as soon as the computing begins.
+        ready: a connection that is sent a message as soon as the computation begins.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # as with all workers: it ends with its block
     parent = parent_process()

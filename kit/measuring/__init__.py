@@ -1,1 +1,1 @@
-"""Measuring: interleaved rounds, their statistics and factors, the comparison of them, and what it may decide."""
+"""Measuring: interleaved rounds, their statistics, the comparison of approaches, and when a verdict is allowed."""

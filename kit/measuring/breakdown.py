@@ -1,4 +1,4 @@
-"""One turn of a measurement, reduced from its spans to the few numbers from which a speed-up is explained."""
+"""One turn of a measurement: its spans, reduced to the few numbers that explain a speed-up."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Interval = tuple[int, int]
 
 @one_line
 class RoundBreakdown(NamedTuple):
-    """Where the calls of one turn went; mean nanoseconds of a call."""
+    """Where the time of one turn's calls went: mean nanoseconds per call."""
 
     regions: float  # inside regions; the rest of the call is serial
     tasks: dict[tuple[int, str], float]  # (position of its region in the call, branch) -> how long it ran
@@ -29,18 +29,18 @@ class RoundBreakdown(NamedTuple):
 
     @property
     def work(self) -> float:
-        """All tasks together."""
+        """Time of all tasks, summed; nanoseconds per call."""
         return sum(self.tasks.values())
 
 
 def reduce_turn(spans: Sequence[Span], queued_ns: int | None = None) -> RoundBreakdown | None:
-    """Reduce the spans of one turn's calls; None where they hold no task.
+    """Reduce the spans of one turn's calls to their breakdown; None if the spans contain no task.
 
-    Only outermost regions and tasks count: what runs inside a task is that task's time. A call without a region is one
-    region itself.
+    Only outermost regions and tasks count: what runs inside a task counts as that task's time. A call without a region
+    counts as one region.
 
     Args:
-        queued_ns: of the lanes' threads during the turn.
+        queued_ns: how long the lanes' threads waited for a core during the turn, in nanoseconds; None: not known.
     """
     calls = sorted(span for span in spans if span.category == "call")
     regions, tasks, others = _outermost(spans, calls[0])
@@ -84,7 +84,7 @@ def reduce_turn(spans: Sequence[Span], queued_ns: int | None = None) -> RoundBre
 
 
 def _outermost(spans: Sequence[Span], call: Span) -> tuple[list[Span], list[Span], dict[str, list[Interval]]]:
-    """Regions of the calling thread and tasks of any, none inside another task; and other kinds as intervals."""
+    """The calling thread's regions, all threads' tasks that lie in no other task, and other spans as intervals."""
     regions: list[Span] = []
     tasks: list[Span] = []
     others: dict[str, list[Interval]] = {kind: [] for kind in OVERHEAD[:3]}
@@ -103,7 +103,7 @@ def _outermost(spans: Sequence[Span], call: Span) -> tuple[list[Span], list[Span
 
 
 def _beside(region: Span, lane: Sequence[Span], others: dict[str, list[Interval]]) -> dict[str, int]:
-    """What a region did while its busiest lane ran no task: by what any lane noted, and by the order where none did."""
+    """A region's time in which its busiest lane ran no task, by kind; without a span of a kind, by position."""
     gaps = [(region.start_ns, region.end_ns)]
     for task in lane:
         gaps = _without(gaps, (task.start_ns, task.end_ns))
@@ -124,7 +124,7 @@ def _beside(region: Span, lane: Sequence[Span], others: dict[str, list[Interval]
 
 
 def _overlap(tasks: Sequence[Span]) -> int:
-    """How long two of these, or more, ran at the same time."""
+    """How long at least two of these tasks ran at the same time, in nanoseconds."""
     marks = sorted(mark for task in tasks for mark in ((task.start_ns, 1), (task.end_ns, -1)))
     total = running = before = 0
     for at, step in marks:

@@ -1,4 +1,4 @@
-"""A budget of seconds: what is left of it, when rounds are enough, and an end to what takes longer than its share."""
+"""A budget of seconds: the seconds left, when to stop measuring, and how to interrupt what takes too long."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ AGAIN_S = 0.25  # until an alarm rings again: where a weak reference's callback 
 
 
 class Overdue(BaseException):
-    """Time is up; raised into the middle of whatever runs. No ``Exception``, so that nothing takes it for its own."""
+    """Time is up; raised in the middle of running code. Not an ``Exception``, which other code may catch."""
 
 
 class Budget:
-    """Seconds from now on; ``None`` is without end."""
+    """A number of seconds, counted from now; ``None`` means no limit."""
 
     def __init__(self, seconds: float | None, clock: Callable[[], int] = spans.clock) -> None:
         self.seconds, self._clock = math.inf if seconds is None else seconds, clock
@@ -30,15 +30,15 @@ class Budget:
 
     @property
     def left(self) -> float:
-        """Seconds that are left, below 0 when they are spent."""
+        """Seconds left; negative after the budget is spent."""
         return self.seconds - self._spent()
 
     def enough(self, least: int, reserved: float = 0.0) -> Callable[[int], bool]:
-        """A function of the number of rounds done: whether another one would not end in time.
+        """A function that tells from the number of rounds done whether another round would end too late.
 
         Args:
-            least: rounds that a verdict needs; they have until the end of the slack.
-            reserved: seconds that something else needs afterwards.
+            least: rounds that a verdict needs; they may take up to ``SLACK`` times the budget.
+            reserved: seconds to keep for later work.
         """
         begin = self._spent()
 
@@ -54,7 +54,7 @@ class Budget:
 
 
 def can_interrupt() -> bool:
-    """Whether :func:`limited` can end what runs here: in the main thread, where there are alarms and none is set."""
+    """Whether :func:`limited` can interrupt code here: in the main thread, with a free alarm; never on Windows."""
     return (
         threading.current_thread() is threading.main_thread()
         and hasattr(signal, "setitimer")
@@ -65,10 +65,10 @@ def can_interrupt() -> bool:
 
 @contextmanager
 def limited(seconds: float) -> Iterator[None]:
-    """Raise :class:`Overdue` into this block when it takes longer; where that cannot be done it takes what it takes.
+    """Raise :class:`Overdue` in this block if it takes longer; where it cannot be interrupted, there is no limit.
 
-    It wakes what sleeps or waits, and ends Python code, such as a compiler; one operator of PyTorch is not cut in two.
-    What cleans up after it is left in peace, and so are imports: half a module could not be imported again.
+    It interrupts sleeping, waiting and Python code, such as a compiler; it cannot interrupt a running PyTorch operator.
+    It does not interrupt clean-up code, nor imports: a module that is imported by half could not be imported again.
     """
     if not can_interrupt() or seconds == math.inf:
         yield

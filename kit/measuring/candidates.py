@@ -1,4 +1,4 @@
-"""The candidates of a comparison: prepared, checked and measured in the same rounds, against the first of them."""
+"""The candidates of a comparison: prepared, checked, and measured in the same rounds as the baseline, the first one."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ WHOLE = 0.75  # a share of the cores below which a table says that they are not 
 
 @one_line
 class Expected(NamedTuple):
-    """What every candidate is to give."""
+    """The output that every candidate should give."""
 
     output: Any  # the baseline's
     rounding: dict[str, float]  # path of a tensor -> how far TF32 moves it
@@ -45,7 +45,7 @@ class Expected(NamedTuple):
 
 @dataclass(eq=False)
 class Candidate:
-    """One approach on its way to a row of the table."""
+    """One approach while it is prepared and measured; it becomes a row of the table."""
 
     work: Workload
     approach: Approach
@@ -62,26 +62,27 @@ class Candidate:
     stack: ExitStack = field(default_factory=ExitStack)  # closes its runner
 
     def estimate(self) -> None:
-        """Ask what preparing will cost, which also shows some of what refuses this model."""
+        """Estimate the seconds that preparing takes; some approaches that cannot run this model already fail here."""
         try:
             self.cost_s = self.work.seconds(self.approach)
         except Exception as error:
             self.drop(error)
 
     def start(self) -> Runner:
-        """Its runner, which is closed with the stack."""
+        """Prepare the runner; it is closed together with the stack."""
         self.runner = self.work.ready(self.approach)
         self.stack.callback(self.runner.close)
         return self.runner
 
     def prepare(self, expected: Expected, share: float, grace: float) -> None:
-        """Prepare and check it within its share, in seconds; what it raises is its reason for not taking part.
+        """Prepare and check the approach within its share, in seconds; an error becomes the reason in its row.
 
-        Without a share it is only prepared, within the grace: some that refuse this model say so there.
+        If the share is 0, it is only prepared, within ``grace`` seconds: some approaches that cannot run this model
+        fail there, and the error says why.
         """
         most = max(share, grace)
         if self.cost_s > most and not can_interrupt():
-            self.leave_out(f"preparing it takes about {self.cost_s:.2g} s, and its share of the budget is {most:.2g} s")
+            self.leave_out(f"preparing it takes about {self.cost_s:.2g} s, but its share of the budget is {most:.2g} s")
             return
         try:
             with limited(most):
@@ -89,12 +90,12 @@ class Candidate:
                 if share > 0:
                     self.check(runner, expected)
         except Overdue:
-            self.leave_out(f"preparing it had not ended within its share of the budget ({most:.2g} s)")
+            self.leave_out(f"preparing it took longer than its share of the budget ({most:.2g} s)")
         except Exception as error:
             self.drop(error)
 
     def check(self, runner: Runner, expected: Expected) -> None:
-        """Compare its output; the last call, warm where it can be, tells how long a turn takes."""
+        """Compare its output with the baseline's; the last call, warm if possible, tells how long a turn takes."""
         with torch.inference_mode(), intra_op_threads(runner.intra_op_threads):  # compiled code takes no others
             for _ in range(1 if runner.cold else 2):
                 start = spans.clock()
@@ -106,7 +107,7 @@ class Candidate:
         self.equality = compare_outputs(expected.output, output, expected.rounding)
 
     def drop(self, error: Exception) -> None:
-        """Take it out; its row says why."""
+        """Leave it out of the measurement; its row gives the error as the reason."""
         said = remedy(error)
         why = f"{type(error).__name__}: {error}" + (f": {said}" if said else "")
         self.reason = str(error) if isinstance(error, KitError) else why
@@ -114,11 +115,11 @@ class Candidate:
         self.stack.close()
 
     def leave_out(self, why: str) -> None:
-        """Take it out for want of time."""
-        self.drop(MeasureError(f"left out: {why}. Raise budget."))
+        """Leave it out because the budget is too small."""
+        self.drop(MeasureError(f"left out: {why}. Raise the budget."))
 
     def row(self) -> Row:
-        """What there is to say of it."""
+        """Its row of the table."""
         return Row(
             self.approach.name,
             self.reason,
@@ -136,12 +137,12 @@ class Candidate:
 
     @property
     def cold(self) -> bool:
-        """Whether it starts anew on every call."""
+        """Whether every call starts from nothing."""
         return self.runner is not None and self.runner.cold
 
     @property
     def one_by_one(self) -> bool:
-        """Whether it runs the branches as they are one after the other, so that it tells what they take alone."""
+        """Whether it runs the branches unchanged, one after the other, so that it gives their times alone."""
         return self.approach.kind == self.work.one_by_one
 
 
@@ -157,7 +158,7 @@ def compete(
     progress: bool,
     patience: float,
 ) -> Comparison:
-    """Measure approaches of a workload, the first one as the baseline, as :func:`kit.compare` says."""
+    """Measure approaches of a workload as :func:`kit.compare` describes; the first approach is the baseline."""
     machine = detect()
     candidates = [Candidate(work, each, reason=each.unavailable_because(machine)) for each in approaches]
     baseline, *others = candidates
@@ -174,7 +175,8 @@ def compete(
         few = least_rounds(len(warm) + len(cold) - 1)
         if MIN_ROUNDS <= rounds < few:
             caveats.append(
-                f"{rounds} rounds were asked for; {counted(len(warm) + len(cold), 'row')} need {few} for a verdict."
+                f"{rounds} rounds were requested, but a table of {counted(len(warm) + len(cold), 'row')} needs {few} "
+                f"for a verdict: {few} rounds were planned."
             )
             rounds = few
         references = _references(stack, warm) if len(warm) > 1 else {}
@@ -191,14 +193,14 @@ def compete(
     core_scaling = _core_scaling(found, machine.cores)
     if taken and taken.share > load.NOTABLE:
         caveats.append(
-            f"{taken} (load average {load.load_average():.1f}). Approaches that use many cores lose most from this: "
-            "measure again when the others are done."
+            f"{taken} (load average {load.load_average():.1f}). This slows approaches that use many cores most: "
+            "measure again when the other programs have ended."
         )
     elif core_scaling and core_scaling.high < WHOLE * machine.cores:
         caveats.append(
-            f"independent work ran {core_scaling} as fast on {machine.cores} cores as on one: they are hyper-threads "
-            "of fewer real cores, or the host of this virtual machine gives them to others. Approaches that use all "
-            "cores gain less."
+            f"independent work ran {core_scaling} as fast on the {machine.cores} cores together as on one. Either some "
+            "of these cores are hyper-threads that share a physical core, or the host of this virtual machine gives "
+            "CPU time to others. An approach that uses all cores gains less here."
         )
     remarks = [
         f"{each.approach.name}: {said}"
@@ -224,17 +226,17 @@ def compete(
 
 
 def _waited(patience: float) -> list[str]:
-    """Wait for other programs to leave the cores; what came of that."""
+    """Wait for other programs to leave the cores free; returns a caveat that says whether they did."""
     if patience <= 0:
         return []
     waited = load.wait_for_calm(patience)
     if waited is None:
-        return [f"waited {patience:g} s for other programs to leave the cores, and they did not."]
-    return [f"waited {waited:.0f} s until other programs had left the cores."] if waited else []
+        return [f"waited {patience:g} s for other programs to leave the cores free, but they did not."]
+    return [f"waited {waited:.0f} s until other programs had left the cores free."] if waited else []
 
 
 def _baseline(baseline: Candidate, budget: float | None) -> Expected:
-    """Prepare and call the baseline; what it raises is the comparison's own error."""
+    """Prepare and call the baseline; the comparison raises the baseline's errors."""
     runner, work = baseline.start(), baseline.work
     with torch.inference_mode():
         if work.model is None:
@@ -247,27 +249,27 @@ def _baseline(baseline: Candidate, budget: float | None) -> Expected:
     name = baseline.approach.name
     if not (baseline.equality and baseline.equality.equal):
         raise MeasureError(
-            f"{name} gives another output on every call, so nothing can be said of equality: "
-            "take the random numbers out of the model's forward, or seed them there."
+            f"{name} gives a different output on every call, so outputs cannot be compared: remove random numbers from "
+            "the model's forward, or seed them there."
         )
     if budget is not None and baseline.turn_ns > budget * 1e9:
         raise MeasureError(
-            f"one turn of {name} takes {baseline.turn_ns / 1e9:.2g} s here: a budget of {budget:g} s "
-            "is too small. Give more, or leave it out."
+            f"one turn of {name} takes {baseline.turn_ns / 1e9:.2g} s here: a budget of {budget:g} s is too small. "
+            "Raise the budget, or leave out budget=."
         )
     return expected
 
 
 def _without_effect(baseline: Candidate) -> list[str]:
-    """Of a single request: which inputs do not move the output, so that its being the same says nothing of them."""
+    """Caveats: inputs of a single request that hardly change the output; equal outputs say nothing about them."""
     work, runner = baseline.work, baseline.runner
     if work.items > 1 or work.model is None or not isinstance(runner, ModelRunner):
         return []
     with torch.inference_mode():
         deaf = inputs_without_effect(lambda *args: runner.run(args), work.inputs)
     return [
-        f"the output hardly changes when input {i + 1} of {len(work.inputs)} does: that outputs are the same says "
-        "nothing about the branch that it goes through."
+        f"the output hardly changes when input {i + 1} of {len(work.inputs)} changes: equal outputs say nothing about "
+        "the branch that takes this input."
         for i in deaf
     ]
 
@@ -275,7 +277,7 @@ def _without_effect(baseline: Candidate) -> list[str]:
 def _prepare(
     others: Sequence[Candidate], baseline: Candidate, expected: Expected, limit: Budget, progress: bool
 ) -> None:
-    """Prepare the others, those that cost little first, each within its share of what is left of the budget."""
+    """Prepare the others, the quickest ones first, each within its share of the budget that is left."""
     for each in others:
         if each.reason is None:
             each.estimate()
@@ -287,12 +289,12 @@ def _prepare(
             share = limit.left - _least_s([baseline, *others, *claims], baseline)
             each.prepare(expected, share, GRACE * limit.seconds / len(others))
             if each.runner and (share <= 0 or _least_s([baseline, *others], baseline) > limit.left):
-                each.leave_out(f"the {limit.seconds:g} s of this comparison would not do for it")
+                each.leave_out(f"the budget of {limit.seconds:g} s is too small to measure it")
             advance(done + 1)
 
 
 def _least_s(candidates: Sequence[Candidate], baseline: Candidate) -> float:
-    """What measuring those that are prepared takes at least; a cold one's rounds have the baseline beside it."""
+    """The least seconds to measure the prepared candidates; a cold approach is measured beside the baseline only."""
     ready = [each for each in candidates if each.runner]
     cold = [each for each in ready if each.cold]
     # The branches one by one on a thread, measured beside them, take about two of the baseline's turns.
@@ -303,7 +305,7 @@ def _least_s(candidates: Sequence[Candidate], baseline: Candidate) -> float:
 
 
 def _references(stack: ExitStack, warm: Sequence[Candidate]) -> dict[Reference, Runner]:
-    """What explains a speed-up: the cores themselves, and the branches one by one at the lanes' thread counts."""
+    """References that explain a speed-up: the cores alone, and branches one by one at the lanes' thread counts."""
     cores, work, found = detect().cores, warm[0].work, dict[Reference, Runner]()
     if cores > 1:
         found |= {Reference("independent load", threads): independent_load(threads) for threads in (1, cores)}
@@ -328,9 +330,9 @@ def _measure(
     seed: int,
     advance: Callable[[int], None],
 ) -> dict[Reference, Timing]:
-    """Measure these against the first of them; where one of the others raises, once more without it.
+    """Measure these in the same rounds as the first; if one of the others raises, measure again without it.
 
-    Returns the timings of the references, and of the candidates that are one themselves.
+    Returns the timings of the references, and of the candidates that serve as a reference.
     """
     baseline = candidates[0]
     while True:
@@ -359,6 +361,6 @@ def _measure(
 
 
 def _core_scaling(found: dict[Reference, Timing], cores: int) -> Ratio | None:
-    """What the cores did together over one of them, on work that shares nothing; None where it was not measured."""
+    """How much faster independent work ran on all cores than on one; None if that was not measured."""
     one, all_cores = (found.get(Reference("independent load", threads)) for threads in (1, cores))
     return None if one is None or all_cores is None else Ratio(*(cores * each for each in speed_up(one, all_cores)))

@@ -1,4 +1,4 @@
-"""What changed between two saved comparisons, which were measured at different times and so are not paired."""
+"""What changed between two saved comparisons. They were measured at different times, so their rounds are not paired."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Samples = NDArray[np.float64]
 
 @one_line
 class Change(NamedTuple):
-    """What changed of one approach. Ratios are above 1 where the new run is the better one."""
+    """What changed for one approach. A ratio above 1 means that the new run is better."""
 
     name: str
     old: str  # its time of a call or items a second, or why it was not measured
@@ -33,18 +33,18 @@ class Change(NamedTuple):
 
     @property
     def verdict(self) -> ChangeVerdict:
-        """Whether its time changed, for whatever reason: the machine's state is one."""
+        """Whether its time changed, for any reason, such as the machine's load."""
         return "only in one" if self.time is None else self.time.verdict
 
     @property
     def speed_up_verdict(self) -> ChangeVerdict | None:
-        """Whether its speed-up over the baseline changed, which a slower machine leaves alike; None: not known."""
+        """Whether its speed-up over the baseline changed; a slower machine does not change it. None: not known."""
         return self.speed_up and self.speed_up.verdict
 
 
 @dataclass(frozen=True, eq=False)
 class Changes:
-    """What changed between two runs, an approach a row, in the order of the new run."""
+    """What changed between two runs: one row per approach, in the order of the new run."""
 
     rows: tuple[Change, ...]
     baseline: str  # of the new run
@@ -75,12 +75,12 @@ class Changes:
         return (
             "Ratios above 1: the new run is faster. The two runs are not paired. Each interval is that of a ratio of "
             "two medians; it is corrected for comparing several rows (95% for the whole table), and assumes nothing "
-            "about the distribution of the times. Whatever differs between the runs is part of a change in time, as "
-            "the load of the machine. A speed-up is measured within each run, so the speed of the machine cancels."
+            "about the distribution of the times. A change in time includes all differences of the runs, such as the "
+            "machine's load. A speed-up is measured within one run, so the machine's speed cancels."
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; an end of an interval that too few rounds leave open is None."""
+        """Plain values for JSON; an interval's end is None if there were too few rounds to know it."""
         return {
             "baseline": self.baseline,
             "old": self.old.to_dict(),
@@ -123,12 +123,12 @@ def compare_results(old: Comparison, new: Comparison) -> Changes:
 
     The runs were made at different times, so their rounds are not paired. The interval of a ratio of two medians comes
     from the exact intervals of both medians: where each holds with probability 1 - e / 2, both hold with 1 - e, and
-    then the ratio lies between low / high and high / low. With k ratios in the table, e is 5% / k (Bonferroni).
-    Where there are too few rounds for that, the interval is open, and no difference is found. As in a comparison, a
+    then the ratio lies between low / high and high / low. With k ratios in the table, e is 5% / k (Bonferroni). With
+    too few rounds for that, the interval has no finite ends, and no difference is found. As in a comparison, a
     difference within 1% counts as none.
 
-    The rounds within a run say nothing of how the machine changes from run to run: that is why the change of the
-    speed-up over the baseline stands beside the change of the time.
+    The rounds within a run do not show how the machine changes from run to run. Therefore the table shows the change of
+    the speed-up over the baseline beside the change of the time.
     """
     before, after = ({row.name: row for row in each.rows} for each in (old, new))
     names = list(dict.fromkeys([*after, *before]))
@@ -161,20 +161,20 @@ def _text(comparison: Comparison, row: Row | None) -> str:
 
 
 def _times(comparison: Comparison, row: Row) -> Samples:
-    """Nanoseconds for one item, of each round."""
+    """Nanoseconds per item, of each round."""
     assert row.timing is not None
     return row.timing.samples_ns / comparison.items
 
 
 def _speed_ups(row: Row) -> Samples:
-    """Over the baseline in the same rounds."""
+    """The speed-up over the baseline of each round."""
     assert row.timing is not None
     assert row.paired_baseline is not None
     return row.paired_baseline.samples_ns / row.timing.samples_ns
 
 
 def _ratio(one: Samples, other: Samples, error: float) -> Ratio:
-    """Median of ``one`` by the median of ``other``, with its interval, which fails with this probability at most."""
+    """Median of ``one`` / median of ``other``, with its interval at confidence ``1 - error``."""
     (low, high), (least, most) = (_interval(each, error / 2) for each in (one, other))
     estimate = float(np.median(one) / np.median(other))
     return Ratio(estimate, low / most, high / least if least > 0 else math.inf)
@@ -197,23 +197,23 @@ def _caveats(old: Comparison, new: Comparison, names: list[str]) -> Iterator[str
     yield from _differences("runs", *({kind: getattr(each, kind) for kind in kinds} for each in (old, new)))
     if old.baseline.name != new.baseline.name:
         yield (
-            f"the baselines differ: {old.baseline.name} in the old run, {new.baseline.name} in the new one, so that "
+            f"the baselines differ: {old.baseline.name} in the old run, {new.baseline.name} in the new one, so "
             "speed-ups are not compared."
         )
     for which, each in (("old", old), ("new", new)):
         wrong = [row.name for row in each.rows if row.verdict == "wrong output"]
         if wrong:
-            yield f"in the {which} run the output of {', '.join(wrong)} is wrong: its time says nothing."
+            yield f"in the {which} run the output of {', '.join(wrong)} is wrong: ignore its time."
     neither = [name for name in names if not any(_measured(r) for e in (old, new) for r in e.rows if r.name == name)]
     if neither:
-        yield f"in neither run measured: {', '.join(neither)}."
+        yield f"measured in neither run: {', '.join(neither)}."
     yield from (f"{which} run: {said}" for which, each in (("old", old), ("new", new)) for said in each.caveats)
 
 
 def _differences(what: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
     found = [f"{k} {old.get(k)!r} -> {new.get(k)!r}" for k in {**old, **new} if old.get(k) != new.get(k)]
     if found:
-        yield f"the {what} differ: {', '.join(found)}. A change may come from that."
+        yield f"the {what} differ: {', '.join(found)}. This may be the cause of a change."
 
 
 def _plain(ratio: Ratio | None) -> dict[str, float | None] | None:

@@ -1,4 +1,4 @@
-"""The Comparison as data: what the rounds of each approach gave, and what may be said of it."""
+"""The Comparison as data: the timings of each approach, and the verdict on each."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Verdict = Literal["baseline", "faster", "slower", "no difference found", "not de
 
 @one_line
 class Ratio(NamedTuple):
-    """Speed-up over the baseline: its time divided by this approach's, so that above 1 is faster."""
+    """Speed-up over the baseline: the baseline's time / this approach's time. Above 1 is faster."""
 
     estimate: float  # median of the rounds' ratios
     low: float  # interval of that median, such that all of a table's hold in at least 95% of tables
@@ -35,13 +35,13 @@ class Ratio(NamedTuple):
 
     @property
     def verdict(self) -> Literal["faster", "slower", "no difference found"]:
-        """A difference whose interval reaches to within 1% of nothing is not one."""
+        """Faster or slower only if the whole interval is more than 1% away from 1."""
         if self.low > 1 + SMALLEST_EFFECT:
             return "faster"
         return "slower" if self.high < 1 - SMALLEST_EFFECT else "no difference found"
 
     def __str__(self) -> str:
-        """``1.63x [1.58, 1.7]``; where decimals would be mostly zeros the other way round, ``36x slower [34, 39]``."""
+        """``1.63x [1.58, 1.7]``; below 0.1, ``36x slower [34, 39]``."""
         if 0 < self.low <= self.estimate < 0.1:
             fewest, most = (f"{1 / each:,.{0 if each < 0.1 else 2}f}" for each in (self.high, self.low))
             return f"{1 / self.estimate:,.0f}x slower [{fewest}, {most}]"
@@ -50,7 +50,7 @@ class Ratio(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Timing:
-    """What the rounds of one runner gave."""
+    """The timings of one runner, over all rounds."""
 
     samples_ns: NDArray[np.float64]  # (rounds,) mean time of a call within each round's turn
     calls: int  # calls per turn
@@ -67,14 +67,14 @@ class Timing:
         return f"Timing({len(self.samples_ns)} rounds)"
 
     def percentile_ms(self, percent: float) -> float | None:
-        """The time that ``percent`` of single calls stay below; None where too few calls were made to know."""
+        """The percentile of the times of single calls, in ms; None if too few calls were made to know it."""
         if len(self.latencies_ns) * (100 - percent) < 100:
             return None
         return float(np.percentile(self.latencies_ns, percent)) / 1e6
 
     @property
     def quartile_ratio(self) -> float:
-        """Upper quartile of the rounds by the lower one: 1 is perfectly steady."""
+        """Upper quartile of the rounds' times / the lower quartile; 1 means no variation."""
         low, high = np.quantile(self.samples_ns, [0.25, 0.75])
         return float(high / low)
 
@@ -102,7 +102,7 @@ class Row:
 
     @property
     def verdict(self) -> Verdict:
-        """What may be said of it."""
+        """The verdict on this approach."""
         if self.timing is None or self.ratio is None or self.equality is None:
             return "not available"
         if self.baseline:
@@ -113,20 +113,20 @@ class Row:
 
     @property
     def ratio_text(self) -> str:
-        """The speed-up in words; without an interval where there were too few rounds for one."""
+        """The speed-up as text, with its interval; without one if there were too few rounds."""
         if self.ratio is None or self.baseline:
             return "1" if self.baseline else "-"
         return str(self.ratio) if self.decidable else f"{times(self.ratio.estimate)}x"
 
     @property
     def speed_text(self) -> str:
-        """All that the verdict lets say in few words: ``1.63x as fast``, ``36x slower``, ``not decided``."""
+        """The speed-up in words, or the verdict if it allows none: ``1.63x as fast``, ``36x slower``, "not decided"."""
         verdict = self.verdict
         return as_fast(self.ratio.estimate) if self.ratio and verdict in ("faster", "slower") else verdict
 
     @property
     def summary(self) -> str:
-        """The verdict, and where it is that there is no difference, what could have been found."""
+        """The verdict, with its reason; for no difference, the difference that would have been detected."""
         if self.verdict != "no difference found":
             why = self.reason or (self.doubt if self.verdict == "not decided" else None)
             return f"{self.verdict}: {why}" if why else self.verdict
@@ -176,20 +176,20 @@ class Comparison:
         for row in self.rows:
             if row.name == name:
                 return row
-        raise KeyError(f"{name!r} was not compared; compared were {', '.join(row.name for row in self.rows)}")
+        raise KeyError(f"{name!r} is not in this comparison; its rows are {', '.join(row.name for row in self.rows)}")
 
     @property
     def baseline(self) -> Row:
-        """The row that the speed-ups are over: the first."""
+        """The row with which all others are compared: the first."""
         return self.rows[0]
 
     @property
     def latency(self) -> bool:
-        """Whether it tells how long one request takes; else it tells how many items a second are done."""
+        """Whether it measures the time of one request; otherwise it measures items per second."""
         return self.unit == "call"
 
     def per_second(self, name: str) -> float:
-        """Items a second of one approach, from the median of its rounds; NaN where it could not run.
+        """Items per second of one approach, from the median of its rounds; NaN if it could not run.
 
         Raises:
             KeyError: no such row.
@@ -203,10 +203,10 @@ class Comparison:
         return {row.name: replace(row.timing.trace, about=self.about.to_dict()) for row in self.rows if row.timing}
 
     def save(self, path: str | Path) -> None:
-        """Write all of it as one JSON file, gzipped where the name ends in ``.gz``.
+        """Write the whole comparison as one JSON file, gzipped if the name ends in ``.gz``.
 
-        Every sample is kept, so that what :func:`kit.load_comparison` gives shows and explains the same. A file of that
-        name stays as it is until the new one is complete. ``docs/results.md`` describes the format.
+        Every sample is kept, so that :func:`kit.load_comparison` gives the same tables and explanations. An existing
+        file of that name is replaced only when the new one is complete. ``docs/results.md`` describes the format.
 
         Raises:
             KitError: the file cannot be written.
@@ -214,7 +214,7 @@ class Comparison:
         save_record(self, path, FORMAT)
 
     def value_text(self, row: Row) -> str:
-        """How fast a row is, in words: the time of a call, or items a second."""
+        """How fast a row is, as text: the time of a call, or items per second."""
         return f"{self._speed(row.timing)} {'a call' if self.latency else f'{self.unit}/s'}" if row.timing else "-"
 
     def _speed(self, timing: Timing) -> str:

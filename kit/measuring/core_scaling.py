@@ -15,11 +15,12 @@ HASHES = 5000  # about two milliseconds: handing over to a thread costs little b
 
 
 def independent_load(threads: int) -> FunctionRunner:
-    """A runner whose call computes a hash on each of so many threads, which share nothing but the cores.
+    """A runner whose call computes a hash on each of ``threads`` threads, which share only the cores.
 
-    The load touches no memory and holds no lock, so n whole cores do n times as much of it as one. They do less where
-    two cores are hyper-threads of one, or where the host of a virtual machine gives them to others: no counter inside
-    the machine shows that. Every thread is pinned to a core: two that wake up on one core share it for milliseconds.
+    The load uses almost no memory and no lock, so n physical cores do n times as much of it as one. They do less if two
+    cores are hyper-threads of one physical core, or if the host of a virtual machine gives CPU time to others, which no
+    counter inside the machine shows. Every thread is pinned to a core: two threads that wake up on the same core would
+    share it for milliseconds.
     """
     pool = ThreadPoolExecutor(threads, "independent load", _pin, (partial(next, count()),))
 

@@ -8,7 +8,7 @@ of lanes, and T the time of a call, every round has exactly ::
 where max C is the busiest lane of each region, summed over the regions of a call. The factors, in this order:
 
 - ``lanes``: P, the ideal.
-- ``1 / baseline efficiency``: the call of the baseline / its tasks, which is 1 / its own parallel efficiency.
+- ``1 / baseline efficiency``: the baseline's call / its tasks, which is 1 / the baseline's parallel efficiency.
 - ``computation efficiency``: the tasks of the baseline / the tasks here. Where the branches were measured one by one at
   the intra-op threads of a lane (time a), it is the product of ``thread efficiency``, sum s / sum a, and ``contention
   efficiency``, sum a / sum c.
@@ -19,7 +19,7 @@ where max C is the busiest lane of each region, summed over the regions of a cal
 Where branches were found in a model, s and T_base are those of the rewritten model, whose branches run one after the
 other. The model as given is the baseline of the table, so there is one factor more:
 
-- ``rewriting``: the call of the model as given / T_base. It is no matter of concurrency.
+- ``rewriting``: the call of the model as given / T_base. It is not due to concurrency.
 
 ``parallel efficiency`` is load balance * scheduling efficiency. Factors are averaged over the rounds as logarithms, so
 that their product stays exact: it is the geometric mean of the rounds' ratios.
@@ -50,7 +50,7 @@ REWRITING = "rewriting"  # the last factor, where branches were found
 
 @one_line
 class Bounds(NamedTuple):
-    """What no schedule of these branches on these lanes can beat: from their times alone, at one thread.
+    """Bounds that no schedule of these branches on these lanes can beat, from each branch's time alone on one thread.
 
     Each is the median over the rounds. Single rounds may be faster than such a bound.
     """
@@ -68,7 +68,7 @@ class Bounds(NamedTuple):
 
 @one_line
 class Excess(NamedTuple):
-    """A result beyond a limit that nothing can beat, so that a measurement behind it was disturbed."""
+    """A result beyond a limit that nothing can beat: at least one of the measurements was disturbed."""
 
     speed_up: float  # measured
     limit: float  # the most that is possible
@@ -77,7 +77,7 @@ class Excess(NamedTuple):
 
     @property
     def factor(self) -> float:
-        """By how much the result is too good; above 1."""
+        """Measured speed-up / limit; above 1."""
         return self.speed_up / self.limit
 
     def __str__(self) -> str:
@@ -89,7 +89,7 @@ class Excess(NamedTuple):
 
 @one_line
 class BranchTimes(NamedTuple):
-    """What another arrangement of an approach's branches is predicted from."""
+    """Branch times, from which the time of another number of lanes or grouping of branches is predicted."""
 
     regions_ms: list[dict[str, float]]  # of each region: branch -> its time, alone where that was measured
     contention: float  # branches side by side take so many times as long as alone; 1 where that was not measured
@@ -99,13 +99,13 @@ class BranchTimes(NamedTuple):
     baseline_ms: float  # a call of the baseline in the same rounds
 
     def call_ms(self, lanes: int, merged: Sequence[Collection[str]] = ()) -> float:
-        """Milliseconds of a call whose lanes take the longest branch first, as threads do.
+        """Predicted milliseconds of a call whose lanes take the longest branch first, as threads do.
 
-        Branches that share a region with others on another lane take longer, by the contention that was measured.
+        A branch that runs beside branches on other lanes takes longer, by the measured contention.
 
         Args:
             lanes: at least 1.
-            merged: groups of branches, each of which becomes one.
+            merged: groups of branch names; the branches of a group become one branch.
         """
         total = self.rest_ms
         for region in self.regions_ms:
@@ -120,18 +120,18 @@ class BranchTimes(NamedTuple):
 
     @property
     def error(self) -> float:
-        """How far off the prediction of what was measured is: predicted / measured - 1."""
+        """Relative error of the prediction for the measured arrangement: predicted / measured - 1."""
         return self.call_ms(self.lanes) / self.measured_ms - 1
 
 
 def in_steps(factors: dict[str, float], computation: dict[str, float] | None) -> dict[str, float]:
-    """The factors in order, computation efficiency by its parts where they are known."""
+    """The factors in order; computation efficiency is replaced by its parts if they are known."""
     whole, parts = [*factors.items()], computation or {FACTORS[2]: factors[FACTORS[2]]}
     return dict([*whole[:2], *parts.items(), *whole[3:]])
 
 
 def has_task_times(row: Row) -> bool:
-    """Whether its tasks are known in every round. What only rewrites the model has no tasks of its own."""
+    """Whether its tasks are known in every round. An approach that only rewrites the model has no tasks of its own."""
     if row.rewritten and row.timing is not None and {turn.lanes for turn in row.timing.turns if turn} == {1}:
         return False
     return all(
@@ -141,7 +141,7 @@ def has_task_times(row: Row) -> bool:
 
 
 def _of(timing: Timing, name: str) -> NDArray[np.float64]:
-    """A number of each round's turn, NaN where it is not known."""
+    """The field ``name`` of each round's breakdown, ``(rounds,)``; NaN where it is not known."""
     return np.array([math.nan if (value := getattr(turn, name)) is None else value for turn in timing.turns], float)
 
 
@@ -156,7 +156,7 @@ def _differs(rounds: NDArray[np.float64]) -> bool:
 
 
 class RowBreakdown:
-    """A row whose tasks are known in every round, beside its baseline and its branches alone in the same rounds."""
+    """A row whose tasks are known in every round, with the same rounds of its baseline and of its branches alone."""
 
     def __init__(self, comparison: Comparison, row: Row) -> None:
         assert row.timing is not None and row.paired_baseline is not None  # noqa: PT018 - of rows that have task times
@@ -174,7 +174,7 @@ class RowBreakdown:
         return {FACTORS[0]: float(self.lanes)} | {name: _mean(rounds) for name, rounds in self._factors().items()}
 
     def _factors(self) -> dict[str, NDArray[np.float64]]:
-        """Of each round; lanes apart."""
+        """The factors of each round, without ``lanes``."""
         own, base, busiest = _of(self.own, "work"), _of(self.base, "work"), _of(self.own, "busiest")
         rounds = (self.base.samples_ns / base, base / own, own / self.lanes / busiest, busiest / self.own.samples_ns)
         found = dict(zip(FACTORS[1:], rounds, strict=True))
@@ -191,11 +191,11 @@ class RowBreakdown:
         return {"thread efficiency": base / solo, "contention efficiency": solo / own}
 
     def intervals(self) -> dict[str, tuple[float, float]]:
-        """Factor -> the 95% interval of its median over the rounds, computation efficiency by its parts too."""
+        """Factor -> the 95% interval of its median over the rounds; also for the parts of computation efficiency."""
         return {name: interval(rounds) for name, rounds in (self._factors() | (self._computation() or {})).items()}
 
     def waiting_ms(self) -> dict[str, float]:
-        """What branches side by side spend more than alone: medians over the rounds that are not nothing."""
+        """Extra milliseconds of branches side by side against alone, by cause: medians over the rounds, if not 0."""
         if self.branches_alone is None:
             return {}
         work, cpu, queued = (_of(self.own, name) - _of(self.branches_alone, name) for name in ("work", "cpu", "queued"))
@@ -226,7 +226,7 @@ class RowBreakdown:
         return BranchTimes(regions, contention, rest_ms, self.lanes, self.own.median_ms, self.given.median_ms)
 
     def bounds(self, comparison: Comparison) -> Bounds | None:
-        """None on a GPU, of a rewritten model, or where branches at one thread or the lanes' threads are not known."""
+        """The bounds; None on a GPU, for a rewritten model, or without the branches' times on one thread."""
         alone, threads = comparison.branches_alone.get(1), self.row.lane_threads
         if alone is None or threads is None or not self.on_cpu or self.row.rewritten:
             return None
@@ -247,7 +247,7 @@ class RowBreakdown:
         )
 
     def _least_ms(self, comparison: Comparison, alone: Timing, end: Callable[[Any], Any]) -> tuple[float, float]:
-        """The least time outside of regions and in them, from this end of each branch's times on one thread."""
+        """The least time outside and inside regions, in ms; ``end`` picks one of a branch's times on one thread."""
         threads, shares = self.row.lane_threads or 1, (_of(alone, "cpu") / _of(alone, "work")).tolist()
         needs = max((share for share in shares if share > 0), default=1.0)  # of a core: who sleeps or reads needs less
         lanes = min(self.lanes * threads, comparison.cores / min(1, needs)) / threads
@@ -256,9 +256,9 @@ class RowBreakdown:
         return serial_ms, sum(lower_bound(each, lanes) for each in regions) / threads
 
     def excess(self, comparison: Comparison) -> Excess | None:
-        """The limit that this result is furthest beyond; None: it is within all that are known, to 1%.
+        """The limit that this result exceeds most; None if it exceeds no known limit by more than 1%.
 
-        On a GPU, and of a rewritten model, none is known.
+        On a GPU, and for a rewritten model, no limit is known.
         """
         if not self.on_cpu or self.row.rewritten:
             return None
@@ -274,7 +274,7 @@ class RowBreakdown:
             # Whatever was reached once is possible, however it is bounded by medians.
             serial_ms, in_regions_ms = self._least_ms(comparison, alone, min)
             limit = self.given.median_ms / (serial_ms + in_regions_ms)
-            found.append(Excess(measured, limit, f"the bound of {name} by its branches' times alone", again))
+            found.append(Excess(measured, limit, f"the bound of {name} from its branches' times alone", again))
             # One lane against one lane is 1.00x: a few percent more are noise, and no sign of a disturbed measurement.
             if self.lanes > 1:
                 one = self.branches_alone or self.base
@@ -287,7 +287,7 @@ class RowBreakdown:
 
 
 def regions_ms(timing: Timing, middle: Callable[[Any], Any]) -> list[dict[str, float]]:
-    """Of each region its branches' times over the rounds, in milliseconds."""
+    """For each region, branch -> its time in milliseconds; ``middle`` reduces the rounds, as ``np.median``."""
     turns = [turn.tasks for turn in timing.turns if turn is not None]
     found: dict[int, dict[str, float]] = {}
     for region, name in turns[0]:

@@ -1,8 +1,8 @@
-"""Whether the rounds of a comparison may decide anything: one gate for every conclusion that is drawn from it.
+"""Whether the rounds of a comparison allow a verdict: one rule for every conclusion that is drawn from it.
 
-Neighbours are not noise. A program that stays for all rounds slows each of them alike, and not every approach by the
-same factor: what waits at a barrier for a thread without a core loses most. No interval can see that. So a verdict
-needs more than its interval: cores that were there, rounds that agree, and a ratio that is possible.
+Other programs are not random noise. A program that runs during all rounds slows all of them, but not every approach by
+the same factor: an operator whose threads wait for one that has no core loses most. An interval cannot show that. So a
+verdict needs more than its interval: free cores, rounds that agree, and a ratio that is possible.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ GAIN_ALONE = 1.25  # times as fast: more than that is not believed of branches t
 
 
 def gated(comparison: Comparison, *, scatter: float = SCATTER) -> Comparison:
-    """The comparison with a doubt in each row whose rounds decide nothing; its verdict is then ``not decided``.
+    """The comparison with a doubt in each row whose rounds allow no verdict; its verdict is then ``not decided``.
 
     Args:
-        scatter: quartile ratio from which rounds decide nothing; ``math.inf`` where what scatters them is known, as a
-            neighbour that was started to see what it does.
+        scatter: largest quartile ratio of the rounds' times that allows a verdict. Give ``math.inf`` if the cause of
+            the variation is known, such as another program that was started on purpose.
     """
     rows = (replace(row, doubt=doubt(comparison, row, scatter)) for row in comparison.rows)
     return replace(comparison, rows=tuple(rows))
 
 
 def over(comparison: Comparison, name: str) -> Comparison:
-    """The same rounds with another approach as the baseline: intervals and doubts are those of such a table.
+    """The same rounds with another approach as the baseline; intervals and doubts are computed anew.
 
-    A row with rounds of its own was measured beside the old baseline only: its speed-up is not known.
+    A cold approach was measured in separate rounds beside the old baseline only: its speed-up is not known.
 
     Raises:
         KeyError: no such row.
@@ -43,7 +43,7 @@ def over(comparison: Comparison, name: str) -> Comparison:
     """
     new, old = comparison[name], comparison.baseline
     if new.timing is None:
-        raise MeasureError(f"{name} was not measured, so nothing can be said over it: {new.reason}")
+        raise MeasureError(f"{name} was not measured, so it cannot be the baseline: {new.reason}")
     rows = [replace(new, baseline=True, ratio=Ratio(1, 1, 1), paired_baseline=new.timing, decidable=True)]
     for row in comparison.rows:
         if row is not new:
@@ -54,10 +54,10 @@ def over(comparison: Comparison, name: str) -> Comparison:
 
 
 def doubt(comparison: Comparison, row: Row, scatter: float = SCATTER) -> str | None:
-    """Why the rounds of this row decide nothing, as a clause; None: they do.
+    """Why the rounds of this row allow no verdict, as a clause; None if they allow one.
 
     Args:
-        scatter: quartile ratio from which rounds decide nothing.
+        scatter: largest quartile ratio of the rounds' times that allows a verdict.
     """
     if row.timing is None or row.ratio is None or row.baseline:
         return None
@@ -86,7 +86,7 @@ def _scatter(row: Row, most: float) -> str | None:
 
 
 def _beyond(comparison: Comparison, row: Row) -> str | None:
-    """A result beyond its bound, or beyond what the cores can give."""
+    """A doubt if the result exceeds its bound, or the most that the cores can give."""
     if not has_task_times(row):
         return None
     excess = RowBreakdown(comparison, row).excess(comparison)
@@ -96,7 +96,7 @@ def _beyond(comparison: Comparison, row: Row) -> str | None:
 
 
 def _without_overlap(row: Row) -> str | None:
-    """A gain that is not due to running branches at the same time, although that is what the approach does."""
+    """A doubt if a concurrent approach is faster although its branches did not overlap."""
     if row.timing is None or row.ratio is None or row.rewritten or row.ratio.low <= GAIN_ALONE:
         return None
     turns = [turn for turn in row.timing.turns if turn is not None]
@@ -105,4 +105,4 @@ def _without_overlap(row: Row) -> str | None:
     overlaps = [turn.overlap for turn in turns if turn.overlap is not None]
     if len(overlaps) < len(turns) or sum(overlaps) > NO_OVERLAP * sum(turn.work for turn in turns):
         return None
-    return f"{row.name} is {row.ratio.estimate:.2f}x as fast, and its branches never ran at the same time"
+    return f"{row.name} is {row.ratio.estimate:.2f}x as fast, although its branches did not run at the same time"

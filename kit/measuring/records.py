@@ -1,9 +1,10 @@
 """A tree of records as a JSON file, and back: dataclasses, named tuples, arrays, mappings and plain values.
 
 A record becomes an object with the names of its fields. An array becomes a list of numbers. A mapping whose keys are
-text becomes an object; any other becomes a list of ``[key, value]`` pairs. A float that JSON has no number for becomes
+text becomes an object; any other becomes a list of ``[key, value]`` pairs. A float that JSON cannot write becomes
 ``"nan"``, ``"inf"`` or ``"-inf"``. Records of one chosen type may be shared by several others: they are written once,
-in a list of their own, and each place holds the position in that list; so what was one object is one object again.
+in a separate list, and each reference holds the position in that list. So references to one object are references to
+one object again.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ WIDTH = 120  # characters of a line that holds more than numbers
 
 @one_line
 class Format(NamedTuple):
-    """What a file of records says of itself in its first fields."""
+    """The first fields of a file of records: its format, its version, and its shared records."""
 
     name: str  # its field "format"
     version: int  # its field "version": the newest that this code reads, and the one that it writes
@@ -41,9 +42,9 @@ class Format(NamedTuple):
 
 
 def save_record(record: Any, path: str | Path, form: Format) -> None:
-    """Write a dataclass as JSON, gzipped where the name ends in ``.gz``.
+    """Write a dataclass as JSON, gzipped if the name ends in ``.gz``.
 
-    A file of that name stays as it is until the new one is complete, so that a killed process leaves the old one.
+    An existing file is replaced only when the new one is complete, so a killed process leaves the old file.
 
     Raises:
         KitError: the file cannot be written.
@@ -59,7 +60,9 @@ def save_record(record: Any, path: str | Path, form: Format) -> None:
         draft.write_bytes(gzip.compress(text, 6, mtime=0) if path.suffix == ".gz" else text)
         draft.replace(target)
     except OSError as error:
-        raise ResultError(f"cannot write {path}: {error.strerror or error}. Choose another place.") from error
+        raise ResultError(
+            f"cannot write {path}: {error.strerror or error}. Choose another file name or folder."
+        ) from error
     finally:
         draft.unlink(missing_ok=True)
 
@@ -92,7 +95,7 @@ def load_record(kind: type[T], path: str | Path, form: Format) -> T:
 
 
 class _Damage(Exception):
-    """What is wrong, and where."""
+    """What is damaged in a file, and in which field."""
 
 
 def _parsed(path: Path, form: Format) -> dict[str, Any]:
@@ -102,16 +105,16 @@ def _parsed(path: Path, form: Format) -> dict[str, Any]:
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ResultError(f"cannot read {path}: its gzip data is truncated or damaged ({error}).") from error
     except OSError as error:
-        raise ResultError(f"cannot read {path}: {error.strerror or error}. Give a file that was saved.") from error
+        raise ResultError(f"cannot read {path}: {error.strerror or error}. Give the path of a saved file.") from error
     want = f"a {form.name}"
     try:
         plain = json.loads(text)
     except (ValueError, RecursionError) as error:
         if f'"format": "{form.name}"'.encode() in text[:200]:
             raise ResultError(f"cannot read {path}: it is {want}, but truncated or damaged ({error}).") from error
-        raise ResultError(f"{path} is not {want}: it is {'no JSON' if text.strip() else 'empty'}.") from error
+        raise ResultError(f"{path} is not {want}: it is {'not JSON' if text.strip() else 'empty'}.") from error
     if not isinstance(plain, dict):
-        raise ResultError(f"{path} is not {want}: it is JSON, but a {type(plain).__name__} and no object.")
+        raise ResultError(f"{path} is not {want}: it is JSON, but a {type(plain).__name__} instead of an object.")
     if plain.get("format") != form.name:
         why = f"its field 'format' is {plain.get('format')!r}"
         if "traceEvents" in plain:
@@ -123,7 +126,7 @@ def _parsed(path: Path, form: Format) -> dict[str, Any]:
 
 
 class _Writer:
-    """Plain values of records, and the shared ones among them."""
+    """Turns records into plain values, and collects the shared records."""
 
     def __init__(self, shared: type) -> None:
         self.shared, self.records = shared, list[dict[str, Any]]()
@@ -153,14 +156,14 @@ class _Writer:
 
 
 class _Reader:
-    """Records from plain values, by the types of their fields."""
+    """Turns plain values into records, by the types of their fields."""
 
     def __init__(self, shared: type) -> None:
         self.shared, self.records = shared, list[Any]()
 
     def record(self, kind: Any, plain: Any, where: str) -> Any:
         if not isinstance(plain, dict):
-            raise _Damage(f"{where} is no object")
+            raise _Damage(f"{where} is not an object")
         if is_dataclass(kind):
             optional = {f.name for f in fields(kind) if f.default is not MISSING or f.default_factory is not MISSING}
         else:
@@ -178,7 +181,7 @@ class _Reader:
             return self._either(arguments, plain, where)
         if kind is self.shared:
             if type(plain) is not int or not 0 <= plain < len(self.records):
-                raise _Damage(f"{where} is {plain!r}, and there are {len(self.records)} records to refer to")
+                raise _Damage(f"{where} refers to record {plain!r}, but there are {len(self.records)} records")
             return self.records[plain]
         if origin is np.ndarray:
             return _array(get_args(arguments[1])[0], plain, where)
@@ -186,7 +189,7 @@ class _Reader:
             items = _list(plain, where)
             kinds = [arguments[0]] * len(items) if arguments[-1] is Ellipsis else arguments
             if len(items) != len(kinds):
-                raise _Damage(f"{where} has {len(items)} items in place of {len(kinds)}")
+                raise _Damage(f"{where} has {len(items)} items instead of {len(kinds)}")
             return tuple(
                 self.value(k, each, f"{where}[{i}]") for i, (k, each) in enumerate(zip(kinds, items, strict=True))
             )
@@ -206,7 +209,7 @@ class _Reader:
     def _mapping(self, kinds: tuple[Any, ...], plain: Any, where: str) -> dict[Any, Any]:
         pairs = [*plain.items()] if isinstance(plain, dict) else [_list(each, where) for each in _list(plain, where)]
         if any(len(pair) != 2 for pair in pairs):
-            raise _Damage(f"{where} has pairs that are none")
+            raise _Damage(f"{where} has entries that are not pairs")
         return {
             self.value(kinds[0], k, f"{where} (a key)"): self.value(kinds[1], v, f"{where}[{k!r}]") for k, v in pairs
         }
@@ -220,7 +223,7 @@ def _hints(kind: Any) -> dict[str, Any]:
 
 def _list(plain: Any, where: str) -> list[Any]:
     if not isinstance(plain, list):
-        raise _Damage(f"{where} is no list")
+        raise _Damage(f"{where} is not a list")
     return plain
 
 
@@ -231,19 +234,19 @@ def _array(kind: Any, plain: Any, where: str) -> np.ndarray[Any, Any]:
             raise ValueError("another kind of number was expected")
         return np.array([float(each) for each in plain] if str in allowed else plain, kind)
     except (ValueError, OverflowError) as error:
-        raise _Damage(f"{where} is no list of {kind.__name__}: {error}") from error
+        raise _Damage(f"{where} is not a list of {kind.__name__}: {error}") from error
 
 
 def _scalar(kind: Any, plain: Any, where: str) -> Any:
     if kind is float and plain in ("nan", "inf", "-inf"):
         return float(plain)
     if type(plain) not in ((int, float) if kind is float else (kind,)):
-        raise _Damage(f"{where} is {str(plain)[:40]!r} in place of {kind.__name__}")
+        raise _Damage(f"{where} is {str(plain)[:40]!r} instead of {kind.__name__}")
     return plain
 
 
 def _layout(plain: Any, indent: str = "") -> str:
-    """JSON for people: what fits a line, and lists of numbers, stand on one."""
+    """JSON that is easy to read: lists of numbers, and values that fit, are on one line."""
     text = json.dumps(plain, allow_nan=False)
     inner = indent + " "
     if isinstance(plain, dict) and len(text) > WIDTH:

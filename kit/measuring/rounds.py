@@ -1,7 +1,7 @@
 """Interleaved rounds: every runner has one turn in each, in random order.
 
-A shared machine changes speed from second to second. So approaches are never measured one after the other, and only
-ratios within a round are compared.
+A shared machine changes its speed from second to second. So approaches take turns in every round, and only times of the
+same round are compared.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 
 class Reference(NamedTuple):
-    """What is measured beside the candidates, in the same rounds, to explain their speed-ups."""
+    """A reference that is measured in the same rounds as the candidates, to explain their speed-ups."""
 
     kind: Literal["branches alone", "independent load"]
     threads: int  # of each operator, or of the load
@@ -64,32 +64,33 @@ def measure(
 ) -> dict[K | R, Timing]:
     """Time runners in interleaved rounds.
 
-    A round gives every runner one turn, in an order drawn anew from ``seed``. A turn sets the runner's intra-op thread
+    In a round every runner has one turn, in a random order (from ``seed``). A turn sets the runner's intra-op thread
     count, makes one untimed call (switching empties oneDNN's caches, and the previous runner's data fills the CPU's),
     and then times as many calls as make up two milliseconds, at least one. A cold runner's turn is one timed call.
-    Before, every other runner is called until three calls in a row are no more than 5% faster than the fastest before
-    them, at most 30 times or for a second. All in inference mode.
+    Before the rounds, every runner that is not cold is warmed up: until three calls in a row are at most 5% faster than
+    the fastest call before them, but at most 30 calls or one second. All calls run in inference mode.
 
     Args:
         runners: name -> runner, prepared. The first is the baseline.
-        references: further runners with a turn in every round; no ``width`` is asked of them.
-        rounds: at least 6, the least that can give a 95% interval; where ``enough`` or ``width`` is given, the most.
-        enough: asked with the number of rounds done, once there are 6, whether that will do: :meth:`Budget.enough`.
-        width: enough rounds when the 95% interval of every ratio is this narrow, as a share: 0.05 is from 0.98 to 1.03.
-            It is all that decides when to stop, so that stopping favours no verdict.
-        clock: nanoseconds; tests inject one.
+        references: further runners with a turn in every round; ``width`` does not concern them.
+        rounds: number of rounds, at least 6 (fewer cannot give a 95% interval). With ``enough`` or ``width``: the most
+            rounds.
+        enough: called with the number of rounds done, from 6 on; True stops. See :meth:`Budget.enough`.
+        width: stop when the 95% interval of every ratio is this narrow, as a share: 0.05 is from 0.98 to 1.03. Only the
+            width decides when to stop, so that stopping favours no verdict.
+        clock: returns the time in nanoseconds.
         progress: called after each round with the number of rounds done.
 
     Raises:
         MeasureError: fewer than 6 rounds, or no runners.
-        RunnerFailed: a runner raised; it has its name, and the exception.
+        RunnerFailed: a runner raised; the error holds the runner's name, and the exception as its cause.
     """
     if rounds < MIN_ROUNDS:
         raise MeasureError(
             f"{rounds} rounds cannot give a 95% interval: ask for at least {MIN_ROUNDS}, better 10 or more."
         )
     if not runners:
-        raise MeasureError("there is nothing to measure: none of the approaches can run here.")
+        raise MeasureError("nothing to measure: none of the approaches can run here.")
     order = random.Random(seed)
     everyone = dict[K | R, Runner]([*runners.items(), *references.items()])
     turns: dict[K | R, list[_Turn]] = {key: [] for key in everyone}
@@ -112,7 +113,7 @@ def measure(
 
 
 class _Turn(NamedTuple):
-    """What is kept of a turn."""
+    """The measurements of one turn."""
 
     sample: float  # mean nanoseconds of a call
     latencies: list[int]  # of each call
@@ -122,7 +123,7 @@ class _Turn(NamedTuple):
 
 
 def _named(key: Hashable, function: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
-    """What a function gives; what it raises says whose runner it was."""
+    """Call a function; if it raises, raise :class:`RunnerFailed` with the runner's name."""
     try:
         return function(*args, **options)
     except Exception as error:
@@ -179,12 +180,12 @@ def _take_turn(runner: Runner) -> None:
 
 
 def _call(runner: Runner) -> None:
-    """One call and its end: on a GPU, what has returned has only been launched."""
+    """Make one call and wait for its end: on a GPU, a call returns when its kernels are launched."""
     synchronize(runner.inputs, runner())
 
 
 def _calls_per_turn(runner: Runner, clock: Callable[[], int]) -> int:
-    """Warm the runner up at its own thread count, and count the calls that fit a turn; one where none can warm."""
+    """Warm the runner up at its own thread count; returns how many calls make up a turn (1 for a cold runner)."""
     if runner.cold:
         return 1
     begin = clock()

@@ -1,4 +1,4 @@
-"""Times that were not measured by :func:`kit.compare`, as a comparison: the same verdicts, and the same gate."""
+"""A comparison of times that :func:`kit.compare` did not measure, by the same rules for verdicts."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def of_samples(
     """A comparison of times measured in the same interleaved rounds; the first name is the baseline.
 
     Args:
-        samples_ns: name -> the time of each round, all of one length.
+        samples_ns: name -> the time of each round, ``(rounds,)`` in nanoseconds; the same number of rounds for all.
         inputs: what was measured, in words.
-        taken: what other programs took of the cores meanwhile; None: not known.
-        equal: name -> whether its output was the baseline's; those that are left out count as equal.
+        taken: CPU time that other programs took during the rounds; None: not known.
+        equal: name -> whether its output equals the baseline's; a name that is not given counts as equal.
     """
     timings = {name: _timing(name, samples) for name, samples in samples_ns.items()}
     first = next(iter(timings.values()))

@@ -1,8 +1,8 @@
 """Paired ratios of interleaved rounds, their confidence intervals, and verdicts that hold for a whole table.
 
 The median of the ratios gets an interval from order statistics alone, which assumes nothing about how timings are
-distributed. Intervals widen with the rows of a table: the family-wise error rate is bounded, so that a table of equals
-shows a difference in one case of forty at most, and not each row.
+distributed. Intervals widen with the rows of a table: the family-wise error rate is bounded. In a table of equally fast
+approaches, at most one table in forty shows any difference.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ def speed_up(baseline: Timing, other: Timing) -> Ratio:
 
 
 def with_verdicts(rows: Sequence[Row]) -> list[Row]:
-    """Rows with their ratios to the baseline in the same rounds, and with intervals that hold for the table as a whole.
+    """Rows with their ratios to the baseline in the same rounds, and with intervals corrected for the whole table.
 
-    Holm's step-down procedure on exact sign tests: of m rows the clearest gets an interval at 1 - 1.6%/m (one row alone
-    at 95%); where that finds a difference the next gets one at 1 - 1.6%/(m - 1), and so on; from the first without a
-    difference on, the level stays. So the interval that is shown and the verdict always agree.
+    Holm's step-down procedure on exact sign tests: of m rows, the clearest gets an interval at confidence 1 - 1.6%/m (a
+    single row: 95%). If that shows a difference, the next row gets one at 1 - 1.6%/(m - 1), and so on. From the first
+    row without a difference on, the level stays the same. So the interval that is shown and the verdict always agree.
 
     Source: Holm, *A Simple Sequentially Rejective Multiple Test Procedure*, Scandinavian Journal of Statistics, 1979.
     """
@@ -56,12 +56,12 @@ def with_verdicts(rows: Sequence[Row]) -> list[Row]:
 
 
 def least_rounds(rows: int) -> int:
-    """The fewest rounds that can find a difference in a table of so many rows beside its baseline."""
+    """The fewest rounds that can show a difference in a table with this many rows besides the baseline."""
     return max(MIN_ROUNDS, math.ceil(-math.log2(_error(rows) / 2)))
 
 
 def _error(rows: int) -> float:
-    """That of the clearest of so many rows."""
+    """The error level of the clearest of this many rows."""
     return FAMILY_ALPHA / rows if rows > 1 else ALPHA
 
 
@@ -76,17 +76,18 @@ def _judge(row: Row, ratios: NDArray[np.float64], error: float, needed: int) -> 
 
 
 def _sign_test(ratios: NDArray[np.float64]) -> float:
-    """Exact probability of so many ratios on one side of the 1% around nothing, were their median within it."""
+    """p-value: the probability of this many ratios beyond 1% on one side if the true median is within 1% of 1."""
     n = len(ratios)
     most = max(int((ratios > 1 + SMALLEST_EFFECT).sum()), int((ratios < 1 - SMALLEST_EFFECT).sum()))
     return float(sum(math.comb(n, k) for k in range(most, n + 1)) / 2**n)
 
 
 def minimum_detectable_effect(ratios: NDArray[np.float64], low: int) -> float:
-    """The least change, as a share, that such rounds would have found in 9 of 10 repetitions; none smaller is excluded.
+    """The least relative change that such rounds would have found in 9 of 10 repetitions; 0.05 is 5%.
 
-    Rounds drawn anew from these around another median have their interval's end at one of these ratios, with a
-    probability that is binomial: no simulation is needed. And it is at least what the interval still allows.
+    It is exact for rounds that are resampled from these and shifted to another median: their interval's end is one of
+    these ratios, with a binomial probability, so no simulation is needed. The result is never smaller than a change
+    that the interval still allows.
 
     Args:
         ratios: sorted, ``(rounds,)``.
@@ -109,26 +110,26 @@ def _at_least(p: float, k: int, n: int) -> float:
 
 
 def median_interval(n: int, confidence: float = 0.95) -> tuple[int, int]:
-    """Indices into n sorted values between which their population's median lies with at least this confidence.
+    """Indices (low, high) into n sorted values, between which the true median lies with at least this confidence.
 
     The count of values below the median is binomial (n, 1/2), whatever the distribution: the interval is exact.
 
     Source: David & Nagaraja, *Order Statistics*, 3rd ed., section 7.1.
 
     Raises:
-        MeasureError: n is too small for any such interval.
+        MeasureError: n values are too few for this confidence.
     """
     tail, k = 0.0, -1  # the largest k with 2 * P(Bin <= k) <= 1 - confidence
     while k + 1 < n / 2 and 2 * (tail + math.comb(n, k + 1) / 2**n) <= 1 - confidence:
         k += 1
         tail += math.comb(n, k) / 2**n
     if k < 0:
-        raise MeasureError(f"{n} rounds cannot give a {confidence:.0%} interval: measure more.")
+        raise MeasureError(f"{n} rounds cannot give a {confidence:.0%} interval: measure more rounds.")
     return k, n - 1 - k
 
 
 def interval(rounds: Sequence[float] | NDArray[np.float64]) -> tuple[float, float]:
-    """The 95% interval of the median of these values; all of their range where they are too few for one."""
+    """The 95% interval of the median of these values; their full range if they are too few for an interval."""
     values = np.sort(rounds)
     low, high = median_interval(len(values)) if len(values) >= MIN_ROUNDS else (0, len(values) - 1)
     return float(values[low]), float(values[high])

@@ -1,4 +1,4 @@
-"""Throughput: many requests at a time. Another question than latency, and never in the same table."""
+"""Throughput: requests per second with many requests at a time. It is never in the same table as latency."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ REQUESTS = 4  # of each caller in a measured call, so that the last one's end do
 
 @one_line
 class Throughput(NamedTuple):
-    """What one runner served."""
+    """Throughput of one runner."""
 
     per_second: float  # requests, median over the rounds
     ratio: Ratio  # to the first runner, of paired rounds; above 1 serves more
 
 
 def _callers(runner: Runner, callers: int, pool: ThreadPoolExecutor) -> FunctionRunner:
-    """Callers of one runner at the same time, as a runner itself: one call of it is ``REQUESTS`` of each caller.
+    """A runner whose call sends ``REQUESTS`` requests from each of several concurrent callers to ``runner``.
 
     Args:
-        pool: the callers' threads, of as many intra-op threads as the runner has.
+        pool: the callers' threads, each with as many intra-op threads as the runner.
     """
 
     def request(_: int) -> None:
@@ -58,18 +58,19 @@ def throughput(
     seed: int = 0,
     clock: Callable[[], int] = spans.clock,
 ) -> dict[str, Throughput]:
-    """Requests per second with ``concurrency`` callers at a time, in rounds as of :func:`kit.measuring.rounds.measure`.
+    """Requests per second with ``concurrency`` callers at a time, in interleaved rounds.
 
     Args:
-        runners: name -> runner, whose inputs are those of every request; its intra-op threads are each caller's.
-        concurrency: callers, each of which sends its next request when its last one is answered.
+        runners: name -> runner. Every request uses the runner's inputs; every caller has its number of intra-op
+            threads.
+        concurrency: number of callers, at least 1; each sends its next request when its last one is answered.
 
     Raises:
-        MeasureError: no callers, something that is no runner; or as :func:`kit.measuring.rounds.measure`.
+        MeasureError: ``concurrency`` below 1, something that is not a runner, no runners, or fewer than 6 rounds.
         ShapeError: inputs that a model does not take.
     """
     if not isinstance(concurrency, int) or concurrency < 1:
-        raise MeasureError(f"{concurrency} callers send no requests: concurrency is a whole number of at least 1.")
+        raise MeasureError(f"concurrency={concurrency!r} is not possible: give a whole number of callers, at least 1.")
     given = runners if isinstance(runners, Mapping) else {"runners": runners}
     for name, runner in given.items():
         if not isinstance(runner, Runner) or given is not runners:

@@ -126,8 +126,9 @@ class Inception(nn.Module):
         small = any(side < low for side, low in zip(x.shape[2:], least, strict=False))
         if x.ndim != 2 + self.dims or x.shape[1] != self.in_channels or small:
             raise ShapeError(
-                f"this Inception network wants (N, {self.in_channels}, {'T, ' * (self.dims == 3)}H, W), of which the "
-                f"last {self.dims} are at least {least}, got {tuple(x.shape)}: crop, resize or lengthen to that."
+                f"this Inception network takes (N, {self.in_channels}, {'T, ' * (self.dims == 3)}H, W), of which the "
+                f"last {self.dims} are at least {least}, but was given {tuple(x.shape)}: crop, resize or lengthen the "
+                "input."
             )
 
 

@@ -57,8 +57,8 @@ class TwoStreamI3D(nn.Module):
         """
         if rgb.shape[:1] + rgb.shape[2:] != flow.shape[:1] + flow.shape[2:]:
             raise ShapeError(
-                f"the two-stream I3D wants RGB (N, 3, T, H, W) and flow (N, 2, T, H, W) of the same N, T, H and W, got "
-                f"{tuple(rgb.shape)} and {tuple(flow.shape)}: give each frame its flow."
+                "the two-stream I3D takes RGB (N, 3, T, H, W) and flow (N, 2, T, H, W) with the same N, T, H and W, "
+                f"but was given {tuple(rgb.shape)} and {tuple(flow.shape)}: give each frame its flow."
             )
         scores: Tensor = self.streams(rgb, flow)
         return scores

@@ -100,13 +100,13 @@ class TwoStream(nn.Module):
         for name, x, channels in (("frame", frame, 3), ("flow", flow, self.flow_channels)):
             if x.ndim != 4 or x.shape[1] != channels:
                 raise ShapeError(
-                    f"the two-stream network wants {name} (N, {channels}, H, W), got {tuple(x.shape)}: "
-                    "give one RGB frame and one stack of flow fields, as kit.clips.two_stream_inputs makes them."
+                    f"the two-stream network takes {name} (N, {channels}, H, W), but was given {tuple(x.shape)}: give "
+                    "one RGB frame and one stack of flow fields, as kit.clips.two_stream_inputs makes them."
                 )
         if frame.shape[0] != flow.shape[0]:
             raise ShapeError(
-                f"frame and flow must have the same batch, got {frame.shape[0]} and {flow.shape[0]}: "
-                "give each clip one frame and one flow stack."
+                f"frame and flow must have the same batch size, but have {frame.shape[0]} and {flow.shape[0]}: give "
+                "each clip one frame and one flow stack."
             )
         scores: Tensor = self.streams(frame, flow)
         return scores
@@ -168,7 +168,7 @@ def trained_two_stream() -> TwoStream:
     """
     if not TRAINED_WEIGHTS.is_file():
         command = "python -m kit train two-stream"
-        raise WeightsError(f"{str(TRAINED_WEIGHTS)!r} is not there: fetch it again, or make it with '{command}'.")
+        raise WeightsError(f"{str(TRAINED_WEIGHTS)!r} does not exist: download it again, or train it with '{command}'.")
     return load_weights(untrained(), TRAINED_WEIGHTS)
 
 

@@ -30,7 +30,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         raise WeightsError(f"there is no weights file {str(path)!r}. Paths start at {Path.cwd()}.")
     tensors = _read_safetensors(file) if file.suffix == ".safetensors" else _read_torch(file)
     if not isinstance(tensors, Mapping) or not all(isinstance(x, Tensor) for x in tensors.values()):
-        raise WeightsError(f"{str(path)!r} holds no state dict, that is names and tensors: save model.state_dict().")
+        raise WeightsError(f"{str(path)!r} contains no state dict (names and tensors): save model.state_dict().")
     return dict(tensors)
 
 
@@ -56,8 +56,9 @@ def _read_torch(file: Path) -> object:
 def _unreadable(file: Path, error: Exception) -> WeightsError:
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     return WeightsError(
-        f"{str(file)!r} ({file.stat().st_size:,} bytes) cannot be read as weights: it is cut off, or of another kind. "
-        f"Copy it again, and see that it is .safetensors, or .pt with nothing but tensors. ({reason})"
+        f"{str(file)!r} ({file.stat().st_size:,} bytes) cannot be read as weights: it is truncated, or of another "
+        "kind. Copy it again, and check that it is a .safetensors file, or a .pt file that contains only tensors. "
+        f"({reason})"
     )
 
 

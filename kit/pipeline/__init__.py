@@ -1,4 +1,4 @@
-"""A pipeline: stages with bounded queues between them, the one shape that is not fork and join."""
+"""A pipeline: stages with bounded queues between them, for concurrency other than fork and join."""
 
 from kit.pipeline.pipeline import Pipeline
 from kit.pipeline.stages import Stage

@@ -1,7 +1,7 @@
-"""A pipeline: stages with bounded queues between them, the one shape that is not fork and join.
+"""A pipeline: stages with bounded queues between them, for concurrency other than fork and join.
 
-Every item goes through all stages in order, and each stage works on another item at the same time. So the throughput
-is that of the slowest stage, or of the cores where they are too few, and no single item is done any sooner.
+Every item goes through all stages in order, and each stage works on another item at the same time. So the slowest
+stage, or the number of cores, limits the throughput, and the latency of a single item does not get shorter.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ class _Item(NamedTuple):
 
 
 class _Closed(Exception):
-    """The belt is closed: nothing more comes through it."""
+    """The belt is closed: it gives no more items."""
 
 
 class _Belt:
-    """A bounded queue that can be ended (what is on it still arrives) or stopped (nothing does)."""
+    """A bounded queue that can be ended (waiting items still arrive) or stopped (waiting items are lost)."""
 
     def __init__(self, capacity: int) -> None:
         self.items: deque[_Item] = deque()
@@ -48,7 +48,7 @@ class _Belt:
         self.changed = threading.Condition()
 
     def put(self, item: _Item, *, drop_oldest: bool = False) -> int:
-        """Wait for room, or make it; returns how many items were dropped for it."""
+        """Add an item: wait for space, or drop the oldest items; returns how many were dropped."""
         with self.changed:
             if drop_oldest and len(self.items) >= self.capacity:
                 self.items.popleft()
@@ -79,22 +79,22 @@ class _Belt:
 
 @one_line
 class Pipeline:
-    """Stages, each on a thread or process of its own, with a bounded queue before each.
+    """Stages, each on its own thread or process, with a bounded queue before each stage.
 
     >>> statistics = Pipeline([Stage("flow", Flow()), Stage("network", network)]).run(frames, results.append)
 
-    A slow stage or a slow ``deliver`` holds up those before it (back-pressure), so memory does not grow. A ``live``
-    source cannot be held up: of what it gives, the oldest waiting items are dropped.
+    A slow stage or a slow ``deliver`` makes earlier stages wait (back-pressure), so memory does not grow. A ``live``
+    source cannot wait: the oldest waiting items are dropped.
 
     Args:
         stages: at least one, with different names.
-        source: what the source is called in statistics and on timelines.
+        source: name of the source in statistics and on timelines.
         capacity: items that may wait before each stage, >= 1.
-        live: drop what is too old instead of holding up the source.
-        on_error: whether an item that a stage raises on ends the run, or is left out and counted.
+        live: drop the oldest waiting items instead of making the source wait.
+        on_error: "raise" ends the run if a stage raises; otherwise the item is left out and counted as failed.
 
     Raises:
-        KitError: no stages, two of one name, or a capacity below 1.
+        KitError: no stages, two stages with the same name, or a capacity below 1.
     """
 
     def __init__(
@@ -109,8 +109,8 @@ class Pipeline:
         self.names = [source, *(stage.name for stage in stages)]
         if len(set(self.names)) < len(self.names) or len(self.names) < 2 or capacity < 1:
             raise KitError(
-                "a pipeline has at least one stage, each with a name of its own, and a capacity of at least 1; "
-                f"this has {', '.join(self.names)} and capacity {capacity}."
+                "a pipeline needs at least one stage, different names for all stages, and a capacity of at least 1; "
+                f"this one has {', '.join(self.names)} and capacity {capacity}."
             )
         self.stages, self.capacity, self.live, self.on_error = list(stages), capacity, live, on_error
         self._begin()
@@ -118,13 +118,14 @@ class Pipeline:
     def run(self, source: Iterable[Any], deliver: Callable[[Any], Any]) -> RunStatistics:
         """Send all items of the source through, and call ``deliver`` in this thread with each result, in order.
 
-        Every stage has one intra-op thread. Whatever ends the run (an error, an interrupt, :meth:`stop`), the source
-        is closed, and no thread or process stays: calls under way are waited for, for two seconds at most.
+        Every stage has one intra-op thread. At the end of the run, also after an error, an interrupt or :meth:`stop`,
+        the source is closed, and all threads and processes are ended; calls that are running get at most two seconds to
+        finish.
 
         Raises:
             TaskError: a stage raised and ``on_error`` is "raise"; its own exception is the cause.
-            WorkerError: the process of a stage died or took too long, or the system refuses a process or a thread.
-            Exception: whatever the source or ``deliver`` raised.
+            WorkerError: the process of a stage died or took too long, or the system cannot start a process or a thread.
+            Exception: exceptions of the source and of ``deliver``, unchanged.
         """
         self._begin()
         statistics, belts, state = self.statistics, self._belts, ThreadState.here()
@@ -171,7 +172,7 @@ class Pipeline:
         return self.statistics
 
     def stop(self) -> None:
-        """End the run under way, from another thread or from ``deliver``; what has not been delivered is lost."""
+        """End the current run, from another thread or from ``deliver``; items that were not delivered are lost."""
         for belt in self._belts:
             belt.end(stop=True)
 
@@ -188,7 +189,7 @@ class Pipeline:
         self.statistics.ended_ns = clock()
 
     def _guarded(self, state: ThreadState, work: Callable[[], None]) -> None:
-        """The life of a thread: an error ends all others, and is the caller's."""
+        """Run the work of a thread: an error ends all other threads, and is raised in the caller."""
         own_intra_op_threads(1)
         try:
             state.run(work)
@@ -237,7 +238,7 @@ class Pipeline:
                 close()
 
     def _process(self, place: int, perform: Callable[[Any], Any], item: _Item) -> _Item | None:
-        """The item after a stage, or None where it failed and is left out."""
+        """The item after a stage; None if it failed and is left out."""
         stage, start = self.statistics.stages[place], clock()
         try:
             passed = item._replace(value=perform(item.value))

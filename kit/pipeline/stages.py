@@ -1,4 +1,4 @@
-"""The stages of a pipeline, and where each of them runs."""
+"""The stages of a pipeline, and the thread or process in which each runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kit.reprs import one_line
 
 @one_line
 class Stage(NamedTuple):
-    """One step of the work."""
+    """One step of a pipeline."""
 
     name: str
     call: Callable[[Any], Any]  # called for one item at a time, in order, so it may keep a state
@@ -24,17 +24,17 @@ class Stage(NamedTuple):
 
 
 def start_stage(stage: Stage, stack: ExitStack) -> Callable[[Any], Any]:
-    """What calls a stage where it shall run, with a span around each call."""
+    """A function that calls a stage in its thread or process, with a span around each call."""
     if stage.process:
         return _InProcess(stage, stack.enter_context(Processes(1)))
     return lambda value: Task(stage.name, stage.call, (value,))()
 
 
 class _InProcess:
-    """Calls a stage in its process. A call that takes much longer than all before it is given up.
+    """Calls a stage in its process. A call that takes much longer than all earlier calls is cancelled.
 
-    Without a ``timeout`` of the stage, the first call has a minute, in which the process starts too. Every later call
-    has five times as long as the slowest one so far, and at least ten seconds.
+    If the stage has no ``timeout``, the first call may take 60 s, including the start of the process. Every later call
+    may take five times as long as the slowest call so far, but at least 10 s.
     """
 
     FIRST_S, LEAST_S, TIMES = 60.0, 10.0, 5

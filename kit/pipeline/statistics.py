@@ -1,4 +1,4 @@
-"""What a run of a pipeline did: items, failures, latencies, and the throughput that its stages allow."""
+"""Statistics of a pipeline's run: items, failures, latencies, and the throughput that its stages allow."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KEPT = 10_000  # latencies and failures that are remembered: an endless camera m
 
 @one_line
 class Failure(NamedTuple):
-    """An item that a stage could not do."""
+    """An item on which a stage raised."""
 
     item: int  # its position in the source
     error: Exception
@@ -26,7 +26,7 @@ class Failure(NamedTuple):
 @one_line
 @dataclass(eq=False)
 class StageStatistics:
-    """What one stage did so far. Only its own thread writes here."""
+    """Statistics of one stage so far. Only the stage's own thread writes here."""
 
     name: str
     items: int = 0
@@ -35,13 +35,13 @@ class StageStatistics:
 
     @property
     def ms(self) -> float:
-        """Milliseconds an item, on average."""
+        """Milliseconds per item, on average."""
         return self.busy_ns / max(1, self.items + self.failed) / 1e6
 
 
 @dataclass(eq=False)
 class RunStatistics:
-    """What a run did so far; at its end ``read == done + dropped + failed``."""
+    """Statistics of a run so far; at its end ``read == done + dropped + failed``."""
 
     stages: list[StageStatistics]  # the source first
     done: int = 0
@@ -58,27 +58,27 @@ class RunStatistics:
 
     @property
     def failed(self) -> int:
-        """Items that a stage could not do."""
+        """Items on which a stage raised."""
         return sum(stage.failed for stage in self.stages)
 
     @property
     def per_second(self) -> float:
-        """Items delivered a second."""
+        """Items delivered per second."""
         return self.done / max(1, (self.ended_ns or clock()) - self.began_ns) * 1e9
 
     @property
     def bottleneck(self) -> StageStatistics:
-        """The stage that was busy longest: only work taken from it makes the pipeline faster, if there are cores."""
+        """The stage that was busy longest: only less work in it can make the pipeline faster."""
         return max(self.stages, key=lambda stage: stage.busy_ns)
 
     def latency_ms(self, percent: float) -> float:
-        """The time below which ``percent`` of the items went from read to delivered; NaN before the first."""
+        """A percentile of the time from read to delivered, in ms; NaN before the first item is delivered."""
         return float(np.percentile(list(self.latencies_ns), percent)) / 1e6 if self.latencies_ns else float("nan")
 
     def bound(self, cores: int) -> float:
-        """The most items a second that these stages allow on so many cores, one core a stage.
+        """The most items per second that these stages allow on ``cores`` cores, with one core per stage.
 
-        It means what it says where the stages were timed alone, as :meth:`Pipeline.in_turn` does at one thread.
+        It is a bound only if the stages were timed alone, as :meth:`Pipeline.in_turn` does on one thread.
         """
         nodes = [Node(cost=stage.ms / 1000) for stage in self.stages]  # each works on another item
         return 1 / lower_bound(nodes, cores)

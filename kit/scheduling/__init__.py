@@ -1,4 +1,4 @@
-"""Task graphs: which task runs on which lane, when it ends, and what no schedule can beat. Pure functions, no torch."""
+"""Task graphs: which task runs on which lane, when it ends, and bounds on every schedule. Pure functions, no torch."""
 
 from kit.scheduling.graph import Node, critical_path, lower_bound, span, work
 from kit.scheduling.policies import POLICIES, Placement, Policy, PolicyName, policy

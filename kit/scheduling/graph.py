@@ -28,7 +28,7 @@ def span(nodes: Sequence[Node]) -> float:
 
 
 def critical_path(nodes: Sequence[Node]) -> list[int]:
-    """The indices of the longest chain of nodes that wait for each other, in order; of equal ones the first."""
+    """The indices of the longest chain of dependent nodes, in order; the first one if several are equally long."""
     to_end = times_to_end(nodes)
     followers: list[list[int]] = [[] for _ in nodes]
     for i, node in enumerate(nodes):
@@ -43,18 +43,18 @@ def critical_path(nodes: Sequence[Node]) -> list[int]:
 
 
 def lower_bound(nodes: Sequence[Node], lanes: float) -> float:
-    """No schedule on so many lanes ends earlier: the larger of work / lanes and span.
+    """The earliest end of any schedule on this many lanes: the larger of work / lanes and span.
 
     Source: Brent, *The Parallel Evaluation of General Arithmetic Expressions*, 1974.
 
     Args:
-        lanes: more than 0; a fraction where a lane is only partly there.
+        lanes: more than 0; may be a fraction if a lane is only partly available.
     """
     return max(work(nodes) / lanes, span(nodes))
 
 
 def times_to_end(nodes: Sequence[Node]) -> list[float]:
-    """Of each node, the longest time from its start to the end of the graph."""
+    """For each node, the longest time from its start to the end of the graph."""
     times = [node.cost for node in nodes]
     for i in reversed(range(len(nodes))):
         for before in nodes[i].after:

@@ -15,7 +15,7 @@ from kit.scheduling.graph import Node, times_to_end
 
 
 class Placement(NamedTuple):
-    """One launch."""
+    """The launch of one node on a lane."""
 
     node: int  # index into the nodes
     lane: int  # 0 .. lanes - 1
@@ -26,23 +26,23 @@ Policy = Callable[[Sequence[Node], int], list[Placement]]  # (nodes, lanes) -> e
 
 
 def single(nodes: Sequence[Node], lanes: int) -> list[Placement]:
-    """Everything on one lane: what PyTorch does by itself, and what several lanes must beat."""
+    """Everything on one lane: the default of PyTorch, with which several lanes are compared."""
     return [Placement(i, 0) for i in range(len(nodes))]
 
 
 def one_per_branch(nodes: Sequence[Node], lanes: int) -> list[Placement]:
     """Branch i on lane i modulo their number, one branch launched after the other.
 
-    The later branches wait for their launch: where launching takes longer than running, they hardly overlap.
+    Later branches wait for their launch: if launching takes longer than running, branches hardly overlap.
     """
     return [Placement(i, node.branch % lanes) for i, node in enumerate(nodes)]
 
 
 def wavefront(nodes: Sequence[Node], lanes: int) -> list[Placement]:
-    """Level by level: nodes that wait for nothing, then nodes that wait for those; a level is spread over the lanes.
+    """Level by level: nodes without dependencies, then nodes that depend on these; each level is spread over the lanes.
 
-    All lanes get work early, which helps where launching is the slow part. The policy does not look at costs: a level
-    with one long node and many short ones is spread by their number.
+    All lanes get work early, which helps if launching is the bottleneck. The policy ignores costs: a level with one
+    long node and many short nodes is spread by number.
 
     Source: Ding et al., *IOS: Inter-Operator Scheduler for CNN Acceleration*, MLSys 2021, whose "greedy" it resembles.
     """
@@ -63,17 +63,17 @@ def wavefront(nodes: Sequence[Node], lanes: int) -> list[Placement]:
 def longest_path_first(nodes: Sequence[Node], lanes: int) -> list[Placement]:
     """List scheduling: the node with the longest time to the end of the graph first, on the lane that starts it first.
 
-    Helps where branches differ much in length and there are fewer lanes than branches. It is as good as the costs.
+    Helps if branches differ much in length and there are fewer lanes than branches. It needs accurate costs.
 
     Source: Topcuoglu, Hariri & Wu, *Performance-Effective and Low-Complexity Task Scheduling for Heterogeneous
-    Computing* (HEFT), 2002, on lanes that are all equal and that exchange data for nothing.
+    Computing* (HEFT), 2002, on equal lanes, without costs for data transfer.
     """
     to_end = times_to_end(nodes)
     return _list_schedule(nodes, lanes, sorted(range(len(nodes)), key=lambda i: (-to_end[i], i)))
 
 
 def in_order(nodes: Sequence[Node], lanes: int) -> list[Placement]:
-    """List scheduling in the order given: whichever lane is free first takes the next node, as a pool's workers do.
+    """List scheduling in the order given: the lane that is free first takes the next node, as workers of a pool do.
 
     Source: Graham, *Bounds for Certain Multiprocessing Anomalies*, 1966: at most 2 - 1 / lanes times the shortest time.
     """
@@ -81,9 +81,9 @@ def in_order(nodes: Sequence[Node], lanes: int) -> list[Placement]:
 
 
 def _list_schedule(nodes: Sequence[Node], lanes: int, order: Sequence[int]) -> list[Placement]:
-    """A lane is never idle while a node is ready: at each moment the first ready one in this order begins.
+    """List scheduling: no lane is idle while a node is ready; the first ready node in this order begins.
 
-    A node that is not ready yet holds up no later one.
+    A node that is not ready does not delay later nodes.
     """
     free = [0.0] * lanes
     ends: dict[int, float] = {}
@@ -120,5 +120,5 @@ def policy(name: str, lanes: int) -> Policy:
     if name not in POLICIES:
         raise UnknownNameError("policy", name, POLICIES)
     if lanes < 1:
-        raise KitError(f"{lanes} streams can run nothing: give at least 1.")
+        raise KitError(f"{lanes} streams are too few: give at least 1.")
     return POLICIES[name]

@@ -1,4 +1,4 @@
-"""What a schedule comes to: when each task starts and ends, if lanes and costs are as they are said to be."""
+"""Simulates a schedule: when each task starts and ends, given the lanes and costs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kit.scheduling.policies import Placement
 
 
 class Slot(NamedTuple):
-    """The time that one node takes of one lane, in the unit of the costs."""
+    """The start and end of one node on one lane, in the unit of the costs."""
 
     node: int  # index into the nodes
     lane: int
@@ -19,10 +19,10 @@ class Slot(NamedTuple):
 
 
 def simulate(nodes: Sequence[Node], placements: Sequence[Placement]) -> list[Slot]:
-    """The slots of a schedule, in its order: a node starts when its lane is free and all that it waits for has ended.
+    """The slots of a schedule, in its order: a node starts when its lane is free and its dependencies have ended.
 
     Args:
-        placements: every node once, after those that it waits for.
+        placements: every node once, after the nodes that it depends on.
     """
     free: dict[int, float] = {}
     ends: dict[int, float] = {}
@@ -35,5 +35,5 @@ def simulate(nodes: Sequence[Node], placements: Sequence[Placement]) -> list[Slo
 
 
 def makespan(nodes: Sequence[Node], placements: Sequence[Placement]) -> float:
-    """When the last node of a schedule ends."""
+    """The end of a schedule's last node, in the unit of the costs."""
     return max((slot.end for slot in simulate(nodes, placements)), default=0.0)

@@ -1,4 +1,4 @@
-"""What an event's category says: work of a device, a call that launches it, an operator, or no work at all.
+"""What the category of an event means: work of a device, a call that launches it, an operator, or no work.
 
 One table for every writer. Kineto has a name per vendor (`libkineto/include/ActivityType.h
 <https://github.com/pytorch/kineto/blob/main/libkineto/include/ActivityType.h>`_); torch before 1.12 wrote ``Kernel``
@@ -17,7 +17,7 @@ from kit.trace.columns import Int64, Trace
 
 
 class Role(IntEnum):
-    """What an event is. Up to OTHER it is work, and a moment counts for the first of these that runs then."""
+    """The role of an event. Roles up to OTHER are work; a moment counts for the first role that runs then."""
 
     KERNEL = 0  # a device computes
     MEMORY = 1  # a device copies or fills memory
@@ -51,14 +51,14 @@ _STEP = "ProfilerStep#"  # the profiler's own range, which torch before 1.12 wro
 
 
 def role_of(category: str) -> Role | None:
-    """The role of a category's events; None where nobody knows it, which counts as OTHER."""
+    """The role of events of a category; None if the category is unknown, which counts as OTHER."""
     if category == "Trace":  # Kineto's one event for the recording as a whole; elsewhere "trace" is a usual word
         return Role.BOOKKEEPING
     return next((role for role, pattern in _TABLE if pattern.fullmatch(category.lower())), None)
 
 
 def on_device(category: str) -> bool:
-    """Whether such events stand in a device's lane: its work, and the ranges that it went through."""
+    """Whether events of this category are in a device's lane: its work, or a range of its work."""
     return role_of(category) in (*DEVICE, Role.DEVICE_ANNOTATION)
 
 
@@ -74,10 +74,10 @@ def roles(trace: Trace) -> NDArray[np.int8]:
 
 
 def is_work(trace: Trace) -> NDArray[np.bool_]:
-    """Which events are work, and no annotation or bookkeeping, shape ``(n,)``."""
+    """Which events are work rather than annotations or bookkeeping, shape ``(n,)``."""
     return roles(trace) <= Role.OTHER
 
 
 def having(trace: Trace, *wanted: Role) -> Int64:
-    """The indices of the events of these roles."""
+    """The indices of the events with these roles, shape ``(k,)``."""
     return np.flatnonzero(np.isin(roles(trace), wanted))

@@ -1,4 +1,4 @@
-"""A trace as columns: what happened, in which lane, when. Pure numpy; one row per complete event."""
+"""A trace as numpy columns: one row per complete event, with its name, lane and times."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Interner(dict[Any, int]):
         return number
 
     def of(self, values: Iterable[Any]) -> Int32:
-        """The number of each."""
+        """The id of each value."""
         return np.array([self[value] for value in values], np.int32)
 
 
@@ -53,7 +53,7 @@ class Event(NamedTuple):
 
 @one_line
 class Marks(NamedTuple):
-    """What has a moment and no length: ends of flow arrows, instants, counters; columns of equal length."""
+    """Entries with a time but no duration: ends of flow arrows, instants, counters; columns of equal length."""
 
     time_ns: Int64
     lane: Int32  # index into the trace's lanes; -1: of the trace as a whole
@@ -64,7 +64,7 @@ class Marks(NamedTuple):
     value: Float64  # a counter's value; NaN for others
 
     def of(self, rows: NDArray[Any]) -> Marks:
-        """These marks: indices, or a mask."""
+        """Some of these marks, selected by indices or a mask."""
         columns: list[Any] = [column[rows] for column in self]
         return Marks(*columns)
 
@@ -79,7 +79,7 @@ KINDS = ("s", "t", "f", "i", "C")  # flow start, step and end, instant, counter
 class Trace:
     """Complete events in lanes on one clock. Times are integer nanoseconds; columns have shape ``(n,)``.
 
-    What few writers give is None where no event has it.
+    Columns that few programs write are None if no event has a value.
     """
 
     start_ns: Int64
@@ -117,19 +117,19 @@ class Trace:
         )
 
     def events(self) -> Iterable[Event]:
-        """The rows again, in column order."""
+        """The events as rows, in column order."""
         columns = (self.name, self.category, self.start_ns, self.duration_ns, self.lane, self.ids("correlation"))
         for name, category, start, duration, lane, tie in zip(*(column.tolist() for column in columns), strict=True):
             yield Event(self.names[name], self.categories[category], start, duration, self.lanes[lane], tie)
 
     @property
     def end_ns(self) -> Int64:
-        """Where each event ends, shape ``(n,)``."""
+        """End of each event in nanoseconds, shape ``(n,)``."""
         return self.start_ns + self.duration_ns
 
     @property
     def used_lanes(self) -> list[int]:
-        """The lanes (indices) that have an event or a mark, in order: how many lanes a trace is said to have."""
+        """The indices of lanes that have an event or a mark, in order; only these lanes are counted."""
         used = np.zeros(len(self.lanes) + 1, bool)  # the last one is for lane -1
         used[self.lane] = True
         if self.marks is not None:
@@ -138,12 +138,12 @@ class Trace:
         return found
 
     def ids(self, column: str) -> Int64:
-        """The "correlation" or "external" id of each event, shape ``(n,)``; -1 where it has none."""
+        """The "correlation" or "external" id of each event, shape ``(n,)``; -1 if it has none."""
         ids: Int64 | None = getattr(self, column)
         return np.full(len(self), -1) if ids is None else ids
 
     def of_category(self, *categories: str) -> NDArray[np.bool_]:
-        """Which events are of any of these, shape ``(n,)``."""
+        """Which events are of any of these categories, shape ``(n,)``."""
         return np.isin(self.category, _places(self.categories, categories))
 
     def select(
@@ -154,13 +154,13 @@ class Trace:
         names: Iterable[str] | None = None,
         window: tuple[int, int] | None = None,
     ) -> Trace:
-        """The events that meet every condition given; the lane list itself stays as it is.
+        """The events that meet every given condition; the list of lanes is not changed.
 
         Args:
             lanes: indices of lanes.
-            categories: of any of these.
-            names: of any of these.
-            window: ``(start_ns, end_ns)``: events that share a moment with it, whole; instants in it, and marks.
+            categories: keep events of any of these categories.
+            names: keep events with any of these names.
+            window: ``(start_ns, end_ns)``: keep whole events that overlap it, and instants and marks in it.
         """
         keep = np.ones(len(self), bool)
         marks = self.marks
@@ -186,7 +186,7 @@ class Trace:
         return replace(self, **{name: column[events] for name, column in present.items() if column is not None})
 
     def shifted(self, by_ns: int) -> Trace:
-        """The same events that much later."""
+        """The same events, ``by_ns`` nanoseconds later."""
         marks, anchor = self.marks, self.anchor
         return replace(
             self,
@@ -203,16 +203,16 @@ class Trace:
 
     @property
     def size(self) -> str:
-        """How many events and lanes, as pictures say it."""
+        """The number of events and lanes as text."""
         events, lanes = len(self), len(self.used_lanes)
         return f"{events:,} event{'s' * (events != 1)} in {lanes:,} lane{'s' * (lanes != 1)}"
 
 
 def stack(traces: Mapping[str, Trace]) -> Trace:
-    """Several traces one above the other on one axis, their lanes grouped under their keys.
+    """Several traces on one time axis, one above the other; lanes are grouped under the traces' keys.
 
-    They are aligned at their first fork: the start of the first region, or of the trace where there is none. The one
-    with the longest lead to it starts at 0.
+    They are aligned at their first fork: the start of the first region, or of the trace if it has no region. The trace
+    with the longest time before its fork starts at 0.
     """
     parts = []
     lead = max(map(_lead_ns, traces.values()), default=0)
@@ -228,15 +228,15 @@ def stack(traces: Mapping[str, Trace]) -> Trace:
 
 
 def _lead_ns(trace: Trace) -> int:
-    """From the start of a trace to its first fork."""
+    """Nanoseconds from the start of a trace to its first fork."""
     forks = trace.start_ns[trace.of_category("region")]
     return int(forks.min() - trace.start_ns.min()) if len(forks) else 0
 
 
 def concatenate(traces: Sequence[Trace]) -> Trace:
-    """All events of several traces that are on one clock already; equal lanes, names and categories become one.
+    """All events of several traces that use the same clock; equal lanes, names and categories become one.
 
-    The keys of flows stay apart: an id means nothing in another trace.
+    The ids of flows stay separate: an id of one trace has no meaning in another.
     """
     lanes, names, categories = Interner(), Interner(), Interner()
     keys: list[Key] = []
@@ -272,7 +272,7 @@ def concatenate(traces: Sequence[Trace]) -> Trace:
 
 
 def _in_common(abouts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What is known of all of them, and alike."""
+    """The entries that all have with the same value."""
     first, *others = abouts or [{}]
     return {key: value for key, value in first.items() if all(key in o and o[key] == value for o in others)}
 
@@ -292,7 +292,7 @@ def natural(label: str) -> list[tuple[str, int]]:
 
 
 def _with_lanes(trace: Trace, order: Sequence[int]) -> Trace:
-    """Only these lanes, in this order; the events are all in them, marks of others become marks of the whole."""
+    """Only these lanes, in this order. All events must be in them; marks of other lanes become marks of no lane."""
     rank = np.full(len(trace.lanes) + 1, -1, np.int32)  # the last one is for lane -1
     rank[list(order)] = np.arange(len(order), dtype=np.int32)
     marks = None if trace.marks is None else trace.marks._replace(lane=rank[trace.marks.lane])

@@ -1,4 +1,4 @@
-"""What in a trace is hard to believe, or not understood: sentences for its notes. They change no number."""
+"""Notes on what in a trace is implausible or of unknown meaning. They change no number."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _HOUR, _DAY = 3_600_000_000_000, 86_400_000_000_000  # ns
 
 
 def doubts(trace: Trace, device_lanes: Sequence[int] = ()) -> Iterator[str]:
-    """A sentence for each kind of doubt.
+    """A sentence for each kind of problem.
 
     Args:
         trace: any.
-        device_lanes: indices of the lanes that stand for a device.
+        device_lanes: indices of the lanes of a device.
     """
     yield from _unknown(trace, device_lanes)
     yield from _overlapping(trace)
@@ -25,7 +25,7 @@ def doubts(trace: Trace, device_lanes: Sequence[int] = ()) -> Iterator[str]:
 
 
 def _unknown(trace: Trace, device_lanes: Sequence[int]) -> Iterator[str]:
-    """Events in a device's lane, or tied as only launches and what they launch are, of a category that nobody knows."""
+    """Events of unknown category that are in a device's lane, or have a correlation id as launches and kernels do."""
     tied = trace.ids("correlation") > 0
     nobody_knows = np.array([role_of(category) is None for category in trace.categories], bool)[trace.category]
     events = np.flatnonzero(nobody_knows & (tied | np.isin(trace.lane, list(device_lanes))))
@@ -33,13 +33,13 @@ def _unknown(trace: Trace, device_lanes: Sequence[int]) -> Iterator[str]:
         names = [trace.categories[i] for i in np.unique(trace.category[events])]
         told = ", ".join(_short(name) if name else "no category" for name in names[:10])
         yield (
-            f"{len(events):,} of {len(trace):,} events are a device's or its launches, and of a category that is not "
-            f"known here ({told}): they count as other work, not as kernels, copies or launches."
+            f"{len(events):,} of {len(trace):,} events belong to a device or are launches, but their category is "
+            f"unknown ({told}): they count as other work, not as kernels, copies or launches."
         )
 
 
 def _overlapping(trace: Trace) -> Iterator[str]:
-    """Work that starts on a stream before what is before it there has ended."""
+    """Work that starts on a stream before the stream's previous work has ended."""
     work = having(trace, *DEVICE)
     work = work[np.lexsort((trace.start_ns[work], trace.lane[work]))]
     early = []
@@ -49,15 +49,15 @@ def _overlapping(trace: Trace) -> Iterator[str]:
     if early:
         name, lane = trace.names[trace.name[early[0]]], trace.lanes[trace.lane[early[0]]]
         yield (
-            f"{len(early):,} of {len(work):,} kernels and copies start on a stream before the work before them there "
-            f"has ended, the first of them {_short(name)} on {lane.label}. A stream does one thing after the other, "
-            "unless a kernel was launched to overlap the one before it (programmatic dependent launch): else these "
-            "times are wrong."
+            f"{len(early):,} of {len(work):,} kernels and copies start before the previous work on their stream has "
+            f"ended, the first of them {_short(name)} on {lane.label}. A stream runs one kernel after the other, "
+            "unless a kernel was launched to overlap the previous one (programmatic dependent launch); otherwise "
+            "these times are wrong."
         )
 
 
 def _far_away(trace: Trace) -> Iterator[str]:
-    """Events that lie over an hour from most others, and a thousand times further than those are long."""
+    """Events more than an hour from most others, and further than a thousand times the length of these."""
     order = np.argsort(trace.start_ns, kind="stable")
     if not len(order):
         return
@@ -74,8 +74,8 @@ def _far_away(trace: Trace) -> Iterator[str]:
         name = trace.names[trace.name[order[first[farthest]]]]
         side = "before" if farthest < main else "after"
         yield (
-            f"{counts[far].sum():,} of {len(order):,} events lie far from the others, the farthest of them "
-            f"{_short(name)}, {distance[farthest] / _DAY:,.1f} days {side} them. The wall time covers that too."
+            f"{counts[far].sum():,} of {len(order):,} events are far from the others in time, the farthest of them "
+            f"{_short(name)}, {distance[farthest] / _DAY:,.1f} days {side} them. The wall time includes this gap."
         )
 
 

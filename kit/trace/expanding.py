@@ -1,4 +1,4 @@
-"""The bytes of a trace file: expanded, bounded, and a word for files that are something else."""
+"""The bytes of a trace file: decompressed, with a size limit, and messages for files of other kinds."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ MAX_EXPANDED = 2 << 30  # bytes that a gzip may expand to unless the caller says
 
 _UTF16 = "it is UTF-16, as PowerShell's > writes: save it as UTF-8 (Get-Content FILE | Set-Content -Encoding utf8 NEW)"
 _BEGINNINGS = {
-    b"PK": "it is a zip archive: unzip it, and give the .json that is inside",
+    b"PK": "it is a zip archive: unzip it, and give the .json file in it",
     b"\x1f\x8b": "it is gzipped twice: gunzip it once",
     b"\x28\xb5\x2f\xfd": "it is compressed with zstd: expand it first, with unzstd",
     b"BZh": "it is compressed with bzip2: expand it first, with bunzip2",
     b"\xfd7zXZ": "it is compressed with xz: expand it first, with unxz",
     **dict.fromkeys((b"\xff\xfe", b"\xfe\xff", b"{\0", b"[\0", b"\0{", b"\0["), _UTF16),
-    b"<": "it is a page (HTML). VizTracer writes JSON where its output is named so: viztracer -o result.json",
-    b"\x80": "it is a pickle, as torch.cuda.memory writes its snapshots: https://pytorch.org/memory_viz shows those",
+    b"<": "it is an HTML page. VizTracer writes JSON if its output file is named .json: viztracer -o result.json",
+    b"\x80": "it is a pickle, such as a snapshot of torch.cuda.memory: https://pytorch.org/memory_viz shows these",
 }
 _LISTS = re.compile(rb"\[\s*\[")
 _LINE = re.compile(rb'\{[^{}]*"ph"')
 
 
 def foreign(beginning: bytes) -> str:
-    """What a file is that begins so, if no trace begins so."""
+    """What kind of file begins with these bytes; empty if it can be a trace."""
     for sign, said in _BEGINNINGS.items():
         if beginning.startswith(sign):
             return said
@@ -38,19 +38,19 @@ def foreign(beginning: bytes) -> str:
 
 
 def without_events(beginning: bytes) -> str:
-    """What an object is that has no ``traceEvents``."""
+    """What kind of file an object without ``traceEvents`` is."""
     if b'"nodes"' in beginning and b'"schema"' in beginning:
         return (
             "it is an execution trace (Chakra): a graph of operators, without lanes and times. "
             "torch.profiler's export_chrome_trace writes a trace"
         )
     if _LINE.match(beginning):
-        return "it begins with an event, as JSON lines do: put [ before the first one, and a comma behind each"
+        return "it begins with an event, as JSON lines do: write [ before the first event, and a comma after each"
     return "it has no list of traceEvents"
 
 
 class Text:
-    """The expanded bytes of a file, and the reason why they end where they do."""
+    """The decompressed bytes of a file, and the reason if they end too early."""
 
     def __init__(self, file: IO[bytes], max_bytes: int) -> None:
         self.zipped = file.read(2) == b"\x1f\x8b"
@@ -62,7 +62,7 @@ class Text:
         self.fault = ""
 
     def read(self, size: int) -> bytes:
-        """That many bytes, or fewer where the file ends, or cannot be read on: then there is a fault."""
+        """``size`` bytes; fewer at the end of the file, or where it cannot be read: then ``fault`` is set."""
         parts, missing = [], size
         while missing > 0 and not self.ended:
             block = self._block(missing)

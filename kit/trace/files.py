@@ -1,4 +1,4 @@
-"""Chrome trace JSON, the format that torch.profiler, VizTracer and Perfetto's export write: from file to columns.
+"""Reads Chrome trace JSON, the format of torch.profiler, VizTracer and Perfetto's export, into columns.
 
 Format: `Trace Event Format <https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU>`_. Its
 times are microseconds with a fraction, whatever ``displayTimeUnit`` says; here they become integer nanoseconds,
@@ -29,27 +29,27 @@ _VIZTRACER = 1_000_000  # events: what its buffer holds unless told otherwise
 def load_trace(path: str | Path, *, partial: bool = False, max_bytes: int = MAX_EXPANDED) -> Trace:
     """Read a trace from ``.json`` or ``.json.gz``; times become integer nanoseconds.
 
-    They are since the Unix epoch where the file says so (``baseTimeNanoseconds``), else on the writer's own clock.
-    Pairs of B and E become complete events; a B without its E lasts until the trace's end, an E without its B since its
-    start, and a note of the trace says so. Where there is no complete event, asynchronous ones are shown in their
-    place, else instants, counters and flows. Lanes are in the order that the file asks for; a GPU's come after those of
-    its process.
+    Times count from the Unix epoch if the file gives ``baseTimeNanoseconds``, else they are on the writer's own clock.
+    Pairs of B and E become complete events; a B without an E lasts until the trace's end, an E without a B since its
+    start, and a note of the trace says so. If there is no complete event, asynchronous events are shown instead, else
+    instants, counters and flows. Lanes are in the order that the file gives; lanes of a GPU come after those of its
+    process.
 
-    What can be read exactly is: strings of digits as numbers, 1.0 as 1, arguments of any kind; what is no text in a
-    name becomes U+FFFD. One row may have 8 MB.
+    Values that other programs write differently are read if they are exact: strings of digits as numbers, 1.0 as 1,
+    arguments of any kind. Invalid characters in a name become U+FFFD. A row may have 8 MB at most.
 
     Args:
         path: the file.
-        partial: of a file that is damaged or breaks off, load all that can be read; notes say what lacks.
-        max_bytes: to refuse a gzipped file that expands to more.
+        partial: load as much as possible of a damaged or truncated file; notes say what is missing.
+        max_bytes: largest decompressed size of a gzipped file, in bytes.
 
     Raises:
-        TraceError: the file is missing, damaged, no Chrome trace JSON, or holds nothing that can be shown.
+        TraceError: the file is missing, damaged, not Chrome trace JSON, too large, or contains nothing to show.
     """
     try:
         return _load(Path(path), partial, max_bytes)
     except OverflowError as error:
-        raise TraceError(f"{path} holds a time beyond the year 2116: the file is damaged.") from error
+        raise TraceError(f"{path} contains a time after the year 2116: the file is damaged.") from error
 
 
 def _load(path: Path, partial: bool, max_bytes: int) -> Trace:
@@ -70,9 +70,7 @@ def _load(path: Path, partial: bool, max_bytes: int) -> Trace:
         faults.append(f"{reader.bad:,} of its rows cannot be read, the first of them {reader.first_bad}")
     bad = _out_of_time(rows, base)
     if len(bad):
-        faults.append(
-            f"{len(bad):,} of its events have no place in time, the first of them {_why(rows, kinds, bad[0])}"
-        )
+        faults.append(f"{len(bad):,} of its events have no valid time, the first of them {_why(rows, kinds, bad[0])}")
         rows = rows.of(np.delete(np.arange(len(rows.start)), bad))
     if broken:
         faults.append(broken)
@@ -89,7 +87,7 @@ def _load(path: Path, partial: bool, max_bytes: int) -> Trace:
 
 
 def _kind(kind: tuple[Any, ...]) -> Kind:
-    """What rows have in common, as it is meant where writers differ."""
+    """The common fields of rows, normalised where programs write them differently."""
     ph, pid, tid, name, category = kind
     of_all = tid is None and (ph == "C" or (pid, tid) == NOWHERE)  # so named by the reader itself
     return Kind(text(ph), plain(pid), None if of_all else plain(tid), text(name), text(category))
@@ -104,7 +102,7 @@ def _base(given: Any) -> int:
 
 
 def _out_of_time(rows: Columns, base: int) -> Int64:
-    """Which rows have no start, or a length that no event can have."""
+    """Indices of rows without a start time, or with an impossible duration."""
     start = np.where(rows.start == NO_TIME, 0, rows.start) + base
     impossible = (rows.duration < 0) | (start > LAST - np.maximum(rows.duration, 0))
     return np.flatnonzero((rows.start == NO_TIME) | (abs(start) > LAST) | ((rows.phase == COMPLETE) & impossible))
@@ -113,7 +111,7 @@ def _out_of_time(rows: Columns, base: int) -> Int64:
 def _why(rows: Columns, kinds: list[Kind], bad: int) -> str:
     what = f"a negative dur, of {rows.duration[bad]} ns" if rows.duration[bad] < 0 else "an impossible dur"
     if NO_TIME in (rows.start[bad], rows.duration[bad]):
-        what = f"no {'ts' if rows.start[bad] == NO_TIME else 'dur'} that can be a time (NaN and Infinity are none)"
+        what = f"no {'ts' if rows.start[bad] == NO_TIME else 'dur'} that is a valid time (NaN and Infinity are not)"
     return f"{short(kinds[rows.kind[bad]].name or '')} (event {bad} of those kept) with {what}"
 
 
@@ -122,7 +120,9 @@ def _trace(path: Path, reader: Reader, rows: Columns, kinds: list[Kind], base: i
     asynchronous = rows.phase >= ASYNC_BEGIN
     if not len(complete.start) and asynchronous.any():
         complete = _pairs(rows, ASYNC_BEGIN, kinds, notes)
-        notes.append(f"{path} holds no complete event: its asynchronous ones are shown, in the lanes where they begin.")
+        notes.append(
+            f"{path} contains no complete event: its asynchronous events are shown, in the lanes where they begin."
+        )
     else:
         reader.others.update(kinds[kind].ph for kind in rows.kind[asynchronous].tolist())
     marks = rows.of((rows.phase >= MARK) & (rows.phase <= COUNTER))
@@ -130,17 +130,17 @@ def _trace(path: Path, reader: Reader, rows: Columns, kinds: list[Kind], base: i
         complete = marks._replace(duration=np.zeros_like(marks.duration))
         kinds = [kind._replace(pid=0, tid=0) if (kind.pid, kind.tid) == NOWHERE else kind for kind in kinds]
         notes.append(
-            f"{path} holds no complete event: its instants, counters and flows are shown as events of no length."
+            f"{path} contains no complete event: its instants, counters and flows are shown as events of zero length."
         )
     if not len(complete.start):
         raise TraceError(
-            f"{path} holds no complete event (ph 'X', or 'B' and 'E'), and nothing else that can be shown: record at "
-            "least one operator or span."
+            f"{path} contains no complete event (ph 'X', or 'B' and 'E') and nothing else to show: record at least one "
+            "operator or span."
         )
     _viztracer(reader, rows, kinds, notes)
     if reader.others:
         what = ", ".join(f"{count:,} of ph {short(kind)}" for kind, count in sorted(reader.others.items())[:20])
-        notes.append(f"{path} also holds rows that are not kept: {what}.")
+        notes.append(f"{path} also contains rows that are not loaded: {what}.")
     complete = complete.of(in_order(complete.start, complete.duration))
     marks = marks.of(np.argsort(marks.start, kind="stable"))
     names, categories = Interner(), Interner()
@@ -153,7 +153,7 @@ def _trace(path: Path, reader: Reader, rows: Columns, kinds: list[Kind], base: i
     at = marks.kind
     points = Marks(marks.start + base, lane[at], name[at], category[at], marks.phase - MARK, marks.key, marks.value)
     if odd := sum("\ufffd" in name for name in names):
-        notes.append(f"{odd:,} of its names hold \ufffd in place of what is no text.")
+        notes.append(f"{odd:,} of its names contain \ufffd in place of invalid characters.")
     trace = Trace(
         start_ns=complete.start + base,
         duration_ns=complete.duration,
@@ -175,13 +175,13 @@ def _trace(path: Path, reader: Reader, rows: Columns, kinds: list[Kind], base: i
 
 
 def _about(said: About) -> dict[str, Any]:
-    """What the file says of the trace's origin; a GPU's properties as Kineto lists them."""
+    """The trace's origin as the file gives it, with the properties of GPUs from Kineto."""
     about: dict[str, Any] = said.otherData if isinstance(said.otherData, dict) else {}
     return about if said.deviceProperties is None else {**about, "deviceProperties": said.deviceProperties}
 
 
 def _viztracer(reader: Reader, rows: Columns, kinds: list[Kind], notes: list[str]) -> None:
-    """Say where VizTracer's buffer was full: what was before is lost."""
+    """Add a note if VizTracer's buffer was full: earlier events are lost then."""
     about = reader.about.viztracer_metadata
     if about is None and not any(kind.cat in ("fee", "FEE") for kind in kinds):
         return
@@ -191,13 +191,14 @@ def _viztracer(reader: Reader, rows: Columns, kinds: list[Kind], notes: list[str
     full = sorted(str(pid) for pid, count in events.items() if count == _VIZTRACER)
     if full or (isinstance(about, dict) and about.get("overflow") is True):
         notes.append(
-            f"VizTracer's buffer was full{' in process ' * bool(full)}{', '.join(full)}. It keeps the last events, "
-            f"{_VIZTRACER:,} unless told otherwise: the trace may be cut. viztracer --tracer_entries N keeps more."
+            f"VizTracer's buffer was full{' in process ' * bool(full)}{', '.join(full)}. VizTracer keeps only the last "
+            f"events ({_VIZTRACER:,} by default), so earlier events may be missing. viztracer --tracer_entries N keeps "
+            "more."
         )
 
 
 def _pairs(rows: Columns, begin: int, kinds: list[Kind], notes: list[str]) -> Columns:
-    """The pairs of B and E, each on the thread's stack; or those of asynchronous events, each of one id."""
+    """Complete events from pairs of B and E: matched by the thread's stack, or by id for asynchronous events."""
     end = END if begin == BEGIN else ASYNC_END
     at = np.flatnonzero((rows.phase == begin) | (rows.phase == end))
     if not len(at):
@@ -221,8 +222,10 @@ def _pairs(rows: Columns, begin: int, kinds: list[Kind], notes: list[str]) -> Co
         pairs.append((event, first if event == i else rows.start[event], rows.start[i]))
     unended = [i for stack in open_at.values() for i in stack]
     if unended:
-        notes.append(f"{len(unended):,} events begin (ph B) and never end: they last until the trace's end.")
+        notes.append(
+            f"{len(unended):,} events have a beginning (ph B) but no end: they are shown until the trace's end."
+        )
     if lonely:
-        notes.append(f"{lonely:,} events end (ph E) and never begin: they last since the trace's start.")
+        notes.append(f"{lonely:,} events have an end (ph E) but no beginning: they are shown from the trace's start.")
     row, begun, ended = np.array([*pairs, *((i, rows.start[i], last) for i in unended)], np.int64).T
     return rows.of(row)._replace(start=begun, duration=ended - begun)

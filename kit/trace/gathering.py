@@ -1,4 +1,4 @@
-"""The rows of a trace file as columns, batch after batch, with the metadata and counters among them."""
+"""Gathers the rows of a trace file as columns, batch by batch, with their metadata and counters."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class _Given(msgspec.Struct):
 
 
 class _Rare(msgspec.Struct):
-    """The second look at a row: metadata and counters, whose arguments matter."""
+    """A row of metadata or of a counter, with its arguments."""
 
     ph: Any = ""
     name: Any = ""
@@ -52,7 +52,7 @@ class _Rare(msgspec.Struct):
 
 
 class Columns(NamedTuple):
-    """The rows of a file as columns, in its order."""
+    """The rows of a file as columns, in file order."""
 
     kind: Int32
     phase: Int32
@@ -78,7 +78,7 @@ _NO_ROW = Row(ph=None)
 
 @dataclass
 class Reader:
-    """What has been read so far."""
+    """Collects everything that has been read so far."""
 
     kinds: Interner = field(default_factory=Interner)  # of Kind, or a tuple like it
     keys: Interner = field(default_factory=Interner)
@@ -130,7 +130,7 @@ class Reader:
         """Rows whose columns are numbers or text."""
         others = [i for i, row in enumerate(rows) if not isinstance(row, Row)]
         if others:
-            self.miss(len(others), f"row {number + others[0]:,}, {short(text(rows[others[0]]))}: no object")
+            self.miss(len(others), f"row {number + others[0]:,}, {short(text(rows[others[0]]))}: not an object")
             rows = [row if isinstance(row, Row) else _NO_ROW for row in rows]
         for row in rows:
             try:
@@ -153,7 +153,7 @@ class Reader:
         return start, duration
 
     def _rare(self, rows: list[Any], start: Int64) -> None:
-        """Metadata and counters, and the count of what is neither."""
+        """Read metadata and counters, and count all other rows."""
         for i, row in enumerate(rows):
             if not isinstance(row, _Rare):
                 continue

@@ -1,11 +1,11 @@
-"""Which implementation each operator ran on, read from a recording; and where two recordings differ in that.
+"""The kernel (implementation) that each operator ran on, from a recording, and the differences of two recordings.
 
 PyTorch picks the kernel of an operator by device, dtype, shapes, batch size and intra-op threads: a 3-D convolution at
 batch 1 often runs as ``slow_conv3d`` and at batch 2 on oneDNN, four times as fast; a 1x1 convolution runs as
-``thnn_conv2d`` on one thread and on oneDNN on two. Two sides of a comparison that differ in this measure the choice as
-well as what they are compared for.
+``thnn_conv2d`` on one thread and on oneDNN on two. If two approaches run on different kernels, their comparison also
+measures this choice of kernel.
 
-What a recording does not name is not seen: the algorithm that cuDNN or oneDNN takes, and their memory formats.
+A recording does not name the algorithm that cuDNN or oneDNN uses, or their memory formats.
 
 Source: ``ConvParams::use_mkldnn`` and ``_select_conv_backend`` in PyTorch's ``aten/src/ATen/native/Convolution.cpp``.
 """
@@ -74,7 +74,7 @@ class Kernel(NamedTuple):
 
 
 class Use(NamedTuple):
-    """What one recorded call did with a kernel."""
+    """How one recorded call used a kernel."""
 
     calls: int
     share: float  # of the call's time; of several lanes together it may be more than 1
@@ -85,7 +85,7 @@ Kernels = Mapping[Kernel, Use]
 
 @one_line
 class Exchange(NamedTuple):
-    """Calls of a family that one recording ran on some kernels and another one on others."""
+    """Calls of one family of operators that ran on different kernels in two recordings."""
 
     lost: Mapping[Kernel, int]  # kernel -> by how many calls the first recording has more
     gained: Mapping[Kernel, int]  # and the second one
@@ -93,7 +93,7 @@ class Exchange(NamedTuple):
 
 
 def kernels(trace: Trace) -> Kernels:
-    """The kernels of one recorded call, of the families that have several; none where no operators were recorded."""
+    """The kernels of one recorded call, for families with several kernels; empty if no operators were recorded."""
     asked = [_family(name, 0) for name in trace.names]
     ran = [_family(name, 1) for name in trace.names]
     whole, duration, name = max(1, wall_ns(trace)), trace.duration_ns.tolist(), trace.name.tolist()
@@ -118,10 +118,11 @@ def kernels(trace: Trace) -> Kernels:
 
 
 def exchanged(one: Kernels, other: Kernels) -> list[Exchange]:
-    """Where two calls differ in kernels and not only in how much they ask for; what hardly takes time is left out.
+    """Differences in kernels between two calls, without kernels that take little time.
 
-    Calls that only one of them makes are no difference in kernels: a network without batch norms, or with siblings
-    merged, asks for less. It is one where, of a family, each has calls on a kernel that the other lacks.
+    Operators that only one of them calls are not a difference in kernels: a network with folded batch norms, or with
+    merged convolutions, calls fewer. There is a difference if, within a family, each call used a kernel that the other
+    did not use.
     """
     found = []
     for family in FAMILIES:
@@ -139,7 +140,7 @@ def exchanged(one: Kernels, other: Kernels) -> list[Exchange]:
 
 
 def told(one: str, exchange: Exchange, other: str) -> str:
-    """An exchange in words: ``conv3d ran as slow_conv3d in one and as oneDNN in other``."""
+    """A difference in kernels as text: ``conv3d ran as slow_conv3d in one and as oneDNN in other``."""
     (asked, ran), (asked_too, ran_too) = _in_words(exchange.lost), _in_words(exchange.gained)
     again = "" if asked == asked_too else f"{asked_too} "
     calls = min(sum(exchange.lost.values()), sum(exchange.gained.values()))
@@ -148,7 +149,7 @@ def told(one: str, exchange: Exchange, other: str) -> str:
 
 
 def caveats(baseline: str, kernels: Kernels | None, others: Iterable[tuple[str, Kernels | None, bool]]) -> list[str]:
-    """What a reader of speed-ups over a baseline must know of the kernels, in sentences.
+    """Caveats about different kernels, as sentences for a reader of speed-ups over a baseline.
 
     Args:
         others: name, kernels, and whether it runs a rewritten model, which may be meant to get other kernels.
@@ -164,19 +165,19 @@ def caveats(baseline: str, kernels: Kernels | None, others: Iterable[tuple[str, 
     ]
 
 
-SAME_MODEL = "a part of the ratio is PyTorch's choice of kernel, not concurrency."
-REWRITTEN = "other kernels are a part of what this rewriting changes."
+SAME_MODEL = "a part of the speed-up is due to PyTorch's choice of kernel, not to concurrency."
+REWRITTEN = "other kernels are a part of the effect of this rewriting."
 
 
 def _family(name: str, column: int) -> str | None:
-    """The family that asks for an event of this name (column 0), or runs it (1)."""
+    """The family whose operators (column 0) or kernels (column 1) have this name; else None."""
     if "::" not in name:  # most names of a trace are Python's or the kit's
         return None
     return next((family for family, patterns in FAMILIES.items() if re.fullmatch(patterns[column], name)), None)
 
 
 def _label(name: str) -> str:
-    """How people know an implementation."""
+    """The usual name of an implementation."""
     library = next((label for part, label in LIBRARIES.items() if part in name), None)
     if library is None and re.fullmatch(FAMILIES["matrix product"].ran, name):
         return "BLAS"
@@ -188,7 +189,7 @@ def _short(name: str) -> str:
 
 
 def _of(side: Kernels, family: str, names: Mapping[str, int]) -> dict[Kernel, int]:
-    """The kernels of these names; of what is asked for in several ways the calls are shared out in order."""
+    """The kernels with these names; calls of an operator that has several kernels are assigned in order."""
     left, found = dict(names), {}
     for kernel, use in side.items():
         if kernel.family == family and left.get(kernel.name):

@@ -1,7 +1,7 @@
-"""What is inside what in a lane: nesting, sub-lanes for what overlaps, and when a lane is busy. Pure numpy.
+"""The structure of a lane: nesting, sub-lanes for overlapping events, and when a lane is busy. Pure numpy.
 
-Events of one thread nest like calls do. Events of one GPU stream, or of a lane that stands for a pool, may overlap
-without nesting; the common viewers drop those. Here they get rows of their own, so that no event is ever hidden.
+Events of one thread nest like function calls. Events of one GPU stream, or of a lane for a whole pool, may overlap
+without nesting; common viewers drop such events. Here they get their own rows, so that no event is hidden.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ def pack(trace: Trace) -> Packing:
 
 
 def exclusive_ns(trace: Trace) -> Int64:
-    """Of each event, the time in which it is the innermost of its lane, shape ``(n,)``.
+    """For each event, the nanoseconds in which it is the innermost event of its lane, shape ``(n,)``.
 
-    That is the one of those that run then which started last, whether or not they nest. So each moment in which a lane
-    is busy belongs to one event.
+    The innermost event is the one that started last of those that are running, whether or not they nest. So each moment
+    in which a lane is busy belongs to exactly one event.
     """
     tree = _nest(trace)
     own = trace.duration_ns.copy()
@@ -49,7 +49,7 @@ def exclusive_ns(trace: Trace) -> Int64:
 
 
 def busy_intervals(trace: Trace, which: NDArray[np.bool_]) -> tuple[Int32, Int64, Int64]:
-    """When each lane is busy with these events: disjoint intervals as columns of lane, start, end, in that order."""
+    """When each lane is busy with the events in ``which``: disjoint intervals, as columns lane, start, end."""
     order = ordered_by(trace.lane, trace)
     order = order[which[order]]
     begins, ends = _end_to_end(trace, order)
@@ -59,14 +59,14 @@ def busy_intervals(trace: Trace, which: NDArray[np.bool_]) -> tuple[Int32, Int64
 
 
 def by_lane(trace: Trace) -> list[Int64]:
-    """The events of each lane, by start, of equal starts the longest first."""
+    """The indices of each lane's events, sorted by start; for equal starts the longest first."""
     order = ordered_by(trace.lane, trace)
     bounds = np.searchsorted(trace.lane[order], np.arange(len(trace.lanes) + 1))
     return np.split(order, bounds)[1:-1]  # what is before the first lane, and after the last, is nothing
 
 
 def ordered_by(key: NDArray[np.integer[Any]], trace: Trace) -> Int64:
-    """The order of events by a key that is not negative, then by start, of equal starts the longest first."""
+    """The order of events by a non-negative key, then by start; for equal starts the longest first."""
     start, duration = trace.start_ns, trace.duration_ns
     if np.any((start[1:] < start[:-1]) | ((start[1:] == start[:-1]) & (duration[1:] > duration[:-1]))):
         return np.lexsort((-duration, start, key))
@@ -77,7 +77,7 @@ def ordered_by(key: NDArray[np.integer[Any]], trace: Trace) -> Int64:
 def depths(trace: Trace) -> Int32:
     """The row of each event inside its lane, shape ``(n,)``: nesting depth, plus the rows of the sub-lanes above.
 
-    No two events of one lane and row overlap, and an event is always below the one of its sub-lane that holds it.
+    No two events of one lane and row overlap, and an event is always below its parent.
     """
     sublane, rows = pack(trace)
     if sublane.any():
@@ -92,7 +92,7 @@ def depths(trace: Trace) -> Int32:
 
 
 def parents(trace: Trace) -> Int64:
-    """The event right around each event in its own sub-lane, shape ``(n,)``; -1 where there is none."""
+    """The index of each event's parent in its sub-lane, shape ``(n,)``; -1 if it has none."""
     parent = np.full(len(trace), -1, np.int64)
     sublane, depth = pack(trace)
     order = ordered_by(_numbered(trace.lane, sublane)[0] if sublane.any() else trace.lane, trace)
@@ -125,7 +125,7 @@ def _nest(trace: Trace) -> _Tree:
 
 
 def _end_to_end(trace: Trace, order: Int64) -> tuple[Int64, Int64]:
-    """Starts and ends on one axis, on which one lane comes after the other: what is earlier, not how long it is."""
+    """Starts and ends as ranks on one axis, one lane after the other: only their order has a meaning."""
     start, end = trace.start_ns[order], trace.end_ns[order]
     if not len(order):
         return start, end
@@ -162,17 +162,17 @@ def _one_level_up(depth: Int32) -> Int64:
 
 
 def _numbered(lane: Int32, sublane: Int32) -> tuple[Int64, Int64]:
-    """The sub-lanes of all lanes, numbered in their order: the number of each event's, and an event of each."""
+    """All sub-lanes, numbered in order: the number of each event's sub-lane, and one event of each sub-lane."""
     key = lane.astype(np.int64) * (int(sublane.max()) + 1) + sublane
     _, first, number = np.unique(key, return_index=True, return_inverse=True)
     return number, first
 
 
 def _pack_overlapping(start: Int64, end: Int64) -> tuple[Int32, Int32]:
-    """Sub-lane and depth of events sorted by start, the longest first: each goes into the first one that nests it.
+    """Sub-lane and depth of events sorted by start, the longest first: each goes into the first sub-lane that fits.
 
-    A sub-lane takes an event that ends by the innermost end still open in it. Which is the first to do so is found in a
-    tree: a node holds the latest end that any sub-lane below it takes.
+    An event fits a sub-lane if it ends before the innermost open event there. A tree finds the first such sub-lane: a
+    node holds the latest end that any sub-lane below it can take.
     """
     free = np.iinfo(np.int64).max
     leaves = 1 << int(_open_before(start, end).max(initial=0)).bit_length()  # one more than are ever open at least
@@ -182,7 +182,7 @@ def _pack_overlapping(start: Int64, end: Int64) -> tuple[Int32, Int32]:
     ends, closing, closed = end.tolist(), np.argsort(end, kind="stable").tolist(), 0
 
     def settle(place: int) -> None:
-        """What a sub-lane takes now, up to the root."""
+        """Update the latest end of a sub-lane, up to the root."""
         node, value = leaves + place, open_ends[place][-1] if open_ends[place] else free
         while node and tree[node] != value:
             tree[node] = value
@@ -208,7 +208,7 @@ def _pack_overlapping(start: Int64, end: Int64) -> tuple[Int32, Int32]:
 
 
 def _uncovered(lane: Int32, start: Int64, end: Int64) -> list[int]:
-    """Of each event, sorted by lane and start, the time in which no later one of its lane runs."""
+    """For each event, sorted by lane and start, the time in which no later event of its lane runs."""
     own: list[int] = []
     covered: list[tuple[int, int]] = []  # by the later ones, the earliest interval last
     here = -1

@@ -1,4 +1,4 @@
-"""What led to what: flow arrows, and launches with their kernels, as pairs of events. Pure numpy."""
+"""Links between events: flow arrows, and launches with their kernels, as pairs. Pure numpy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def links(trace: Trace) -> Int64:
 
     They come from flow events, each of which belongs to the innermost event around its moment (`Trace Event Format,
     "Flow events" <https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU>`_), and from
-    correlation ids, which tie a launch to what it put on a GPU.
+    correlation ids, which link a launch to its work on a GPU.
     """
     delays = launch_delays(trace)
     pairs = [np.stack([delays.launch, delays.start], axis=1)]
@@ -26,7 +26,7 @@ def links(trace: Trace) -> Int64:
 
 
 def _flows(trace: Trace, marks: Marks) -> Int64:
-    """From each end of a flow to the next; -1 where nothing is around one."""
+    """Pairs of events from each end of a flow to the next; -1 if no event contains an end."""
     ends = marks.of(np.flatnonzero((marks.kind < KINDS.index("i")) & (marks.key >= 0)))
     ends = ends.of(np.lexsort((ends.time_ns, ends.category, ends.name, ends.key)))
     follows = np.all([column[1:] == column[:-1] for column in (ends.key, ends.name, ends.category)], axis=0)
@@ -36,7 +36,7 @@ def _flows(trace: Trace, marks: Marks) -> Int64:
 
 
 def _around(trace: Trace, marks: Marks) -> Int64:
-    """The innermost event around each mark on its lane, or -1."""
+    """The innermost event that contains each mark on its lane, or -1."""
     parent, end = np.append(parents(trace), -1), np.append(trace.end_ns, np.iinfo(np.int64).max)
     lanes = by_lane(trace)
     event = np.full(len(marks.time_ns), -1, np.int64)
@@ -54,14 +54,14 @@ def _around(trace: Trace, marks: Marks) -> Int64:
 
 
 def check_launches(trace: Trace) -> None:
-    """Refuse a trace in which GPU work starts before its launch on the CPU, tied to it by its correlation id.
+    """Raise if GPU work starts before its launch on the CPU, according to their correlation ids.
 
-    A process that profiles CUDA a second time can find its kernels shifted in time, or not at all (`PyTorch issues
-    175790 <https://github.com/pytorch/pytorch/issues/175790>`_ and `192021
+    In a process that profiles CUDA a second time, kernels can be shifted in time or missing (`PyTorch issues 175790
+    <https://github.com/pytorch/pytorch/issues/175790>`_ and `192021
     <https://github.com/pytorch/pytorch/issues/192021>`_).
 
     Raises:
-        TraceError: the message names the kernel that is earliest.
+        TraceError: a kernel or copy starts before its launch; the message names the worst one.
     """
     delays = launch_delays(trace)
     early = int((delays.delay_ns < 0).sum())
@@ -71,5 +71,5 @@ def check_launches(trace: Trace) -> None:
         raise TraceError(
             f"the GPU's clock does not fit the CPU's: {early:,} of {len(delays.delay_ns):,} kernels and copies start "
             f"before they were launched, {kernel} by {-int(delays.delay_ns[worst]) / 1000:,.3f} us before its "
-            f"{launch}. Nothing can be read from such a recording: record again, in a fresh process."
+            f"{launch}. Such a recording cannot be used: record again, in a new process."
         )

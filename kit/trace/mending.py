@@ -1,6 +1,6 @@
-"""What can be read exactly of text that is almost JSON, and where its rows end. Whole arrays at a time, never rows.
+"""Repairs text that is almost JSON, and finds the ends of its rows, with operations on whole arrays.
 
-Every repair keeps the length of the text, so that a place in the one is the same place in the other.
+Every repair keeps the length of the text, so that positions stay the same.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class Mended(NamedTuple):
 def mended(text: bytes) -> Mended:
     """Read a text that begins between two rows.
 
-    It repairs NaN and infinities outside of strings, commas before a closing bracket, and nesting too deep; inside of
-    strings bad escapes, halves of surrogate pairs and control characters.
+    Outside strings it repairs NaN and infinities, commas before a closing bracket, and too deep nesting; inside strings
+    it repairs bad escapes, halves of surrogate pairs and control characters.
     """
     code = np.frombuffer(text + b"        ", np.uint8).copy()  # escapes and words need no test for the end
     gaps = np.array([gap.start(1) for gap in GAP.finditer(text)], np.int64)
@@ -87,7 +87,7 @@ def _escapes(code: Codes) -> Int64:
 
 
 def _inside(code: Codes, escape: Int64, gaps: Int64) -> Mask:
-    """What is in a string, with the quote that begins it."""
+    """Which positions are inside a string, including its opening quote."""
     quote = code == ord('"')
     quote[escape + 1] = False
     inside = _odd(quote)
@@ -109,7 +109,7 @@ def _odd(mask: Mask) -> Mask:
 
 
 def _mend_words(code: Codes, folded: Codes, begin: Int64) -> None:
-    """Replace in place what stands for a number and is none; it begins at one of these places."""
+    """Replace, in place, words such as NaN that are used as numbers; each begins at one of ``begin``."""
     for word, instead in _WORDS.items():
         places = begin[:, None] + np.arange(len(word))
         found = (folded[places] == [*word]).all(axis=1)
@@ -120,7 +120,7 @@ def _mend_words(code: Codes, folded: Codes, begin: Int64) -> None:
 
 
 def _mend_strings(code: Codes, inside: Mask, escape: Int64) -> None:
-    """Replace in place what no JSON string may hold."""
+    """Replace, in place, everything that a JSON string may not contain."""
     bad = escape[~_ESCAPED[code[escape + 1]]]
     unicode = escape[code[escape + 1] == ord("u")]
     digits = _HEX[code[unicode[:, None] + [2, 3, 4, 5]]]

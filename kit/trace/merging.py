@@ -12,10 +12,10 @@ from kit.trace.columns import Lane, Trace, concatenate
 def merge(traces: Sequence[Trace], anchors: Sequence[tuple[int, int]] | None = None) -> Trace:
     """All events of several traces, on the clock of the first.
 
-    An anchor is the same instant on two clocks: ``(trace_ns, wall_ns)``, on the one that the trace was written in
-    (``perf_counter_ns``, say) and on the wall clock (``time_ns``), which all share. Without ``anchors`` those that the
-    traces carry count: :func:`save_trace` keeps them, and torch.profiler's files say that they are on the wall clock.
-    What happened when is never guessed. Lanes that two traces both have stay apart.
+    An anchor is the same instant on two clocks, ``(trace_ns, wall_ns)``: on the trace's clock (for example
+    ``perf_counter_ns``) and on the wall clock (``time_ns``), which all traces share. Without ``anchors``, the anchors
+    in the traces are used: :func:`save_trace` keeps them, and torch.profiler's files are on the wall clock. Times are
+    never guessed. Lanes of two traces stay separate, even with the same name.
 
     Raises:
         TraceError: there is no trace, or a trace has no anchor.
@@ -30,8 +30,8 @@ def merge(traces: Sequence[Trace], anchors: Sequence[tuple[int, int]] | None = N
     missing = [str(i) for i, anchor in enumerate(known) if anchor is None]
     if missing:
         raise TraceError(
-            f"trace {', '.join(missing)} of {len(traces)} has no clock anchor, so where it belongs on a common axis "
-            "cannot be known: give anchors=[(trace_ns, wall_ns), ...], each read at one instant on both clocks."
+            f"trace {', '.join(missing)} of {len(traces)} has no clock anchor, so its position on a common time axis "
+            "is not known: give anchors=[(trace_ns, wall_ns), ...], each read at one instant on both clocks."
         )
     offsets = [wall - own for own, wall in (anchor for anchor in known if anchor is not None)]
     taken: set[Lane] = set()

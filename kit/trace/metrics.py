@@ -1,7 +1,7 @@
-"""How busy the lanes were: numbers with their textbook meaning, in integer nanoseconds.
+"""Metrics of a trace, with their textbook meaning, in integer nanoseconds.
 
-Only work counts: annotations and a profiler's bookkeeping (:class:`~kit.trace.categories.Role`) lengthen the wall time,
-as they tell how long the recording was, and nothing else. No metric takes longer than sorting the events.
+Only work counts: annotations and a profiler's bookkeeping (:class:`~kit.trace.categories.Role`) count only for the wall
+time, since it is the length of the recording. No metric takes longer than sorting the events.
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ class Delays(NamedTuple):
 
 
 def wall_ns(trace: Trace) -> int:
-    """From the first start to the last end, of a profiler's own events too: how long the recording was."""
+    """Nanoseconds from the first start to the last end, including a profiler's own events: the recording's length."""
     return int(trace.end_ns.max() - trace.start_ns.min()) if len(trace) else 0
 
 
 def sum_ns(trace: Trace) -> int:
-    """All durations added up: the work, if the events do not nest. It is the integral of :func:`concurrency`."""
+    """Sum of all durations: the work, if the events do not nest. It is the integral of :func:`concurrency`."""
     return int(trace.duration_ns[is_work(trace)].sum())
 
 
@@ -88,12 +88,12 @@ def overlap_ns(trace: Trace) -> int:
 
 
 def time_at_least(steps: StepCurve, level: int) -> int:
-    """How long a step function is at this level or above."""
+    """How long a step function is at ``level`` or above, in nanoseconds."""
     return int(np.diff(steps.time_ns)[steps.level[:-1] >= level].sum())
 
 
 def utilisation(trace: Trace) -> list[float]:
-    """Per lane, the share of the trace's wall time in which it is busy; 0 for all where the wall is 0."""
+    """Per lane, the share (0 to 1) of the trace's wall time in which it is busy; 0 if the wall time is 0."""
     wall = wall_ns(trace)
     lane, start, end = busy_intervals(trace, is_work(trace))
     busy = _sums(lane.astype(np.int64), end - start, len(trace.lanes)).tolist()
@@ -101,7 +101,7 @@ def utilisation(trace: Trace) -> list[float]:
 
 
 def gaps(trace: Trace) -> Int64:
-    """When nothing runs between the first start and the last end: intervals in order, shape ``(k, 2)``.
+    """Intervals between the first start and the last end in which nothing runs, in order, shape ``(k, 2)``.
 
     Their lengths and the busy time add up to the wall time.
     """
@@ -114,10 +114,10 @@ def gaps(trace: Trace) -> Int64:
 
 
 def self_ns(trace: Trace) -> Int64:
-    """Of each event, the time in which it is the innermost work of its lane, shape ``(n,)``; 0 for what is no work.
+    """Self time: nanoseconds in which each event is the innermost work of its lane, ``(n,)``; 0 if it is not work.
 
-    The innermost is the one that started last of those that run, so that events which overlap without nesting share the
-    time too: self times add up to the busy time of every lane.
+    The innermost event is the one that started last of those that are running, also if events overlap without nesting.
+    So the self times of a lane add up to its busy time.
     """
     own = np.zeros(len(trace), np.int64)
     work = np.flatnonzero(is_work(trace))
@@ -139,7 +139,7 @@ def by_name(trace: Trace) -> list[NameRow]:
 
 
 def changes(before: Trace, after: Trace) -> list[Change]:
-    """What rewriting a model did to its operators: by name, the largest difference of self time first."""
+    """How rewriting a model changed its operators: by name, the largest difference of self time first."""
     rows = [{row.name: row for row in by_name(trace.take(having(trace, Role.OPERATOR)))} for trace in (before, after)]
     none = NameRow("", "", 0, 0, 0)
     found = [
@@ -151,7 +151,7 @@ def changes(before: Trace, after: Trace) -> list[Change]:
 
 
 def on_gpu(trace: Trace) -> Trace:
-    """What runs on a GPU or another device: kernels, copies and fills of memory."""
+    """The events that run on a GPU or another device: kernels, memory copies and fills."""
     return trace.take(having(trace, *DEVICE))
 
 
@@ -161,9 +161,9 @@ def gpu_busy_ns(trace: Trace) -> int:
 
 
 def launch_delays(trace: Trace) -> Delays:
-    """From each launch on the CPU to the start of what it launched on the GPU, tied by their correlation id.
+    """The time from each launch on the CPU to the start of its work on the GPU, matched by correlation id.
 
-    Of several that carry one id, the first launch counts; GPU work whose launch was not recorded is left out.
+    If several launches have the same id, the first counts; GPU work without a recorded launch is left out.
     """
     tie = trace.ids("correlation")
     launches = having(trace, Role.RUNTIME)
@@ -179,11 +179,11 @@ PARTS = ("kernel", "memory", "runtime", "operators", "other", "idle")  # the rol
 
 
 def breakdown(trace: Trace) -> dict[str, int]:
-    """Where the wall time went: parts that add up to it exactly.
+    """The parts of the wall time in nanoseconds; they add up to it exactly.
 
     Each moment counts for the first of these that runs then: ``kernel`` (GPU), ``memory`` (GPU copies and fills),
     ``runtime`` (calls into CUDA, HIP ...), ``operators`` (of the framework), ``other`` (any other event). The rest is
-    ``idle``: nothing runs, or an annotation alone, such as a step of the profiler.
+    ``idle``: nothing runs, or only an annotation, such as a step of the profiler.
     """
     role = roles(trace)
     parts, before = {}, 0
@@ -196,9 +196,9 @@ def breakdown(trace: Trace) -> dict[str, int]:
 
 
 def summary(trace: Trace, top: int = 10) -> dict[str, object]:
-    """The numbers of a trace at a glance, as plain data: what ``python -m kit trace`` prints.
+    """A summary of a trace as plain data, as ``python -m kit trace`` prints it.
 
-    Those of the GPU are of any device: its wall time is from its first start to its last end.
+    GPU numbers include all devices; the GPU wall time is from the first start to the last end on devices.
     """
     gpu = on_gpu(trace)
     kinds = np.zeros(0, np.int32) if trace.marks is None else trace.marks.kind
@@ -224,7 +224,7 @@ def summary(trace: Trace, top: int = 10) -> dict[str, object]:
 
 
 def _busy(trace: Trace) -> Int64:
-    """When any work runs: disjoint intervals in order, shape ``(k, 2)``."""
+    """Disjoint intervals in which any work runs, in order, shape ``(k, 2)``."""
     work = is_work(trace)
     return _union(trace.start_ns[work], trace.end_ns[work])
 

@@ -1,4 +1,4 @@
-"""Which lanes a trace file has, in which order, and what to call them."""
+"""The lanes of a trace file, their order and their names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NOWHERE = ("", None)  # the pid and tid of what is of all processes
 
 
 class Place(NamedTuple):
-    """What a file's metadata says of a process, or of one of its threads."""
+    """Metadata of a process, or of one of its threads."""
 
     name: str = ""
     labels: str = ""
@@ -24,12 +24,12 @@ class Place(NamedTuple):
 
     @property
     def is_device(self) -> bool:
-        """Whether the metadata of a process says that it stands for a GPU or the like."""
+        """Whether the metadata of a process says that it represents a GPU or another device."""
         return bool(_DEVICE.match(self.labels) or _DEVICE.match(self.name))
 
 
 class Kind(NamedTuple):
-    """What many rows have in common."""
+    """The fields that many rows have in common."""
 
     ph: str
     pid: int | str
@@ -41,7 +41,7 @@ class Kind(NamedTuple):
 def lanes_of(
     kinds: list[Kind], used: list[int], metadata: dict[tuple[int | str, int | str | None], Place]
 ) -> tuple[tuple[Lane, ...], Int32, list[int]]:
-    """The lanes in order, the lane of each kind of row (-1 for what is of all lanes), and the lanes of devices."""
+    """The lanes in order, the lane of each kind of row (-1: no single lane), and the lanes of devices."""
     work = {category for category in {kind.cat for kind in kinds} if role_of(category or "") in DEVICE}
     streams = {(kind.pid, kind.tid) for kind in kinds if kind.cat in work and kind.ph in "XBE"}
     devices = {pid for pid, _ in streams}

@@ -1,4 +1,4 @@
-"""The rows of a Chrome trace file, a batch at a time, so that a file of any size is never in memory as a whole.
+"""Reads a Chrome trace file in batches of rows, so that no file is in memory as a whole.
 
 A file is cut into batches where ``},{`` stands between two objects. That may be inside of a row; but JSON is read from
 left to right, so that a text which ends well with a ``]`` was cut between two rows, and a wrong cut fails to decode.
@@ -40,14 +40,14 @@ _BYTE = re.compile(r" ?\(byte \d+\)")
 
 
 class Args(msgspec.Struct, gc=False):
-    """What ties events to each other; the rest of an event's arguments is not kept."""
+    """The arguments that link events to each other; other arguments are not kept."""
 
     external: Any = msgspec.field(default=-1, name="External id")
     correlation: Any = -1
 
 
 class Row(msgspec.Struct, gc=False):
-    """One row of the file, as it stands there: writers differ in what they take for a number."""
+    """One row of the file, unchanged: programs differ in how they write numbers."""
 
     # In Kineto's order: the decoder looks for a field where it expects the next one.
     ph: Any = ""
@@ -96,7 +96,7 @@ class Batch(NamedTuple):
     about: About | None = None  # in the first and in the last batch
 
     def again(self, kind: Any) -> list[Any]:
-        """A second look at the rows, as another type; None for what cannot be read as that."""
+        """The rows, read again as another type; None for a row that cannot be read as this type."""
         try:
             return self.read_as(list[kind | NoRow])
         except (ValueError, RecursionError):
@@ -117,33 +117,33 @@ class Bad(NamedTuple):
 
 
 class _NoTrace(Exception):
-    """What the file is instead."""
+    """The file is not a trace; the message says what it is."""
 
 
 class Damaged(Exception):
-    """The file breaks off, or goes on with what is no trace; all rows before that have been given out."""
+    """The file is truncated, or continues with something else than a trace; all rows before have been returned."""
 
 
 def batches(path: Path, max_bytes: int) -> Iterator[Batch | Bad]:
     """Read a file, gzipped or not, to its end.
 
     Raises:
-        TraceError: it cannot be opened, or is something else.
-        Damaged: what comes next in it cannot be read.
+        TraceError: the file cannot be opened, or is not a trace.
+        Damaged: the rest of the file cannot be read.
     """
     try:
         with path.open("rb") as file:
             yield from _Rows(Text(file, max_bytes)).read()
     except OSError as error:
         raise TraceError(
-            f"cannot read {path} as a trace: {error.strerror or error}. Give a .json or .json.gz."
+            f"cannot read {path} as a trace: {error.strerror or error}. Give a .json or .json.gz file."
         ) from error
     except _NoTrace as error:
         raise TraceError(f"cannot read {path} as a trace: {error}.") from error
 
 
 def decode(text: bytes, kind: Any) -> Any:
-    """JSON as that type; a name that is no UTF-8 keeps what can be read of it."""
+    """JSON decoded as ``kind``; invalid UTF-8 in a name is replaced."""
     read = _decoder(kind).decode
     try:
         return read(text)
@@ -163,7 +163,7 @@ def _decoded(text: bytes, kind: Any) -> Any:
 
 
 class _Rows:
-    """Where reading stands: what has been read of the file, and not yet given out."""
+    """The state of reading: what has been read of the file, but not returned yet."""
 
     def __init__(self, text: Text) -> None:
         self._text = text
@@ -222,10 +222,10 @@ class _Rows:
         if about is not None:
             yield Batch([], b"[]", about=about)
         elif not self._bare:
-            yield Bad(1, "what stands before them all")
+            yield Bad(1, "the text before the first row")
 
     def _opening(self, buffer: bytes) -> tuple[About | None, bytes] | None:
-        """What is said before the rows, and what follows it; None where no rows begin."""
+        """The fields before the rows, and the text after them; None if no rows begin here."""
         if said := foreign(buffer):
             raise _NoTrace(said)
         if buffer[:1] == b"[":
@@ -240,7 +240,7 @@ class _Rows:
         return None
 
     def _batch(self, text: bytes, end: bytes = b"]") -> Batch | None:
-        """Rows that can be read, and are all that stands there; None, and why not."""
+        """The rows of a text, if all of it can be read; else None, and the reason is kept."""
         text = b"".join((b"[", text, end))
         try:
             rows = decode(text, _ROWS)
@@ -260,7 +260,7 @@ class _Rows:
         return cut if cut > 0 and _decoded(b"[" + self._buffer[:cut] + b"]", list[msgspec.Raw]) else 0
 
     def _end(self) -> Batch | None:
-        """The last rows with all that follows, if nothing is wrong with it."""
+        """The last rows and everything after them, if all of it can be read."""
         if self._bare:
             text = self._buffer.rstrip(_BLANK)
             end = self._batch(text[:-1]) if text[-1:] == b"]" else None
@@ -343,11 +343,11 @@ class _Rows:
         return found
 
     def _long(self, mend: Mended) -> bool:
-        """Whether no row may be as long."""
+        """Whether the buffer is longer than a row may be."""
         return len(mend.text) >= _LONGEST or mend.marks >= _MARKS
 
     def _around(self, text: bytes, why: str) -> list[Batch]:
-        """Count a bad part, but for the rows that it holds where the gap before or behind them is damaged."""
+        """Count a bad part, but return rows in it whose separators are damaged."""
         gap, last = _LOOSE.search(text), text.rfind(b"{", 0, max(0, text.rfind(b'"ph"')))
         cut = gap.end() - 1 if gap else last
         before = self._batch(text[: text.rfind(b"}", 0, cut) + 1]) if cut > 1 else None
@@ -356,14 +356,14 @@ class _Rows:
         return [batch for batch in (before, behind) if batch and batch.rows]
 
     def _miss(self, text: bytes, why: str) -> None:
-        """Count a bad row, unless this is a part of the last one."""
+        """Count a bad row, unless it is a part of the last bad row."""
         if not self._torn or b'"ph"' in text:
             self._first_bad = self._first_bad or f"row {self._row:,}, {_short(text)}: {_BYTE.sub('', why)}"
             self._missed, self._row = self._missed + 1, self._row + 1
         self._torn = True
 
     def _about(self, tail: bytes) -> About | None:
-        """What is said behind the rows; None where their array does not end before this text."""
+        """The fields after the rows; None if the array of rows does not end before this text."""
         if self._bare:
             return None if tail.strip(_BLANK) else About([])
         text = b'{"traceEvents":[]' + tail
@@ -374,16 +374,16 @@ class _Rows:
         while not self._text.ended and len(self._buffer) < _TAIL:
             self._buffer = (self._buffer + self._text.read(max(_BATCH, len(self._buffer)))).rstrip(_BLANK)
         if not self._text.ended:
-            raise Damaged(f"more than {_TAIL:,} bytes stand behind its events")
+            raise Damaged(f"more than {_TAIL:,} bytes follow its events")
         about = self._about(self._buffer)
         if about is None or about.traceEvents:
             what = "has trailing text" if self._bare or self._buffer.strip(_BLANK) else "is truncated"
-            raise Damaged(self._text.fault or f"it {what} behind its events: {_short(self._buffer)}")
+            raise Damaged(self._text.fault or f"it {what} after its events: {_short(self._buffer)}")
         yield Batch([], b"[]", about=about)
 
 
 def _last_gap(buffer: bytes) -> int:
-    """Where the last comma between two objects stands; 0 where there is none near the end."""
+    """The position of the last comma between two objects; 0 if there is none near the end."""
     gaps = [gap.start(1) for gap in GAP.finditer(buffer, max(0, len(buffer) - _NEAR))]
     return gaps[-1] if gaps else 0
 

@@ -20,11 +20,11 @@ ProcessThread = tuple[int | str, int | str]
 
 
 def save_trace(trace: Trace, path: str | Path) -> None:
-    """Write Chrome trace JSON, gzipped where the name ends in ``.gz``; :func:`load_trace` gives the same trace again.
+    """Write Chrome trace JSON, gzipped if the name ends in ``.gz``; :func:`load_trace` reads the same trace again.
 
     Times are written relative to the first event, which keeps nanoseconds exact in the format's microseconds. Events
-    that overlap in a lane without nesting, which other viewers would drop, go to a thread id of their own. What is
-    known of the trace's origin, ``trace.about``, goes to the format's ``otherData``.
+    that overlap in a lane without nesting, which other viewers would drop, get their own thread id. The trace's origin,
+    ``trace.about``, is written to the format's ``otherData``.
 
     Raises:
         TraceError: the file cannot be written.
@@ -69,7 +69,7 @@ def _batches(trace: Trace, base: int) -> Iterator[list[dict[str, Any]]]:
 
 
 def _places(trace: Trace, sublane: Int32) -> dict[tuple[int, int], ProcessThread]:
-    """The pid and tid of each lane and of each of its sub-lanes: its own where that is free."""
+    """The pid and tid of each lane and of its sub-lanes: the lane's own, if they are free."""
     parts = {(lane, 0) for lane in range(len(trace.lanes))} | set(
         zip(trace.lane.tolist(), sublane.tolist(), strict=True)
     )
@@ -137,6 +137,6 @@ def _marks(trace: Trace, places: dict[tuple[int, int], ProcessThread], base: int
 
 
 def _us(ns: int) -> msgspec.Raw:
-    """Microseconds in decimals, exact however long the trace is."""
+    """Microseconds as an exact decimal number."""
     whole, rest = divmod(abs(ns), 1000)
     return msgspec.Raw(f"{'-' * (ns < 0)}{whole}.{rest:03d}".encode())

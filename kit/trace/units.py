@@ -1,4 +1,4 @@
-"""From what trace files hold as numbers to whole nanoseconds and ids, exactly."""
+"""Converts the numbers of trace files to whole nanoseconds and ids, exactly."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NO_TIME = np.iinfo(np.int64).min
 
 
 def nanoseconds(rows: list[Row], column: str) -> Int64 | None:
-    """Microseconds, as numbers or strings of digits, as nanoseconds; None where a double may have rounded one."""
+    """Nanoseconds from microseconds, given as numbers or strings; None if a double may have rounded a value."""
     try:
         given = np.fromiter(map(attrgetter(column), rows), np.float64, len(rows))
     except (OverflowError, TypeError, ValueError):
@@ -37,7 +37,7 @@ def nanoseconds(rows: list[Row], column: str) -> Int64 | None:
 
 
 def decimals(values: list[Any]) -> Int64:
-    """The same of decimals, and of JSON text; what is no number, or an impossible one, is NO_TIME."""
+    """Nanoseconds from decimals or JSON text; NO_TIME for anything that is not a possible number."""
     return np.array([_whole_ns(value) for value in values], np.int64)
 
 
@@ -53,7 +53,7 @@ def _whole_ns(value: Any) -> int:
 
 
 def plain(value: Any) -> int | str:
-    """A pid, a tid or the id of a flow: whole numbers as they are, none is 0, and others as they are written."""
+    """A pid, a tid or the id of a flow: a whole number unchanged, 0 if missing, anything else as text."""
     if value is None:
         return 0
     if isinstance(value, float) and value.is_integer():
@@ -64,12 +64,12 @@ def plain(value: Any) -> int | str:
 
 
 def text(value: Any) -> str:
-    """A name or a category; none is empty."""
+    """A name or a category as text; empty if missing."""
     return "" if value is None else str(value)
 
 
 def ids_of(rows: list[Row], column: Callable[[Row], Any]) -> Int64:
-    """Whole numbers as they are; what is no id becomes -1."""
+    """Ids that are whole numbers, unchanged; -1 for anything else."""
     try:
         return np.fromiter(map(column, rows), np.int64, len(rows))
     except (TypeError, ValueError, OverflowError, AttributeError):

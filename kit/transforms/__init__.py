@@ -1,4 +1,4 @@
-"""Transforms: each rewrites a model into another that computes the same, and leaves the original untouched."""
+"""Transforms: each rewrites a copy of a model, which computes the same output; the original is not changed."""
 
 from kit.transforms.base import Transform
 

@@ -1,4 +1,4 @@
-"""What a transform is: it rewrites a model, proves that on other inputs, and says what may come after it."""
+"""The base class of transforms: a transform rewrites a model, and the result is checked on other inputs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kit.transforms.undisturbed import undisturbed
 
 
 class Transform(ABC):
-    """A way to rewrite a model. Transforms are frozen dataclasses; their fields are their options."""
+    """Rewrites a model. Transforms are frozen dataclasses; their fields are their options."""
 
     opaque: ClassVar[str] = ""  # what it gives, where that is no model that others could rewrite or an executor run
     per_branch: ClassVar[bool] = False  # although opaque: before an executor it rewrites each branch by itself
@@ -24,50 +24,50 @@ class Transform(ABC):
     not_picklable: ClassVar[str] = ""  # what it gives, where that cannot be sent to another process
 
     def apply(self, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:
-        """The rewritten model, proven on other inputs; the given one, and its weights, are left as they are.
+        """The rewritten model, checked on other inputs; the given model and its weights are not changed.
 
-        What is ``not_picklable`` is proven after :meth:`freeze`.
+        A model that is ``not_picklable`` is checked after :meth:`freeze`.
 
         Args:
             model: in eval mode.
-            args: example inputs. Where a transform depends on their shapes, it refuses others.
+            args: example inputs. If a transform depends on their shapes, its model raises on other shapes.
 
         Raises:
-            KitError: there is nothing in this model to rewrite, and what would change that; a model in training mode,
-                or one of which no copy can be made; a rewritten model that computes something else.
+            KitError: this model has nothing to rewrite (the message says what is needed), is in training mode, or
+                cannot be copied; or the rewritten model gives another output.
         """
         check_eval(model)
         with undisturbed(model):
             rewritten = self.rewrite(model, args)
             if not isinstance(rewritten, nn.Module):
-                raise KitError(f"{type(self).__name__}.rewrite gave {rewritten!r} in place of a model: return one.")
+                raise KitError(f"{type(self).__name__}.rewrite returned {rewritten!r}: return an nn.Module.")
             if not self.not_picklable:
                 prove(type(self).__name__, model, rewritten, args)
         return rewritten
 
     @abstractmethod
     def rewrite(self, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:
-        """The rewritten model, as :meth:`apply` says, not proven yet."""
+        """The rewritten model, as in :meth:`apply`, but not checked yet."""
 
     def freeze(self, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:
-        """The model after its first call, from when on it must not change any more; for what is ``not_picklable``."""
+        """The model after its first call; it must not change any more. Used for ``not_picklable`` models."""
         return model
 
     def remark(self, args: tuple[Any, ...]) -> str:
-        """What a reader of a comparison must know, as a sentence; mostly nothing."""
+        """A caveat for the comparison, as a sentence; empty by default."""
         return ""
 
     @classmethod
     def unavailable_because(cls, machine: Hardware) -> str | None:
-        """Why it cannot run on this machine, as a sentence, or None when it can."""
+        """Why it cannot run on this machine, as a sentence; None if it can."""
         return None
 
 
 def check_eval(model: nn.Module) -> None:
-    """Refuse a model that a call changes, or that gives another output on every call.
+    """Raise unless batch norm and dropout are in eval mode: otherwise each call changes the model or its output.
 
     Raises:
-        KitError: a batch norm or a dropout in training mode.
+        KitError: a batch norm or dropout layer is in training mode.
     """
     for name, module in model.named_modules():
         if module.training and isinstance(module, _BatchNorm | _DropoutNd):
@@ -79,12 +79,12 @@ def check_eval(model: nn.Module) -> None:
 
 
 def become(old: nn.Module, new: nn.Module) -> None:
-    """Let a module of a copy be another one from now on, wherever it is held, as in a plain list beside the tree."""
+    """Replace a module of a copy in place, so that every reference to it sees the new one, even in a plain list."""
     old.__class__, old.__dict__ = new.__class__, new.__dict__
 
 
 def oddity(module: nn.Module, *kinds: type[nn.Module]) -> str:
-    """Why a module may do something else than these classes, so that it must be left alone; nothing where it cannot.
+    """Why a module may compute something else than these classes, so that it must not be rewritten; else "".
 
     >>> oddity(nn.Conv2d(1, 1, 1), nn.Conv2d)
     ''
@@ -94,4 +94,4 @@ def oddity(module: nn.Module, *kinds: type[nn.Module]) -> str:
     if module._forward_hooks or module._forward_pre_hooks:
         return "has forward hooks"
     own = [key for key, value in vars(module).items() if callable(value) and hasattr(type(module), key)]
-    return f"has a {own[0]} of its own" if own else ""
+    return f"overrides {own[0]}" if own else ""

@@ -1,4 +1,4 @@
-"""Memory format: channels beside each other instead of pixels."""
+"""Memory format: the channels of a pixel are adjacent in memory."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}  # dimensions -> f
 
 @dataclass(frozen=True, kw_only=True)
 class ChannelsLast(Transform):
-    """Weights and inputs with the channels innermost, as most convolution kernels want them.
+    """Weights and inputs with the channels innermost in memory, as most convolution kernels prefer.
 
-    Helps where kernels would otherwise reorder each input and output. Does not help where a model is mostly something
-    else than convolutions, or where its inputs have few channels.
+    Helps when kernels would otherwise reorder each input and output. Does not help when most of the model is not
+    convolutions, or when its inputs have few channels.
 
     Source: `Channels Last Memory Format
     <https://docs.pytorch.org/tutorials/intermediate/memory_format_tutorial.html>`_.
@@ -29,7 +29,7 @@ class ChannelsLast(Transform):
 
     def rewrite(self, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:
         if not any(tensor.ndim in FORMATS for tensor in model.parameters()):
-            raise KitError(f"{type(model).__name__} has no convolution, so no memory format to choose: leave it out.")
+            raise KitError(f"{type(model).__name__} has no convolution, so no use of channels_last: leave it out.")
         model = rewritable(model, args).model
         for tensor in model.parameters():
             tensor.data = channels_last(tensor.data)
@@ -37,7 +37,7 @@ class ChannelsLast(Transform):
 
 
 class _ChannelsLastIn(nn.Module):
-    """Reorders the inputs once, at the door."""
+    """Reorders the model's inputs once, before its first layer."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -48,5 +48,5 @@ class _ChannelsLastIn(nn.Module):
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """The same values ``(N, C, ...)`` with C innermost in memory; other than 4 or 5 dimensions stay as they are."""
+    """The same values ``(N, C, ...)`` with C innermost in memory; only for 4 or 5 dimensions."""
     return x.contiguous(memory_format=FORMATS[x.ndim]) if x.ndim in FORMATS else x

@@ -1,4 +1,4 @@
-"""torch.compile, with the time it takes reported apart."""
+"""torch.compile; the compile time is reported separately."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ MOST_PIECES = 256  # that one piece of Python code may be compiled into
 
 @dataclass(frozen=True, kw_only=True)
 class Compiled(Transform):
-    """torch.compile: operators fused into generated C++ (Triton on a GPU), for the shapes of these inputs alone.
+    """torch.compile: operators fused into generated C++ (Triton on a GPU), only for the shapes of these inputs.
 
-    By itself it compiles the whole model. Before an executor it compiles each branch of the outermost regions, and what
-    is outside of them runs as it is. Helps where much time goes into small operators between convolutions. Does not
-    help where one large kernel after another does the work, or where the seconds of compiling never come back. Torch
-    keeps what it generates, and its guards, for as long as the process lives: 0.7 MB a preparation of a small region.
+    Without an executor it compiles the whole model. Before an executor it compiles each branch of the outermost
+    regions, and the rest of the model runs uncompiled. Helps when small operators between convolutions take much of the
+    time. Does not help when large kernels take most of the time, or when too few calls follow to break even. Torch
+    keeps the generated code and its guards as long as the process lives: 0.7 MB per preparation of a small region.
 
     Source: `torch.compile <https://docs.pytorch.org/docs/stable/generated/torch.compile.html>`_.
     """
@@ -60,7 +60,7 @@ class Compiled(Transform):
 
 
 def _stop_compilers() -> None:
-    """Take back what still waits for a C++ compiler: else dozens of them would run beside whatever comes next."""
+    """Cancel waiting compile jobs: otherwise dozens of compilers would disturb the next measurement."""
     from torch._inductor.async_compile import AsyncCompile
 
     if AsyncCompile.pool.cache_info().currsize:  # else none has been started
@@ -91,7 +91,7 @@ class _CompiledCall(nn.Module):
 
 
 def _of_inference(x: Tensor) -> Tensor:
-    """The same memory as a tensor made in inference mode: code compiled for such tensors takes no others."""
+    """The same memory as an inference tensor: code compiled for inference tensors accepts no others."""
     if x.is_inference():
         return x
     empty = torch.empty(0, dtype=x.dtype, device=x.device)
@@ -99,7 +99,7 @@ def _of_inference(x: Tensor) -> Tensor:
 
 
 class _NeverAgain(nn.Module):
-    """A compiled model that takes no other inputs: compiling anew would take seconds in the middle of a measurement."""
+    """A compiled model that raises on other inputs: compiling again would take seconds within a measurement."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -114,6 +114,6 @@ class _NeverAgain(nn.Module):
                 raise
             guards = " ".join(str(error).partition("failure(s):")[2].split())
             raise MeasureError(
-                "this call would compile the model anew, for other shapes, types, intra-op threads or autocast than it "
-                f"was prepared with: prepare it again with these inputs. Guards that failed: {guards}"
+                "this call would compile the model again, since shapes, dtypes, intra-op threads or autocast differ "
+                f"from those it was prepared with: prepare it again with these inputs. Guards that failed: {guards}"
             ) from error

@@ -1,4 +1,4 @@
-"""A copy of a model whose modules may be exchanged, seen to run on its own."""
+"""A copy of a model whose modules can be replaced, checked to be independent of the original."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _NOT_THE_CALLER = (str(Path(torch.__file__).parent), __file__)
 
 
 class Observed(NamedTuple):
-    """A copy, and what its modules did when it was called once."""
+    """A copy, and the calls of its modules when it was called once."""
 
     model: nn.Module  # with parameters and buffers of its own, which lie in the original's memory
     calls: Counter[nn.Module]  # how often each of its modules ran
@@ -34,13 +34,13 @@ class Observed(NamedTuple):
 
 
 def rewritable(model: nn.Module, args: tuple[Any, ...]) -> Observed:
-    """A copy whose modules may be exchanged, called once on copies of these inputs.
+    """A copy whose modules can be replaced, called once on copies of these inputs.
 
-    ``copy.deepcopy`` leaves functions and weak references as they are. Where a model's ``forward``, a hook or an entry
-    of a list is a function that holds the model, its copy would call the original, whatever is exchanged in the copy.
+    ``copy.deepcopy`` does not copy functions and weak references. If a model's ``forward``, a hook or an entry of a
+    list is a function that refers to the model, the copy would call modules of the original.
 
     Raises:
-        KitError: the copy uses a module or a weight of the original; the message says which, and what holds it.
+        KitError: the copy uses a module or a weight of the original; the message says which, and through what.
     """
     tensors = chain(model.parameters(), model.buffers())
     twin = copy.deepcopy(model, {id(tensor): _in_the_same_memory(tensor) for tensor in tensors})
@@ -54,8 +54,8 @@ def rewritable(model: nn.Module, args: tuple[Any, ...]) -> Observed:
     if watch.strays:
         raise KitError(
             f"{type(model).__name__} cannot be rewritten: a copy of it still uses {watch.strays[0]} of the model as "
-            f"given, {watch.place(twin)}. What a function or a weak reference holds is not copied with the model: make "
-            "that code the forward of a class, which calls the modules of self."
+            f"given, {watch.place(twin)}. Objects that a function or a weak reference refers to are not copied with "
+            "the model: move that code into the forward of an nn.Module, which calls modules of self."
         )
     return Observed(twin, watch.calls, watch.given)
 
@@ -66,7 +66,7 @@ def _in_the_same_memory(tensor: Tensor) -> Tensor:
 
 
 class _Watch(TorchFunctionMode):
-    """Sees which modules are called, and every use of a model that should not be used."""
+    """Records which modules are called, and every use of a module or weight of the original."""
 
     def __init__(self, original: nn.Module) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class _Watch(TorchFunctionMode):
         self._stack: list[tuple[CodeType, int]] = []  # code and line of the first stray use, the innermost first
 
     def called(self, module: nn.Module, args: tuple[Any, ...]) -> None:
-        """Before any call of any module in this process."""
+        """A hook that runs before every call of every module in this process."""
         if threading.get_ident() != self._thread:
             return
         self.calls[module] += 1
@@ -106,7 +106,7 @@ class _Watch(TorchFunctionMode):
         self.strays.append(what)
 
     def place(self, twin: nn.Module) -> str:
-        """What held the original: an attribute of the copy, or else the line that used it."""
+        """How the original was reached: an attribute of the copy, or else the line of code."""
         codes = {code for code, _ in self._stack}
         for name, module in twin.named_modules():
             for attribute, value in vars(module).items():

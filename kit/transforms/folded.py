@@ -24,13 +24,12 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 @dataclass(frozen=True, kw_only=True)
 class Folded(Transform):
-    """Batch norm in eval mode is a scale and a shift per channel: the convolution before it can do both.
+    """Folds batch norm, in eval mode a scale and a shift per channel, into the convolution before it.
 
-    Helps wherever there is batch norm, most where operators are so small that their number counts. A network without
-    batch norm has nothing to fold. Pairs are found in one call of the model, however it is written: nobody but the norm
-    may take what the convolution gives. Layers that others use too are folded where they follow each other in one
-    ``nn.Sequential`` that is called as a whole. Subclasses, and layers with hooks, may compute something else: they
-    stay as they are.
+    Helps every network with batch norm, most if its operators are so small that their number matters. Pairs are found
+    in one call of the model, whatever its code: only the batch norm may use the convolution's output. A layer that is
+    called in several places is folded where both follow each other in one ``nn.Sequential`` that is called as a whole.
+    Subclasses, and layers with hooks, may compute something else and are not folded.
 
     Source: `Fusing Convolution and Batch Norm
     <https://docs.pytorch.org/tutorials/intermediate/custom_function_conv_bn_tutorial.html>`_.
@@ -42,18 +41,18 @@ class Folded(Transform):
         also, others = _fold_where_they_follow(model, args)
         if not folded and not also:
             left = list(dict.fromkeys((*left, *others)))
-            seen = f" Left as they are: {'; '.join(left[:3])}{', and more' * (len(left) > 3)}." if left else ""
+            seen = f" Not folded: {'; '.join(left[:3])}{', and more' * (len(left) > 3)}." if left else ""
             raise KitError(
-                f"{title} has no convolution that a batch norm follows, and nothing else, so there is nothing to fold: "
+                f"{title} has no convolution whose output goes only to a batch norm, so there is nothing to fold: "
                 f"leave folded out.{seen}"
             )
         return model
 
 
 def _fold_in_chains(model: nn.Module, calls: Counter[nn.Module], title: str) -> tuple[bool, list[str]]:
-    """Fold the pairs of chains in place, so that layers which stand in several places are folded in each.
+    """Fold pairs within nn.Sequential, in place, so that layers used in several places are folded in each.
 
-    Returns whether there was one, and what was left, with the reason.
+    Returns whether a pair was folded, and the pairs that were not, each with its reason.
     """
     chains = {name: each for name, each in model.named_modules() if isinstance(each, nn.Sequential)}
     by_chains: Counter[nn.Module] = Counter()  # how often each layer was called by its chains
@@ -80,7 +79,7 @@ def _fold_in_chains(model: nn.Module, calls: Counter[nn.Module], title: str) -> 
 
 
 def _fold_where_they_follow(model: nn.Module, args: tuple[Any, ...]) -> tuple[bool, list[str]]:
-    """Fold the pairs that are seen in a call; returns as for chains."""
+    """Fold the pairs that are seen in a call; returns the same as for chains."""
     names = {module: name for name, module in model.named_modules()}
     folded, left = False, []
     for norm, convs in following(model, args).items():
@@ -101,7 +100,7 @@ def _without_statistics(norm: nn.Module) -> str:
 
 
 def _fused(conv: nn.Module, norm: nn.Module) -> nn.Module:
-    """A new convolution, its weights rounded to their type once: coarse types lose digits in each step of the sum."""
+    """A new convolution, its weights rounded to their dtype only once, since coarse dtypes lose digits in each step."""
     fuse: Any = fuse_conv_bn_eval
     fused: nn.Module = fuse(copy.deepcopy(conv).double(), copy.deepcopy(norm).double())
     return fused.to(next(conv.parameters()).dtype)

@@ -1,4 +1,4 @@
-"""Which batch norm follows which convolution: seen in a call, however the model is written."""
+"""Which batch norm follows which convolution, observed in a call, whatever the model's code."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from kit.executors import Sequential, use
 
 
 def following(model: nn.Module, args: tuple[Any, ...]) -> dict[nn.Module, list[nn.Module]]:
-    """Each batch norm that takes nothing but what convolutions give, with these; nobody else takes what they give.
+    """Batch norm -> the convolutions before it, if it uses only their outputs and nothing else uses these.
 
-    The model is called once on copies of these inputs: what another input would show is not seen.
+    The model is called once on copies of these inputs, so only what happens for these inputs is known.
     """
     watch = _Watch()
     with ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""CUDA graphs: capture a model's launches once, and replay them with one."""
+"""CUDA graphs: capture a model's kernel launches once, and replay all of them with one launch."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _WARM_UPS = 3  # libraries choose kernels and take workspaces in the first calls
 class Graphed(Transform):
     """The whole model as one CUDA graph, captured on one stream.
 
-    Helps when launching is the slow part, as for many small kernels at batch 1: a replay launches all of them at once.
-    Does not help when kernels are long, and cannot take a model whose forward reads values back (``.item()``), or does
-    something else for other values or shapes. On a timeline a replay has no regions and no branches, only kernels.
+    Helps when launching is the bottleneck, as for many small kernels at batch 1: a replay launches all of them at once.
+    Does not help when kernels are long. A model cannot be captured if its forward reads values back (``.item()``) or
+    branches on values or shapes. On a timeline a replay has no regions and no branches, only kernels.
 
     Source: PyTorch's CUDA semantics, "CUDA Graphs".
     """
@@ -35,7 +35,7 @@ class Graphed(Transform):
     not_picklable: ClassVar[str] = "a captured CUDA graph"
 
     def executor(self) -> Executor:
-        """What the regions run on while they are captured."""
+        """The executor of the regions during the capture."""
         return Sequential()
 
     def rewrite(self, model: nn.Module, args: tuple[Any, ...]) -> Graph:
@@ -43,13 +43,13 @@ class Graphed(Transform):
 
         Raises:
             UnavailableError: inputs that are not on one GPU.
-            KitError: the model does something that no graph can hold; the message has CUDA's own words.
+            KitError: the model does something that a CUDA graph cannot hold; the message has CUDA's error.
         """
         return Graph(model, args, self.executor())
 
     @classmethod
     def unavailable_because(cls, machine: Hardware) -> str | None:
-        """Why graphs cannot be captured on this machine, or None when they can."""
+        """Why graphs cannot be captured on this machine; None if they can."""
         return unavailable_because(machine)
 
 
@@ -57,9 +57,9 @@ class Graphed(Transform):
 class GraphedStreams(Graphed):
     """One CUDA graph whose capture forks streams, so that its branches may run at the same time.
 
-    Helps where ``graphed`` helps and, besides, single kernels leave a part of the GPU idle: published gains over one
-    stream are 1.05 to 1.7 times at batch 1. Does not help when kernels fill the GPU, and can lose when those of several
-    branches then compete for its caches. In a graph the policy costs nothing per call.
+    Helps when ``graphed`` helps and, in addition, single kernels leave a part of the GPU idle: published speed-ups over
+    one stream are 1.05x to 1.7x at batch 1. Does not help when kernels fill the GPU, and can be slower when kernels of
+    several branches compete for its caches. In a graph the policy costs nothing per call.
     """
 
     wants_regions: ClassVar[bool] = True
@@ -74,8 +74,8 @@ class GraphedStreams(Graphed):
 class Graph(nn.Module):
     """A captured model: call it like the model, with inputs of the captured shapes.
 
-    Its results belong to the caller, as copies out of the buffers that the next replay overwrites. It has one set of
-    buffers, so one stream at a time may call it. Weights that are changed in place are seen, replaced ones are not.
+    Its outputs are copies, so that the next replay does not overwrite them. It has one set of buffers, so only one
+    stream at a time may call it. It uses weights that are changed in place, but not weights that are replaced.
     """
 
     def __init__(self, model: nn.Module, args: tuple[Any, ...], executor: Executor) -> None:
@@ -99,8 +99,8 @@ class Graph(nn.Module):
                         self._outputs = model(*self._inputs)
                 except (RuntimeError, TaskError) as error:
                     raise KitError(
-                        f"{self._name} cannot be captured into a CUDA graph: {error.__context__ or error}. Take out of "
-                        "its forward what waits for the GPU (.item(), .cpu(), a print) or makes tensors on the CPU."
+                        f"{self._name} cannot be captured into a CUDA graph: {error.__context__ or error}. Remove from "
+                        "its forward what waits for the GPU (.item(), .cpu(), print) or creates CPU tensors."
                     ) from error
                 finally:
                     torch.clear_autocast_cache()  # weights cast in the capture hold nothing before a replay
@@ -113,8 +113,8 @@ class Graph(nn.Module):
         """
         if _forms(args) != self._forms:
             raise ShapeError(
-                f"the graph of {self._name} was captured for {self._given} and got {shapes(args)}: a graph takes "
-                "inputs of one shape only. Prepare another one for these."
+                f"the graph of {self._name} was captured for {self._given}, but was given {shapes(args)}: a graph "
+                "takes inputs of one shape only. Prepare another graph for these inputs."
             )
         for captured, given in zip(self._inputs, args, strict=True):
             captured.copy_(given, non_blocking=True)
@@ -133,5 +133,5 @@ def _gpu_of(model: nn.Module, args: tuple[Any, ...]) -> torch.device:
         return device
     raise UnavailableError(
         f"{type(model).__name__} on {shapes(args)} cannot be captured into a CUDA graph: the model and all inputs must "
-        "be tensors on one GPU. Move them, as in model.cuda() and x.cuda(), or --device cuda."
+        "be tensors on one GPU. Move them, as in model.cuda() and x.cuda(), or with --device cuda."
     )

@@ -1,4 +1,4 @@
-"""Which branches begin with a 1x1 convolution, and what is left of them without it."""
+"""Which branches begin with a 1x1 convolution, and the rest of each branch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kit.transforms.base import oddity
 
 @one_line
 class Head(NamedTuple):
-    """A branch's 1x1 convolution, and the layers that it still has to do."""
+    """The 1x1 convolution of a branch, and the branch's other layers."""
 
     conv: nn.Conv2d | nn.Conv3d
     bias: Tensor | None  # for the shared convolution; behind a pool it is no longer part of it
@@ -22,7 +22,7 @@ class Head(NamedTuple):
 
 
 class Bias(nn.Module):
-    """What a convolution adds to each channel, where it cannot do so itself."""
+    """Adds a bias to each channel after a layer, in place of the convolution's own bias."""
 
     def __init__(self, bias: Tensor, dims: int) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class Bias(nn.Module):
 
 
 def head_of(branch: nn.Module) -> Head | None:
-    """The 1x1 convolution that a branch begins with, before or behind an average pool that keeps the size."""
+    """The 1x1 convolution that a branch begins with, before or after an average pool that keeps the size; else None."""
     layers = _layers(branch)
     pool = layers.pop(0) if layers and _is_same_average(layers[0]) else None
     if not layers or not _is_1x1(layers[0]):
@@ -46,9 +46,9 @@ def head_of(branch: nn.Module) -> Head | None:
 
 
 def _layers(module: Any) -> list[Any]:
-    """The modules that a chain runs one after the other, inner chains laid out flat.
+    """The modules that a chain runs one after the other, with inner chains flattened.
 
-    Of a captured graph: the layers at its beginning, and the rest of the graph as one.
+    For a captured graph: the layers at its beginning, and the rest of the graph as one module.
     """
     if isinstance(module, fx.GraphModule):
         return _first_and_rest(module)
@@ -69,7 +69,7 @@ def _first_and_rest(module: fx.GraphModule) -> list[Any]:
 
 
 def unseen(branch: nn.Module) -> str:
-    """What a branch begins with, where that cannot be seen to be another layer than a 1x1 convolution; else nothing."""
+    """Why it is not known whether a branch begins with a 1x1 convolution; empty if it is known."""
     first = next((layer for layer in _layers(branch) if not _is_same_average(layer)), None)
     if first is None or type(first) is Branches:
         return ""

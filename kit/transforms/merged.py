@@ -1,4 +1,4 @@
-"""Sibling 1x1 convolutions on one input, as a single wider one."""
+"""Merges 1x1 convolutions of the same input into one wider convolution."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ from kit.transforms.heads import Head, head_of, unseen
 
 @dataclass(frozen=True, kw_only=True)
 class Merged(Transform):
-    """Sibling branches that begin with a 1x1 convolution of the same input share one, whose output is split.
+    """Branches that begin with a 1x1 convolution of the same input share one wider convolution; its output is split.
 
-    An average-pool branch joins in: without its bias a 1x1 convolution commutes with average pooling, so it goes first
-    and the pool works on fewer channels. Bias and batch norm stay behind the pool. A branch that begins otherwise, with
-    a max pool or a larger kernel, keeps the input itself. Helps where the heads are too small to fill the cores or the
-    GPU one at a time. Does not help where the split parts, no longer contiguous for batches above 1, cost more to read.
+    This includes average-pool branches: a 1x1 convolution without bias commutes with average pooling, so it runs first
+    and the pool works on fewer channels. Bias and batch norm stay after the pool. A branch that begins with another
+    layer, such as a max pool or a larger kernel, gets the input itself. Helps when the single 1x1 convolutions are too
+    small to fill the cores or the GPU. Does not help when reading the split parts, which are not contiguous for batches
+    above 1, costs more.
 
-    Exact algebra; heads are found where branches are written as ``nn.Sequential``, and in branches that were found in a
-    captured model.
+    The rewrite is exact apart from rounding. It finds 1x1 convolutions in branches written as ``nn.Sequential``, and in
+    branches of a captured model.
     """
 
     wants_regions: ClassVar[bool] = True
@@ -50,7 +51,7 @@ class Merged(Transform):
         if changed:
             return model.eval()  # the new modules in it too
         parts = f"{', '.join(left_out[:3])}{' and more' * (len(left_out) > 3)}"
-        seen = f"merged cannot look into {parts}. As far as it sees, " if left_out else ""
+        seen = f"merged cannot look into {parts}. As far as it can see, " if left_out else ""
         raise KitError(
             f"{seen}no region of {title} has two branches that begin with a 1x1 convolution of the same input (with "
             "stride 1, no padding, one group), so there is nothing to merge: write such branches as nn.Sequential of "
@@ -59,9 +60,9 @@ class Merged(Transform):
 
 
 class _SharedHead(nn.Module):
-    """One convolution, then the region of what is left of the branches.
+    """One convolution, then a region with the rest of each branch.
 
-    That region has the parts of the convolution's output for its first inputs, and those of this one behind them.
+    That region's inputs are the parts of the convolution's output, followed by the inputs of this module.
     """
 
     def __init__(self, region: Branches, heads: Mapping[str, Head], count: int) -> None:
@@ -92,9 +93,9 @@ class _SharedHead(nn.Module):
 
 
 def _sharing(region: Branches, inputs: tuple[Any, ...] | None) -> list[list[str]]:
-    """Branches that take one and the same input, where these are several.
+    """Groups of two or more branches that take the same single input.
 
-    ``inputs`` are those of the region's call, None where there was none: it then counts as a call with one.
+    ``inputs`` are those of the region's call; None if there was no call, which counts as a call with one input.
     """
     taken = region.takes or region.taken(1 if inputs is None else len(inputs))
     found: dict[int, list[str]] = defaultdict(list)

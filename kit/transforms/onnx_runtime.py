@@ -1,4 +1,4 @@
-"""ONNX Runtime: the peer that a practitioner would try instead."""
+"""ONNX Runtime: another runtime that a practitioner would try instead of PyTorch."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from kit.transforms.base import Transform
 class OnnxRuntime(Transform):
     """The model exported to ONNX for these inputs' shapes, run by ONNX Runtime on the CPU with its own threads.
 
-    Helps as a compiled graph does: fused operators, layouts chosen once, no Python in between. Its parallel execution
-    runs independent operators at the same time; that mode gets no new work since version 1.14. Without an ONNX
-    operator for something in the model, the export fails.
+    Helps like a compiled graph: fused operators, memory layouts chosen once, no Python between operators. Its parallel
+    execution mode runs independent operators at the same time, but has not been developed since version 1.14. The
+    export fails if ONNX has no operator for a part of the model.
 
     Source: `Thread management <https://onnxruntime.ai/docs/performance/tune-performance/threading.html>`_.
     """
@@ -40,10 +40,10 @@ class OnnxRuntime(Transform):
         if not all(
             isinstance(x, Tensor) and x.device.type == "cpu" and x.dtype != torch.bfloat16 for x in tree_leaves(args)
         ):
-            raise KitError(f"onnxruntime takes tensors on the CPU of a type that numpy has, got {shapes(args)}.")
+            raise KitError(f"onnxruntime takes CPU tensors of a dtype that numpy has, but was given {shapes(args)}.")
         example = model(*tree_map_only(Tensor, torch.clone, args))
         if other := [type(x).__name__ for x in tree_leaves(example) if not (x is None or isinstance(x, Tensor))]:
-            raise KitError(f"an ONNX graph gives tensors only, and {type(model).__name__} gives a {other[0]} too.")
+            raise KitError(f"an ONNX graph returns only tensors, but {type(model).__name__} also returns a {other[0]}.")
         graph = exported(model, args)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.threads or detect().cores
@@ -86,7 +86,7 @@ class _Session(nn.Module):
 
     def forward(self, *args: Any) -> Any:
         if tree_structure(args) != self.form:
-            raise ShapeError(f"exported for {self.given}, and got {shapes(args)}: prepare it again with these inputs.")
+            raise ShapeError(f"exported for {self.given}, but was given {shapes(args)}: prepare it again.")
         given = {name: x.contiguous().numpy() for name, x in zip(self.names, tree_leaves(args), strict=True)}
         outputs = map(torch.from_numpy, self.session.run(None, given))
         return tree_unflatten([None if none else next(outputs) for none in self.left_out], self.gives)

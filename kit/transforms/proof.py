@@ -1,4 +1,4 @@
-"""The proof of a rewrite: it gives what the model as given does, on inputs that it was not made from."""
+"""The check of a rewritten model: it must give the same output as the model as given, on new inputs."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from kit.executors import Sequential, use
 
 
 def prove(kind: str, given: nn.Module, rewritten: nn.Module, args: tuple[Any, ...]) -> None:
-    """Compare both on other inputs of these shapes, each called once.
+    """Compare both models on other inputs of these shapes; each is called once.
 
     Args:
         kind: the transform's name, for the message.
-        given: what was rewritten.
+        given: the model before rewriting.
         args: example inputs.
 
     Raises:
-        KitError: other outputs, or an exception where the model as given raises none.
+        KitError: outputs differ, or only the rewritten model raises.
         MeasureError: outputs that cannot be compared: of another type than tensors, or NaN.
     """
     title = type(given).__name__
@@ -36,27 +36,27 @@ def prove(kind: str, given: nn.Module, rewritten: nn.Module, args: tuple[Any, ..
             same = compare_outputs(expected, found)
         except Exception as error:
             raise KitError(
-                f"{kind} cannot be proven right: on other inputs of the same shapes, which {title} as given takes, the "
-                f"rewritten one fails with {type(error).__name__}: {error}"
+                f"{kind} cannot be checked: on other inputs of the same shapes, which {title} as given takes, the "
+                f"rewritten model fails with {type(error).__name__}: {error}"
             ) from error
         if same.equal:
             return
         if not compare_outputs(expected, given(*other_inputs(args, draw))).equal:
             raise KitError(
-                f"{kind} cannot be proven right: {title} as given gives another output on every call. Take the random "
-                "numbers, and what it remembers of earlier calls, out of its forward."
+                f"{kind} cannot be checked: {title} as given gives another output on every call. Remove random "
+                "numbers, and state from earlier calls, from its forward."
             )
         if _within_rounding(expected, found, given(*other_inputs(args, _one_step_from(draw)))):
             return
     raise KitError(
-        f"{kind} does not keep what {title} computes: on other inputs of the same shapes it is off by "
-        f"{same.max_abs_error:.2g}. Look for what depends on the inputs' values or memory format (an if, .item(), "
-        ".stride()), for layers that write into their input, and for hooks; or leave it out."
+        f"{kind} changes the output of {title}: on other inputs of the same shapes, the largest absolute error is "
+        f"{same.max_abs_error:.2g}. Look for code that depends on the inputs' values or memory format (an if, .item(), "
+        f".stride()), for layers that write into their input, and for hooks; or leave {kind} out."
     )
 
 
 def _within_rounding(expected: Any, found: Any, moved: Any) -> bool:
-    """Whether no output is further off than twice what one rounding of the inputs moves it: deep networks in coarse
+    """Whether every output's error is at most twice the change due to rounding the inputs once: deep networks in coarse
     types round on from layer to layer, and no tolerance of the last one covers that."""
     return all(
         (off := compare_outputs(want, got)).equal or off.max_abs_error <= 2 * compare_outputs(want, step).max_abs_error
@@ -65,7 +65,7 @@ def _within_rounding(expected: Any, found: Any, moved: Any) -> bool:
 
 
 def _accepted(model: nn.Module, args: tuple[Any, ...]) -> tuple[Draw, Any]:
-    """The first way to draw inputs that the model takes, and what it gives on them; the last way may raise."""
+    """The first method of drawing inputs that the model accepts, and its output on them; the last method may raise."""
     with suppress(Exception):  # whatever a model says to values that it is not made for
         found = model(*other_inputs(args, noise))
         if not any(output.isnan().any() for _, output in tensors(found)):
@@ -77,7 +77,7 @@ Draw = Callable[[Tensor, torch.Generator], Tensor]  # values in memory order, se
 
 
 def other_inputs(args: tuple[Any, ...], draw: Draw) -> tuple[Any, ...]:
-    """Inputs of the same structure, shapes, strides and dtypes; what is no tensor stays. The same on every call."""
+    """Inputs of the same structure, shapes, strides and dtypes; other values are kept. The same on every call."""
     drawn: dict[int, Tensor] = {}  # an input that is given twice is given twice
 
     def other(x: Tensor) -> Tensor:
@@ -96,9 +96,9 @@ def other_inputs(args: tuple[Any, ...], draw: Draw) -> tuple[Any, ...]:
 
 
 def noise(values: Tensor, generator: torch.Generator) -> Tensor:
-    """Normal noise as large as the values, with a sum of the other sign; for integers, some of the same values.
+    """Normal noise as large as the values, with a sum of opposite sign; for integers, some of the same values.
 
-    So indices stay valid, and a branch on the sign, the mean or the largest value is taken otherwise.
+    So indices stay valid, and an ``if`` on the sign, the mean or the largest value takes the other branch.
     """
     if not (values.is_floating_point() or values.is_complex()):
         chosen = torch.randint(len(values), values.shape, generator=generator)
@@ -110,7 +110,7 @@ def noise(values: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def nearby(values: Tensor, generator: torch.Generator) -> Tensor:
-    """The same values a little smaller, and integers as they are: for a model that takes no noise, as a logarithm."""
+    """The same values, slightly smaller; integers unchanged: for models that do not accept noise, as a logarithm."""
     return values * 0.9 if values.is_floating_point() or values.is_complex() else values.clone()
 
 

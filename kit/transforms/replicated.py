@@ -16,8 +16,8 @@ from kit.transforms.base import Transform
 class Replicated(Transform):
     """nn.DataParallel: a copy of the model on every GPU, each with a part of the batch.
 
-    It splits batches, not branches. On a CPU or a single GPU it calls the model as it is. With several GPUs it copies
-    the weights on every call, which DistributedDataParallel does not.
+    It splits batches, not branches. On a CPU or a single GPU it only calls the model. With several GPUs it copies the
+    weights on every call, which DistributedDataParallel does not.
 
     Source: `nn.DataParallel <https://docs.pytorch.org/docs/stable/generated/torch.nn.DataParallel.html>`_.
     """
@@ -26,13 +26,13 @@ class Replicated(Transform):
 
     def rewrite(self, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:
         if torch.cuda.is_available() and not _on_gpu(args):
-            raise KitError("nn.DataParallel wants model and inputs on cuda:0 where there is a GPU: move them there.")
+            raise KitError("nn.DataParallel needs model and inputs on cuda:0 if there is a GPU: move them there.")
         return nn.DataParallel(model)
 
     def remark(self, args: tuple[Any, ...]) -> str:
         if _on_gpu(args) and torch.cuda.device_count() > 1:
             return ""
-        return "on a CPU or a single GPU nn.DataParallel is a plain call of the model: nothing runs at the same time."
+        return "on a CPU or a single GPU, nn.DataParallel only calls the model: nothing runs at the same time."
 
 
 def _on_gpu(args: tuple[Any, ...]) -> bool:

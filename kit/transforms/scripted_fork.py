@@ -22,9 +22,10 @@ from kit.transforms.copying import rewritable
 class ScriptedFork(Transform):
     """Historical: ``torch.jit.fork`` and ``wait``, on TorchScript's own pool of inter-op threads.
 
-    For years the documented way to run branches at the same time. TorchScript is deprecated; in eager mode ``fork``
-    runs its function at once, so branches and merge are traced; the thread that ends last merges. Each forked branch
-    has one intra-op thread, unless this process has forked before. No spans: Python does not see the branches run.
+    For years the documented approach to run branches at the same time; TorchScript is deprecated now. In eager mode
+    ``fork`` runs its function at once, so branches and merge are traced. The thread that ends last merges. Each forked
+    branch has one intra-op thread, unless this process has forked before. It has no spans: Python does not see the
+    branches run.
 
     Source: `Dynamic Parallelism in TorchScript
     <https://docs.pytorch.org/tutorials/advanced/torch-script-parallelism.html>`_.
@@ -39,11 +40,11 @@ class ScriptedFork(Transform):
         _start_threads()
         for name, region in found.items():
             if odd := oddity(region, Branches):
-                raise KitError(f"the region {name or title!r} {odd}, which TorchScript would not run: leave it out.")
+                raise KitError(f"the region {name or title!r} {odd}, which TorchScript does not run: leave it out.")
             if not given[region] or not all(isinstance(x, Tensor) for x in given[region]):
                 raise KitError(
-                    f"the region {name or title!r} got {shapes(given[region])}, and TorchScript traces tensors only: "
-                    "give its branches tensors, at least one, or leave scripted_fork out."
+                    f"the region {name or title!r} was given {shapes(given[region])}, but TorchScript traces only "
+                    "tensors: give its branches at least one tensor, and nothing else, or leave scripted_fork out."
                 )
             taken = region.taken(len(given[region]))
             branches = [_Branch(branch, taken[key]) for key, branch in region.branches.items()]
@@ -63,7 +64,7 @@ class _ScriptedRegion(nn.Module):
             traced = [trace(branch, (inputs,)) for branch in branches]
             outputs = [branch(inputs) for branch in traced]
             if not all(isinstance(output, Tensor) for output in outputs):
-                raise KitError(f"a branch gives {shapes(outputs)}, and TorchScript forks what gives a tensor only.")
+                raise KitError(f"a branch returns {shapes(outputs)}, but TorchScript's fork needs one tensor.")
             self.fork = torch.jit.script(_Fork(traced, trace(_Merge(merge), (outputs,))))
 
     def forward(self, *inputs: Tensor) -> Any:
@@ -71,7 +72,7 @@ class _ScriptedRegion(nn.Module):
 
 
 class _Branch(nn.Module):
-    """A branch in the form that is traced: a function of all inputs of its region."""
+    """A branch as it is traced: a function of all inputs of its region."""
 
     def __init__(self, branch: nn.Module, taken: tuple[int, ...]) -> None:
         super().__init__()
@@ -82,7 +83,7 @@ class _Branch(nn.Module):
 
 
 class _Merge(nn.Module):
-    """Any callable in the form that is traced."""
+    """A callable as a module that can be traced."""
 
     def __init__(self, merge: Merge) -> None:
         super().__init__()
@@ -111,8 +112,8 @@ class _Fork(nn.Module):
 def _start_threads() -> None:
     """Start TorchScript's threads with one intra-op thread each, which they keep from their first operator on.
 
-    With helpers of their own there would be more OpenMP threads than cores, and libgomp would let none of this process
-    wait actively any more: whatever is compared beside this would get slower too.
+    With more intra-op threads there would be more OpenMP threads than cores. Then libgomp stops active waiting in the
+    whole process, which would also slow the other approaches of a comparison.
     """
     x, count = torch.zeros(2**20), 4 * torch.get_num_interop_threads()  # enough for each thread to come by
     with intra_op_threads(1):

@@ -1,4 +1,4 @@
-"""A model that is called to find something out about it, and is afterwards as it was."""
+"""Restores a model after it was called only to find out something about it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from torch import nn
 
 @contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
-    """After this block the model and the random numbers are as before.
+    """After this block, the model and the state of the random generators are as before.
 
-    All attributes of its modules are the same objects, which a forward or a tracer may exchange. They have the same
-    contents: else a flag would be as before, but not what it stands for, as hooks that a first call registers. And its
-    buffers, into which a forward may write, hold the same values.
+    All attributes of its modules are the same objects as before, although a forward or a tracer may replace them.
+    Dicts, lists and sets have the same contents, such as the hooks that a first call registers. Its buffers hold the
+    same values, although a forward may write into them.
     """
     seen: set[int] = set()
     held = [(each, _contents(each)) for module in model.modules() for each in _containers(vars(module), seen)]
@@ -54,5 +54,5 @@ def _containers(value: Any, seen: set[int]) -> Iterator[Any]:
 
 
 def _contents(container: Any) -> list[Any]:
-    """What one of these holds; of a dict its keys, then its values."""
+    """The contents of a dict, list or set; for a dict its keys, then its values."""
     return [*container, *(container.values() if isinstance(container, dict) else ())]

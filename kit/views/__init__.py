@@ -1,1 +1,1 @@
-"""What people look at: figures and widgets. Nothing below this floor needs Jupyter or plotly."""
+"""Views: figures and widgets. No package below this floor needs Jupyter or plotly."""

@@ -1,4 +1,4 @@
-"""A table of which a row is not decided, with a button to measure it again."""
+"""A comparison's table with an undecided row, and a button to measure again."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ PATIENCE_S = 60.0  # who measures again because of other programs has time to wa
 
 
 class Again(Still):
-    """The table of a comparison, and a button that measures the same once more.
+    """The table of a comparison, and a button that repeats the measurement.
 
-    The comparison takes what was measured last: its name in the notebook goes on to mean what is shown.
+    The comparison object takes over the last measurement, so that the notebook's variable agrees with the table.
     """
 
     def __init__(self, comparison: Comparison, call: Callable[[float], Comparison]) -> None:
@@ -27,7 +27,8 @@ class Again(Still):
         self._table, self._said = widgets.HTML(), widgets.HTML()
         self._button = widgets.Button(
             description="Measure again",
-            tooltip=f"Waits up to {PATIENCE_S:.0f} s for other programs to leave the cores, then measures once more",
+            tooltip=f"Waits up to {PATIENCE_S:.0f} s for other programs to leave the cores free, then measures once "
+            "more",
             icon="refresh",
         )
         super().__init__(self._table, widgets.HBox([self._button, self._said]))
@@ -35,7 +36,7 @@ class Again(Still):
         self._table.value = self.still()
 
     def still(self) -> str:
-        """The table."""
+        """The table as HTML."""
         return self._comparison._repr_html_()
 
     def _pressed(self, button: object) -> None:
@@ -45,9 +46,9 @@ class Again(Still):
             vars(self._comparison).update(vars(self._call(PATIENCE_S)))
             left = undecided(self._comparison)
             told = f"{left} of its rows are still not decided." if left else "Every row is decided now."
-            self._said.value = f"Measured again. {told} Run the cells below once more: they show the earlier rounds."
+            self._said.value = f"Measured again. {told} Run the cells below again: they still show the earlier rounds."
         except KitError as error:
-            self._said.value = f"It could not be measured again: {html.escape(str(error))}"
+            self._said.value = f"Measuring again failed: {html.escape(str(error))}"
         finally:
             self._button.disabled = False
         self._table.value = self.still()
@@ -58,12 +59,12 @@ class Again(Still):
 
 
 def undecided(comparison: Comparison) -> int:
-    """How many rows decide nothing."""
+    """The number of rows whose verdict is "not decided"."""
     return sum(row.verdict == "not decided" for row in comparison.rows)
 
 
 def show(comparison: Comparison) -> None:
-    """Display a comparison: its table, with the button where measuring again may decide more."""
+    """Display a comparison: its table, with a button to measure again if a row is not decided."""
     from IPython import display
 
     shown: Any = display.display  # IPython has no types for it

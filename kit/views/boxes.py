@@ -1,4 +1,4 @@
-"""The modules of a graph as boxes in boxes, down to its operators: what the picture opens and closes. No Jupyter."""
+"""The modules of a graph as nested boxes, down to its operators, which the picture opens and closes. No Jupyter."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class Box:
 
 
 def boxes(graph: Graph) -> tuple[Box, ...]:
-    """All boxes, each before what is in it; the first is the model.
+    """All boxes, each before the boxes in it; the first is the model.
 
-    A module that holds one thing only is no box of its own. One that is left and entered again (an activation that a
-    block uses twice) is a box for each visit, so that boxes never depend on each other in a circle.
+    A module with only one part gets no box. A module that is left and entered again (an activation that a block uses
+    twice) gets a box for each visit, so that boxes never depend on each other in a cycle.
     """
     found = [Box("", graph.name, -1, tuple(range(len(graph.operators))), True)]
     _fill(graph, found, 0, "")
@@ -59,7 +59,7 @@ def opened_at_first(tree: Sequence[Box]) -> list[str]:
 
 
 def children(tree: Sequence[Box]) -> list[list[int]]:
-    """For each box, the indices of those right in it."""
+    """For each box, the indices of the boxes directly in it."""
     inside: list[list[int]] = [[] for _ in tree]
     for i, box in enumerate(tree[1:], 1):
         inside[box.parent].append(i)
@@ -72,14 +72,14 @@ def summary(graph: Graph) -> str:
 
 
 def unit(graph: Graph) -> str:
-    """What the widths stand for: ``ms``, or ``MACs`` where nothing was measured."""
+    """The unit of the widths: ``ms``, or ``MACs`` if nothing was measured."""
     return "MACs" if all(math.isnan(operator.ms) for operator in graph.operators) else "ms"
 
 
 @one_line
 @dataclass(frozen=True)
 class Looks:
-    """Which of a graph's branches each box is in, and which are in it."""
+    """For each box, the branch that it is in, and the branches in it."""
 
     names: tuple[str, ...]  # of all branches, in the order of their looks
     around: tuple[int, ...]  # for each box the innermost branch that holds all of it, a place in ``names``; or -1
@@ -117,7 +117,7 @@ def looks(graph: Graph, tree: Sequence[Box]) -> Looks:
 
 
 def _shared(of: Sequence[Sequence[tuple[int, str]]]) -> str:
-    """The name of the innermost branch that all of these operators are in; nothing where there is none."""
+    """The name of the innermost branch that contains all of these operators; empty if there is none."""
     name = ""
     for first, *others in zip(*of, strict=False):
         if any(other != first for other in others):
@@ -127,7 +127,7 @@ def _shared(of: Sequence[Sequence[tuple[int, str]]]) -> str:
 
 
 def _fill(graph: Graph, found: list[Box], at: int, module: str) -> None:
-    """Append what is in box ``at``, which stands for ``module``, and all that is in that."""
+    """Append all boxes in box ``at``, which represents ``module``."""
     visits: dict[str, int] = defaultdict(int)
     outer = found[at].path
     for name, inside in list(_parts(graph, found[at].operators, module)):
@@ -147,7 +147,7 @@ def _fill(graph: Graph, found: list[Box], at: int, module: str) -> None:
 
 
 def _told(label: str, module: str) -> str:
-    """A label that says something: a place in a list goes with the list's name, as ``stages.0``."""
+    """A readable label: an index in a list is shown with the list's name, as ``stages.0``."""
     return f"{module.rpartition('.')[2]}.{label}" if label[:1].isdigit() and module else label
 
 
@@ -158,7 +158,7 @@ def _short(operator: Operator) -> str:
 
 
 def _tail(graph: Graph, here: str, text: str, inside: Sequence[int]) -> tuple[str, str]:
-    """Go down while a module holds one module only: its name and its label."""
+    """Go down as long as a module contains only one module; returns the last one's name and label."""
     while text:
         below = {_below(graph.operators[i].module, here) for i in inside}
         if len(below) != 1 or "" in below:
@@ -169,12 +169,12 @@ def _tail(graph: Graph, here: str, text: str, inside: Sequence[int]) -> tuple[st
 
 
 def _below(module: str, outer: str) -> str:
-    """The name of the module right under ``outer`` on the way to ``module``; nothing where they are the same."""
+    """The name of the module directly under ``outer`` that contains ``module``; empty if they are the same."""
     return (module[len(outer) + 1 :] if outer else module).partition(".")[0]
 
 
 def _parts(graph: Graph, operators: Sequence[int], outer: str) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """What is right in a module, in program order: (name, operators); operators of its own have no name."""
+    """The direct parts of a module in program order, as (name, operators); its own operators have no name."""
     groups: dict[tuple[str, int], list[int]] = {}
     names = [_below(graph.operators[i].module, outer) for i in operators]
     own = names.count("")
@@ -196,7 +196,7 @@ def _parts(graph: Graph, operators: Sequence[int], outer: str) -> Iterator[tuple
 
 
 def _in_circles(graph: Graph, groups: dict[tuple[str, int], list[int]]) -> set[tuple[str, int]]:
-    """The groups that depend on each other in a circle, and those between two circles."""
+    """The groups that depend on each other in a cycle, and the groups between two cycles."""
     group = {i: key for key, inside in groups.items() for i in inside}
     before: dict[tuple[str, int], set[tuple[str, int]]] = {key: set() for key in groups}
     for i, key in group.items():

@@ -1,4 +1,4 @@
-"""A plotly figure that carries a still picture of itself, for pages and viewers that have no plotly."""
+"""A plotly figure with a still picture, for pages and viewers without plotly."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _DASHES = {"dash": "--", "dot": ":"}
 
 
 class Chart(go.Figure):  # type: ignore[misc]  # plotly has no types
-    """A figure of this kit: interactive where plotly is, and an SVG picture in exported pages and on other viewers."""
+    """A figure of this kit: interactive with plotly, and an SVG picture in exported pages and other viewers."""
 
     _ipython_display_ = _repr_html_ = None  # plotly's own displays would leave the picture out, or load a script
 
@@ -161,7 +161,7 @@ class _Panel:
     # What is not a trace ------------------------------------------------------------------------------------------
 
     def _lines(self) -> None:
-        """Lines over the whole width or height, with the text at their end."""
+        """Lines over the whole width or height, with text at their end."""
         for shape in self.figure.layout.shapes:
             style = {"color": _colour(shape.line.color), "linestyle": _DASHES.get(shape.line.dash, "-")}
             if shape.x0 == shape.x1:
@@ -172,7 +172,7 @@ class _Panel:
             self._note(note)
 
     def _note(self, note: Any) -> None:
-        """Text at a place that is told in an axis's own values, or in shares of the panel."""
+        """Text at a position in an axis's own values, or in shares of the panel."""
         from matplotlib.transforms import ScaledTranslation
 
         across, along = (ref in ("paper", "x domain", "y domain") for ref in (note.xref, note.yref))
@@ -216,7 +216,7 @@ class _Panel:
 
 
 def _reach(error: Any) -> list[Sequence[float]] | None:
-    """How far an interval reaches below and above a point."""
+    """The lengths of an interval below and above a point."""
     if error.array is None:
         return None
     above = list(error.array)

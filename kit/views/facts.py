@@ -1,4 +1,4 @@
-"""What a picture of a trace needs to know: how much of it to draw, its groups, branches, largest names. No Jupyter."""
+"""Data for a picture of a trace: how much of it to draw, its groups, branches and largest names. No Jupyter."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Group(NamedTuple):
 
 @one_line
 class Said(NamedTuple):
-    """What the table of a comparison says of one approach, for the header of its group."""
+    """The verdict of a comparison's table on one approach, for the header of its group."""
 
     text: str  # "all rounds 1.63x as fast", "not decided"
     decided: bool = True
@@ -47,7 +47,7 @@ _LANES = {  # what the kit's own threads and processes are for; other programs' 
 
 
 def said_of(comparison: Comparison) -> Sayings:
-    """The verdict of each row and its speed-up, as the table has them."""
+    """The verdict and speed-up of each row, as in the table."""
     rounds = {"faster": "all rounds ", "slower": "all rounds "}  # and not the call that is drawn
     return {
         row.name: Said(rounds.get(row.verdict, "") + row.speed_text, row.verdict != "not decided")
@@ -56,15 +56,15 @@ def said_of(comparison: Comparison) -> Sayings:
 
 
 def lane_meaning(label: str) -> str:
-    """What a lane stands for, as a clause; nothing of lanes that the kit did not name."""
+    """The meaning of a lane, as a clause; empty for lanes that the kit did not name."""
     return next((meaning for pattern, meaning in _LANES.items() if re.fullmatch(pattern, label)), "")
 
 
 def drawn_rows(trace: Trace, row: Int32, limit: int | None = None) -> Int64:
     """How many rows of each lane to draw, shape ``(lanes,)``: all, or at most ``limit`` together.
 
-    Then the lanes with the most work come first, of each no more than a quarter of the limit, and the others are left
-    out. A lane without events has a row too.
+    With a limit, the lanes with the most work get rows first, at most a quarter of the limit for each lane; other lanes
+    are left out. A lane without events also has a row.
     """
     rows = np.ones(len(trace.lanes), np.int64)
     np.maximum.at(rows, trace.lane, row + 1)
@@ -78,23 +78,23 @@ def drawn_rows(trace: Trace, row: Int32, limit: int | None = None) -> Int64:
 
 
 def part_of(trace: Trace, row: Int32, rows: Int64, limit: int) -> Level:
-    """A level of at most ``limit`` parts, of the events in these rows of each lane."""
+    """A level with at most ``limit`` parts, made of the events in these rows of each lane."""
     inside = np.flatnonzero(row < rows[trace.lane])
     level = thin(trace.take(inside), row[inside], limit)
     return level._replace(event=inside[level.event])
 
 
 def left_out(trace: Trace, row: Int32, rows: Int64) -> str:
-    """What is not drawn if only these rows of each lane are, in words; nothing where all is."""
+    """What is not drawn if only these rows of each lane are drawn, as text; empty if everything is drawn."""
     lanes, events = int(np.count_nonzero(rows == 0)), int(np.count_nonzero(row >= rows[trace.lane]))
     named = [f"{n:,} {what}{'s' * (n != 1)}" for n, what in ((lanes, "lane"), (events, "event")) if n]
     return f"not drawn: {' and '.join(named)}" if named else ""
 
 
 def busy_lanes(trace: Trace, bins: int = 400) -> Float64:
-    """How many lanes are at work in each of ``bins`` equal parts of the wall time, on average, shape ``(bins,)``.
+    """The average number of busy lanes in each of ``bins`` equal parts of the wall time, shape ``(bins,)``.
 
-    Of one recording: the groups of a comparison ran one after the other, and a sum over them means nothing.
+    Only for one recording: the groups of a comparison ran one after the other, so a sum over them has no meaning.
     """
     steps = lane_concurrency(trace)
     if not len(steps.time_ns):
@@ -119,7 +119,7 @@ def groups(trace: Trace) -> list[Group]:
 
 
 def branches(trace: Trace) -> list[str]:
-    """The names of the tasks, in the order of their looks."""
+    """The names of the tasks, in the order of their colours."""
     if "task" not in trace.categories:
         return []
     names = np.unique(trace.name[trace.category == trace.categories.index("task")])
@@ -134,7 +134,7 @@ def categories(trace: Trace) -> list[str]:
 def branch_of(trace: Trace) -> Int64:
     """The branch that each event runs in: a position in :func:`branches`, or -1; shape ``(n,)``.
 
-    It is the last task of the event's own lane to start before it, if the event also ends within it.
+    It is the last task of the event's lane that starts before the event, if the event also ends within the task.
     """
     inside = np.full(len(trace), -1, np.int64)
     if "task" not in trace.categories:
@@ -154,12 +154,12 @@ def branch_of(trace: Trace) -> Int64:
 
 
 def parts_of(trace: Trace, event: Int64, start_ns: Int64, duration_ns: Int64) -> Trace:
-    """A trace of parts of these events (indices) or of blocks that they stand for, with times of their own."""
+    """A trace of parts of these events (indices), or of blocks that they represent, with other times."""
     return replace(trace.take(event), start_ns=start_ns, duration_ns=duration_ns, marks=None)
 
 
 def usual_colours(trace: Trace) -> str:
-    """What the colours stand for unless somebody chooses: branches, or names where there are none."""
+    """The default meaning of colours: branches, or names if there are no branches."""
     return "branch" if branches(trace) else "name"
 
 
@@ -169,7 +169,7 @@ def palette(trace: Trace, by: str) -> Palette:
 
 
 def table(trace: Trace, top: int = 8) -> list[dict[str, str | int]]:
-    """The timeline in numbers: the ``top`` names of each lane by total time, with how often they occur.
+    """The timeline as numbers: the ``top`` names of each lane by total time, with their counts.
 
     Returns rows of ``group, lane, name, count, total_ns``. Totals count nested events of one name more than once.
     """

@@ -28,10 +28,10 @@ _LOOKS: dict[Verdict, tuple[str, str]] = {  # verdict -> colour and, as a second
 
 
 def comparison_chart(comparison: Comparison) -> Chart:
-    """Speed-up of every approach over the baseline: a point a round, the median, its 95% interval, and its bound.
+    """Speed-up of every approach over the baseline: one point per round, the median, its 95% interval, and its bound.
 
-    The axis is logarithmic, so that twice as fast and half as fast lie equally far from 1. Rows that are not decided
-    are grey, and their label says why. Where there were too few rounds for an interval, there is none.
+    The axis is logarithmic: 2x as fast and 2x slower are equally far from 1. Rows that are not decided are grey, and
+    their label says why. Rows with too few rounds for an interval show none.
     """
     baseline = comparison.baseline
     figure, labels = Chart(), list[tuple[Row, str]]()
@@ -46,7 +46,7 @@ def comparison_chart(comparison: Comparison) -> Chart:
             y=[row.name] * len(rounds),
             mode="markers",
             marker={"color": colour, "opacity": 0.5, "size": 7},
-            hovertemplate="a round: %{x:.3f}x<extra></extra>",
+            hovertemplate="one round: %{x:.3f}x<extra></extra>",
         )
         interval = {
             "type": "data",
@@ -99,7 +99,7 @@ def comparison_chart(comparison: Comparison) -> Chart:
 
 
 def _label(row: Row) -> str:
-    """What stands over a row: the verdict in few words, and where there is none, why."""
+    """The label over a row: the verdict in a few words, or why there is none."""
     if row.verdict != "not decided":
         return row.speed_text
     why = f"not decided: {row.doubt}" if row.doubt else row.verdict
@@ -107,7 +107,7 @@ def _label(row: Row) -> str:
 
 
 def _write_above(figure: Chart, row: Row, label: str, ticks: Sequence[float]) -> None:
-    """The label over a row's median, which it keeps within the axis: an end of it stands there, or its middle."""
+    """Write the label over a row's median, aligned left, right or centred so that it stays within the axis."""
     assert row.ratio
     at, first, last = (float(np.log10(value)) for value in (row.ratio.estimate, ticks[0], ticks[-1]))
     share = (at - first) / (last - first)
@@ -117,7 +117,7 @@ def _write_above(figure: Chart, row: Row, label: str, ticks: Sequence[float]) ->
 
 
 def _ticks(values: NDArray[np.float64]) -> list[float]:
-    """Round speed-ups that enclose the values: at most a dozen, since plotly would write powers of ten or none."""
+    """At most a dozen round speed-ups that enclose the values, since plotly's own ticks are powers of ten or none."""
     low, high = min(0.95, float(values.min())), max(1.05, float(values.max()))
     ladders = (
         [1, 1.05, 1.1, 1.15],
@@ -136,7 +136,7 @@ def _ticks(values: NDArray[np.float64]) -> list[float]:
 
 
 def line_chart(x: Sequence[float], lines: Mapping[str, Sequence[float]], *, x_title: str, y_title: str) -> Chart:
-    """Lines over a common x on logarithmic axes, each with a colour and a marker of its own."""
+    """Lines over a common x on logarithmic axes, each with its own colour and marker."""
     figure = Chart()
     for (name, y), colour, symbol in zip(lines.items(), OKABE_ITO, _SYMBOLS, strict=False):
         marker = {"symbol": symbol, "size": 9}
@@ -153,12 +153,12 @@ def line_chart(x: Sequence[float], lines: Mapping[str, Sequence[float]], *, x_ti
 
 
 def confusion_chart(counts: NDArray[np.int64], names: Sequence[str], title: str = "") -> Chart:
-    """A confusion matrix ``(true, told)``: each row is one true class, in percent of its clips.
+    """A confusion matrix: each row is one true class, in percent of its clips; columns are predictions.
 
     Args:
-        counts: ``(K, K)``, how often the class of the row was told to be that of the column.
-        names: of the K classes.
-        title: what told them.
+        counts: ``(K, K)``, how often a clip of the row's class was predicted as the column's class.
+        names: names of the K classes.
+        title: what made the predictions.
     """
     percent = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     figure = Chart(
@@ -171,7 +171,7 @@ def confusion_chart(counts: NDArray[np.int64], names: Sequence[str], title: str 
             colorscale=[[0, "rgba(0,114,178,0)"], [1, OKABE_ITO[4]]],
             showscale=False,
             texttemplate="%{z:.0f}",
-            hovertemplate="%{y}, told as %{x}: %{z:.0f}%<extra></extra>",
+            hovertemplate="%{y}, predicted as %{x}: %{z:.0f}%<extra></extra>",
         )
     )
     figure.update_layout(

@@ -1,8 +1,7 @@
-"""The picture of a graph: boxes that open, side by side where they are independent, in a page that pans and zooms.
+"""The picture of a graph: boxes that can be opened, side by side if independent, with pan and zoom.
 
-Synced widget state is saved whole into the notebook, so of a large graph only the outer boxes go there, at most 300 kB:
-the page asks for the rest in one message. :meth:`GraphPicture.to_html` writes a page that needs neither kernel nor
-network.
+The widget's state is saved in the notebook, so for a large graph it holds only the outer boxes, at most 300 kB; the
+page requests the rest in one message. :meth:`GraphPicture.to_html` writes a page that needs neither kernel nor network.
 """
 
 from __future__ import annotations
@@ -31,10 +30,10 @@ COPY_BYTES = 300_000  # the most that the synced copy may hold
 
 
 def graph_picture(graph: Graph) -> GraphPicture:
-    """The picture of a graph that ``kit.graph`` found: one box a module until it is opened, its width by its time.
+    """The picture of a graph from ``kit.graph``: one box per module until it is opened; its width shows its time.
 
     Raises:
-        KitError: it is no graph.
+        KitError: ``graph`` is not a :class:`kit.graphs.Graph`.
     """
     if not all(hasattr(graph, name) for name in ("operators", "regions", "critical_path")):
         raise KitError(
@@ -44,13 +43,13 @@ def graph_picture(graph: Graph) -> GraphPicture:
 
 
 def script() -> str:
-    """The page half with the layout library before it."""
+    """The JavaScript of the page, with the layout library before it."""
     library = (Path(__file__).parent / "vendor" / "dagre.min.js").read_text(encoding="utf-8")
     return module("graph_picture.js", library.partition("//# sourceMappingURL")[0])
 
 
 class GraphPicture(anywidget.AnyWidget):
-    """A graph as boxes: wheel zooms, drag pans, hover says what a box is, double click or Enter opens it."""
+    """A graph as boxes: wheel zooms, drag pans, hover describes a box, double click or Enter opens it."""
 
     _esm = script()
     copy = traitlets.Dict(read_only=True).tag(sync=True)  # what :func:`columns` returns, of at most COPY_BYTES
@@ -65,14 +64,14 @@ class GraphPicture(anywidget.AnyWidget):
         self.on_msg(self._answer)
 
     def figure(self) -> Figure:
-        """A still picture of the boxes that are open at first, for where widgets are absent."""
+        """A still picture of the boxes that are open at first, for viewers without widgets."""
         return Figure(graph_svg(self.graph, self._boxes))
 
     def to_html(self, path: str | Path) -> None:
-        """Write one page with every operator that works from a disk, without kernel or network.
+        """Write an HTML page with every operator, which needs neither kernel nor network.
 
         Raises:
-            KitError: it cannot be written.
+            KitError: the file cannot be written.
         """
         full = columns(self.graph, self._boxes)
         traits = {"copy": {**full, "buffers": []}, "opened": self.opened, "selected": self.selected}
@@ -95,7 +94,7 @@ class GraphPicture(anywidget.AnyWidget):
 
 
 def fitting(graph: Graph, tree: Sequence[Box]) -> dict[str, Any]:
-    """The columns with as many levels of boxes as fit into ``COPY_BYTES``, at worst the model as one box."""
+    """The columns with as many levels of boxes as fit into ``COPY_BYTES``; at least the model as one box."""
     deepest = max(_depths(tree))
     for depth in range(deepest, -1, -1):
         copy = columns(graph, tree, depth)
@@ -107,8 +106,8 @@ def fitting(graph: Graph, tree: Sequence[Box]) -> dict[str, Any]:
 def columns(graph: Graph, tree: Sequence[Box], depth: int | None = None) -> dict[str, Any]:
     """What graph_picture.js reads, as plain data; boxes deeper than ``depth`` are left out.
 
-    ``parts`` are the operators, or where theirs are left out the boxes around them: ``[parts whose results it takes,
-    parts that only come before, shape, kind, operator's name]``. ``boxes``, each before what is in it: ``[path, label,
+    ``parts`` are the operators, or the boxes around operators that are left out: ``[parts whose results it takes, parts
+    that only come before, shape, kind, operator's name]``. ``boxes``, each before what is in it: ``[path, label,
     parent, part or -1, ms or None, MACs, operators, on the critical path, branch around it or -1, branches in it,
     operators that are not series-parallel]``. A branch is a place in ``branches``, which has rows of ``[name, colour,
     strength, hatch]``.
@@ -167,7 +166,7 @@ def _part(graph: Graph, box: Box, number: int, part_of: dict[int, int]) -> list[
 
 
 def _ms(graph: Graph, box: Box) -> float | None:
-    """What was measured of it, to the digits that anybody reads: JSON has no NaN."""
+    """The measured milliseconds, rounded; None if not measured, since JSON has no NaN."""
     known = [graph.operators[i].ms for i in box.operators if not math.isnan(graph.operators[i].ms)]
     return float(f"{sum(known):.4g}") if known else None
 

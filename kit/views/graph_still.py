@@ -1,4 +1,4 @@
-"""The picture of a graph as a still (SVG), for where widgets are absent: the boxes that show at first. No Jupyter."""
+"""A still picture (SVG) of a graph, for viewers without widgets: the boxes that are open at first. No Jupyter."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _NAMED = 12  # branches that the key names
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is drawn and where, in pixels; boxes by their place in ``shown``."""
+    """What is drawn and where, in pixels; boxes by their index in ``shown``."""
 
     graph: Graph
     tree: Sequence[Box]
@@ -51,7 +51,7 @@ class _Plan:
 
 
 def graph_svg(graph: Graph, tree: Sequence[Box]) -> str:
-    """The outer boxes in rows, each below all that it depends on, as an SVG document on a light page."""
+    """The outer boxes in rows, each below the boxes that it depends on, as an SVG document on a light page."""
     every = _shown(tree)
     plan = _planned(graph, tree, every[:_MOST])
     boxes = [(x, x + width) for (x, _), width in zip(plan.places, plan.widths, strict=True)]
@@ -104,7 +104,7 @@ def _planned(graph: Graph, tree: Sequence[Box], shown: Sequence[int]) -> _Plan:
 
 
 def _above(plan: _Plan, wide: float) -> tuple[list[str], float]:
-    """What it is, what it says, and what the marks mean; and the height of that."""
+    """The title, the answer and the key of the marks; and their height."""
     room = int((wide - 2 * _EDGE) / _CHAR)
     title = textwrap.wrap(summary(plan.graph), int(0.9 * room))
     said = textwrap.wrap(f"{plan.graph.answer} {_key(plan)}", room)
@@ -128,7 +128,9 @@ def _key(plan: _Plan) -> str:
     most = max((_cost(plan.graph, plan.box(n)) for n in range(len(plan.shown))), default=0.0)
     what = "time" if unit(plan.graph) == "ms" else "MACs (nothing was measured)"
     dashed = "" if all(plan.edges.values()) else " Dashed: order only."
-    strips = " Colours: branches, at the left of a box that is in one, at the foot of a box that holds some."
+    strips = (
+        " Colours: branches; at the left of a box that is in a branch, at the bottom of a box that contains branches."
+    )
     named = strips if plan.looks.names else ""
     return f"Width: {what}, the widest box {_cost_text(plan.graph, most)}. Thick: the critical path.{dashed}{named}"
 
@@ -139,7 +141,10 @@ def _swatches(plan: _Plan) -> Iterator[tuple[Look, str]]:
     if len(names) > _NAMED:
         yield Look(NEUTRAL), f"{len(names) - _NAMED} branches more"
     if any(plan.knotted(n) for n in range(len(plan.shown))):
-        yield KNOT, "most of it is not series-parallel: it does not fork and join, so no branches are found in it"
+        yield (
+            KNOT,
+            "most of this part is not series-parallel: it does not fork and join, so no branches are found in it",
+        )
 
 
 def _shown(tree: Sequence[Box]) -> list[int]:
@@ -167,7 +172,7 @@ def _cost_text(graph: Graph, cost: float) -> str:
 
 
 def _edges(graph: Graph, tree: Sequence[Box], shown: Sequence[int]) -> dict[tuple[int, int], bool]:
-    """Pairs of places in ``shown``, and whether a result goes that way."""
+    """Pairs of indices in ``shown``, and whether a result is passed between them."""
     holder = {operator: n for n, i in enumerate(shown) for operator in tree[i].operators}
     found: dict[tuple[int, int], bool] = defaultdict(bool)
     for i, at in holder.items():
@@ -179,7 +184,7 @@ def _edges(graph: Graph, tree: Sequence[Box], shown: Sequence[int]) -> dict[tupl
 
 
 def _rows(count: int, edges: dict[tuple[int, int], bool]) -> list[list[int]]:
-    """Boxes by the longest way that leads to them; there are no circles."""
+    """Boxes by the longest path that leads to them; there are no cycles."""
     after: dict[int, list[int]] = defaultdict(list)
     waits = [0] * count
     for source, target in edges:
@@ -247,7 +252,7 @@ def _drawn(plan: _Plan) -> Iterator[str]:
 
 
 def _shapes(plan: _Plan) -> Iterator[str]:
-    """Of what leaves a box, right of the line down, where it does not come near the next line."""
+    """The shapes of a box's outputs, right of the line down, if they do not touch the next line."""
     sources = {source for source, _ in plan.edges}
     for n in sorted(sources):
         shape = plan.graph.operators[plan.box(n).operators[-1]].shape

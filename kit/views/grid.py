@@ -1,4 +1,4 @@
-"""A grid of measurements: workers x threads, with the best one marked."""
+"""A grid of measurements, workers x threads, with the best cell marked."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Cells = Mapping[Setting, tuple[float, Ratio]]  # items a second, and how many ti
 def measured(
     work: Workload, approach: str, workers: Sequence[int], threads: Sequence[int], rounds: int = 0
 ) -> tuple[Cells, Comparison]:
-    """``approach`` for every number of workers and of threads each, in the same interleaved rounds.
+    """Measure ``approach`` for all numbers of workers and of threads per worker, in the same interleaved rounds.
 
     Args:
-        rounds: at least; the fewest that can tell the cells apart are measured anyway.
+        rounds: least number of rounds; never fewer than a verdict on this many cells needs.
     """
     names = {(w, t): f"{approach}(workers={w}, threads={t})" for w in workers for t in threads}
     count = max(rounds, least_rounds(len(names)))
@@ -33,12 +33,12 @@ def measured(
 
 
 def best(cells: Cells) -> Setting:
-    """The place of the highest rate; of equal ones the first."""
+    """The setting with the highest rate; the first one if several are equal."""
     return max(cells, key=lambda place: cells[place][0])
 
 
 def alike(cells: Cells) -> list[Setting]:
-    """The best place, and those whose intervals reach that of the best: a few rounds cannot tell which is first."""
+    """The best setting, and all settings whose intervals overlap its interval: the rounds cannot rank these."""
     return [place for place, (_rate, ratio) in cells.items() if ratio.high >= cells[best(cells)][1].low]
 
 
@@ -46,12 +46,16 @@ def grid_html(cells: Cells, unit: str, doubt: str | None = None, kind: str = "Op
     """The grid as an HTML table: a row for each number of workers; the best in a frame, with a star.
 
     Args:
-        doubt: why the rounds decide nothing; then no cell is marked.
+        doubt: why the rounds allow no verdict; then no cell is marked.
         kind: of the threads that each worker has, in the singular.
     """
     workers, threads = (list(dict.fromkeys(side)) for side in zip(*cells, strict=True))
     top, near = best(cells), alike(cells)
-    legend = f"not decided which is the most: {doubt}" if doubt else "&#9733; the most, ~ cannot be told from it"
+    legend = (
+        f"not decided which cell is fastest: {doubt}"
+        if doubt
+        else "&#9733; fastest, ~ not decided whether slower than that"
+    )
     head = "".join(f"<th scope='col' style='padding:6px'>{t} {kind}{'s' * (t > 1)} each</th>" for t in threads)
     rows = ""
     for w in workers:
@@ -65,21 +69,21 @@ def grid_html(cells: Cells, unit: str, doubt: str | None = None, kind: str = "Op
             style = f"padding:6px 12px;text-align:right;box-shadow:{frame};background:{bar}"
             rows += f"<td style='{style}'>{mark}{cells[w, t][0]:,.1f}</td>"
         rows += "</tr>"
-    caption = f"<caption style='color:{NEUTRAL}'>{unit} a second; {legend}.</caption>"
+    caption = f"<caption style='color:{NEUTRAL}'>{unit} per second; {legend}.</caption>"
     return f"<table style='font-size:13px'>{caption}<tr><td></td>{head}</tr>{rows}</table>"
 
 
 class Grid(Still):
-    """Workers x threads x items: choose how many items and which approach, and measure; the best cell is marked.
+    """Choose the number of items and the approach, and measure workers x threads; the best cell is marked.
 
     Args:
-        make: the workload of so many items.
-        items: to choose from; the first is measured when the grid is made.
-        workers, threads: of the grid's rows and columns.
-        approaches: to choose from; their options must be workers and threads.
-        label: what the items are.
+        make: makes the workload with a given number of items.
+        items: numbers of items to choose from; the first is measured when the grid is created.
+        workers, threads: numbers of the grid's rows and columns.
+        approaches: names to choose from; their options must be workers and threads.
+        label: name of the items.
         kind: of the threads that each worker has, in the singular.
-        rounds: of a measurement, at least.
+        rounds: least number of rounds of a measurement.
     """
 
     def __init__(
@@ -120,7 +124,7 @@ class Grid(Still):
         self.renew()  # the copy that the output holds is of what was measured before
 
     def still(self) -> str:
-        """The table as it was measured last, under what it was measured for."""
+        """The last measured table as HTML, under its number of items and its approach."""
         return f"<p>{self._items.value} {self._label}, {self._approach.value}</p>{self._table.value}"
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""A trace as seen from afar, for pictures and copies of bounded size. No Jupyter."""
+"""A simplified trace, for pictures and copies of limited size. No Jupyter."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kit.trace.columns import Int32, Int64, Trace
 
 @one_line
 class Level(NamedTuple):
-    """A trace as seen from afar: single events, and blocks that stand for several; columns of equal length."""
+    """A simplified trace: single events, and blocks that represent several events; columns of equal length."""
 
     start_ns: Int64
     duration_ns: Int64
@@ -21,18 +21,18 @@ class Level(NamedTuple):
 
 
 def every_event(trace: Trace) -> Level:
-    """The level that leaves nothing out."""
+    """The level with every event."""
     n = len(trace)
     return Level(trace.start_ns, trace.duration_ns, np.arange(n, dtype=np.int64), np.ones(n, np.int64))
 
 
 def thin(trace: Trace, row: Int32, limit: int) -> Level:
-    """A level of at most ``limit`` parts, for pictures and copies of bounded size.
+    """A level with at most ``limit`` parts, for pictures and copies of limited size.
 
     Time is cut into bins. Of the events that start in one bin of one row, those shorter than a bin become one block,
-    from the first one's start to the last one's end; the others stay themselves. So a level is exact down to a bin, no
-    busy time ever looks idle, and the weights add up to all events. Where the rows alone are more than the limit, it
-    holds the longest events only.
+    from the first start to the last end; longer events are kept. So a level is exact to one bin, busy time never looks
+    idle, and the weights add up to the number of events. If there are more rows than ``limit``, only the longest events
+    are kept.
     """
     if len(trace) <= limit:
         return every_event(trace)
@@ -57,9 +57,9 @@ def thin(trace: Trace, row: Int32, limit: int) -> Level:
 
 
 def _cells(strip: Int64, offset: Int64, duration: Int64, bins: int) -> Int64:
-    """Which part of the level each event goes into, ascending as the events are by strip and start.
+    """The part of the level that each event belongs to, ascending for events sorted by strip and start.
 
-    As the events of a strip do not overlap, one longer than a bin is the last to start in it, and the only such one.
+    Events of a strip do not overlap, so an event longer than a bin is the last one that starts in this bin.
     """
     width = (int(offset.max()) + 1) / bins
     return 2 * (strip * bins + (offset / width).astype(np.int64)) + (duration >= width)

@@ -1,4 +1,4 @@
-"""A live pipeline in a notebook: the frame that plays, its motion, what the network sees, start and stop."""
+"""A live pipeline in a notebook: the current frame, its motion, the network's predictions, start and stop."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ REACH = 8.0  # pixels per frame in full colour
 
 
 class Live(Still):
-    """Play a source through a pipeline whose results are sights.
+    """Play a source through a pipeline whose results are :class:`kit.workloads.live.Sight` objects.
 
-    The button plays in the background, until the source ends or it is pressed again; :meth:`play` plays in its cell.
+    The button plays in the background until the source ends or the button is pressed again; :meth:`play` plays in the
+    foreground.
 
     Args:
-        line: makes the pipeline; its stages have a state, so each run has its own.
+        line: makes a pipeline; each run gets its own, since stages have a state.
         source: makes the source.
     """
 
@@ -46,7 +47,7 @@ class Live(Still):
         super().__init__(widgets.HBox([self._frame, self._flow, widgets.HTML(_key())]), self._text, self._button)
 
     def play(self) -> RunStatistics:
-        """Play to the end of the source in this cell; an interrupt ends it and lets go of the source."""
+        """Play to the end of the source in this cell; an interrupt ends the run and closes the source."""
         self.stop()
         self._line = line = self._make()
         figures = line.run(self._source(), self._show)
@@ -55,7 +56,7 @@ class Live(Still):
         return figures
 
     def stop(self) -> None:
-        """End what plays in the background; harmless where nothing does."""
+        """Stop playing in the background; does nothing if nothing is playing."""
         if self._thread is not None and self._line is not None:
             self._line.stop()
             self._thread.join()
@@ -96,7 +97,7 @@ class Live(Still):
         )
 
     def still(self) -> str:
-        """The last frame, its motion, and what was said of them."""
+        """The last frame, its motion, and the prediction, as HTML."""
         encoded = [base64.b64encode(image.value).decode() for image in (self._frame, self._flow)]
         images = "".join(f'<img width="320" src="data:image/jpeg;base64,{data}"> ' for data in encoded)
         return f"<p>{images}</p>{_key()}<p>{self._text.value}</p>"
@@ -106,7 +107,7 @@ class Live(Still):
 
 
 def _key() -> str:
-    """The key of the hues of the motion picture."""
+    """The key to the hues of the motion picture, as HTML."""
     wheel = base64.b64encode(wheel_png()).decode()
     picture = f'<img width="96" src="data:image/png;base64,{wheel}" alt="a wheel of hues">'
     return f"<p>{picture}<br>{wheel_key(REACH)}<br>white: no motion</p>"

@@ -1,4 +1,4 @@
-"""A widget as one page that works from a disk: its script, all that it shows, and no kernel or network."""
+"""A widget as one HTML page with its script and data, which needs neither kernel nor network."""
 
 from __future__ import annotations
 
@@ -46,18 +46,18 @@ widget.render({ model, el: document.getElementById("widget") });
 
 
 def standalone(full: dict[str, Any], state: dict[str, Any], picture: str) -> bytes:
-    """The page of these columns, with the timeline's traits in ``state`` and a still picture for where none run."""
+    """The page of these columns, with the timeline's traits in ``state``, and a still picture if scripts cannot run."""
     packed = {**full, "buffers": [base64.b64encode(buffer).decode() for buffer in full["buffers"]]}
     traits = {"selected": -1, "selection": None, "ruler": None, **state, "copy": packed}
     return page(module("timeline.js"), traits, picture, full["summary"])
 
 
 def module(name: str, library: str = "") -> str:
-    """A widget's script with what all of them share before it, as one module.
+    """A widget's script as one module, with the code that all widgets share before it.
 
     Args:
-        name: of the file beside this one.
-        library: source that comes first.
+        name: name of the script file in this folder.
+        library: source code to put first.
     """
     parts = (Path(__file__).with_name(each).read_text(encoding="utf-8") for each in ("shared.js", name))
     return "\n".join([*filter(None, [library]), *parts])

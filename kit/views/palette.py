@@ -1,7 +1,7 @@
-"""How things look, decided once: the timeline widget, its static picture and the charts share these colours.
+"""Colours and hatches, which the timeline widget, its still picture and the charts share.
 
 The hues are Okabe and Ito's, which people with colour-blindness can tell apart. Colour is never the only cue: each
-branch also has a hatch of its own, and whatever is not a branch is grey or pale.
+branch also has its own hatch, and everything else is grey or pale.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ _OPERATORS = {  # mode -> what the legend says of everything that a profiler rep
 def branch_look(position: int) -> Look:
     """The look of a comparison's n-th branch: 21 colours, and colour and hatch together repeat only after 49.
 
-    The hues come again in other shades, as a hatch does not show on a bar of three pixels, nor on operators.
+    Hues are repeated in other shades, since a hatch is not visible on a bar of three pixels or on operators.
     """
     count = len(OKABE_ITO)
     turn, hue = divmod(position, count)
@@ -75,9 +75,9 @@ def branch_look(position: int) -> Look:
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """The different names of branches in the order of their looks, whichever of them ran first.
+    """The distinct names of branches in the order of their looks, independent of which ran first.
 
-    So a name has one look in every timeline of a model and in the picture of its graph, in whatever region it stands.
+    So a name has the same look in every timeline of a model, in the picture of its graph, and in every region.
     """
     return sorted(set(names))
 
@@ -91,7 +91,7 @@ class Palette:
     categories: tuple[str, ...]  # those that occur
 
     def look(self, category: str, name: str, branch: int = -1) -> Look:
-        """The look of one kind of event; ``branch`` is the position of the branch that it runs in, or -1."""
+        """The look of one kind of event; ``branch`` is the index of the branch that it runs in, or -1."""
         if category in _OWN:
             return _OWN[category]
         if self.by == "category":

@@ -18,12 +18,12 @@ _STEPS = (15, 6, 4, 11, 13, 6)  # from each corner to the next, as far apart as 
 
 
 def clip_figure(frames: NDArray[np.uint8], flow: NDArray[np.float32], picks: int = 4) -> Chart:
-    """Frames above, and below each the motion to the next one; at the right the wheel that says what the hues mean.
+    """Frames, the motion to the next frame below each, and the colour wheel (the key to the hues) at the right.
 
     Args:
         frames: ``(T, H, W, 3)`` uint8 RGB.
         flow: ``(T - 1, H, W, 2)`` float32, pixels per frame.
-        picks: how many moments to show, spread evenly.
+        picks: number of frames to show, evenly spaced.
     """
     moments = np.linspace(0, len(flow) - 1, picks).astype(int)
     reach = float(np.percentile(np.linalg.norm(flow, axis=-1), 99)) or 1.0
@@ -52,10 +52,10 @@ def clip_figure(frames: NDArray[np.uint8], flow: NDArray[np.float32], picks: int
 
 
 def flow_picture(flow: NDArray[np.float32], reach: float) -> NDArray[np.uint8]:
-    """Flow ``(H, W, 2)`` as RGB ``(H, W, 3)``: hue is direction, white is rest, full colour ``reach`` pixels per frame.
+    """Flow ``(H, W, 2)`` as RGB ``(H, W, 3)``: hue is direction, white no motion, full colour ``reach`` px per frame.
 
     The colours are those of Baker et al., *A Database and Evaluation Methodology for Optical Flow* (2011): right is
-    red, down yellow, left cyan to blue, up violet; what is faster than ``reach`` is darker.
+    red, down yellow, left cyan to blue, up violet; motion faster than ``reach`` is darker.
     """
     wheel = np.concatenate(
         [np.linspace(_WHEEL[i], _WHEEL[(i + 1) % 6], steps, endpoint=False) for i, steps in enumerate(_STEPS)]
@@ -70,14 +70,14 @@ def flow_picture(flow: NDArray[np.float32], reach: float) -> NDArray[np.uint8]:
 
 
 def flow_wheel(size: int = 160) -> NDArray[np.uint8]:
-    """The key to :func:`flow_picture`, ``(size, size, 3)``: each pixel shows the motion from the middle to it."""
+    """The key to :func:`flow_picture`, ``(size, size, 3)``: each pixel shows the motion from the centre to it."""
     x = np.linspace(-1.05, 1.05, size, dtype=np.float32)
     flow = np.stack(np.meshgrid(x, x), axis=-1)
     return np.where(np.linalg.norm(flow, axis=-1)[..., None] <= 1, flow_picture(flow, 1.0), 255).astype(np.uint8)
 
 
 def wheel_png(size: int = 160) -> bytes:
-    """The same as a file, with transparent corners, so that none show on a dark page."""
+    """The colour wheel as a PNG file, with transparent corners for dark pages."""
     import cv2
 
     far = np.linspace(-1.05, 1.05, size) ** 2
@@ -87,17 +87,17 @@ def wheel_png(size: int = 160) -> bytes:
 
 
 def wheel_key(reach: float) -> str:
-    """What the wheel says, for beside it: two lines of HTML."""
+    """The text beside the wheel: two lines of HTML; ``reach`` is in pixels per frame."""
     return f"hue: direction of motion<br>rim: {reach:.1f} px per frame"
 
 
 def _image(pixels: NDArray[np.uint8]) -> Any:
-    """An image as JPEG inside the figure: a saved notebook holds it, and its numbers would be fifty times as long."""
+    """An image as JPEG in the figure, since its pixel values as numbers would make a notebook fifty times as large."""
     return go.Image(source="data:image/jpeg;base64," + base64.b64encode(jpeg(pixels, 88)).decode(), hoverinfo="skip")
 
 
 def jpeg(pixels: NDArray[np.uint8], quality: int) -> bytes:
-    """A picture ``(H, W, 3)`` in RGB as a file; quality is 0 to 100."""
+    """An RGB picture ``(H, W, 3)`` uint8 as a JPEG file; quality is 0 to 100."""
     import cv2
 
     _done, data = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])

@@ -1,4 +1,4 @@
-"""A clip to play: each frame beside the motion from it to the next one."""
+"""A clip to play: each frame beside the motion to the next frame."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def clip_player(frames: NDArray[np.uint8], flow: NDArray[np.float32]) -> Player:
         flow: ``(T - 1, H, W, 2)`` float32, pixels per frame.
 
     Raises:
-        ShapeError: the two do not belong together.
+        ShapeError: the shapes of frames and flow do not fit together.
     """
     return Player(frames, flow)
 
 
 class Player(Still):
-    """Play, stop, or drag the slider. Where widgets are absent, a few of its frames are shown as a still picture."""
+    """Play, stop, or drag the slider. Viewers without widgets show a few of its frames as a still picture."""
 
     def __init__(self, frames: NDArray[np.uint8], flow: NDArray[np.float32]) -> None:
         if len(flow) < 1 or flow.shape != (len(frames) - 1, *frames.shape[1:3], 2):
@@ -51,12 +51,12 @@ class Player(Still):
         self._show()
 
     def still(self) -> str:
-        """Four moments of the clip with their motion, as an SVG picture."""
+        """Four frames of the clip with their motion, as an SVG picture."""
         return clip_figure(self._frames, self._flow).still()
 
     @property
     def caption(self) -> str:
-        """What is shown now, in words."""
+        """A text about the frame that is shown."""
         now = self.slider.value
         return (
             f"Frame {now}, and the motion from it to frame {now + 1}. The hue is the direction; white is no motion; "

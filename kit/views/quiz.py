@@ -1,4 +1,4 @@
-"""A question to answer before running the cell that settles it."""
+"""A question to answer before running the cells that measure the answer."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _guesses: dict[str, str] = {}
 
 
 class Quiz(Still):
-    """A guess, recorded: pick an option, run the next cells, and see whether the measurement agrees.
+    """Records a guess: pick an option, run the next cells, and see whether the measurement agrees.
 
-    It never blocks, and Run All does not give the answer away: until an option is picked, what was measured stays
-    behind a button. The order of the options is fixed.
+    It never blocks a cell, and Run All does not show the answer: until an option is picked, the answer is hidden behind
+    a button. The order of the options is fixed.
 
     Args:
         question: plain text.
@@ -51,7 +51,7 @@ class Quiz(Still):
 
     @property
     def answer(self) -> str | None:
-        """What stands under the question: the guess, the answer once it may be seen, or nothing yet."""
+        """The text under the question: the guess, the answer if it may be seen, or None."""
         if self._measured is None:
             return f"Noted: {self.guess}. Now run the next cells." if self.guess else None
         if not self._shown:
@@ -66,10 +66,10 @@ class Quiz(Still):
         return f"Measured: {self._measured}. You predicted: {self.guess}. Why the difference?"
 
     def reveal(self, measured: str) -> None:
-        """Lay down what was measured: shown at once to who has guessed, to others on a click.
+        """Set the answer: shown at once after a guess, otherwise on a click.
 
         Args:
-            measured: an option; any other text says why these rounds cannot tell.
+            measured: an option; any other text says why the measurement does not decide.
         """
         self._measured = measured
         self._shown = self.guess is not None
@@ -77,7 +77,7 @@ class Quiz(Still):
         self.renew()
 
     def still(self) -> str:
-        """The question and its options; the answer, once it was measured, folded away."""
+        """The question and its options as HTML; a measured answer is folded."""
         options = "".join(f"<li>{html.escape(option)}</li>" for option in self._choice.options)
         asked = f"<p><b>Predict.</b> {html.escape(self._question)}</p><ul>{options}</ul>"
         if self._measured is None:

@@ -1,4 +1,4 @@
-"""The timeline as a still picture (SVG), for where widgets are absent. No Jupyter."""
+"""The timeline as a still picture (SVG), for viewers without widgets. No Jupyter."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def figure_svg(
 ) -> str:
     """A still picture of the whole trace on a light page, as an SVG document ``width`` pixels wide.
 
-    Whoever has them gives the rows of the events and a level of the trace: both take long for a million events.
-    ``said`` is what the headers of the groups say beside the time that each took.
+    Give ``row`` (the row of each event) and ``level`` if they are known: both take long for a million events. ``said``
+    has the texts of the groups' headers, beside the time that each group took.
     """
     if not len(trace):
         text = f"<text x='12' y='26' fill='{_MUTED}'>No events: this trace is empty.</text>"
@@ -80,7 +80,7 @@ def figure_svg(
 
 
 def _coarser(trace: Trace, row: Int32, rows: Int64, level: Level, limit: int) -> Level:
-    """The level of a level: as ``part_of`` the trace itself, without going through all of its events again."""
+    """A coarser level made from a level, as from ``part_of``, without reading all events again."""
     inside = row[level.event] < rows[trace.lane[level.event]]
     level = Level(*(column[inside] for column in level))
     at = level.event
@@ -91,7 +91,7 @@ def _coarser(trace: Trace, row: Int32, rows: Int64, level: Level, limit: int) ->
 
 @dataclass(frozen=True)
 class _Plan:
-    """Where things go, in pixels."""
+    """The layout of the picture, in pixels."""
 
     top: float  # of the first header, below legend and axis
     left: float  # of the plot, right of the lane labels
@@ -124,7 +124,7 @@ def _plan(trace: Trace, rows: Int64, width: int, above: float) -> _Plan:
 
 
 def _keys(trace: Trace, width: int) -> list[tuple[float, int, str, Look]]:
-    """The keys of the legend: where each begins, on which line, its words and its look."""
+    """The entries of the legend: x position, line, text and look."""
     x, line, found = 12.0, 0, []
     for label, style in palette(trace, usual_colours(trace)).legend():
         words = _cut(label, _KEY)
@@ -180,7 +180,7 @@ def _lanes(trace: Trace, plan: _Plan) -> Iterator[str]:
 
 
 def _bars(trace: Trace, row: Int32, level: Level, plan: _Plan) -> Iterator[str]:
-    """One path per look, as a thousand separate rectangles would take five times the bytes; then the labels."""
+    """One path per look, since separate rectangles would need five times as many bytes; then the labels."""
     looks, branch = palette(trace, usual_colours(trace)), branch_of(trace)
     boxes: dict[Look, list[str]] = defaultdict(list)
     labels = []
@@ -221,7 +221,7 @@ def _cut(text: str, length: int) -> str:
 
 
 def _tick(ns: float, step: float) -> str:
-    """A position in the unit of the step, which is round in it: ``200 µs``, ``1,500 µs``, ``2 ms``."""
+    """A position in the unit in which the step is a round number: ``200 µs``, ``1,500 µs``, ``2 ms``."""
     unit, size = next((u, s) for u, s in (("s", 1e9), ("ms", 1e6), ("µs", 1e3), ("ns", 1)) if step >= s)
     return f"{ns / size:,.0f} {unit}"
 

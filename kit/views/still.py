@@ -1,4 +1,4 @@
-"""Widgets that say something where no widgets are: in an exported page, on a viewer, in a mail."""
+"""Widgets with a still copy, for exported pages, viewers and mails that cannot show widgets."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class Still(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self._handle: Any = None  # of the output that shows the widget
 
     def still(self) -> str:
-        """The copy: what the widget says now, as HTML."""
+        """The still copy of the widget's present state, as HTML."""
         raise NotImplementedError
 
     def renew(self) -> None:
-        """Put the present copy into the output that shows the widget, which may belong to an earlier cell."""
+        """Update the still copy in the output that shows the widget, which may belong to an earlier cell."""
         if self._handle is not None:
             self._handle.update(self._bundle(), raw=True)
 

@@ -1,9 +1,9 @@
-"""The timeline: every event of a trace, on a canvas that pans and zooms in the notebook.
+"""The timeline: every event of a trace on a canvas in the notebook, with pan and zoom.
 
-Synced widget state is saved whole into the notebook, so the columns of a large trace do not go there: the page asks for
-them, and one binary message brings them, 28 bytes an event and 8 an arrow. What is synced is a thinned copy of at most
-300 kB, which says how much it leaves out; a notebook reopened without its kernel draws that. :meth:`Timeline.to_html`
-writes a page that needs neither kernel nor network.
+The widget's state is saved in the notebook, so it does not hold the columns of a large trace: the page requests them,
+and gets them in one binary message, 28 bytes per event and 8 per arrow. The saved state is a thinned copy of at most
+300 kB, which says how much it leaves out; a notebook that is reopened without its kernel draws this copy.
+:meth:`Timeline.to_html` writes a page that needs neither kernel nor network.
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ _TABLE_ROWS, _TABLE_NAME = 200, 120  # of the table twin on the page; :meth:`Tim
 
 
 def timeline(what: Trace | Comparison) -> Timeline:
-    """An interactive timeline; lanes of one ``group`` stand together under its name.
+    """An interactive timeline; lanes of one ``group`` are together under its name.
 
-    A comparison puts its approaches one above the other on one time axis, each as the spans of one measured call whose
-    time is near the median, aligned where their branches fork. The header of each says how long that call took, and
-    what the table says of all rounds. A trace is shown whole.
+    A comparison is shown with its approaches one above the other on one time axis, aligned where their branches fork.
+    Each approach shows the spans of one measured call whose time is near the median. Its header gives the time of this
+    call, and the verdict of the table on all rounds. A trace is shown as a whole.
 
     Raises:
-        KitError: it is neither.
+        KitError: ``what`` is neither a trace nor a comparison.
     """
     said: Sayings = {}
     if isinstance(what, Comparison):
@@ -104,26 +104,26 @@ class Timeline(anywidget.AnyWidget):
         self.on_msg(self._answer)
 
     def table(self) -> list[dict[str, str | int]]:
-        """The table twin: ``group, lane, name, count, total_ns`` of the top names of each lane."""
+        """The timeline as a table: ``group, lane, name, count, total_ns`` of the top names of each lane."""
         return table(self.trace)
 
     def figure(self) -> Figure:
-        """A still picture of the whole trace, for where widgets are absent."""
+        """A still picture of the whole trace, for viewers without widgets."""
         return Figure(figure_svg(self.trace, row=self._row, level=self._level, said=self._said))
 
     def to_html(self, path: str | Path) -> None:
-        """Write one page with every event that works from a disk, without kernel or network.
+        """Write an HTML page with every event, which needs neither kernel nor network.
 
         Raises:
-            TraceError: the page would hold more than ``HTML_BYTES``, or cannot be written.
+            TraceError: the page would be larger than ``HTML_BYTES``, or cannot be written.
         """
         state = {"view": self.view, "colour": self.colour, "own_axes": self.own_axes}
         page = standalone(self._full(), state, self.figure().svg)
         if len(page) > HTML_BYTES:
             raise TraceError(
                 f"a page of all {len(self.trace):,} events would hold {len(page) / 1e6:,.0f} MB, more than the "
-                f"{HTML_BYTES / 1e6:,.0f} MB that every browser opens well: take a part of it with trace.select, "
-                "or save it with kit.save_trace and open that in Perfetto."
+                f"{HTML_BYTES / 1e6:,.0f} MB that every browser can open: select a part of the trace with "
+                "trace.select, or save it with kit.save_trace and open that file in Perfetto."
             )
         try:
             Path(path).write_bytes(page)
@@ -154,7 +154,7 @@ class Timeline(anywidget.AnyWidget):
         begin, end = proposal["value"]
         if not (np.isfinite(begin) and np.isfinite(end) and begin < end):
             raise TraceError(
-                f"{proposal['trait'].name} of {begin} to {end} ns holds nothing: give (begin, end) with begin < end."
+                f"{proposal['trait'].name} of {begin} to {end} ns is empty: give (begin, end) with begin < end."
             )
         return begin, end
 
@@ -172,7 +172,7 @@ def thinned(trace: Trace, row: Int32) -> dict[str, Any]:
 
 
 def _fitting(trace: Trace, row: Int32, arrows: Int64, said: Sayings | None = None) -> tuple[dict[str, Any], Level]:
-    """A copy of at most ``COPY_BYTES``, and the level that it holds."""
+    """A copy of at most ``COPY_BYTES``, and its level."""
     limit = _COPY_EVENTS
     while True:
         rows = drawn_rows(trace, row, limit // _PARTS_A_ROW)
@@ -184,10 +184,10 @@ def _fitting(trace: Trace, row: Int32, arrows: Int64, said: Sayings | None = Non
 
 
 def measure(trace: Trace, window: tuple[float, float], lanes: Sequence[int] = ()) -> list[dict[str, Any]]:
-    """The metrics of a window (ns from the trace's start), for each group that has some of these lanes.
+    """The metrics of a window (ns from the trace's start), for each group with any of these lanes.
 
-    Groups are apart, as the approaches of a comparison never ran at the same time. Returns, in ns, ``name, busy,
-    sum`` (of the lanes' busy times), ``overlap, branches``; the last is a list of ``[branch, sum]``.
+    Groups are measured separately, since the approaches of a comparison did not run at the same time. Returns, in ns,
+    ``name, busy, sum`` (of the lanes' busy times), ``overlap, branches``; the last is a list of ``[branch, sum]``.
     """
     part = _clip(trace, window)
     wanted: dict[str, list[int]] = {}
@@ -217,14 +217,14 @@ def _clip(trace: Trace, window: tuple[float, float]) -> Trace:
 def columns(
     trace: Trace, row: Int32, level: Level, arrows: Int64, rows: Int64 | None = None, said: Sayings | None = None
 ) -> dict[str, Any]:
-    """What timeline.js reads: where things go and how they look as JSON, and the events of a level as binary columns.
+    """The data for timeline.js: layout and looks as JSON, and the events of a level as binary columns.
 
     They are sorted by lane, row and start, so that a row is a slice. ``buffers`` are, little-endian: the first place of
     each row (uint32, and the end of the last); then per event the start (float64, ns from the trace's start, exact),
     the duration (float64, ns), its kind (uint32, of ``kinds``), its index in the trace and its weight (uint32 each);
-    then per arrow the places of both events (uint32). Of ``arrows`` (k, 2), those between events of the level travel.
-    Where only some rows of each lane are drawn, ``rows`` says how many, and the level has no others. ``said`` is what
-    the headers of the groups say beside the time that each took.
+    then per arrow the places of both events (uint32). Of ``arrows`` (k, 2), those between events of the level are
+    included. If only some rows of each lane are drawn, ``rows`` says how many, and the level has no others. ``said``
+    has the texts of the groups' headers, beside the time that each group took.
     """
     found = groups(trace)
     heights = drawn_rows(trace, row) if rows is None else rows
@@ -273,7 +273,7 @@ def columns(
 
 
 def _kinds(trace: Trace, events: Int64) -> tuple[list[tuple[str, str, int]], Int64]:
-    """The different (name, category, branch) of these events, and which of them each event is."""
+    """The distinct (name, category, branch) of these events, and the index of each event's kind among them."""
     shape = (len(branches(trace)) + 1, max(1, len(trace.categories)), max(1, len(trace.names)))
     parts = (branch_of(trace)[events] + 1, trace.category[events], trace.name[events])
     different, kind = np.unique(np.ravel_multi_index(parts, shape), return_inverse=True)
@@ -287,7 +287,7 @@ def _group(group: Group, said: Said | None) -> dict[str, Any]:
 
 
 def _numbered(looks: Iterable[Look]) -> tuple[list[Look], list[int]]:
-    """The different looks, and the number of each one given."""
+    """The distinct looks, and the index of each given look among them."""
     numbers: dict[Look, int] = {}
     places = [numbers.setdefault(look, len(numbers)) for look in looks]
     return list(numbers), places
@@ -300,6 +300,6 @@ def _table_row(line: dict[str, str | int]) -> list[str | int]:
 
 
 def _size(copy: dict[str, Any]) -> int:
-    """Bytes of a copy as it travels: its JSON and its buffers."""
+    """Size of a copy in bytes: its JSON and its buffers."""
     text = json.dumps({k: v for k, v in copy.items() if k != "buffers"})
     return len(text) + sum(len(buffer) for buffer in copy["buffers"])

@@ -1,4 +1,4 @@
-"""Two numbers to turn, and a table of what was measured for them: where does one approach overtake another?"""
+"""Two numbers to choose, and a table of the measurements: for which numbers is one approach faster than another?"""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Trials(Still):
     """Pick two numbers and measure: the speed-up of one approach over ``sequential`` joins a table, with its verdict.
 
     Args:
-        make: the model and its inputs, for a value of the rows and one of the columns.
-        rows, columns: a name and the values to choose from.
-        first: settings that are measured when it is made.
-        approach: what is measured beside ``sequential``.
-        rounds: of each comparison.
+        make: makes the model and its inputs, from a value of the rows and a value of the columns.
+        rows, columns: a name, and the values to choose from.
+        first: settings that are measured when the widget is created.
+        approach: name of the approach that is compared with ``sequential``.
+        rounds: number of rounds of each comparison.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Trials(Still):
         self._button.on_click(self._pressed)
 
     def still(self) -> str:
-        """The table, with all that has been measured so far."""
+        """The table of all measurements so far, as HTML."""
         name, over = html.escape(self._approach), "sequential"
         note = (
             f"Speed-up of {name} over {over}. &#9650; {name} is faster, &#9660; slower, = no difference found, "

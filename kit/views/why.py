@@ -1,4 +1,4 @@
-"""Why an approach is as fast as it is, drawn: the waterfall from the ideal to the measured speed-up."""
+"""A waterfall chart of a speed-up: from the ideal, by its factors, to the measured speed-up."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from kit.views.palette import NEUTRAL, OKABE_ITO
 
 
 def waterfall(explanation: Explanation) -> Chart:
-    """From the ideal, a speed-up of one for each lane, over what each factor takes or gives, to what was measured.
+    """From the ideal speed-up (the number of lanes), factor by factor, to the measured speed-up.
 
-    The dashed line is the bound: what no schedule of these branches on these lanes can beat.
+    The dashed line is the bound, which no schedule of these branches on these lanes can beat.
 
     Raises:
-        MeasureError: an approach that has no factors.
+        MeasureError: the explanation has no factors.
     """
     steps = explanation.steps()
     if not steps:

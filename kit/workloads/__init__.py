@@ -1,4 +1,4 @@
-"""Named experiments: a model and inputs for it, without Jupyter."""
+"""Named experiments: a model and its inputs, without Jupyter."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ MANY = tuple(_MAKERS_OF_MANY)
 
 
 def workload(name: str, clip: Path | None = None, device: str = "cpu", items: int | None = None) -> Workload:
-    """A workload by name: one request, or many of them.
+    """A workload by name: one request, or many items.
 
     Args:
-        clip: the video for a workload that takes one, instead of the generated scene.
-        device: where the model and its inputs are put: ``cpu``, ``cuda`` or ``cuda:1``.
-        items: how many, for a workload of many items; None: as many as it finds good.
+        clip: a video instead of the generated scene, for workloads that read a clip.
+        device: device of the model and its inputs: ``cpu``, ``cuda`` or ``cuda:1``.
+        items: number of items, for a workload of many items; None: the workload's default.
 
     Raises:
         UnknownNameError: no such workload.
-        KitError: a clip, a device or a number of items for a workload that takes none.
+        KitError: a clip, a device or a number of items was given to a workload that does not take it.
         ClipError: the clip cannot be read or is too short.
-        UnavailableError: no such device here; it is never replaced by another.
+        UnavailableError: this machine has no such device; it is never replaced by another.
     """
     if name in MANY:
         return _many(name, clip, device, items)
@@ -60,9 +60,9 @@ def _many(name: str, clip: Path | None, device: str, items: int | None) -> Workl
     if device != "cpu":
         raise KitError(f"{name} runs on the CPU: leave --device out.")
     if items is not None and items < 1:
-        raise KitError(f"{items} items are nothing to do: ask for at least 1.")
+        raise KitError(f"{items} items are too few: give at least 1.")
     if clip is not None and name != "pipeline":
-        raise KitError(f"{name} takes no clip: it makes its own images. Leave --clip out.")
+        raise KitError(f"{name} takes no clip, since it generates its images. Leave --clip out.")
     options = {"items": items, "clip": clip}
     return _MAKERS_OF_MANY[name](**{key: value for key, value in options.items() if value is not None})
 
@@ -71,12 +71,12 @@ def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise KitError(f"{name!r} is no device: write cpu, cuda or cuda:1.") from error
+        raise KitError(f"{name!r} is not a device: write cpu, cuda or cuda:1.") from error
     if device.type not in ("cpu", "cuda"):
         raise KitError(f"workloads do not run on {name!r}: write cpu, cuda or cuda:1.")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UnavailableError(
-            f"there is no {name} here: torch {torch.__version__} sees {torch.cuda.device_count()} GPUs. "
-            "Use --device cpu, or run `python -m kit doctor` to see why."
+            f"there is no {name} here: torch {torch.__version__} finds {torch.cuda.device_count()} GPUs. Use --device "
+            "cpu, or run `python -m kit doctor` to see why."
         )
     return device

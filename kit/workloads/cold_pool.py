@@ -1,4 +1,4 @@
-"""The branches on a pool of processes that every call starts and ends, as an approach of a workload's own."""
+"""An approach for workloads: branches run on a pool of processes that every call starts and ends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kit.spans import span
 
 @dataclass(frozen=True)
 class ColdPool(Executor):
-    """A pool of processes that is made and ended in every call, as in ``with Pool(4) as pool: pool.map(...)``."""
+    """A pool of processes that is started and ended in every call, as in ``with Pool(4) as pool: pool.map(...)``."""
 
     cold: ClassVar[bool] = True
     workers: int

@@ -57,8 +57,8 @@ class OneStep(nn.Module):
         length = streams[0].shape[2]
         if not net.reach.gives(length - 1):
             raise KitError(
-                f"frame {length} brings no output: the first comes with frame {net.delay + 1}, and then one every "
-                f"{net.reach.stride}. Give a clip that ends with an output."
+                f"frame {length} gives no output: the first output comes with frame {net.delay + 1}, then one every "
+                f"{net.reach.stride} frames. Give a clip that ends with an output."
             )
         state, times = net.start(), list(zip(*map(frames_of, streams), strict=True))
         with torch.no_grad():
@@ -100,7 +100,9 @@ def live_clip(path: Path | None = None, frames: int = 16) -> tuple[Tensor, ...]:
     """
     clip = video(path, frames + 1)
     if len(clip) <= frames:
-        raise ClipError(f"{clip}: {frames} frames and their flow need {frames + 1}. Pass a longer one.")
+        raise ClipError(
+            f"{clip} is too short: {frames} frames and their flow need {frames + 1} frames. Give a longer clip."
+        )
     return with_flow(clip, SIDE)
 
 
@@ -121,7 +123,7 @@ def make(clip: Path | None) -> tuple[nn.Module, tuple[Any, ...]]:
 @one_line
 @dataclass(frozen=True)
 class WindowVersusStep:
-    """What one prediction costs by a sliding window and by a step, under the same conditions."""
+    """The time of one prediction by a sliding window and by a step, under the same conditions."""
 
     comparison: Comparison  # of "window", the baseline, and "step"
     window_macs: int
@@ -139,7 +141,7 @@ class WindowVersusStep:
 
     @property
     def measured(self) -> Ratio:
-        """The window's time by the step's."""
+        """The window's time / the step's time."""
         return self.comparison["step"].ratio or Ratio(math.nan, math.nan, math.nan)
 
     @property
@@ -154,17 +156,17 @@ class WindowVersusStep:
 
     @property
     def exchanges(self) -> list[Exchange]:
-        """Where both ran on different kernels: then the ratio measures PyTorch's choice of them as well."""
+        """Operators that ran on different kernels: then the ratio also measures PyTorch's choice of kernel."""
         return exchanged(self.kernels["window"], self.kernels["step"])
 
     @property
     def counted(self) -> float:
-        """The window's MACs by the step's: what the clock would say if time were MACs."""
+        """The window's MACs / the step's MACs: the speed-up if time were proportional to MACs."""
         return self.window_macs / self.step_macs
 
     @property
     def realised(self) -> Ratio:
-        """Which part of the counted ratio was measured, with its interval; 1 is all of it."""
+        """Measured speed-up / speed-up by MACs, with its interval; 1 means that they are equal."""
         return Ratio(*(each / self.counted for each in self.measured))
 
     def _timing(self, name: str) -> Timing:

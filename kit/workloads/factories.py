@@ -28,24 +28,26 @@ def load(name: str) -> tuple[nn.Module, Any]:
         name: ``FILE.py:factory`` or ``package.module:factory``, of a function without arguments.
 
     Raises:
-        UnknownNameError: no such function; the message lists the near ones.
-        KitError: what else is wrong, and in which line of the user's own code.
+        UnknownNameError: no such function; the message lists similar names.
+        KitError: any other fault; the message names the line of the user's code.
     """
     source, _, wanted = name.rpartition(":")
     if wanted.endswith("()"):
         raise KitError(f"{name!r} calls its factory: name it without parentheses, as {name[:-2]}.")
     if not source or not wanted or name.endswith(".py"):  # C:\models.py has a colon too
-        raise KitError(f"{name!r} names no factory: write FILE.py:factory or package.module:factory.")
+        raise KitError(f"{name!r} does not name a factory: write FILE.py:factory or package.module:factory.")
     module = _module(source)
     factory = getattr(module, wanted, None)
     if not callable(factory):
         raise _no_factory(source, module, wanted)
     if isinstance(factory, nn.Module):
-        raise KitError(f"{name} is a model itself: write a function without arguments that returns (model, inputs).")
+        raise KitError(
+            f"{name} is a model, not a factory: write a function without arguments that returns (model, inputs)."
+        )
     if needed := _required(factory):
         raise KitError(
-            f"{name} takes arguments ({', '.join(needed)}), and a factory takes none: give them defaults, or write a "
-            "function without arguments that calls it."
+            f"{name} takes arguments ({', '.join(needed)}), but a factory must not need arguments: give them defaults, "
+            "or write a function without arguments that calls it."
         )
     try:
         made = factory()
@@ -53,7 +55,9 @@ def load(name: str) -> tuple[nn.Module, Any]:
         raise KitError(f"{name} raised {_told(error)}. Correct it, then try again.") from error
     if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], nn.Module)):
         given = f"({', '.join(type(x).__name__ for x in made)})" if isinstance(made, tuple) else type(made).__name__
-        raise KitError(f"{name} returned {given}: return (model, inputs), in this order, the model an nn.Module.")
+        raise KitError(
+            f"{name} returned {given}: return (model, inputs), in this order; the model must be an nn.Module."
+        )
     return made
 
 
@@ -62,7 +66,7 @@ def _module(source: str) -> ModuleType:
     if is_file and not path.is_file():
         raise KitError(f"no file {source!r}: check its path.")
     if path.is_file() and not is_file:
-        raise KitError(f"{source} is no Python file: its name must end in .py.")
+        raise KitError(f"{source} is not a Python file: its name must end in .py.")
     top = source.partition(".")[0]
     if not is_file and top in sys.stdlib_module_names:
         raise KitError(
@@ -93,7 +97,7 @@ def _of_file(path: Path) -> ModuleType:
 
 @contextmanager
 def _importing_from(folder: Path) -> Iterator[None]:
-    """In this block the folder's modules come first, as for a script in it; later they stand behind all others.
+    """In this block the folder is first on Python's path, as for a script in it; later it is last.
 
     Else a file in it that is called as one of Python's own modules would be taken for that by each new process.
     """
@@ -112,12 +116,12 @@ def _no_factory(source: str, module: ModuleType, wanted: str) -> KitError:
         key for key, value in vars(module).items() if inspect.isfunction(value) and value.__module__ == module.__name__
     ]
     if not own:
-        return KitError(f"{source} has no function at all: write one, def {wanted}(): return model, inputs.")
+        return KitError(f"{source} has no function: write one, as in def {wanted}(): return model, inputs.")
     return UnknownNameError(f"function in {source} called", wanted, own)
 
 
 def _required(factory: Any) -> list[str]:
-    """The names of the arguments that it cannot do without."""
+    """The names of its arguments without a default."""
     try:
         parameters = inspect.signature(factory).parameters.values()
     except (TypeError, ValueError):  # what is built in may have no signature
@@ -130,12 +134,12 @@ def _not_imported(source: str, error: Exception) -> str:
     missing = isinstance(error, ModuleNotFoundError) and error.name
     if missing and (source == missing or source.startswith(f"{missing}.")):
         return (
-            f"no module {source!r}, looked for in {Path.cwd()} and among what is installed: check its name, or give a "
-            "file, as in FILE.py:factory."
+            f"no module {source!r}, looked for in {Path.cwd()} and in the installed packages: check its name, or give "
+            "a file, as in FILE.py:factory."
         )
     if isinstance(error, ImportError) and "relative import" in str(error):
         return f"{source} is part of a package ({_told(error)}): name it as package.module:factory, beside the package."
-    return f"{source} does not import: {_told(error)}. Correct it, then try again."
+    return f"{source} cannot be imported: {_told(error)}. Correct it, then try again."
 
 
 def _told(error: Exception) -> str:

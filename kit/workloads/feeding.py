@@ -36,7 +36,7 @@ LARGE = (960, 1280)
 
 @one_line
 class Unread(NamedTuple):
-    """A file that could not be made into an input."""
+    """A file that could not be decoded into an input."""
 
     name: str
     reason: str
@@ -44,7 +44,7 @@ class Unread(NamedTuple):
 
 @one_line
 class Batch(NamedTuple):
-    """Inputs, and what is missing among them: together as many as there were files."""
+    """A batch of inputs, and the files that could not be read; together as many as there were files."""
 
     images: Tensor  # (N, 3, S, S)
     unread: tuple[Unread, ...]
@@ -57,7 +57,7 @@ class Pictures(nn.Module):
         files: the pictures.
         work: who resizes and normalises: "opencv" (with NumPy), "torch", "python" (a loop over pixels, with a quarter
             of them), or "io": opencv after 10 ms of waiting, as for a disk far away.
-        on_error: whether a file that cannot be decoded is an error, or becomes an :class:`Unread` in its place.
+        on_error: "raise" raises on a file that cannot be decoded; otherwise it becomes an :class:`Unread`.
 
     Raises:
         UnknownNameError: no such work.
@@ -116,7 +116,7 @@ def _decoded(file: Path, wait: float) -> UInt8:
     with span("decode", "part"):
         picture = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB) if data.size else None
     if picture is None:
-        raise ClipError(f"{str(file)!r} ({data.size:,} bytes) is no picture that OpenCV can read: take it out.")
+        raise ClipError(f"{str(file)!r} ({data.size:,} bytes) is not a picture that OpenCV can read: remove it.")
     return np.asarray(picture, np.uint8)
 
 
@@ -189,7 +189,7 @@ def make(items: int = 32, work: str = "opencv", size: tuple[int, int] = (240, 32
         KitError: no items.
     """
     if not isinstance(items, int) or items < 1:
-        raise KitError(f"{items!r} items are nothing to do: ask for a whole number of at least 1.")
+        raise KitError(f"items={items!r} is not possible: give a whole number of at least 1.")
     pictures = Pictures(_files(items, size), work)
 
     def mp_pool(cores: int, *, workers: int | None = None) -> FunctionRunner:
@@ -311,7 +311,7 @@ def _loader(
     pictures: Pictures, workers: int, batch: int, prefetch: int, persistent: bool, pinned: bool
 ) -> FunctionRunner:
     if pinned and not torch.cuda.is_available():
-        raise UnavailableError("memory is pinned for copies to a GPU, and there is none here: leave pinned out.")
+        raise UnavailableError("pinned memory is for copies to a GPU, but there is no GPU here: leave pinned out.")
     options: dict[str, Any] = {}
     if workers:
         options = {
@@ -348,7 +348,7 @@ def _quiet(worker: int) -> None:
 
 
 def _end(loader: Any, batches: Any) -> None:
-    """End a loader's workers now; by themselves they end when the garbage collector comes by."""
+    """End a loader's workers now; otherwise they end only when the garbage collector runs."""
     if hasattr(batches, "_shutdown_workers"):
         batches._shutdown_workers()
     loader._iterator = None

@@ -61,7 +61,7 @@ def forked(
     """
     if platform != "linux":
         return (
-            f"Not measured on this system ({platform}): there a fork of a process may fail, so it is run on Linux only."
+            f"Not measured on this system ({platform}): forking a process may fail there, so it is run on Linux only."
         )
     before = load.Usage.now()
     with tempfile.TemporaryDirectory(prefix="kit-forum-") as folder:
@@ -97,7 +97,7 @@ def _run(command: list[str], rounds: int, progress: bool) -> dict[str, Any]:
                     advance(1)
             if program.wait():
                 errors.seek(0)
-                said = (errors.read().strip().splitlines() or ["it said nothing"])[-1]
+                said = (errors.read().strip().splitlines() or ["it printed nothing"])[-1]
                 raise WorkerError(f"the program with the forked pool ended with {program.returncode}: {said}")
         finally:
             timer.cancel()

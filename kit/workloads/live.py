@@ -32,7 +32,7 @@ CLIP = data_file("clips/shapes.mp4")
 
 @one_line
 class Sight(NamedTuple):
-    """A frame on its way: each stage adds what it knows."""
+    """A frame in the pipeline: each stage adds its result."""
 
     frame: UInt8  # (H, W, 3), RGB
     flow: Float32  # (S, S, 2) pixels per frame, from the frame before
@@ -119,7 +119,7 @@ def camera(index: int = 0, *, instead: str | Path | None = None) -> Iterator[UIn
     if instead is None:
         raise UnavailableError(
             f"camera {index} cannot be opened: connect one, let this user read it (on Linux: the group video; in a "
-            "container: --device /dev/video0), or pass instead='clip.mp4' to read a clip."
+            "container: --device /dev/video0), or give instead='clip.mp4' to read a clip."
         )
     return frames(instead)
 

@@ -14,9 +14,9 @@ from kit.reprs import one_line
 
 @one_line
 class Median(NamedTuple):
-    """The median of several rounds, with the interval in which that of their population lies with 95% confidence.
+    """The median of several rounds, with its 95% confidence interval.
 
-    Of fewer than six values no such interval is known: it is NaN then, and is not shown.
+    With fewer than six values there is no such interval: it is NaN, and is not shown.
     """
 
     estimate: float
@@ -36,7 +36,7 @@ class Median(NamedTuple):
         return self._text("{:.2f}".format)
 
     def over(self, other: Median) -> Median:
-        """This by another, with an interval that holds whatever the two have in common."""
+        """This median / another one, with an interval that holds even if the two are not independent."""
         return Median(self.estimate / other.estimate, self.low / other.high, self.high / other.low)
 
     @property

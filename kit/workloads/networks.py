@@ -32,7 +32,7 @@ def two_stream_i3d(clip: Path | None) -> tuple[nn.Module, tuple[Tensor, ...]]:
     """
     seen = video(clip, FRAMES + 1)
     if len(seen) < FRAMES + 1:
-        raise ClipError(f"two-stream-i3d needs {FRAMES + 1} frames, {seen} has {len(seen)}: choose a longer clip.")
+        raise ClipError(f"two-stream-i3d needs {FRAMES + 1} frames, but {seen} has {len(seen)}: choose a longer clip.")
     return models.two_stream_i3d(), with_flow(seen, 224)
 
 

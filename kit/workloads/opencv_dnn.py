@@ -184,7 +184,7 @@ class OnnxRuntime(nn.Module):
             import onnxruntime
         except ImportError as error:
             command = "pip install -c constraints.txt -e .[onnx]"
-            raise UnavailableError(f"ONNX Runtime is not here ({error}): run `{command}`.") from error
+            raise UnavailableError(f"ONNX Runtime cannot be imported ({error}): run `{command}`.") from error
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -246,7 +246,7 @@ class Shared(nn.Module):
 
 @one_line
 class Misuse(NamedTuple):
-    """What came of two threads that share a Net."""
+    """The results of two threads that share a Net."""
 
     calls: int
     wrong: int = 0  # answers
@@ -255,12 +255,12 @@ class Misuse(NamedTuple):
 
     @property
     def harmless(self) -> bool:
-        """Whether nothing went wrong, which proves nothing: what happens is a matter of chance."""
+        """Whether no error was seen; this proves nothing, since the errors happen at random."""
         return not (self.wrong or self.raised or self.died)
 
 
 def share_one_net(calls: int = 200) -> Misuse:
-    """Call one Net from two threads, in a process that may die of it."""
+    """Call one Net from two threads, in a separate process that may crash."""
     task = Task("one Net for two threads", Shared(exported(), calls), pictures(4))
     try:
         wrong, raised = ProcessesCold(60).run([task])[0].tolist()

@@ -1,4 +1,4 @@
-"""What the trained two-stream network sees in a clip, and what each stage of looking takes."""
+"""The classes that the trained two-stream network predicts for a clip, and the time of each stage."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Result = TypeVar("Result")
 
 @one_line
 class Guess(NamedTuple):
-    """A class and how likely the network finds it."""
+    """A class and the probability that the network gives it, 0 to 1."""
 
     name: str
     probability: float  # 0 to 1, over the classes of its kind
@@ -32,7 +32,7 @@ class Guess(NamedTuple):
 @one_line
 @dataclass(frozen=True)
 class Recognition:
-    """What the fused network tells of a clip."""
+    """The predictions of the fused network for a clip, and the time of each stage."""
 
     source: str
     texture: tuple[Guess, ...]  # the likeliest first
@@ -55,8 +55,8 @@ class Recognition:
 def recognise(source: clips.Clip | str | Path, model: TwoStream | None = None) -> Recognition:
     """Texture and motion of the middle of a clip, by a network such as :func:`kit.models.trained_two_stream`.
 
-    It knows its generated classes and nothing else: of any other clip it tells which of them it is most like. Of a file
-    the first 100 frames are read, each shrunk at once. The stages run one after the other, each once.
+    It knows only its generated classes: for any other clip it gives the most similar ones. Of a file, only the first
+    100 frames are read, each shrunk at once. The stages run one after the other, each once.
 
     Raises:
         ClipError: the clip cannot be read or has fewer than 11 frames.

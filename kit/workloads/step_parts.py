@@ -75,7 +75,7 @@ def step_times(model: nn.Module, clip: Tensor, *, rounds: int) -> Comparison:
         clip: ``(N, C, T, H, W)``, the window.
 
     Raises:
-        MeasureError: a step does not predict what the window does.
+        MeasureError: the prediction of a step differs from that of the window.
     """
     _same_predictions(model, clip)
     still = clip[:, :, -1:].expand_as(clip).contiguous()
@@ -90,8 +90,8 @@ def step_times(model: nn.Module, clip: Tensor, *, rounds: int) -> Comparison:
     found = compared("step-times", approaches, shapes(clip), rounds)
     library, kit = found["library"].kernels or {}, found["kit"].kernels or {}
     said = [
-        f"{told('library', exchange, 'kit')}: a part of the ratio between them is PyTorch's choice of kernel. Both on "
-        "oneDNN are compared in rows of their own."
+        f"{told('library', exchange, 'kit')}: a part of the ratio between them is due to PyTorch's choice of kernel. "
+        "Other rows compare both on oneDNN."
         for exchange in exchanged(library, kit)
     ]
     return replace(found, caveats=(*found.caveats, *said))
@@ -119,7 +119,7 @@ def _same_predictions(model: nn.Module, clip: Tensor, instead: Swap | None = Non
     found = {name: compare_outputs(window, step) for name, step in steps.items()}
     for name, same in found.items():
         if not same.equal:
-            raise MeasureError(f"the step by the {name} does not predict what the window does: {same}.")
+            raise MeasureError(f"the prediction of the {name}'s step differs from that of the window: {same}.")
     return found
 
 

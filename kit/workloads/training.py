@@ -177,7 +177,10 @@ def train(recipe: Recipe, weights: Path = TRAINED_WEIGHTS, *, progress: bool = F
     """
     about_path = weights.with_suffix(".json")
     if about_path == weights:
-        raise KitError(f"{weights} is the name of the recipe's file: end that of the weights in .safetensors.")
+        raise KitError(
+            f"{weights} would be overwritten by the recipe's .json file: give the weights a name that ends in "
+            ".safetensors."
+        )
     for path in (weights, about_path):
         check_writable(path, make_folder=True)
     with intra_op_threads(1):  # a thread for each stream: no time lost between them, and sums in one order

@@ -103,8 +103,8 @@ def test_photographs_differ_from_seed_to_seed() -> None:
         ({"motion": "lift"}, UnknownNameError, "motion 'lift': did you mean 'left'"),
         ({"frames": 33}, ClipError, "up to 32 frames"),
         ({"height": 20}, ClipError, "cannot generate"),
-        ({"camera": Camera(quality=0)}, ClipError, "quality goes from 1 to 100"),
-        ({"camera": Camera(noise=-1)}, ClipError, "start at 0"),
+        ({"camera": Camera(quality=0)}, ClipError, "quality 1 to 100"),
+        ({"camera": Camera(noise=-1)}, ClipError, "must be at least 0"),
     ],
 )
 def test_what_cannot_be_made(arguments: dict[str, object], error: type[Exception], says: str) -> None:

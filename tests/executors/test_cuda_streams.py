@@ -221,7 +221,7 @@ def test_options_that_mean_nothing() -> None:
 def test_availability_is_a_sentence() -> None:
     none = replace(detect(), gpus=(), nvidia_device=False)
     assert unavailable_because(replace(none, gpus=("H200",))) is None
-    assert unavailable_because(none) == "it needs a CUDA GPU, and torch sees none here."
+    assert unavailable_because(none) == "it needs a CUDA GPU, but torch finds none here."
     assert "doctor" in unavailable_because(replace(none, nvidia_device=True))
 
 

@@ -171,7 +171,7 @@ class Unwelcome:
 CANNOT_TRAVEL: dict[str, tuple[Callable[[], Any], str]] = {
     "a lock": (lambda: {"x": threading.Lock()}, r"TransferError: result\.x is a lock"),
     "a generator": (lambda: (1, (i for i in ())), r"TransferError: result\.1 is a generator"),
-    "what does not arrive": (Unwelcome, "TransferError: what was sent cannot be rebuilt .*ZeroDivisionError"),
+    "what does not arrive": (Unwelcome, "TransferError: the received object cannot be rebuilt .*ZeroDivisionError"),
     "an error with a lock": (lambda: raises(Locked()), "RuntimeError: Locked: holds a lock"),
     "a nest": (lambda: reduce(lambda nest, _: [nest], range(5000), threading.Lock()), "TransferError: result"),
 }

@@ -114,7 +114,7 @@ def test_each_factor_of_an_example_by_hand() -> None:
 @pytest.mark.parametrize(("gain", "said"), [(Ratio(1.2, 1.1, 1.3), True), (Ratio(1.9, 1.8, 2.0), False), (None, False)])
 def test_cores_that_are_not_whole_are_named_beside_contention(gain: Ratio | None, said: bool) -> None:
     notes = explain(replace(example(), core_scaling=gain)).notes
-    assert any("as much contention as x 0.60" in note for note in notes) == said
+    assert any("a contention efficiency of x 0.60" in note for note in notes) == said
 
 
 def test_bounds_of_an_example_by_hand() -> None:
@@ -173,7 +173,7 @@ def test_what_is_beyond_the_median_bound_and_was_once_reached_is_no_success_of_m
     assert found.bounds is not None
     assert found.bounds.share > 1
     assert "%" not in found.reached
-    assert found.reached.startswith("measured as fast as the bound")
+    assert found.reached.startswith("as fast as the bound")
 
 
 def test_every_factor_has_an_interval_over_the_rounds() -> None:
@@ -227,7 +227,7 @@ def test_on_a_gpu_tasks_are_launches() -> None:
     found = explain(replace(example(), device="cuda"))
     assert found.bounds is None
     assert found.factors is not None
-    assert "a task is a launch" in found.notes[0]
+    assert "a task only launches kernels" in found.notes[0]
 
 
 def test_an_approach_without_tasks_and_one_that_is_missing() -> None:
@@ -238,7 +238,7 @@ def test_an_approach_without_tasks_and_one_that_is_missing() -> None:
     assert explain(comparison, "compiled").factors is None
     assert "changes the model's operators" in str(explain(comparison, "compiled"))
     pool = replace(comparison, rows=(*rows, replace(whole, name="pool", rewritten=False)))
-    assert "no task of it was recorded" in str(explain(pool, "pool"))
+    assert "no task of this approach was recorded" in str(explain(pool, "pool"))
     assert "there is no GPU" in str(explain(comparison, "streams"))
     with pytest.raises(MeasureError, match="cannot predict compiled"):
         explain(comparison, "compiled").what_if(2)
@@ -252,11 +252,13 @@ def test_advice_has_numbers_and_evidence() -> None:
     found = explain(example())
     latency, throughput, change = found.advice
     assert latency.text.startswith("For one request at a time keep sequential, 6 ms a call")
-    assert throughput.text.startswith("For many requests use requests side by side, each on one thread")
+    assert throughput.text.startswith("For many requests run several at the same time, each on one thread")
     assert (
-        "8.5 ms of one core, so 235 to 235 a second on 2 cores; sequential, one by one, gives 167 to" in throughput.text
+        "8.5 ms on one core, so 2 cores can serve 235 to 235 a second; sequential, with one request at a time, "
+        in throughput.text
     )
-    assert "What costs threads most is its load balance, x 0.67 [0.67, 0.67]: the longest branch, b," in change.text
+    said = "load balance, x 0.67 [0.67, 0.67]: the other lanes wait for the longest branch, b:"
+    assert f"The factor that costs threads most is {said}" in change.text
     assert (change.approach, change.event, change.start_ns, change.duration_ns) == ("threads", "b", 10, 50)
     assert repr(found) == "Explanation(threads over sequential)"
 
@@ -266,8 +268,9 @@ def test_which_serves_many_requests_is_open_where_the_rates_overlap() -> None:
     walls = [8.0, 9.0, 10.0, 10.5, 11.0, 12.0]  # of one core, so 4 to 6 ms of two
     alone = timing([ms * MS for ms in walls], [turn({"a": ms / 4, "b": ms / 2}, ms * 0.75, 1) for ms in walls])
     throughput = explain(compared(base, example().rows[1].timing or base, {1: alone})).advice[1]
-    assert throughput.text.startswith("For many requests these rounds cannot tell what to use: ")
-    assert "so 167 to 250 a second on 2 cores; sequential, one by one, gives 200 to 200" in throughput.text
+    assert throughput.text.startswith("For many requests it is not decided what to use: ")
+    assert "so 2 cores can serve 167 to 250 a second; sequential, " in throughput.text
+    assert "with one request at a time, serves 200 to 200" in throughput.text
 
 
 def test_more_lanes_than_cores_are_told_and_no_splitting_is_advised() -> None:
@@ -276,7 +279,7 @@ def test_more_lanes_than_cores_are_told_and_no_splitting_is_advised() -> None:
     base = timing([12 * MS] * 6, [turn(stages, 12, 1)] * 6)
     own = timing([6 * MS] * 6, [turn(stages, 6, 4)] * 6)
     found = explain(compared(base, own, {1: base}))
-    assert "network, keeps the others waiting; 4 lanes share 2 cores, 2x at most." in found.advice[-1].text
+    assert "wait for the longest branch, network; 4 lanes share 2 cores, 2x at most." in found.advice[-1].text
     assert "split" not in found.advice[-1].text
     assert found.bounds is not None
     assert found.bounds.share == pytest.approx(1)  # the larger of 6 ms, the longest, and 12 ms / 2 cores
@@ -286,7 +289,7 @@ def test_where_rounds_scatter_the_factors_say_of_which_mean_they_are() -> None:
     base = timing([12 * MS] * 7, [turn({"a": 12.0}, 12, 1)] * 7)
     walls = [12.0] * 4 + [1.0] * 3
     own = timing([ms * MS for ms in walls], [turn({"a": ms}, ms, 1) for ms in walls])
-    said = "the factors are those of the rounds' geometric mean, 2.90x"
+    said = "the factors multiply to the geometric mean, 2.90x"
     assert said in str(explain(compared(base, own)))
     assert "geometric" not in str(explain(compared(base, base)))
 
@@ -305,15 +308,15 @@ def test_a_factor_above_one_is_a_gain_and_no_loss() -> None:
     found = explain(side_by_side(7, 6, 6.5, wall=7.5))
     assert found.excess is None
     assert found.computation == pytest.approx({"thread efficiency": 7 / 6, "contention efficiency": 6 / 6.5})
-    assert "thread efficiency, x 1.17, is a gain: one by one, branches are faster with a lane's" in str(found)
-    assert "What costs threads most is its scheduling efficiency, x 0.87 [0.87, 0.87]" in found.advice[-1].text
+    assert "thread efficiency, x 1.17, is a gain: branches alone are faster with a lane's" in str(found)
+    assert "The factor that costs threads most is scheduling efficiency, x 0.87 [0.87, 0.87]" in found.advice[-1].text
     assert "lost" not in str(found) + json.dumps(found.to_dict())
 
 
 @pytest.mark.parametrize(("base", "smallest"), [(5.999, "thread efficiency"), (6.001, "contention efficiency")])
 def test_where_nothing_is_below_one_nothing_is_said_to_cost(base: float, smallest: str) -> None:
     text = explain(side_by_side(base, 6, 6, wall=6, serial=0)).advice[-1].text
-    assert f"No factor costs threads anything: the smallest is {smallest}, x 1.00 [1.00, 1.00]." in text
+    assert f"No factor costs threads speed: the smallest is {smallest}, x 1.00 [1.00, 1.00]." in text
     assert "What costs" not in text
 
 
@@ -328,7 +331,13 @@ def test_branches_that_are_faster_beside_each_other_have_no_contention() -> None
     ("base", "alone", "own", "wall", "said"),
     [
         (30.25, 5, 9, 10, "6.10x exceeds what 2 lanes on 2 cores can give, 2.00x, by a factor of 3.05"),
-        (7.5, 9, 6, 6.3, "2.46x exceeds the bound of threads by its branches' times alone, 1.63x, by a factor of 1.51"),
+        (
+            7.5,
+            9,
+            6,
+            6.3,
+            "2.46x exceeds the bound of threads from its branches' times alone, 1.63x, by a factor of 1.5",
+        ),
     ],
 )
 def test_a_result_beyond_its_limits_is_not_explained_as_if_it_were_within(
@@ -353,7 +362,7 @@ def test_rounds_of_one_lane_that_were_disturbed_show_in_amdahls_limit() -> None:
         [12.5 * MS] + [20.5 * MS] * 5, [turn({"a": 6, "b": 6}, 12, 1)] + [turn({"a": 10, "b": 10}, 20, 1)] * 5
     )
     found = explain(replace(comparison, branches_alone={1: slow}))
-    assert "the bound of threads by its branches' times alone" not in str(found)
+    assert "the bound of threads from its branches' times alone" not in str(found)
     assert "3.15x exceeds Amdahl's limit over one lane for threads, 1.95x" in str(found)
 
 
@@ -485,7 +494,7 @@ def test_imbalance_by_a_known_ratio(monkeypatch: pytest.MonkeyPatch) -> None:
     found = explained(monkeypatch)
     assert losses(found) == {"load balance": round(40 / 60, 6)}
     assert found_in(found.overhead_ms) == {}
-    assert "its load balance, x 0.67 [0.67, 0.67]: the longest branch, task 1" in found.advice[-1].text
+    assert "x 0.67 [0.67, 0.67]: the other lanes wait for the longest branch, task 1" in found.advice[-1].text
 
 
 @pytest.mark.parametrize(("kind", "named"), [("wait", "dispatch"), ("transfer", "transfer"), ("startup", "startup")])
@@ -494,7 +503,8 @@ def test_overhead_by_its_kind(monkeypatch: pytest.MonkeyPatch, kind: str, named:
     found = explained(monkeypatch, before=((kind, 140),))
     assert losses(found) == {"load balance": round(40 / 60, 6), "scheduling efficiency": 0.3}
     assert found_in(found.overhead_ms) == {named: 140}
-    assert f"scheduling efficiency, x 0.30 [0.30, 0.30]: mostly {named} (140 ms)" in found.advice[-1].text
+    said = f"scheduling efficiency, x 0.30 [0.30, 0.30]: time outside the branches, mostly {named} (140 ms)"
+    assert said in found.advice[-1].text
 
 
 def test_waiting_for_the_last_is_join(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -201,19 +201,19 @@ def test_a_newer_version_is_refused_with_what_to_update(tmp_path: Path) -> None:
     [
         (lambda plain: plain.update(version="1"), "its version is '1'"),
         (lambda plain: plain.pop("rows"), "the file lacks rows"),
-        (lambda plain: plain["rows"][0].update(timing=99), r"rows\[0\].timing is 99, and there are"),
-        (lambda plain: plain["rows"][0].update(timing=-1), r"rows\[0\].timing is -1"),
-        (lambda plain: plain["rows"][0].update(name=5), r"rows\[0\].name is '5' in place of str"),
-        (lambda plain: plain["rows"][0].update(prepare_s="soon"), r"prepare_s is 'soon' in place of float"),
+        (lambda plain: plain["rows"][0].update(timing=99), r"rows\[0\].timing refers to record 99, but there are"),
+        (lambda plain: plain["rows"][0].update(timing=-1), r"rows\[0\].timing refers to record -1"),
+        (lambda plain: plain["rows"][0].update(name=5), r"rows\[0\].name is '5' instead of str"),
+        (lambda plain: plain["rows"][0].update(prepare_s="soon"), r"prepare_s is 'soon' instead of float"),
         (
             lambda plain: plain["timings"][0].update(samples_ns=[1.0, "x"]),
-            r"\[0\].samples_ns is no list of float",
+            r"\[0\].samples_ns is not a list of float",
         ),
-        (lambda plain: plain["timings"][0]["trace"].update(start_ns=[1.5]), r"start_ns is no list of int64"),
-        (lambda plain: plain["timings"][0]["trace"].update(start_ns=[2**70]), r"start_ns is no list of int64"),
-        (lambda plain: plain.update(branches_alone=[[1]]), r"branches_alone has pairs that are none"),
-        (lambda plain: plain["timings"][0].update(turns={}), r"turns is no list"),
-        (lambda plain: plain["timings"].__setitem__(0, None), r"timings\[0\] is no object"),
+        (lambda plain: plain["timings"][0]["trace"].update(start_ns=[1.5]), r"start_ns is not a list of int64"),
+        (lambda plain: plain["timings"][0]["trace"].update(start_ns=[2**70]), r"start_ns is not a list of int64"),
+        (lambda plain: plain.update(branches_alone=[[1]]), r"branches_alone has entries that are not pairs"),
+        (lambda plain: plain["timings"][0].update(turns={}), r"turns is not a list"),
+        (lambda plain: plain["timings"].__setitem__(0, None), r"timings\[0\] is not an object"),
     ],
 )
 def test_a_damaged_file_is_refused_by_where_the_damage_is(tmp_path: Path, change: Any, said: str) -> None:
@@ -225,12 +225,12 @@ def test_a_damaged_file_is_refused_by_where_the_damage_is(tmp_path: Path, change
     ("content", "said"),
     [
         (b"", "is not a kit comparison: it is empty"),
-        (b"\x89PNG\r\n", "is not a kit comparison: it is no JSON"),
-        (b"[1, 2]", "it is JSON, but a list and no object"),
+        (b"\x89PNG\r\n", "is not a kit comparison: it is not JSON"),
+        (b"[1, 2]", "it is JSON, but a list instead of an object"),
         (b'{"a": 1}', "its field 'format' is None"),
         (b'{"traceEvents": []}', r"it is a trace, which kit\.load_trace reads"),
         (b'{"approaches": []}', "a summary without samples"),
-        (b"[" * 100_000, "no JSON"),
+        (b"[" * 100_000, "not JSON"),
     ],
 )
 def test_a_file_that_is_no_comparison_is_refused_by_what_it_is(tmp_path: Path, content: bytes, said: str) -> None:

@@ -142,7 +142,7 @@ def test_a_gain_without_overlap_is_none() -> None:
     for overlap, factor, doubted in ((0.0, 1.6, True), (2.0, 1.6, False), (0.0, 1.2, False)):
         own = timing(*(ms / factor for ms in ROUNDS), turns=(turn(4.0, overlap),) * 8)
         found = doubt(rows := table(own, base), rows["threads"])
-        assert ("its branches never ran at the same time" in str(found)) is doubted
+        assert ("its branches did not run at the same time" in str(found)) is doubted
     other = replace(rows, rows=(rows.rows[0], replace(rows.rows[1], rewritten=True)))
     assert doubt(other, other["threads"]) is None
 

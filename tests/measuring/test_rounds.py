@@ -613,7 +613,7 @@ def test_json_keeps_the_contract() -> None:
 def test_rows_by_name_and_traces_of_what_ran() -> None:
     assert COMPARISON["wrong"].verdict == "wrong output"
     assert list(COMPARISON.traces) == ["sequential", "threads<2>", "wrong"]
-    with pytest.raises(KeyError, match=r"'thread' was not compared; compared were sequential, threads<2>"):
+    with pytest.raises(KeyError, match=r"'thread' is not in this comparison; its rows are sequential, threads<2>"):
         COMPARISON["thread"]
 
 

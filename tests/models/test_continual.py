@@ -220,7 +220,7 @@ FRAME = randn(2, 3, 6, 6)
         (randn(1, 3, 6, 6), "now gets (1, 3, 6, 6)"),
         (FRAME.double(), "float64"),
         (FRAME.to("meta"), "on meta"),
-        (randn(2, 3, 1, 6, 6), "take the time axis off"),
+        (randn(2, 3, 1, 6, 6), "remove the time axis"),
         (randn(2, 4, 6, 6), "0 takes frames of 3 channels, float32 on cpu, and gets (2, 4, 6, 6)"),
         ((FRAME, FRAME), "one stream"),
         ([[1.0]], "a step takes a frame"),

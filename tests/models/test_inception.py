@@ -116,10 +116,10 @@ def test_a_width_that_leaves_fractions(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "sizes", "says"),
     [
-        ("googlenet", [(1, 3, 31, 64)], r"at least \(32, 32\), got \(1, 3, 31, 64\)"),
-        ("googlenet", [(3, 64, 64)], r"wants \(N, 3, H, W\)"),
+        ("googlenet", [(1, 3, 31, 64)], r"at least \(32, 32\), but was given \(1, 3, 31, 64\)"),
+        ("googlenet", [(3, 64, 64)], r"takes \(N, 3, H, W\)"),
         ("inception v3", [(1, 3, 74, 75)], r"at least \(75, 75\)"),
-        ("inception v3", [(1, 1, 75, 75)], r"wants \(N, 3, H, W\)"),
+        ("inception v3", [(1, 1, 75, 75)], r"takes \(N, 3, H, W\)"),
         ("two-stream i3d", [(1, 3, 8, 48, 48), (1, 2, 7, 48, 48)], "give each frame its flow"),
         ("two-stream i3d", [(1, 3, 8, 48, 48), (2, 2, 8, 48, 48)], "give each frame its flow"),
     ],

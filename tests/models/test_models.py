@@ -103,10 +103,10 @@ def test_the_output_moves_with_every_input_and_not_only_with_the_last_bias(name:
 @pytest.mark.parametrize(
     ("frame", "flow", "says"),
     [
-        ((3, 32, 32), (1, 20, 32, 32), r"frame \(N, 3, H, W\), got \(3, 32, 32\)"),
+        ((3, 32, 32), (1, 20, 32, 32), r"frame \(N, 3, H, W\), but was given \(3, 32, 32\)"),
         ((1, 1, 32, 32), (1, 20, 32, 32), r"frame \(N, 3, H, W\)"),
-        ((1, 3, 32, 32), (1, 10, 32, 32), r"flow \(N, 20, H, W\), got \(1, 10, 32, 32\)"),
-        ((2, 3, 32, 32), (3, 20, 32, 32), "same batch, got 2 and 3"),
+        ((1, 3, 32, 32), (1, 10, 32, 32), r"flow \(N, 20, H, W\), but was given \(1, 10, 32, 32\)"),
+        ((2, 3, 32, 32), (3, 20, 32, 32), "same batch size, but have 2 and 3"),
     ],
 )
 def test_inputs_that_do_not_fit(frame: tuple[int, ...], flow: tuple[int, ...], says: str) -> None:
@@ -156,7 +156,7 @@ def test_without_its_weights_the_trained_network_says_how_to_make_them(
 ) -> None:
     module = sys.modules[two_stream.__module__]  # by its name kit.models has the function
     monkeypatch.setattr(module, "TRAINED_WEIGHTS", tmp_path / "none.safetensors")
-    with pytest.raises(WeightsError, match=r"none\.safetensors' is not there: .*kit train two-stream"):
+    with pytest.raises(WeightsError, match=r"none\.safetensors' does not exist: .*kit train two-stream"):
         trained_two_stream()
     (tmp_path / "none.safetensors").write_bytes(b"cut")
     with pytest.raises(WeightsError, match="cannot be read as weights"):

@@ -47,7 +47,7 @@ def test_a_truncated_file(suffix: str, keep: float, file: Path, tmp_path: Path) 
     torch.save(two_stream(3, width=4).state_dict(), path)
     whole = file.read_bytes() if suffix == ".safetensors" else path.read_bytes()
     path.write_bytes(whole[: int(keep * len(whole))])
-    with pytest.raises(WeightsError, match="cannot be read as weights: it is cut off"):
+    with pytest.raises(WeightsError, match="cannot be read as weights: it is truncated"):
         read_weights(path)
 
 

@@ -103,7 +103,7 @@ def test_a_device_category_that_nobody_knows_is_named(tmp_path: Path) -> None:
     host = row("my_language", "f", 0, 50)  # on a thread: nobody asks
     assert read(tmp_path, host).notes == ()
     (note,) = read(tmp_path, host, LABEL, row("", "AI_CORE", 10, 5, 5, 2), row("magic", "x", 10, 5, 5, 3)).notes
-    assert note.startswith("2 of 3 events are a device's or its launches")
+    assert note.startswith("2 of 3 events belong to a device or are launches")
     assert "(no category, 'magic')" in note
     launch = row("call", "launch", 1, 1, correlation=3)
     (tied,) = read(tmp_path, host, launch, row("engine", "gemm", 5, 2, 0, 7, correlation=3)).notes

@@ -20,7 +20,7 @@ def kernel(start: int, duration: int, stream: int = 7, name: str = "gemm") -> Ev
 def test_kernels_that_overlap_on_one_stream() -> None:
     assert told(kernel(0, 10), kernel(10, 10), kernel(5, 10, stream=8)) == []
     (note,) = told(kernel(0, 100), kernel(10, 10, name="relu"), kernel(50, 10), kernel(100, 5), kernel(5, 10, 8))
-    assert note.startswith("2 of 5 kernels and copies start on a stream before the work before them")
+    assert note.startswith("2 of 5 kernels and copies start before the previous work on their stream")
     assert "'relu' on GPU 0 stream 7" in note
     assert (
         told(Event("a", "cpu_op", 0, 10, CPU), Event("b", "cpu_op", 5, 10, CPU)) == []
@@ -32,7 +32,7 @@ def test_an_event_decades_away(at: int, side: str) -> None:
     usual = [Event("op", "cpu_op", i * 10**9, 10**8, CPU) for i in range(100)]
     assert told(*usual) == []
     (note,) = told(*usual, Event("stray", "cpu_op", at, 10, CPU))
-    assert note.startswith("1 of 101 events lie far from the others, the farthest of them 'stray', 10,9")
+    assert note.startswith("1 of 101 events are far from the others in time, the farthest of them 'stray', 10,9")
     assert f"days {side} them" in note
 
 

@@ -120,17 +120,29 @@ def patched() -> nn.Sequential:
         (lambda: nn.Sequential(conv(), bn(track_running_stats=False)), "'1' has no running statistics"),
         (lambda: hooked(0), "'0' has forward hooks"),
         (lambda: hooked(1, pre=True), "'1' has forward hooks"),
-        (patched, "'0' has a _conv_forward of its own"),
+        (patched, "'0' overrides _conv_forward"),
         (Captures, r"'seq\.0' has forward hooks"),
         (lambda: Around(lambda seq, x: seq[1](seq[0](x)) + seq[0](x)), "'seq' is not called as a whole"),
-        (lambda: Around(lambda seq, x: seq[1](seq[0](x)) + seq[1](x)), "no convolution that a batch norm follows"),
-        (lambda: Around(lambda seq, x: (y := seq[0](x)) + seq[1](y)), "no convolution that a batch norm follows"),
-        (lambda: Around(lambda seq, x: [y := seq[0](x), seq[1](y)]), "no convolution that a batch norm follows"),
-        (lambda: Around(lambda seq, x: seq[1](seq[0](x).relu())), "no convolution that a batch norm follows"),
+        (
+            lambda: Around(lambda seq, x: seq[1](seq[0](x)) + seq[1](x)),
+            "no convolution whose output goes only to a batch norm",
+        ),
+        (
+            lambda: Around(lambda seq, x: (y := seq[0](x)) + seq[1](y)),
+            "no convolution whose output goes only to a batch norm",
+        ),
+        (
+            lambda: Around(lambda seq, x: [y := seq[0](x), seq[1](y)]),
+            "no convolution whose output goes only to a batch norm",
+        ),
+        (
+            lambda: Around(lambda seq, x: seq[1](seq[0](x).relu())),
+            "no convolution whose output goes only to a batch norm",
+        ),
         (lambda: Around(lambda seq, x: seq(x) + seq[0](x)), r"'seq\.0' is called by others too"),
-        (lambda: Around(lambda seq, x: seq(x) + seq[0].forward(x)), "Folded does not keep what Around computes"),
-        (lambda: Around(lambda seq, x: seq(x) + functional.conv2d(x, seq[0].weight)), "Folded does not keep"),
-        (lambda: Around(lambda seq, x: seq(x) if x.sum() * X.sum() > 0 else seq[0](x)), "Folded does not keep"),
+        (lambda: Around(lambda seq, x: seq(x) + seq[0].forward(x)), "Folded changes the output of Around"),
+        (lambda: Around(lambda seq, x: seq(x) + functional.conv2d(x, seq[0].weight)), "Folded changes the output"),
+        (lambda: Around(lambda seq, x: seq(x) if x.sum() * X.sum() > 0 else seq[0](x)), "Folded changes the output"),
     ],
 )
 def test_what_may_be_something_else_is_left_as_it_is_by_name(make: Callable[[], nn.Module], says: str) -> None:

@@ -103,7 +103,7 @@ def test_which_executor_captures(graphs) -> None:
 @pytest.mark.parametrize("other", [(3, 3), (2, 3, 1), (2,)])
 def test_other_shapes_are_refused(graphs, other: tuple[int, ...]) -> None:
     _, graph = captured(on_gpu(2, 3), Graphed())
-    with pytest.raises(ShapeError, match=r"captured for \(2, 3\) float32 on cuda:0 and got .*one shape only"):
+    with pytest.raises(ShapeError, match=r"captured for \(2, 3\) float32 on cuda:0, but was given .*one shape only"):
         graph(on_gpu(*other))
     with pytest.raises(ShapeError, match="float64"):
         graph(on_gpu(2, 3).double())

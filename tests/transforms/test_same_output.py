@@ -204,7 +204,7 @@ def test_same_output(approach: str, name: str, batch: int, dtype: torch.dtype) -
     if "merged" in approach and "streams" in name:
         refusal = "no region of TwoStream has two branches that begin with a 1x1"
     if "onnxruntime" in approach and dtype is torch.bfloat16:
-        refusal = "onnxruntime takes tensors on the CPU of a type that numpy has, got .* bfloat16"
+        refusal = "onnxruntime takes CPU tensors of a dtype that numpy has, but was given .* bfloat16"
     if refusal is None:
         check(approach, name, batch, dtype)
     else:

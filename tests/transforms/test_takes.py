@@ -114,9 +114,9 @@ def test_torchscript_runs_branches_that_take_what_they_name() -> None:
 @pytest.mark.parametrize(
     ("branch", "given", "says"),
     [
-        (nn.Identity(), ([torch.ones(3)],), "'Branches' got list, and TorchScript traces tensors only"),
-        (Prior(), (), "'Branches' got nothing, and TorchScript traces tensors only"),
-        (nn.MaxPool2d(2, return_indices=True), (torch.ones(1, 1, 4, 4),), "a branch gives tuple.* a tensor only"),
+        (nn.Identity(), ([torch.ones(3)],), "'Branches' was given list, but TorchScript traces only tensors"),
+        (Prior(), (), "'Branches' was given nothing, but TorchScript traces only tensors"),
+        (nn.MaxPool2d(2, return_indices=True), (torch.ones(1, 1, 4, 4),), "a branch returns tuple.* needs one tensor"),
     ],
 )
 def test_what_torchscript_cannot_fork_is_named(branch: nn.Module, given: tuple[Any, ...], says: str) -> None:
@@ -128,7 +128,7 @@ def test_what_torchscript_cannot_fork_is_named(branch: nn.Module, given: tuple[A
 def test_what_onnx_cannot_take_or_give_is_said() -> None:
     pytest.importorskip("onnxruntime")
     x, y, given = inputs(0)
-    with pytest.raises(KitError, match=r"takes tensors on the CPU of a type that numpy has, got .*dict"):
+    with pytest.raises(KitError, match=r"takes CPU tensors of a dtype that numpy has, but was given .*dict"):
         parse("onnxruntime").prepare(model(None), (x, y, given | {"bias": [2.0]}))
-    with pytest.raises(KitError, match="gives tensors only, and Branches gives a int too"):
+    with pytest.raises(KitError, match="returns only tensors, but Branches also returns a int"):
         parse("onnxruntime").prepare(model(), inputs(0))

@@ -110,7 +110,7 @@ def test_a_new_measurement_renews_the_copy_that_the_output_holds(monkeypatch: py
 def test_a_grid_that_was_measured_on_a_busy_machine_marks_no_cell() -> None:
     cells = {(1, 1): (10.0, Ratio(1, 0.9, 1.1)), (2, 1): (90.0, Ratio(9, 8, 10))}
     table = grid_html(cells, "images", "machine busy: other programs took 50% of the machine's CPU time")
-    assert "not decided which is the most: machine busy: other programs took 50%" in table
+    assert "not decided which cell is fastest: machine busy: other programs took 50%" in table
     assert "&#9733;" not in table
     assert "~" not in table
     assert "inset" not in table

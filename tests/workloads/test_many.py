@@ -192,16 +192,16 @@ def test_an_approach_that_cannot_run_keeps_its_row() -> None:
 
 
 def test_without_a_model_only_its_own_approaches_run() -> None:
-    with pytest.raises(KitError, match=r"pipeline is no model, so threads cannot run it: choose from sequential"):
+    with pytest.raises(KitError, match=r"pipeline is not a model, so threads cannot run it: choose from sequential"):
         live.make(3).prepare("threads")
-    with pytest.raises(KitError, match=r"pipeline is no model, so folded \+ pipeline cannot run it"):
+    with pytest.raises(KitError, match=r"pipeline is not a model, so folded \+ pipeline cannot run it"):
         live.make(3).prepare("folded + pipeline")
-    with pytest.raises(KitError, match="loader runs the whole workload by itself: write it alone"):
+    with pytest.raises(KitError, match="loader runs the whole workload by itself: name it alone"):
         feeding.make(2).prepare("folded + loader")
 
 
 def test_a_workload_brings_its_inputs() -> None:
-    with pytest.raises(KitError, match=r"feeding brings its inputs: name approaches as approaches='threads'"):
+    with pytest.raises(KitError, match=r"feeding has its own inputs: name approaches as approaches='threads'"):
         kit.compare(feeding.make(2), "threads")
 
 
@@ -228,7 +228,7 @@ def test_many_items_are_explained_in_items_a_second(images: Workload) -> None:
     [
         (("opencv-dnn", Path("x.mp4")), "opencv-dnn takes no clip"),
         (("feeding", None, "cuda"), "feeding runs on the CPU"),
-        (("pipeline", None, "cpu", 0), "0 items are nothing to do"),
+        (("pipeline", None, "cpu", 0), "0 items are too few"),
         (("two-stream", None, "cpu", 3), "one request, not 3 items"),
     ],
 )

@@ -48,5 +48,5 @@ def test_every_stage_has_its_time_and_words() -> None:
 
 
 def test_a_clip_too_short_is_refused() -> None:
-    with pytest.raises(ClipError, match="needs 11 frames, has 3"):
+    with pytest.raises(ClipError, match="needs 11 frames, but there are 3"):
         recognise(clips.generate(frames=3, height=64, width=64))

@@ -67,7 +67,7 @@ def test_a_clip_that_is_missing_or_too_short(video: Path, tmp_path: Path) -> Non
         workload("two-stream", video.with_name("elevn.mp4"))
     short = tmp_path / "short.mp4"
     clips.save(clips.generate(frames=10, height=64, width=64), short)
-    with pytest.raises(ClipError, match="needs 11 frames, has 10"):
+    with pytest.raises(ClipError, match="needs 11 frames, but there are 10"):
         workload("two-stream", short)
     clips.save(clips.generate(frames=8, height=64, width=64), short)
     with pytest.raises(ClipError, match=r"needs 9 frames.* has 8"):

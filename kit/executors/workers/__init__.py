@@ -1,5 +1,5 @@
-"""What the executors are made of: the channel to a worker process, its start, its life and its end.
+"""The parts of the executors: the channel to a worker process, and the worker's start, work and end.
 
-An executor is read without this folder. The folder says how a task gets to a worker and its result back. Nothing here
-imports an executor, and this file imports nothing: a worker process comes through it before it imports torch.
+An executor can be understood without this folder, which sends a task to a worker and its result back. No module here
+imports an executor, and this file imports nothing: a worker process imports it before torch.
 """

@@ -1,4 +1,4 @@
-"""What a process and its worker say to each other: a request for a task, and the reply to it."""
+"""The messages between a process and its worker: a request to run a task, and the reply."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Reply(NamedTuple):
 
     @classmethod
     def lost(cls, error: KitError) -> Reply:
-        """A reply in place of one that cannot be made, or that the parent cannot unpickle: the task failed."""
+        """A reply that the task failed, instead of one that cannot be pickled or unpickled."""
         return cls(None, error, "", [], clock())
 
     def packed(self, pack: Callable[[Reply], Any]) -> Any:

@@ -124,8 +124,8 @@ def pickled(message: Any, tensors: PlacedTensors) -> bytes:
     except Exception as error:  # pickling runs the code of any object in the message
         path, part = unpicklable_part(message, _fault)
         raise TransferError(
-            f"{path or 'the message'} is a {type(part).__name__}, which cannot be pickled and so not be sent to "
-            f"another process ({error}): make it inside forward, or leave it out with __getstate__."
+            f"{path or 'the message'} is a {type(part).__name__}, which cannot be pickled, so it cannot be sent to "
+            f"another process ({error}): create it inside forward, or leave it out with __getstate__."
         ) from error
     return file.getvalue()
 
@@ -149,8 +149,8 @@ def unpickled(body: bytes | memoryview, memory: TensorMemory | None) -> Any:
             _memory.reset(token)
     except Exception as error:  # unpickling runs the code of any object in the message
         raise TransferError(
-            f"what was sent cannot be rebuilt in this process ({type(error).__name__}: {error}): its class must be "
-            "importable here or defined in the notebook, and must unpickle."
+            f"the received object cannot be rebuilt in this process ({type(error).__name__}: {error}): its class must "
+            "be importable here or defined in the notebook, and it must be possible to unpickle it."
         ) from error
 
 

@@ -31,7 +31,7 @@ _one_start_at_a_time = threading.Lock()
 class WorkerProcess:
     """A persistent worker process, which works on one task at a time.
 
-    Make it, and note it down, within :func:`starting`: an interrupt in between would leave a process that nobody ends.
+    Create it and keep a reference to it within :func:`starting`: an interrupt could otherwise leave a process running.
 
     Args:
         position: among the workers of its executor.

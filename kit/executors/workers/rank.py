@@ -77,7 +77,7 @@ def gather(group: int, sizes: Sequence[Sequence[int]]) -> list[list[Tensor]] | N
         WorkerError: this process was replaced after the tasks, so the results are lost.
     """
     if _joined != group:
-        raise WorkerError("a rank was lost between its tasks and the gathering of their results: call again.")
+        raise WorkerError("a rank was lost after its tasks, before their results were gathered: call again.")
     own = [torch.frombuffer(piece, dtype=torch.uint8) for piece in _packed]
     _packed.clear()
     with spans.span("gather", "transfer"):

@@ -16,22 +16,22 @@ from typing import Any
 from kit.errors import KitError, WorkerError
 
 _LIMITS = {
-    errno.EMFILE: "this process may have {RLIMIT_NOFILE} files open at a time: raise its limit before Python starts, "
-    "as in `ulimit -n 4096`, or take fewer workers",
+    errno.EMFILE: "this process may have {RLIMIT_NOFILE} files open at a time: raise its limit before Python "
+    "starts, as in `ulimit -n 4096`, or use fewer workers",
     errno.ENFILE: "the system may open no more files: close other programs",
-    errno.EAGAIN: "no more processes or threads may be started (at most {RLIMIT_NPROC}, in a container often fewer): "
-    "raise the limit, as in `ulimit -u 4096`, or take fewer",
-    errno.ENOMEM: "there is no memory for it: close other programs, take fewer workers or smaller inputs, or give "
-    "this container more memory",
-    errno.ENOSPC: "there is no room for it in memory, /dev/shm or the temporary folder: make room, take fewer workers, "
-    "or give this container more memory (--shm-size=1g)",
+    errno.EAGAIN: "no more processes or threads may be started (at most {RLIMIT_NPROC}, in a container often "
+    "fewer): raise the limit, as in `ulimit -u 4096`, or start fewer",
+    errno.ENOMEM: "memory is full: close other programs, use fewer workers or smaller inputs, or give this "
+    "container more memory",
+    errno.ENOSPC: "memory, /dev/shm or the temporary folder is full: free some space, use fewer workers, or give "
+    "this container more memory (--shm-size=1g)",
 }
 _NO_THREAD = "can't start new thread"  # all that Python says
 _SIGNALS = {
     "SIGKILL": "The system does that when memory runs out.",
-    "SIGSEGV": "Native code crashed: it touched memory that is not its own.",
-    "SIGBUS": "Native code crashed. Writing beyond a small /dev/shm ends like this.",
-    "SIGABRT": "Native code found an error and gave up; its own words are on stderr.",
+    "SIGSEGV": "Native code crashed: it accessed memory that it does not own.",
+    "SIGBUS": "Native code crashed. A small /dev/shm that is full causes this.",
+    "SIGABRT": "Native code found an error and stopped; its message is on stderr.",
     "SIGILL": "Native code crashed: it was built for another kind of processor.",
     "SIGFPE": "Native code crashed: it divided by zero.",
 }
@@ -74,7 +74,7 @@ class _Numbers(dict[str, str]):
         try:
             import resource
         except ImportError:  # Windows has none
-            return "only so many"
+            return "a limited number of"
         soft, _ = resource.getrlimit(getattr(resource, name))
         return "any number of" if soft == resource.RLIM_INFINITY else str(soft)
 
@@ -88,17 +88,17 @@ def how_it_ended(process: Any, task: str, by_the_kit: bool = False) -> str:
         by_the_kit: whether the kit itself killed the process, since its executor was closed.
     """
     if by_the_kit:
-        return f"branch {task!r} has no result: its worker process was ended, since the executor was closed meanwhile."
+        return f"branch {task!r} has no result: its worker process was ended, since the executor was closed."
     code = process.exitcode
     if code is None:
-        how, why = "closed its pipe and runs on", ""
+        how, why = "closed its pipe but still runs", ""
     elif code < 0:
         name = next((each.name for each in signal.Signals if each == -code), f"signal {-code}")
         how, why = f"was killed by {name}", _SIGNALS.get(name, "")
     else:
         how, why = f"ended with status {code}", "Something in it called exit."
         if code == 1:  # Python's own, after an exception that nobody caught
-            why = "Something in it called exit, or raised what is no Exception: its traceback is on stderr then."
+            why = "Something in it called exit, or raised a BaseException: in that case its traceback is on stderr."
     sentences = f"worker process {process.pid} {how} while it had branch {task!r}. {why}".strip()
     return f"{sentences} The next call starts a new process."
 
@@ -113,7 +113,7 @@ def no_answer(late: Iterable[tuple[str, int | None]], timeout: float) -> str:
     names = ", ".join(repr(name) + " (stopped)" * _is_stopped(pid) for name, pid in late)
     return (
         f"no answer within {timeout:g} s from {names}: the workers were ended, and the next call starts new ones. "
-        "Give more time, as in processes(timeout=300) or Stage(..., timeout=300), or look for a deadlock."
+        "Allow more time, as in processes(timeout=300) or Stage(..., timeout=300), or look for a deadlock."
     )
 
 

@@ -1,4 +1,4 @@
-"""PyTorch's state of a thread: a worker must take it over from its caller, or it computes something else."""
+"""PyTorch's state of a thread: a worker must use its caller's state, or its results may differ."""
 
 from __future__ import annotations
 

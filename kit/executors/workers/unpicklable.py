@@ -1,4 +1,4 @@
-"""Which part of an object cannot be pickled: a lock three attributes down, not the model as a whole."""
+"""Finds the part of an object that cannot be pickled, such as a lock in an attribute of a submodule."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def unpicklable_part(whole: Any, fault: Callable[[Any], Exception | None]) -> tu
 
     Args:
         whole: an object with a fault.
-        fault: what goes wrong when a part is pickled, or None.
+        fault: returns the exception that pickling a part raises, or None.
     """
     deadline = time.monotonic() + SEARCH_LIMIT_S
     path: list[str] = []

@@ -1,7 +1,7 @@
 """The code that runs in worker processes. Light to import: the clock is read before torch is imported.
 
-Jupyter interrupts the whole process group, so workers ignore SIGINT. A worker ends when its pipe closes or when its
-parent is gone, in whatever way the parent ended.
+Jupyter interrupts the whole process group, so workers ignore SIGINT. A worker ends when its pipe closes or its parent
+process has ended, for any reason.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def _begin(log: SpanLog, position: int, cores: Sequence[int], started_ns: int) -
 
 
 def _end_with_parent() -> None:
-    """A worker that is busy in a long task does not see its pipe close: this thread sees that its parent is gone."""
+    """End this worker if its parent has ended: a worker that is busy in a long task does not see its pipe close."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

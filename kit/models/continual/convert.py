@@ -90,14 +90,18 @@ class Stepper(nn.Module):
         state = state or self.start()
         if state.of is not self:
             raise KitError(
-                "this state was made by another network, whose layers are not the ones here: keep one for each network "
-                "and clip, and begin a clip with None."
+                "this state belongs to another network with other layers: keep one state for each network and clip, "
+                "and begin a clip with None."
             )
         frames = frame if isinstance(frame, tuple | list) else (frame,)
         if not all(isinstance(x, Tensor) and x.ndim == 4 for x in frames):
-            raise ShapeError(f"a step takes a frame (N, C, H, W), got {shapes(frames)}: take the time axis off.")
+            raise ShapeError(
+                f"a step takes a frame (N, C, H, W), but was given {shapes(frames)}: remove the time axis."
+            )
         if frames is frame and not isinstance(self.step.steps[0], RegionStep | ForkStep):
-            raise ShapeError(f"{self.step.name} takes one stream of frames, got {len(frames)}: give one tensor.")
+            raise ShapeError(
+                f"{self.step.name} takes one stream of frames, but was given {len(frames)}: give one tensor."
+            )
         # A copy: whoever reads a camera fills the same memory again.
         own = tuple(x.clone().unsqueeze(2) for x in frames)
         out, layers = self.step(own if frames is frame else own[0], state.layers)
@@ -115,7 +119,9 @@ class Stepper(nn.Module):
         clips = clip if isinstance(clip, tuple | list) else (clip,)
         lengths = {x.shape[2] for x in clips if isinstance(x, Tensor) and x.ndim == 5}
         if len(lengths) != 1:
-            raise ShapeError(f"a clip is (N, C, T, H, W), with the same T in every stream; found T: {sorted(lengths)}.")
+            raise ShapeError(
+                f"a clip must be (N, C, T, H, W), with the same T in every stream, but T is {sorted(lengths)}."
+            )
         outputs, state = [], state or self.start()
         for t in range(*lengths):
             frames = [x[:, :, t] for x in clips]
@@ -195,8 +201,8 @@ def _convolution(conv: Any, name: str) -> ModuleStep:
     step = ConvStep(name, conv, repeat=edges or mode == "replicate", mode=mode)
     if step.reach.padding and not step.repeat and mode != "constant":
         raise KitError(
-            f"{name} pads time in mode {mode!r}, with frames that have not come yet: pad with zeros or 'replicate', or "
-            "not at all."
+            f"{name} pads time in mode {mode!r}, which needs future frames: pad with zeros or 'replicate', or do not "
+            "pad."
         )
     return step
 
@@ -205,7 +211,7 @@ def _region(region: Branches, branches: dict[str, ModuleStep], name: str) -> Reg
     taken = region.takes or region.taken(1)
     for i, (key, step) in enumerate(branches.items()):
         if not taken[key]:
-            raise KitError(f"branch {key!r} of {name} takes no input, so no frame brings its output: take it out.")
+            raise KitError(f"branch {key!r} of {name} takes no input, so no frame gives its output: remove it.")
         # Those after it read what it wrote, and so does an earlier one's output that is the input itself.
         readers = [
             other

@@ -43,7 +43,7 @@ def as_its_class(module: Any, name: str) -> None:
         KitError: it has hooks or methods of its own, has no weights yet, or is in training mode.
     """
     if not isinstance(module, nn.Module):
-        raise KitError(f"{name} is {module!r}, and no module: take it out.")
+        raise KitError(f"{name} is {module!r}, not a module: remove it.")
     kind = type(module)
     if isinstance(module, LazyModuleMixin) and module.has_uninitialized_params():
         raise KitError(f"{name} is {kind.__name__} without weights: call the model on a clip first.")

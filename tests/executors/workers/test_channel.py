@@ -281,7 +281,7 @@ def closing_over(thing: Any) -> Any:
 def test_what_cannot_travel_is_named_with_the_way_to_it(ends: tuple[Channel, Channel], thing: Any, path: str) -> None:
     with pytest.raises(TransferError) as caught:
         ends[0].send(thing)
-    assert str(caught.value).startswith(f"{path}, which cannot be pickled and so not be sent to another process")
+    assert str(caught.value).startswith(f"{path}, which cannot be pickled, so it cannot be sent to another process")
     assert "__getstate__" in str(caught.value)
     assert caught.value.__cause__ is not None
     assert across(ends, "still works") == "still works"

@@ -26,7 +26,7 @@ def test_memory_is_blamed_for_a_kill_that_the_kit_did_not_send_and_for_nothing_e
 
 def test_a_crash_is_called_that_and_an_exit_too() -> None:
     assert "SIGSEGV while it had branch 'left'. Native code crashed" in said(-signal.SIGSEGV)
-    assert "Native code found an error and gave up" in said(-signal.SIGABRT)
+    assert "Native code found an error and stopped" in said(-signal.SIGABRT)
     assert "ended with status 3 while it had branch 'left'. Something in it called exit." in said(3)
     assert all("branch 'left'" in said(code) for code in (-9, -11, 3, None))
 
@@ -36,9 +36,9 @@ def test_a_crash_is_called_that_and_an_exit_too() -> None:
     [
         (OSError(errno.EMFILE, "Too many open files"), r"start it \(OSError: .*Too many open files\): .*ulimit -n"),
         (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), r"BlockingIOError.*ulimit -u"),
-        (OSError(errno.ENOMEM, "Cannot allocate memory"), "no memory for it"),
-        (OSError(errno.ENOSPC, "No space left on device"), "make room"),
-        (MemoryError(), "no memory for it"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "memory is full"),
+        (OSError(errno.ENOSPC, "No space left on device"), "free some space"),
+        (MemoryError(), "memory is full"),
         (RuntimeError("can't start new thread"), "ulimit -u"),
         (OSError("odd"), "the system refused"),
     ],
@@ -71,7 +71,7 @@ def test_the_limit_of_open_files_is_a_number() -> None:
 
 def test_ends_without_a_name() -> None:
     assert "was killed by signal 60 while" in said(-60)
-    assert "closed its pipe and runs on" in said(None)
+    assert "closed its pipe but still runs" in said(None)
     assert "traceback is on stderr" in said(1)
 
 
