@@ -65,10 +65,7 @@ class Approach:
                 alone = term if isinstance(term.entry, Calls) else following
                 raise KitError(f"{self.name}: {alone.kind} runs the whole workload by itself: name it alone.")
             if not isinstance(term.entry, Rewrites):
-                raise KitError(
-                    f"{self.name}: {term.kind} runs the regions, so it must be the last step, and only one step can "
-                    "run them."
-                )
+                raise KitError(f"{self.name}: {term.kind} runs the regions, so it must be the last step that is named.")
             transform = term.entry.make
             if isinstance(following.entry, Rewrites) and transform.opaque:
                 raise KitError(
