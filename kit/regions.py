@@ -191,8 +191,7 @@ def some_regions(model: nn.Module) -> dict[str, Branches]:
     found = dict(regions(model))
     if not found:
         raise KitError(
-            f"{type(model).__name__} has no region: its independent parts are not marked. Put independent "
-            "parts into a region, as in "
+            f"{type(model).__name__} has no region: its independent parts are not marked. Put them into one, as in "
             "kit.Branches({'a': self.a, 'b': self.b}, merge=kit.Concat(1)), and call that in forward."
         )
     return found

@@ -198,7 +198,7 @@ def _explained(comparison: Comparison, row: Row, known: _Known) -> Explanation:
     baseline, case = comparison.baseline, known.cases.get(row.name)
     notes = []
     if row.timing is None:
-        notes.append(f"this approach was not measured: {row.reason}")
+        notes.append(f"it was not measured: {row.reason}")
     elif case is None:
         notes.append(
             "this approach has no tasks, or no task that takes time: it changes the model's operators, not when "
@@ -279,7 +279,7 @@ def _for_many_requests(comparison: Comparison, alone: Timing, best: Row, timing:
     """Advice for throughput: undecided if the intervals of both rates overlap."""
     side = "several at the same time, each on one thread with its branches one after the other"
     (least, most), (low, high) = _rates(alone, comparison.cores), _rates(timing, 1)
-    use = f"run {side}" if least > high else f"use {best.name}" if low > most else "it is not decided what to use"
+    use = f"run {side}" if least > high else f"use {best.name}" if low > most else "these rounds cannot decide"
     return (
         f"For many requests {use}: a call takes {milliseconds(alone.median_ms)} on one core, so "
         f"{counted(comparison.cores, 'core')} can serve {least:,.3g} to {most:,.3g} a second; {best.name}, with one "

@@ -43,7 +43,7 @@ def prove(kind: str, given: nn.Module, rewritten: nn.Module, args: tuple[Any, ..
             return
         if not compare_outputs(expected, given(*other_inputs(args, draw))).equal:
             raise KitError(
-                f"{kind} cannot be checked: {title} as given gives another output on every call. Remove random "
+                f"{kind} cannot be checked: {title} as given gives a different output on every call. Remove random "
                 "numbers, and state from earlier calls, from its forward."
             )
         if _within_rounding(expected, found, given(*other_inputs(args, _one_step_from(draw)))):

@@ -69,7 +69,7 @@ def grid_html(cells: Cells, unit: str, doubt: str | None = None, kind: str = "Op
             style = f"padding:6px 12px;text-align:right;box-shadow:{frame};background:{bar}"
             rows += f"<td style='{style}'>{mark}{cells[w, t][0]:,.1f}</td>"
         rows += "</tr>"
-    caption = f"<caption style='color:{NEUTRAL}'>{unit} per second; {legend}.</caption>"
+    caption = f"<caption style='color:{NEUTRAL}'>{unit} a second; {legend}.</caption>"
     return f"<table style='font-size:13px'>{caption}<tr><td></td>{head}</tr>{rows}</table>"
 
 

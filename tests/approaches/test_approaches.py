@@ -217,7 +217,7 @@ def test_only_what_starts_anew_on_every_call_is_cold() -> None:
 
 @pytest.mark.parametrize("kind", ["threads", "processes", "processes_cold"])
 def test_a_model_without_regions_has_nothing_to_run_side_by_side(kind: str) -> None:
-    says = "Linear has no region: its independent parts are not marked.*Put independent parts into a region, as in kit"
+    says = "Linear has no region: its independent parts are not marked.*Put them into one, as in kit"
     with pytest.raises(KitError, match=says):
         parse(kind).prepare(nn.Linear(1, 1), ONE)
 

@@ -205,7 +205,7 @@ def test_threads_launch_on_streams_of_their_own(fake_cuda) -> None:
 
 
 def test_inputs_on_the_cpu_are_refused_and_none_at_all_are_fine(executor: Executor, fake_cuda) -> None:
-    with pytest.raises(UnavailableError, match=r"branch 'a' got \(1, 2\) on cpu.*model.cuda\(\)"):
+    with pytest.raises(UnavailableError, match=r"branch 'a' was given \(1, 2\) on cpu.*model.cuda\(\)"):
         executor.run([Task("a", nn.Identity(), (torch.ones(1, 2),))])
     assert executor.run([Task("a", lambda: 1), Task("b", lambda: 2)]) == [1, 2]
     assert executor.run([]) == []

@@ -268,7 +268,7 @@ def test_which_serves_many_requests_is_open_where_the_rates_overlap() -> None:
     walls = [8.0, 9.0, 10.0, 10.5, 11.0, 12.0]  # of one core, so 4 to 6 ms of two
     alone = timing([ms * MS for ms in walls], [turn({"a": ms / 4, "b": ms / 2}, ms * 0.75, 1) for ms in walls])
     throughput = explain(compared(base, example().rows[1].timing or base, {1: alone})).advice[1]
-    assert throughput.text.startswith("For many requests it is not decided what to use: ")
+    assert throughput.text.startswith("For many requests these rounds cannot decide: ")
     assert "so 2 cores can serve 167 to 250 a second; sequential, " in throughput.text
     assert "with one request at a time, serves 200 to 200" in throughput.text
 

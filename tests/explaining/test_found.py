@@ -162,5 +162,5 @@ def test_of_a_chain_nothing_is_advised_but_what_ran() -> None:
     comparison = kit.compare(*plain_models.unet(), "sequential,threads", rounds=6, progress=False)
     explanation = kit.explain(comparison, "threads")
     assert explanation.factors is None
-    assert explanation.notes == ("this approach was not measured: no branches were found in UNet",)
+    assert explanation.notes == ("it was not measured: no branches were found in UNet",)
     assert not any("threads" in advice.text for advice in explanation.advice)

@@ -252,7 +252,7 @@ def random_in_forward(net: Net, x: Tensor) -> Tensor:
         (remembered, "writes its attribute 'seen'"),
         (on_its_values, r"on_its_values, line \d+ of .*test_any_model.py"),
         (by_an_item, r"by_an_item, line \d+ of .*test_any_model.py"),
-        (random_in_forward, "another output on every call"),
+        (random_in_forward, "a different output on every call"),
     ],
     ids=lambda each: getattr(each, "__name__", ""),
 )

@@ -97,7 +97,7 @@ def test_a_chain_never_changes_its_stream_without_need() -> None:
 def test_unknown_policies_and_no_lanes() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'wavefront'"):
         policy("wave", 2)
-    with pytest.raises(KitError, match="0 streams can run nothing"):
+    with pytest.raises(KitError, match="0 streams are too few"):
         policy("single", 0)
 
 

@@ -39,7 +39,7 @@ CHAKRA = {"schema": "1.1.1-chakra.0.0.4", "pid": 7, "nodes": [{"id": 1, "name": 
         (b"[[1, 2, 3], [[0, 1], [2, 3]]]", "export_memory_timeline"),
         (json.dumps(CHAKRA).encode(), r"execution trace \(Chakra\).*export_chrome_trace"),
         (b'{"ph":"X","ts":1,"dur":1}\n{"ph":"X","ts":2,"dur":1}\n', "JSON lines"),
-        (b'{"ph":"X","ts":1,"dur":1},\n{"ph":"X","ts":2,"dur":1},\n', r"put \[ before"),
+        (b'{"ph":"X","ts":1,"dur":1},\n{"ph":"X","ts":2,"dur":1},\n', r"write \[ before"),
         (b'{"events": []}', "no list of traceEvents"),
         (b"", "it is empty"),
         (gzip.compress(b"", mtime=0), "it is empty"),

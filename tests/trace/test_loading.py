@@ -130,7 +130,7 @@ def test_a_begin_without_its_end_lasts_and_an_end_without_its_begin_is_kept(tmp_
         ("shut", 1000, 5000),
     }
     assert len(trace.notes) == 2
-    assert "never end" in trace.notes[0]
+    assert "no end" in trace.notes[0]
 
 
 def test_counters_instants_and_flows(tmp_path: Path) -> None:

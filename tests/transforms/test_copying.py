@@ -113,7 +113,7 @@ def test_a_copy_that_uses_its_original_is_refused_by_name(
     make: Callable[[], Net], says: str, approach: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kit.transforms.compiled.Compiled.unavailable_because", lambda machine: None)
-    refusal = rf"cannot be rewritten: a copy of it still uses .*{says}.*make that code the forward of a class"
+    refusal = rf"cannot be rewritten: a copy of it still uses .*{says}.*move that code into the forward of an nn.Module"
     with pytest.raises(KitError, match=refusal):
         parse(approach).prepare(make().eval(), X)
 

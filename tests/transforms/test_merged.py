@@ -98,7 +98,7 @@ NOTHING = r"no region of \w+ has two branches that begin with a 1x1 convolution 
 def test_what_it_cannot_look_into_is_named(make: Callable[[], nn.Module], says: str) -> None:
     with pytest.raises(KitError, match=says) as caught:
         parse("merged").prepare(make().eval(), X)
-    assert "As far as it sees, no region of" in str(caught.value)
+    assert "As far as it can see, no region of" in str(caught.value)
     assert "nn.Sequential" in str(caught.value)
 
 
@@ -224,5 +224,5 @@ def test_a_region_that_is_not_called_or_has_hooks_is_refused_by_others_too(monke
         with pytest.raises(KitError, match="no region of Never is called on these inputs"):
             parse(approach).prepare(Never().eval(), X)
     hook = nn.Sequential(hooked(region(a=conv(), b=conv()))).eval()
-    with pytest.raises(KitError, match="the region '0' has forward hooks, which TorchScript would not run"):
+    with pytest.raises(KitError, match="the region '0' has forward hooks, which TorchScript does not run"):
         parse("scripted_fork").prepare(hook, X)

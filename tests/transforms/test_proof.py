@@ -134,7 +134,7 @@ def test_other_inputs_are_of_the_same_kind_and_other_values() -> None:
 
 def test_what_cannot_be_proven_says_why() -> None:
     random = Calls(lambda model, x: functional.dropout(model.conv(x)))
-    with pytest.raises(KitError, match=r"Calls as given gives another output on every call.*random numbers"):
+    with pytest.raises(KitError, match=r"Calls as given gives a different output on every call.*random numbers"):
         Swapped(random).apply(random, (X,))
     nothing = Calls(lambda model, x: (model.conv(x), "text"))
     with pytest.raises(MeasureError, match=r"output\[1\] is a str"):
@@ -158,7 +158,7 @@ def test_what_cannot_be_proven_says_why() -> None:
             "the largest absolute error is",
         ),
         ("channels_last", lambda model, x: model.conv(x) * model.conv(x).stride(1), "the largest absolute error is"),
-        ("onnxruntime", lambda model, x: functional.dropout(model.conv(x)), "gives another output on every call"),
+        ("onnxruntime", lambda model, x: functional.dropout(model.conv(x)), "gives a different output on every call"),
         ("compiled", lambda model, x: model.conv(x) * float(x.sum()), "would compile the model again"),
     ],
 )

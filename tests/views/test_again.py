@@ -57,7 +57,7 @@ def test_what_is_still_not_decided_and_what_failed_is_said() -> None:
     rows = comparison.rows
     table = Again(comparison, calls(MeasureError("<no>"), []))
     table._button.click()
-    assert "could not be measured again: &lt;no&gt;" in table._said.value
+    assert "Measuring again failed: &lt;no&gt;" in table._said.value
     assert comparison.rows is rows
     assert not table._button.disabled
 
