@@ -280,7 +280,7 @@ def test_a_model_of_this_file_travels_into_a_fresh_process(monkeypatch: pytest.M
 
 def test_errors_come_back_from_a_fresh_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kit.verbs.on_gpu", lambda *values: True)
-    with pytest.raises(ShapeError, match=r"got \(3, 48, 48\)"):
+    with pytest.raises(ShapeError, match=r"was given \(3, 48, 48\)"):
         kit.record(two_stream(width=8), (FRAME[0], FLOW))
     with pytest.raises(TaskError, match="ZeroDivisionError"):
         record_fresh(lambda: 1 // 0)  # type: ignore[arg-type,return-value]

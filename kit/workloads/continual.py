@@ -57,8 +57,8 @@ class OneStep(nn.Module):
         length = streams[0].shape[2]
         if not net.reach.gives(length - 1):
             raise KitError(
-                f"frame {length} gives no output: the first output comes with frame {net.delay + 1}, then one every "
-                f"{net.reach.stride} frames. Give a clip that ends with an output."
+                f"frame {length} gives no output: the first output comes with frame {net.delay + 1} (stride in "
+                f"time: {net.reach.stride}). Give a clip that ends with an output."
             )
         state, times = net.start(), list(zip(*map(frames_of, streams), strict=True))
         with torch.no_grad():

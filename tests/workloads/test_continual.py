@@ -59,9 +59,9 @@ def test_a_video_of_one_s_own(tmp_path: Path, scene: tuple[torch.Tensor, ...]) -
 
 
 def test_no_output_due() -> None:
-    with pytest.raises(KitError, match="first comes with frame 3"):
+    with pytest.raises(KitError, match="first output comes with frame 3"):
         OneStep(stepper(nn.Conv3d(3, 4, 3)), torch.randn(1, 3, 2, 5, 5))
-    with pytest.raises(KitError, match="one every 2"):
+    with pytest.raises(KitError, match="stride in time: 2"):
         OneStep(stepper(nn.Conv3d(3, 4, 3, stride=2)), torch.randn(1, 3, 4, 5, 5))
 
 
