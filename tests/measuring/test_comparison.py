@@ -260,7 +260,7 @@ def test_bytes_that_changed_in_a_gzip_file_are_noticed(tmp_path: Path) -> None:
 def test_a_missing_file_and_a_missing_folder_are_named(tmp_path: Path) -> None:
     with pytest.raises(ResultError, match=r"cannot read .*none.json: No such file"):
         load_comparison(tmp_path / "none.json")
-    with pytest.raises(KitError, match=r"its folder .*nowhere says No such file"):
+    with pytest.raises(KitError, match=r"its folder .*nowhere: No such file"):
         full().save(tmp_path / "nowhere" / "c.json")
 
 
