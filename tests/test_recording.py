@@ -284,7 +284,7 @@ def test_errors_come_back_from_a_fresh_process(monkeypatch: pytest.MonkeyPatch) 
         kit.record(two_stream(width=8), (FRAME[0], FLOW))
     with pytest.raises(TaskError, match="ZeroDivisionError"):
         record_fresh(lambda: 1 // 0)  # type: ignore[arg-type,return-value]
-    with pytest.raises(WorkerError, match="no answer from branch .recording. in time"):
+    with pytest.raises(WorkerError, match=r"no answer from branch .recording. in time"):
         record_fresh(lambda: time.sleep(60), timeout=0.5)  # type: ignore[arg-type,return-value]
     with pytest.raises(TransferError, match="cannot be pickled"):
         record_fresh(threading.Lock().acquire)  # type: ignore[arg-type]
