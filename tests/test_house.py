@@ -39,20 +39,28 @@ FLOORS = {
     "regions": 4,
     "models": 5,
     "transforms": 5,
-    "approaches": 6,
+    "approaches": 7,
     "graphs": 6,
-    "recording": 7,
-    "measuring": 8,
-    "explaining": 9,
-    "verbs": 9,
-    "workloads": 10,
-    "views": 11,
-    "labs": 12,
-    "magic": 12,
-    "cli": 12,
-    "__main__": 13,
+    "recording": 8,
+    "measuring": 9,
+    "explaining": 10,
+    "verbs": 10,
+    "workloads": 11,
+    "views": 12,
+    "labs": 13,
+    "magic": 13,
+    "cli": 13,
+    "__main__": 14,
 }
 UNDER_JUPYTER = {"views", "labs", "magic"}  # what may need the lab packages as soon as it is imported
+SCHEDULED = (
+    "executors/lanes.py",
+    "graphs/lanes.py",
+    "graphs/scheduled.py",
+    "scheduling/handing_over.py",
+    "scheduling/phases.py",
+    "scheduling/waiting.py",
+)
 LAB_ONLY = ("IPython", "ipykernel", "jupyter", "jupyterlab", "jupyter_client", "notebook", "nbformat", "traitlets")
 LAB_ONLY += (
     "ipywidgets",
@@ -254,10 +262,14 @@ def test_the_core_and_its_modules_stay_small() -> None:
     )  # to compare, to record, to explain, and for the graph of any model
     core -= {KIT / "machine" / "about.py", KIT / "measuring" / "records.py"}  # to keep the results of that
     core -= {KIT / "trace" / f"{name}.py" for name in ("mending", "expanding", "doubts")}  # to read others' traces
+    scheduled = {KIT / name for name in SCHEDULED}  # to run a whole graph on lanes
+    assert scheduled <= core
+    core -= scheduled
     assert KIT / "executors" / "threads.py" in core
     assert KIT / "views" / "timeline.py" not in core
     assert max(lines.values()) <= 300, said
-    assert sum(lines[path] for path in core) <= 8720, said
+    assert sum(lines[path] for path in core) <= 8740, said
+    assert sum(lines[path] for path in scheduled) <= 600, said
 
 
 READABLE = [path for room in ("executors", "transforms") for path in sorted((KIT / room).glob("*.py"))]

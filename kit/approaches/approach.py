@@ -17,7 +17,7 @@ from kit.approaches.registry import Calls, Entry, Rewrites, Runs
 from kit.approaches.runner import ModelRunner, Runner
 from kit.equality import as_args, shapes
 from kit.errors import KitError, UnavailableError, brief
-from kit.executors import Sequential
+from kit.executors import Executor, Sequential
 from kit.executors.thread_counts import intra_op_threads
 from kit.inputs import Args, opened
 from kit.machine import hardware
@@ -183,7 +183,8 @@ class Approach:
             for transform in self._transforms:
                 each, given = transform.per_branch and self._executor, model
                 model = _rewrite_branches(transform, model, args) if each else transform.apply(model, args)
-        executor = Sequential(cores)
+        own = filter(None, (transform.runs_on(model) for transform in self._transforms))
+        executor: Executor = next(own, Sequential(cores))
         if self._executor:
             executor = self._executor.entry.made(self._executor.options, model=model, cores=cores)
         runner = ModelRunner(model, args, executor, executor.caller_threads or cores)

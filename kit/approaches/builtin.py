@@ -18,6 +18,7 @@ from kit.executors.processes_cold import ProcessesCold
 from kit.executors.ranks import Ranks
 from kit.executors.ranks import unavailable_because as ranks_unavailable
 from kit.executors.threads import Threads
+from kit.graphs.scheduled import Scheduled
 from kit.machine.hardware import Hardware
 from kit.regions import some_regions
 from kit.scheduling import PolicyName
@@ -119,6 +120,7 @@ build_in(
         "merged": _rewrites(Merged),
         "scripted_fork": _rewrites(ScriptedFork, each_layer=0.05),
         "replicated": _rewrites(Replicated),
+        "scheduled": _rewrites(Scheduled, 1.0, 0.02),
         "cuda_streams": Runs(cuda_streams, cuda_streams_unavailable),
         "cuda_streams_threads": Runs(cuda_streams_threads, cuda_streams_unavailable),
         "devices": Runs(one_device_each, devices_unavailable, sends=True),

@@ -25,7 +25,7 @@ from kit.graphs.operators import Graph
 from kit.graphs.rewriting import rewritten
 from kit.graphs.tracing import Caught
 from kit.graphs.values import form_of
-from kit.inputs import Args, ByKeyword, called_with
+from kit.inputs import Args, called_with
 from kit.machine import hardware
 from kit.reprs import one_line
 from kit.spans import clock
@@ -90,8 +90,7 @@ def _by(way: str, model: nn.Module, args: Args) -> tuple[Found, Branched]:
         with quiet(), undisturbed(model):
             torch.rand(())  # else the model would draw the same numbers again as when it was captured
             found = found_in(kept, effects_of(kept.module, leaves))
-            new = rewritten(found, model.model if isinstance(model, ByKeyword) else model, leaves)
-            new.names = model.names if isinstance(model, ByKeyword) else ()
+            new = rewritten(found, model, leaves)
             prove(f"capturing by {way}", model, new, args)
             _prove_with_gradients(model, new, args)
             with torch.inference_mode():

@@ -18,6 +18,7 @@ from kit.graphs.branched import Branched, class_named, shared_memory
 from kit.graphs.found import Found, flat, is_free
 from kit.graphs.structure import Block, Fork, Knot
 from kit.graphs.tracing import fetched
+from kit.inputs import ByKeyword
 from kit.regions import Branches, Concat
 from kit.reprs import one_line
 
@@ -31,22 +32,32 @@ class Part(NamedTuple):
 
 
 def rewritten(found: Found, model: nn.Module, given: Sequence[Tensor]) -> Branched:
-    """The model with its regions in ``kit.Branches``.
+    """The model with its regions in ``kit.Branches``; the arguments are those of :func:`wrapped`."""
+    graph = found.captured.module.graph
+    output = next(node for node in graph.nodes if node.op == "output")
+    placeholders = [node for node in graph.nodes if node.op == "placeholder"]
+    return wrapped(found, _Assembly(found).part(found.blocks, list(output.args[0]), placeholders).module, model, given)
+
+
+def wrapped(found: Found, body: nn.Module, model: nn.Module, given: Sequence[Tensor]) -> Branched:
+    """A module that computes a captured graph, to be called, saved and loaded as the model as given.
 
     Args:
-        model: the captured model; its class gives the name of the new class.
+        body: takes the graph's tensors, and gives a list of its outputs.
+        model: the captured model, or :class:`ByKeyword` around it; its class gives the name of the new class.
         given: the example tensors that it was captured with.
     """
     captured = found.captured
-    output = next(node for node in captured.module.graph.nodes if node.op == "output")
-    placeholders = [node for node in captured.module.graph.nodes if node.op == "placeholder"]
-    body = _Assembly(found).part(found.blocks, list(output.args[0]), placeholders).module
+    names = model.names if isinstance(model, ByKeyword) else ()
+    model = model.model if isinstance(model, ByKeyword) else model
     own = {id(x) for x in (*model.parameters(), *model.buffers())}
     state = {key: x for key, x in model.state_dict(keep_vars=True).items() if id(x) in own}
     branched = class_named(type(model).__name__)(body, captured.inputs, captured.outputs, given, state)
+    branched.names = names
     if captured.by_memory_format:
         branched.strides = [x.stride() for x in given]
     written = {memory for each in found.effects.values() for memory in each.writes}
+    placeholders = (node for node in captured.module.graph.nodes if node.op == "placeholder")
     if any(found.effects[node].reads & written for node in placeholders):
         branched.shared = shared_memory(given)
     theirs, kept = set(model.modules()), {id(x) for x in state.values()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import ExitStack
 from typing import Any, ClassVar
 
 from torch import nn
@@ -10,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from kit.errors import KitError
+from kit.executors import Executor
 from kit.machine.hardware import Hardware
 from kit.transforms.proof import prove
 from kit.transforms.undisturbed import undisturbed
@@ -41,8 +43,12 @@ class Transform(ABC):
             rewritten = self.rewrite(model, args)
             if not isinstance(rewritten, nn.Module):
                 raise KitError(f"{type(self).__name__}.rewrite returned {rewritten!r}: return an nn.Module.")
-            if not self.not_picklable:
-                prove(type(self).__name__, model, rewritten, args)
+            with ExitStack() as undo:
+                if executor := self.runs_on(rewritten):
+                    undo.callback(executor.close)
+                if not self.not_picklable:
+                    prove(type(self).__name__, model, rewritten, args)
+                undo.pop_all()
         return rewritten
 
     @abstractmethod
@@ -52,6 +58,10 @@ class Transform(ABC):
     def freeze(self, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:
         """The model after its first call; it must not change any more. Used for ``not_picklable`` models."""
         return model
+
+    def runs_on(self, rewritten: nn.Module) -> Executor | None:
+        """The executor that the rewritten model brings, and which is to be closed after it; mostly none."""
+        return None
 
     def remark(self, args: tuple[Any, ...]) -> str:
         """A caveat for the comparison, as a sentence; empty by default."""

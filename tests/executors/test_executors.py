@@ -18,6 +18,7 @@ from kit.executors import Executor, Sequential, Task, current, use
 from kit.executors.cuda_streams import CudaStreams
 from kit.executors.cuda_streams_threads import CudaStreamsThreads
 from kit.executors.devices import Devices
+from kit.executors.lanes import Lanes
 from kit.executors.processes import Processes
 from kit.executors.processes_cold import ProcessesCold
 from kit.executors.ranks import Ranks
@@ -173,6 +174,7 @@ def test_the_innermost_use_decides() -> None:
 PROMISES: dict[Callable[[], Executor], tuple[bool, int | None]] = {  # executor -> cold, lane threads
     lambda: Sequential(): (False, None),
     lambda: Threads(2, 3): (False, 3),
+    lambda: Lanes(2): (False, 1),
     lambda: Processes(2, 3): (False, 3),
     lambda: Ranks(2, 3): (False, 3),
     lambda: ProcessesCold(): (True, None),
