@@ -126,6 +126,11 @@ def is_free(node: fx.Node, effects: dict[fx.Node, Effects]) -> bool:
     return not effects[node].tensors and not effects[node].operators and not effects[node].writes and bool(node.users)
 
 
+def is_question(node: fx.Node, effects: dict[fx.Node, Effects]) -> bool:
+    """Whether a node is free, and no input, weight or output of the graph."""
+    return node.op not in ("placeholder", "get_attr", "output") and is_free(node, effects)
+
+
 def flat(blocks: Sequence[Block]) -> Iterator[int]:
     """All nodes in a sequence of blocks."""
     for block in blocks:

@@ -13,12 +13,30 @@ from torch import Tensor, fx, nn
 from kit import spans
 from kit.executors import Task
 from kit.executors.lanes import Lanes
-from kit.graphs.found import Found, is_free
+from kit.graphs.found import Found, is_question
 from kit.graphs.tracing import fetched
 from kit.scheduling.waiting import waits
 
 Slots = dict[int, Any]  # what programs hand to each other in one call; who needs a value takes it out
 Phases = Sequence[Sequence[Sequence[int]]]  # phase -> lane -> operators, by their indices, in the order they run
+
+
+def sources(node: fx.Node, found: Found) -> list[fx.Node]:
+    """Operators and inputs whose values a node takes, also through questions that it asks itself."""
+    behind: dict[fx.Node, None] = {}
+    for each in node.all_input_nodes:
+        if each.op != "get_attr":
+            behind |= dict.fromkeys(sources(each, found) if is_question(each, found.effects) else [each])
+    return list(behind)
+
+
+def needed(found: Found) -> list[tuple[int, ...]]:
+    """For each operator, the indices of those that have to end before it: the values it takes, and the order."""
+    index = {node: i for i, node in enumerate(found.nodes)}
+    return [
+        tuple(sorted({index[each] for each in sources(node, found) if each in index} | order))
+        for node, order in zip(found.nodes, found.order, strict=True)
+    ]
 
 
 class Place(NamedTuple):
@@ -139,26 +157,22 @@ class _Writer:
         graph = self.root.graph
         output: Any = next(node for node in graph.nodes if node.op == "output")
         placeholders = [node for node in graph.nodes if node.op == "placeholder"]
-        index = {node: i for i, node in enumerate(found.nodes)}
         self.place = dict.fromkeys(placeholders, BEGIN) | {
             found.nodes[i]: Place(p, lane) for p, each in enumerate(phases) for lane, on in enumerate(each) for i in on
         }
-        self.needs = {node: self._operators_behind(node) for node in (*found.nodes, output)}
+        self.needs = {node: sources(node, found) for node in (*found.nodes, output)}
         self.place[output] = END
         # Every place that needs a value of another one has an entry of its own, and takes the value out of it: so the
         # value lives as long as somebody needs it, and no longer.
         self.key: dict[tuple[fx.Node, Place], int] = {}
         self.takers: dict[fx.Node, list[Place]] = defaultdict(list)
-        for node, sources in self.needs.items():
-            for each in sources:
+        for node, taken in self.needs.items():
+            for each in taken:
                 wanted = (each, self.place[node])
                 if self.place[each] != self.place[node] and wanted not in self.key:
                     self.key[wanted] = len(self.key)
                     self.takers[each].append(self.place[node])
-        after = [
-            tuple({index[each] for each in self.needs[node] if each in index} | set(order))
-            for node, order in zip(found.nodes, found.order, strict=True)
-        ]
+        after = needed(found)
         self.phases = [self._phase(p, lanes, after) for p, lanes in enumerate(phases)]
         self.inputs = [(i, self.key[node, to]) for i, node in enumerate(placeholders) for to in self.takers[node]]
         self.outputs = [self.key.get((each, END), _Constant(self._value(each))) for each in output.args[0]]
@@ -186,18 +200,6 @@ class _Writer:
                     program.add(f"{program.bound(lock.release)}()")
             programs.append(program)
         return _Phase(programs, list(locks.values()))
-
-    def _operators_behind(self, node: fx.Node) -> list[fx.Node]:
-        """Operators and inputs whose values a node takes, also through questions that it asks itself."""
-        found: dict[fx.Node, None] = {}
-        for each in node.all_input_nodes:
-            if each.op != "get_attr":
-                found |= dict.fromkeys(self._operators_behind(each) if self.is_question(each) else [each])
-        return list(found)
-
-    def is_question(self, node: fx.Node) -> bool:
-        """Whether a node only asks what is known without computing."""
-        return node.op not in ("placeholder", "get_attr", "output") and is_free(node, self.found.effects)
 
     def _value(self, each: Any) -> Any:
         if isinstance(each, fx.Node) and each.op == "get_attr":
@@ -255,7 +257,7 @@ class _Lane:
             return f"({self._call(value)})"  # a question, asked again here
         if isinstance(value, slice):
             return f"slice({', '.join(map(self._text, (value.start, value.stop, value.step)))})"
-        if isinstance(value, tuple) and type(value) is tuple:
+        if type(value) is tuple:
             return f"({''.join(f'{self._text(each)}, ' for each in value)})"
         if isinstance(value, list):
             return f"[{', '.join(map(self._text, value))}]"

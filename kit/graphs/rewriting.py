@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from kit.graphs.branched import Branched, class_named, shared_memory
-from kit.graphs.found import Found, flat, is_free
+from kit.graphs.found import Found, flat, is_question
 from kit.graphs.structure import Block, Fork, Knot
 from kit.graphs.tracing import fetched
 from kit.inputs import ByKeyword
@@ -172,7 +172,9 @@ class _Assembly:
 
     def _asks_for(self, node: fx.Node, side: set[fx.Node]) -> bool:
         """Whether a node only asks for what is known, and only nodes of the branch use it."""
-        return self._free(node) and all(user in side or self._asks_for(user, side) for user in node.users)
+        return is_question(node, self.effects) and all(
+            user in side or self._asks_for(user, side) for user in node.users
+        )
 
     def _needed(self, inside: set[fx.Node]) -> list[fx.Node]:
         """The nodes outside that these nodes need, in program order."""
@@ -182,14 +184,11 @@ class _Assembly:
             for each in waiting.pop().all_input_nodes:
                 if each in inside or each.op == "get_attr":
                     continue
-                if self._free(each):
+                if is_question(each, self.effects):
                     waiting.append(each)
                 else:
                     found.add(each)
         return sorted(found, key=self.place.__getitem__)
-
-    def _free(self, node: fx.Node) -> bool:
-        return node.op not in ("placeholder", "get_attr", "output") and is_free(node, self.effects)
 
     def _take(self, node: fx.Node, modules: dict[str, Any]) -> None:
         if node.op == "call_module":

@@ -20,7 +20,7 @@ from kit.executors.lanes import Lanes
 from kit.executors.thread_counts import intra_op_threads
 from kit.graphs.any_model import analysed, handing_over_ms
 from kit.graphs.found import Found
-from kit.graphs.lanes import OnLanes
+from kit.graphs.lanes import OnLanes, needed
 from kit.graphs.rewriting import wrapped
 from kit.graphs.values import form_of
 from kit.machine import hardware
@@ -70,19 +70,13 @@ def _candidates(found: Found, leaves: Sequence[Tensor], lanes: Lanes, policy: st
     """Schedules that could be the fastest: on all cores first, then those with lanes."""
     cores = hardware.detect().cores
     one, every = costs(found, leaves, 1), costs(found, leaves, cores)
-    needs = needed(found)
-    nodes = [Node(cost=cost, after=after) for cost, after in zip(one, needs, strict=True)]
+    nodes = [Node(cost=cost, after=after) for cost, after in zip(one, needed(found), strict=True)]
     place = ON_LANES[policy]
     return [
         whole(nodes, every),
-        side_by_side(nodes, lanes.workers, hand_over_ms(), place),
-        mixed(nodes, every, lanes.workers, hand_over_ms(), handing_over_ms(), place),
+        side_by_side(nodes, lanes.workers, between_lanes_ms(), place),
+        mixed(nodes, every, lanes.workers, between_lanes_ms(), handing_over_ms(), place),
     ]
-
-
-def needed(found: Found) -> list[tuple[int, ...]]:
-    """For each operator, those that have to end before it."""
-    return [tuple(sorted(data | order)) for data, order in zip(found.data, found.order, strict=True)]
 
 
 def costs(found: Found, leaves: Sequence[Tensor], threads: int) -> list[float]:
@@ -135,7 +129,7 @@ def choice(took: Sequence[float]) -> int:
 
 
 @cache
-def hand_over_ms() -> float:
+def between_lanes_ms() -> float:
     """What it costs on this machine when an operator needs a result of another lane, in milliseconds."""
     there, back = threading.Lock(), threading.Lock()
     there.acquire()

@@ -9,7 +9,9 @@ from kit.scheduling.graph import Node, times_to_end
 from kit.scheduling.policies import wavefront as by_level
 from kit.scheduling.simulate import Slot, simulate
 
-OnLanes = Callable[[Sequence[Node], int, float], list[Slot]]  # (nodes, lanes, cost of handing over) -> slots, in order
+LanePolicy = Callable[
+    [Sequence[Node], int, float], list[Slot]
+]  # (nodes, lanes, cost of handing over) -> slots, in order
 
 
 def heft(nodes: Sequence[Node], lanes: int, hand_over: float) -> list[Slot]:
@@ -60,4 +62,4 @@ def wavefront(nodes: Sequence[Node], lanes: int, hand_over: float) -> list[Slot]
     return simulate(nodes, by_level(nodes, lanes))
 
 
-ON_LANES: dict[str, OnLanes] = {"heft": heft, "wavefront": wavefront}
+ON_LANES: dict[str, LanePolicy] = {"heft": heft, "wavefront": wavefront}

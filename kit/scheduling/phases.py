@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from kit.reprs import one_line
 from kit.scheduling.graph import Node
-from kit.scheduling.handing_over import OnLanes
+from kit.scheduling.handing_over import LanePolicy
 from kit.scheduling.simulate import Slot
 
 
@@ -52,13 +52,13 @@ def whole(nodes: Sequence[Node], on_all: Sequence[float]) -> list[Phase]:
     return [_one_by_one(range(len(nodes)), on_all, 0.0)]
 
 
-def side_by_side(nodes: Sequence[Node], lanes: int, hand_over: float, policy: OnLanes) -> list[Phase]:
+def side_by_side(nodes: Sequence[Node], lanes: int, hand_over: float, policy: LanePolicy) -> list[Phase]:
     """One phase: every node on a lane."""
     return [Phase(tuple(policy(nodes, lanes, hand_over)), lanes)]
 
 
 def mixed(
-    nodes: Sequence[Node], on_all: Sequence[float], lanes: int, hand_over: float, fork: float, policy: OnLanes
+    nodes: Sequence[Node], on_all: Sequence[float], lanes: int, hand_over: float, fork: float, policy: LanePolicy
 ) -> list[Phase]:
     """Each block either on all cores or side by side with its neighbours, so that the estimated makespan is least.
 

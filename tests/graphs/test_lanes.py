@@ -22,7 +22,7 @@ from kit.errors import KitError, ShapeError, TaskError
 from kit.executors.lanes import Lanes
 from kit.graphs import analysed
 from kit.graphs.found import Found
-from kit.graphs.lanes import OnLanes
+from kit.graphs.lanes import OnLanes, needed
 from kit.graphs.rewriting import wrapped
 from kit.graphs.values import form_of
 from kit.inputs import opened
@@ -234,3 +234,22 @@ def test_callers_at_the_same_time_each_get_their_own_output_even_where_some_fail
             caller.join(60)
         assert not any(caller.is_alive() for caller in callers)
     assert not wrong
+
+
+class Asks(nn.Module):
+    """The second layer takes nothing of the first one, but what follows it asks for the first one's size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(6, 4), nn.Linear(6, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.a(x)
+        return self.b(x).reshape(y.shape[0], -1)
+
+
+def test_who_asks_for_the_size_of_a_value_comes_after_it() -> None:
+    model, args = opened(Asks().eval(), torch.randn(2, 6))
+    found = analysed(model, args).found
+    names = [str(node.target) for node in found.nodes]
+    assert needed(found)[names.index("reshape")] == (names.index("model.a"), names.index("model.b"))
