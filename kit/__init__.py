@@ -13,6 +13,7 @@ _NAMES = {  # module -> the public names that it defines: nothing is imported be
     "errors": "KitError",
     "executors": "Executor",
     "explaining.explanation": "explain",
+    "explaining.schedules": "schedule",
     "measuring.changes": "compare_results",
     "measuring.comparison": "Comparison load_comparison",
     "measuring.throughput": "throughput",

@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import conv_flop_count, flop_registry
 
 
 def macs_of(operator: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> int | None:
     """Multiply-accumulates of one call; None for an operator that is none of those that are counted."""
+    if operator is _PACKED:
+        return conv_flop_count(args[0].shape, args[1].shape, out.shape) // 2
     if own := _OWN.get(operator):
         return own(*args)
     count = flop_registry.get(_SAME_AS.get(operator, operator))
@@ -73,6 +75,7 @@ def _recurrent(x: Tensor, *weights: Any) -> int:
 
 
 _ATEN = torch.ops.aten
+_PACKED = getattr(torch.ops.mkldnn, "_convolution_pointwise", None)
 _SAME_AS = {_ATEN._scaled_dot_product_flash_attention_for_cpu: _ATEN._scaled_dot_product_flash_attention}
 _OWN: dict[Any, Callable[..., int]] = {  # what PyTorch's own counter leaves out
     _ATEN.mv: lambda matrix, vector: matrix.numel(),

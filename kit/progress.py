@@ -4,15 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
+
+_shown: ContextVar[bool] = ContextVar("kit_progress", default=False)  # whether a bar is shown now
 
 
 @contextmanager
-def progress_bar(total: int, wanted: bool, what: str = "rounds") -> Iterator[Callable[[int], None]]:
+def progress_bar(total: int, wanted: bool | None, what: str = "rounds") -> Iterator[Callable[[int], None]]:
     """A function to call with the amount done, of ``total`` (0: not known).
 
     Shows nothing if ``wanted`` is False or tqdm is not installed.
+
+    Args:
+        wanted: None for a step of something larger: shown if a bar of that is shown.
     """
+    shown = _shown.get() if wanted is None else wanted
+    token = _shown.set(shown)
+    try:
+        with _bar(total, shown, what) as advance:
+            yield advance
+    finally:
+        _shown.reset(token)
+
+
+@contextmanager
+def _bar(total: int, wanted: bool, what: str) -> Iterator[Callable[[int], None]]:
     try:
         from tqdm.auto import tqdm
         from tqdm.notebook import tqdm as tqdm_notebook

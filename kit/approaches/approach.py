@@ -15,7 +15,7 @@ from torch.jit._trace import TracerWarning
 
 from kit.approaches.registry import Calls, Entry, Rewrites, Runs
 from kit.approaches.runner import ModelRunner, Runner
-from kit.equality import as_args, shapes
+from kit.equality import shapes
 from kit.errors import KitError, UnavailableError, brief
 from kit.executors import Executor, Sequential
 from kit.executors.thread_counts import intra_op_threads
@@ -120,10 +120,6 @@ class Approach:
             some_regions(given)
         return sum(term.entry.seconds(given) for term in self.terms)
 
-    def remarks(self, inputs: Any) -> list[str]:
-        """Caveats for a reader of its results, given these inputs."""
-        return list(filter(None, (transform.remark(as_args(inputs)) for transform in self._transforms)))
-
     @property
     def calls(self) -> bool:
         """Whether it is a workload's own runner, which :meth:`start` makes; all others :meth:`prepare` a model."""
@@ -180,14 +176,17 @@ class Approach:
 
     def _made(self, model: nn.Module, args: Args, cores: int) -> ModelRunner:
         with torch.inference_mode(False), torch.no_grad():  # new weights are to be ordinary tensors
+            remarks = []
             for transform in self._transforms:
                 each, given = transform.per_branch and self._executor, model
                 model = _rewrite_branches(transform, model, args) if each else transform.apply(model, args)
+                remarks.append(transform.remark(args, model))
         own = filter(None, (transform.runs_on(model) for transform in self._transforms))
         executor: Executor = next(own, Sequential(cores))
         if self._executor:
             executor = self._executor.entry.made(self._executor.options, model=model, cores=cores)
         runner = ModelRunner(model, args, executor, executor.caller_threads or cores)
+        runner.remarks = tuple(filter(None, remarks))
         if any(transform.not_picklable for transform in self._transforms):
             try:
                 _freeze(runner, self._transforms[-1], given, args)

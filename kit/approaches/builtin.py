@@ -29,6 +29,7 @@ from kit.transforms.folded import Folded
 from kit.transforms.graphed import Graphed, GraphedStreams
 from kit.transforms.merged import Merged
 from kit.transforms.onnx_runtime import OnnxRuntime
+from kit.transforms.packed import Packed
 from kit.transforms.replicated import Replicated
 from kit.transforms.scripted_fork import ScriptedFork
 
@@ -118,6 +119,7 @@ build_in(
         "channels_last": _rewrites(ChannelsLast),
         "folded": _rewrites(Folded),
         "merged": _rewrites(Merged),
+        "packed": _rewrites(Packed),
         "scripted_fork": _rewrites(ScriptedFork, each_layer=0.05),
         "replicated": _rewrites(Replicated),
         "scheduled": _rewrites(Scheduled, 1.0, 0.02),

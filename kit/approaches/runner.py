@@ -69,6 +69,7 @@ class ModelRunner(_Closing):
     intra_op_threads: int
     prepare_s: float = 0.0
     keywords: tuple[str, ...] = field(default=())  # whose values are the inputs, where it was prepared with a dict
+    remarks: tuple[str, ...] = ()  # caveats for a reader of its results, as sentences
 
     def __call__(self) -> Any:
         with executors.use(self.executor):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import ctypes
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
 
 import torch
 
@@ -27,3 +30,28 @@ def own_intra_op_threads(count: int) -> None:
     """
     torch.get_num_threads()
     torch.set_num_threads(count)
+
+
+def let_helpers_go() -> None:
+    """End the OpenMP helper threads of the calling thread, which would spin on other threads' cores.
+
+    After an operator on all cores, the helpers of GNU's OpenMP wait for the next one in a busy loop: some 5 ms on two
+    cores (`GOMP_SPINCOUNT <https://gcc.gnu.org/onlinedocs/libgomp/GOMP_005fSPINCOUNT.html>`_). To end them takes
+    some 40 us, and the next operator on all cores starts new ones. Nothing happens where there are none, or with
+    another OpenMP.
+    """
+    pause = _pause()
+    if pause is not None:
+        pause(_SOFT)
+
+
+_SOFT = 1  # omp_pause_soft: thread counts and other settings stay
+
+
+@cache
+def _pause() -> Callable[[int], int] | None:
+    """``omp_pause_resource_all`` of the GNU OpenMP that PyTorch has loaded; None where it has loaded another."""
+    maps = Path("/proc/self/maps")
+    loaded = maps.read_text().split() if maps.exists() else []
+    path = next((each for each in loaded if "libgomp" in each), None)
+    return None if path is None else getattr(ctypes.CDLL(path), "omp_pause_resource_all", None)

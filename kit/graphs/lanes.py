@@ -13,8 +13,10 @@ from torch import Tensor, fx, nn
 from kit import spans
 from kit.executors import Task
 from kit.executors.lanes import Lanes
+from kit.executors.thread_counts import let_helpers_go
 from kit.graphs.found import Found, is_question
 from kit.graphs.tracing import fetched
+from kit.scheduling.plans import Plan
 from kit.scheduling.waiting import waits
 
 Slots = dict[int, Any]  # what programs hand to each other in one call; who needs a value takes it out
@@ -99,6 +101,7 @@ class _Phase:
         if len(self.programs) == 1:
             Task("all cores", self.programs[0], (slots, detail))()
             return
+        let_helpers_go()
         try:
             lanes.run([Task(f"lane {i}", self._run, (each, slots, detail)) for i, each in enumerate(self.programs)])
         finally:
@@ -132,6 +135,7 @@ class OnLanes(nn.Module):
         self.root, self.lanes = found.captured.module, lanes
         writer = _Writer(found, phases)
         self.phases = writer.phases
+        self.plan: Plan | None = None  # whose phases these are
         self.inputs, self.outputs = writer.inputs, writer.outputs
         self._turn = threading.Lock()  # the locks between lanes belong to one call
 

@@ -4,33 +4,31 @@ from __future__ import annotations
 
 import copy
 import statistics
-import threading
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from kit import spans
-from kit.executors import Executor, Task
+from kit.executors import Executor
 from kit.executors.lanes import Lanes
-from kit.executors.thread_counts import intra_op_threads
 from kit.graphs.any_model import analysed, handing_over_ms
+from kit.graphs.costs import RUNS, between_lanes_ms, costs
 from kit.graphs.found import Found
 from kit.graphs.lanes import OnLanes, needed
 from kit.graphs.rewriting import wrapped
 from kit.graphs.values import form_of
 from kit.machine import hardware
+from kit.progress import progress_bar
 from kit.scheduling import Node
-from kit.scheduling.handing_over import ON_LANES
-from kit.scheduling.phases import Phase, mixed, side_by_side, whole
+from kit.scheduling.plans import ALL_CORES, Overheads, Plan, Tried, schedules
+from kit.text import counted, milliseconds
 from kit.transforms.base import Transform
 
-RUNS = 3  # that are timed, of each operator, after one that is not
-TRIALS = 7  # rounds in which the candidate schedules are compared
+TRIALS = 7  # rounds in which the schedules are compared
+LEAST_TRIALS, TRIALS_S = 3, 5.0  # of a model whose calls are long: fewer, after so many seconds
 MARGIN = 0.98  # of the time on all cores: a schedule on lanes has to be faster than that
 
 
@@ -45,7 +43,7 @@ class Scheduled(Transform):
     and phases side by side follows Ding et al., *IOS: Inter-Operator Scheduler for CNN Acceleration*, MLSys 2021.
     """
 
-    policy: Literal["heft", "wavefront"] = "heft"  # how the operators of a phase are placed
+    policy: Literal["heft", "stages", "wavefront"] = "heft"  # how the operators of a phase are placed
     lanes: int | None = None  # threads, >= 2; by default as many as there are cores
 
     opaque: ClassVar[str] = "a schedule of its own"
@@ -55,8 +53,8 @@ class Scheduled(Transform):
         lanes = Lanes(self.lanes or max(2, hardware.detect().cores))
         leaves, _ = form_of(args)
         try:
-            with torch.inference_mode():
-                best = _fastest(found, _candidates(found, leaves, lanes, self.policy), lanes, leaves)
+            with torch.inference_mode(), progress_bar(2 * (1 + RUNS) + TRIALS, None, "schedule") as advance:
+                best = _fastest(found, self.policy, lanes, leaves, advance)
         except BaseException:
             lanes.close()
             raise
@@ -65,89 +63,88 @@ class Scheduled(Transform):
     def runs_on(self, rewritten: nn.Module) -> Executor | None:
         return rewritten.body.lanes if isinstance(rewritten.body, OnLanes) else None
 
-
-def _candidates(found: Found, leaves: Sequence[Tensor], lanes: Lanes, policy: str) -> list[list[Phase]]:
-    """Schedules that could be the fastest: on all cores first, then those with lanes."""
-    cores = hardware.detect().cores
-    one, every = costs(found, leaves, 1), costs(found, leaves, cores)
-    nodes = [Node(cost=cost, after=after) for cost, after in zip(one, needed(found), strict=True)]
-    place = ON_LANES[policy]
-    return [
-        whole(nodes, every),
-        side_by_side(nodes, lanes.workers, between_lanes_ms(), place),
-        mixed(nodes, every, lanes.workers, between_lanes_ms(), handing_over_ms(), place),
-    ]
+    def remark(self, args: tuple[Any, ...], rewritten: nn.Module) -> str:
+        return said(plan_of(rewritten))
 
 
-def costs(found: Found, leaves: Sequence[Tensor], threads: int) -> list[float]:
-    """Milliseconds of each operator on so many threads: the median of some runs; of equal operators, of all of them."""
-    alone = OnLanes(found, [[range(len(found.nodes))]], Lanes(1))
-    took: dict[str, list[int]] = defaultdict(list)
-    with intra_op_threads(threads):
-        for run in range(1 + RUNS):
-            with spans.collect(operators=True) as log:
-                alone(*copy.deepcopy(leaves))
-            for each in log.spans if run else ():
-                took[each.name].append(each.end_ns - each.start_ns)
-    alike: dict[Any, list[int]] = defaultdict(list)
-    for node in found.nodes:
-        alike[_kind(found, node)] += took[node.name]
-    return [statistics.median(alike[_kind(found, node)]) / 1e6 for node in found.nodes]
+def plan_of(rewritten: nn.Module) -> Plan:
+    """The plan of a model that ``scheduled`` has rewritten."""
+    body = rewritten.body
+    assert isinstance(body, OnLanes)
+    assert body.plan is not None
+    return body.plan
 
 
-def _kind(found: Found, node: fx.Node) -> str:
-    """What operators that take equally long have in common."""
-    target = found.captured.module.get_submodule(str(node.target)) if node.op == "call_module" else node.target
-    shapes = [found.effects[each].shape for each in (*node.all_input_nodes, node)]
-    others = fx.node.map_arg((node.args, node.kwargs), lambda each: None)
-    return f"{node.op} {target} {shapes} {others}"
+def said(plan: Plan) -> str:
+    """What a reader must know of a plan, in a sentence with numbers."""
+    best, given = plan.best, f"{milliseconds(plan.best.predicted)} a call predicted"
+    if plan.taken == ALL_CORES:
+        other, tried = min(
+            (each for each in plan.tried.items() if each[0] != ALL_CORES), key=lambda each: each[1].measured
+        )
+        return (
+            f"no schedule on lanes was faster than one operator after the other on all cores ({other}: "
+            f"{milliseconds(tried.measured)} against {milliseconds(best.measured)}), so it runs them so; {given}."
+        )
+    beside = sum(len(phase.slots) for phase in best.phases if phase.lanes > 1)
+    all_cores = len(plan.names) - beside
+    return (
+        f"{beside} of {counted(len(plan.names), 'operator')} run on {plan.lanes} lanes in "
+        f"{counted(sum(phase.lanes > 1 for phase in best.phases), 'phase')}, "
+        f"{all_cores or 'none'} on all cores; {given}."
+    )
 
 
-def _fastest(found: Found, candidates: Sequence[Sequence[Phase]], lanes: Lanes, leaves: Sequence[Tensor]) -> OnLanes:
+def _fastest(found: Found, policy: str, lanes: Lanes, leaves: Sequence[Tensor], advance: Any) -> OnLanes:
     """The schedule whose calls take the least, by some rounds of all; on all cores unless another is clearly faster."""
-    bodies = [OnLanes(found, [phase.on_lanes for phase in phases], lanes) for phases in candidates]
-    took: list[list[int]] = [[] for _ in bodies]
+    cores, after = hardware.detect().cores, needed(found)
+    one = costs(found, leaves, 1, beside=lanes.workers, advance=advance)
+    every = costs(found, leaves, cores, advance=advance)
+    overheads = Overheads(between_lanes_ms(), handing_over_ms())
+    nodes = [Node(cost=cost, after=each) for cost, each in zip(one, after, strict=True)]
+    made = schedules(nodes, every, lanes.workers, overheads, policy)
+    bodies = {name: OnLanes(found, [phase.on_lanes for phase in phases], lanes) for name, phases in made.items()}
+    took = _trial(bodies, leaves, advance)
+    taken = choice(took)
+    plan = Plan(
+        names=tuple(node.name for node in found.nodes),
+        after=tuple(after),
+        one_ms=tuple(one),
+        all_ms=tuple(every),
+        cores=cores,
+        lanes=lanes.workers,
+        policy=policy,
+        overheads=overheads,
+        tried={name: Tried(phases, took[name]) for name, phases in made.items()},
+        taken=taken,
+    )
+    bodies[taken].plan = plan
+    return bodies[taken]
+
+
+def _trial(bodies: dict[str, OnLanes], leaves: Sequence[Tensor], advance: Any) -> dict[str, float]:
+    """Milliseconds of a call of each: the median of some rounds, after one that does not count."""
+    took: dict[str, list[int]] = {name: [] for name in bodies}
+    begin = spans.clock()
     for trial in range(1 + TRIALS):
-        for body, ns in zip(bodies, took, strict=True):
+        for name, body in bodies.items():
             given = copy.deepcopy(leaves)
-            body(*given)
+            body(*given)  # threads of the one before may still spin
             start = spans.clock()
             body(*given)
             if trial:
-                ns.append(spans.clock() - start)
-    return bodies[choice([statistics.median(ns) for ns in took])]
+                took[name].append(spans.clock() - start)
+        advance(trial)
+        if trial >= LEAST_TRIALS and spans.clock() - begin > TRIALS_S * 1e9:
+            break
+    return {name: statistics.median(ns) / 1e6 for name, ns in took.items()}
 
 
-def choice(took: Sequence[float]) -> int:
-    """Which schedule to take: the fastest, but the first one, on all cores, unless another is clearly faster.
+def choice(took: dict[str, float]) -> str:
+    """Which schedule to take: the fastest, but the one on all cores unless another is clearly faster.
 
     Args:
         took: how long a call takes with each, in any unit.
     """
-    best = min(range(len(took)), key=took.__getitem__)
-    return best if took[best] < MARGIN * took[0] else 0
-
-
-@cache
-def between_lanes_ms() -> float:
-    """What it costs on this machine when an operator needs a result of another lane, in milliseconds."""
-    there, back = threading.Lock(), threading.Lock()
-    there.acquire()
-    back.acquire()
-    count = 500
-
-    def ping() -> int:
-        start = spans.clock()
-        for _ in range(count):
-            there.release()
-            back.acquire()
-        return spans.clock() - start
-
-    def pong() -> None:
-        for _ in range(count):
-            there.acquire()
-            back.release()
-
-    with Lanes(2) as lanes:
-        took, _ = lanes.run([Task("ping", ping), Task("pong", pong)])
-    return float(took) / (2 * count) / 1e6
+    best = min(took, key=took.__getitem__)
+    return best if took[best] < MARGIN * took[ALL_CORES] else ALL_CORES

@@ -15,6 +15,8 @@ from torch.fx import node as fx_node
 from torch.fx.proxy import Attribute, TraceError
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from kit.transforms.base import Layer
+
 _INDEX = torch.ops.aten.index.Tensor
 _MEMORY_FORMAT = ("stride", "storage_offset", "is_contiguous")
 _SIZES = ("shape", "size", "numel", "nelement", *_MEMORY_FORMAT)
@@ -67,6 +69,9 @@ class _Tracer(fx.Tracer):
         """Remember an error, and raise it."""
         self.stopped = error
         raise error
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, Layer) or super().is_leaf_module(m, module_qualified_name)
 
     def to_bool(self, obj: fx.Proxy) -> bool:
         self.stop(TraceError("Python asks for the value of a tensor, to decide what to do next"))

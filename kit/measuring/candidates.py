@@ -205,8 +205,8 @@ def compete(
     remarks = [
         f"{each.approach.name}: {said}"
         for each in candidates
-        if each.timing
-        for said in each.approach.remarks(work.inputs)
+        if each.timing and isinstance(each.runner, ModelRunner)
+        for said in each.runner.remarks
     ]
     assert baseline.timing
     comparison = Comparison(

@@ -63,7 +63,7 @@ class Transform(ABC):
         """The executor that the rewritten model brings, and which is to be closed after it; mostly none."""
         return None
 
-    def remark(self, args: tuple[Any, ...]) -> str:
+    def remark(self, args: tuple[Any, ...], rewritten: nn.Module) -> str:
         """A caveat for the comparison, as a sentence; empty by default."""
         return ""
 
@@ -71,6 +71,10 @@ class Transform(ABC):
     def unavailable_because(cls, machine: Hardware) -> str | None:
         """Why it cannot run on this machine, as a sentence; None if it can."""
         return None
+
+
+class Layer(nn.Module):
+    """A layer that a transform puts into a model, and which a captured graph keeps as one operator."""
 
 
 def check_eval(model: nn.Module) -> None:

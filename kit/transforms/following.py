@@ -1,4 +1,4 @@
-"""Which batch norm follows which convolution, observed in a call, whatever the model's code."""
+"""Which layer follows which convolution, observed in a call, whatever the model's code."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from kit.executors import Sequential, use
 
 
-def following(model: nn.Module, args: tuple[Any, ...]) -> dict[nn.Module, list[nn.Module]]:
-    """Batch norm -> the convolutions before it, if it uses only their outputs and nothing else uses these.
+def following(
+    model: nn.Module, args: tuple[Any, ...], kind: type[nn.Module] = _BatchNorm
+) -> dict[nn.Module, list[nn.Module]]:
+    """Layer of a kind -> the convolutions before it, if it uses only their outputs and nothing else uses these.
 
     The model is called once on copies of these inputs, so only what happens for these inputs is known.
     """
-    watch = _Watch()
+    watch = _Watch(kind)
     with ExitStack() as stack:
         stack.callback(register_module_forward_pre_hook(watch.before).remove)
         stack.callback(register_module_forward_hook(watch.after).remove)
@@ -35,9 +37,9 @@ def following(model: nn.Module, args: tuple[Any, ...]) -> dict[nn.Module, list[n
     for each in watch.calls:
         takers[each.conv] |= each.takers or {None}
     return {
-        norm: [conv for conv in convs if conv is not None]
-        for norm, convs in watch.norms.items()
-        if None not in convs and all(takers[conv] == {norm} for conv in convs if conv is not None)
+        layer: [conv for conv in convs if conv is not None]
+        for layer, convs in watch.layers.items()
+        if None not in convs and all(takers[conv] == {layer} for conv in convs if conv is not None)
     }
 
 
@@ -45,26 +47,27 @@ class _Call(NamedTuple):
     """One call of a convolution."""
 
     conv: nn.Module
-    takers: set[nn.Module | None]  # of what it gave: batch norms, None for whatever else
+    takers: set[nn.Module | None]  # of what it gave: layers of the kind, None for whatever else
 
 
 class _Watch(TorchFunctionMode):
-    def __init__(self) -> None:
+    def __init__(self, kind: type[nn.Module]) -> None:
         super().__init__()
+        self.kind = kind
         self.calls: list[_Call] = []
         self.given: Any = WeakTensorKeyDictionary()  # what a convolution gave, as long as it lives -> the call
-        self.norms: dict[nn.Module, dict[nn.Module | None, None]] = defaultdict(dict)  # norm -> what it took
-        self.inside: list[nn.Module] = []  # batch norms that run now
+        self.layers: dict[nn.Module, dict[nn.Module | None, None]] = defaultdict(dict)  # layer -> what it took
+        self.inside: list[nn.Module] = []  # layers of the kind that run now
 
     def before(self, module: nn.Module, args: tuple[Any, ...]) -> None:
-        if isinstance(module, _BatchNorm):
+        if isinstance(module, self.kind):
             call = self.given.get(args[0]) if args else None
-            self.norms[module][call and call.conv] = None
+            self.layers[module][call and call.conv] = None
             self.take(args, module)
             self.inside.append(module)
 
     def after(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        if isinstance(module, _BatchNorm):
+        if isinstance(module, self.kind):
             self.inside.pop()
         elif isinstance(module, _ConvNd) and isinstance(output, Tensor):
             self.calls.append(_Call(module, set()))

@@ -29,7 +29,7 @@ class Replicated(Transform):
             raise KitError("nn.DataParallel needs model and inputs on cuda:0 if there is a GPU: move them there.")
         return nn.DataParallel(model)
 
-    def remark(self, args: tuple[Any, ...]) -> str:
+    def remark(self, args: tuple[Any, ...], rewritten: nn.Module) -> str:
         if _on_gpu(args) and torch.cuda.device_count() > 1:
             return ""
         return "on a CPU or a single GPU, nn.DataParallel only calls the model: nothing runs at the same time."

@@ -12,9 +12,11 @@ from kit.approaches.names import parse
 from kit.equality import compare_outputs
 from kit.errors import KitError
 from kit.graphs import analysed, scheduled
+from kit.graphs.costs import costs
 from kit.graphs.lanes import OnLanes
-from kit.graphs.scheduled import choice, costs
+from kit.graphs.scheduled import choice
 from kit.inputs import opened
+from kit.scheduling.plans import ALL_CORES, MIXED, SIDE_BY_SIDE
 from tests.graphs import plain_models
 
 
@@ -33,14 +35,17 @@ def test_it_computes_what_the_model_computes_and_leaves_no_thread(name: str) -> 
 
 
 def test_lanes_are_taken_only_where_they_are_clearly_faster_than_all_cores() -> None:
-    assert choice([10.0, 9.9, 12.0]) == 0
-    assert choice([10.0, 9.0, 8.5]) == 2
-    assert choice([10.0, 8.5, 9.0]) == 1
-    assert choice([10.0, 30.0, 11.0]) == 0
+    def taken(all_cores: float, side_by_side: float, mixture: float) -> str:
+        return choice({ALL_CORES: all_cores, SIDE_BY_SIDE: side_by_side, MIXED: mixture})
+
+    assert taken(10.0, 9.9, 12.0) == ALL_CORES
+    assert taken(10.0, 9.0, 8.5) == MIXED
+    assert taken(10.0, 8.5, 9.0) == SIDE_BY_SIDE
+    assert taken(10.0, 30.0, 11.0) == ALL_CORES
 
 
 def always_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scheduled, "choice", lambda took: 1)
+    monkeypatch.setattr(scheduled, "choice", lambda took: SIDE_BY_SIDE)
 
 
 def test_a_recording_shows_the_lanes_with_their_operators(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from kit.errors import KitError
 from kit.scheduling import Node, lower_bound, span, work
-from kit.scheduling.handing_over import ON_LANES, heft
+from kit.scheduling.handing_over import heft
 from kit.scheduling.phases import blocks, mixed, side_by_side, whole
+from kit.scheduling.plans import ON_LANES
 from kit.scheduling.simulate import Slot
 from kit.scheduling.waiting import waits
 from tests.scheduling.graphs import graphs
@@ -21,10 +22,10 @@ def check(nodes: list[Node], slots: list[Slot], lanes: int, hand_over: float) ->
     assert sorted(at) == list(range(len(nodes)))
     assert len(slots) == len(nodes)
     for slot in slots:
-        assert slot.end == pytest.approx(slot.start + nodes[slot.node].cost)
-        for before in nodes[slot.node].after:
-            late = hand_over if at[before].lane != slot.lane else 0.0
-            assert slot.start >= at[before].end + late - 1e-9
+        taken = [at[before] for before in nodes[slot.node].after]
+        longer = hand_over * sum(before.lane != slot.lane for before in taken)
+        assert slot.end == pytest.approx(slot.start + nodes[slot.node].cost + longer)
+        assert all(slot.start >= before.end - 1e-9 for before in taken)
     for lane in range(lanes):
         own = sorted((slot.start, slot.end) for slot in slots if slot.lane == lane)
         assert all(end <= start + 1e-9 for (_, end), (start, _) in itertools.pairwise(own))
@@ -50,9 +51,8 @@ def test_on_one_lane_it_is_one_after_the_other_and_on_many_the_span(nodes: list[
 
 def test_it_stays_on_a_lane_where_handing_over_costs_more_than_it_saves() -> None:
     fork = [Node(cost=1.0), Node(cost=1.0, after=(0,)), Node(cost=1.0, after=(0,)), Node(cost=1.0, after=(1, 2))]
-    assert max(slot.end for slot in heft(fork, 2, 0.1)) == pytest.approx(
-        3.1
-    )  # the join waits on the lane that began later
+    # One branch takes the fork's result from the other lane, and the join takes that branch's.
+    assert max(slot.end for slot in heft(fork, 2, 0.1)) == pytest.approx(3.2)
     assert {slot.lane for slot in heft(fork, 2, 5.0)} == {0}
 
 
@@ -67,7 +67,7 @@ def test_a_short_node_fills_the_gap_that_a_lane_has_while_it_waits() -> None:
 @pytest.mark.parametrize("policy", ON_LANES)
 def test_a_thousand_operators_are_scheduled_in_a_moment(policy: str) -> None:
     nodes = [Node(cost=1 + i % 7, after=tuple({max(0, i - 5), max(0, i - 11)}) if i else ()) for i in range(1000)]
-    check(nodes, ON_LANES[policy](nodes, 2, 0.0), 2, 0.0)
+    check(nodes, ON_LANES[policy](nodes, 2, 0.25), 2, 0.25)
 
 
 # Where lanes wait -----------------------------------------------------------------------------------------------------
