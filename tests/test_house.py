@@ -55,10 +55,13 @@ FLOORS = {
 UNDER_JUPYTER = {"views", "labs", "magic"}  # what may need the lab packages as soon as it is imported
 SCHEDULED = (
     "executors/lanes.py",
+    "graphs/costs.py",
     "graphs/lanes.py",
     "graphs/scheduled.py",
     "scheduling/handing_over.py",
     "scheduling/phases.py",
+    "scheduling/plans.py",
+    "scheduling/stages.py",
     "scheduling/waiting.py",
 )
 LAB_ONLY = ("IPython", "ipykernel", "jupyter", "jupyterlab", "jupyter_client", "notebook", "nbformat", "traitlets")
@@ -213,7 +216,7 @@ def test_reading_traces_needs_no_torch() -> None:
 def test_public_names_are_sorted_and_few_lines() -> None:
     assert list(kit.__all__) == sorted(set(kit.__all__))
     assert dir(kit) == list(kit.__all__)
-    assert len((KIT / "__init__.py").read_text().splitlines()) <= 46
+    assert len((KIT / "__init__.py").read_text().splitlines()) <= 47
 
 
 @pytest.mark.parametrize("name", kit.__all__)
@@ -268,8 +271,8 @@ def test_the_core_and_its_modules_stay_small() -> None:
     assert KIT / "executors" / "threads.py" in core
     assert KIT / "views" / "timeline.py" not in core
     assert max(lines.values()) <= 300, said
-    assert sum(lines[path] for path in core) <= 8740, said
-    assert sum(lines[path] for path in scheduled) <= 600, said
+    assert sum(lines[path] for path in core) <= 8900, said
+    assert sum(lines[path] for path in scheduled) <= 850, said
 
 
 READABLE = [path for room in ("executors", "transforms") for path in sorted((KIT / room).glob("*.py"))]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,12 +16,16 @@ from kit.approaches.runner import Runner
 from kit.equality import shapes
 from kit.executors.thread_counts import intra_op_threads
 from kit.graphs.scheduled import plan_of, said
+from kit.machine import load
 from kit.machine.about import about_here
+from kit.machine.memory import peak_bytes
+from kit.measuring.gate import BUSY
 from kit.measuring.rounds import ROUNDS, measure
 from kit.profiler import span_events
 from kit.progress import progress_bar
+from kit.reprs import one_line
 from kit.scheduling.plans import Forecast, Plan, ends
-from kit.text import html_table, in_columns, milliseconds, times
+from kit.text import bytes_text, html_table, in_columns, milliseconds, times
 from kit.trace import Event, Lane, Trace, stack
 
 RECORDINGS = 7  # calls with a span for each operator; the one nearest their median is shown
@@ -43,6 +47,7 @@ class Ran(NamedTuple):
     end_ms: float
 
 
+@one_line
 @dataclass(frozen=True, eq=False)
 class Schedule:
     """How the operators of a model run on lanes, as predicted and as recorded; ``str()`` and notebooks show it as text.
@@ -52,17 +57,27 @@ class Schedule:
 
     name: str  # the model's class
     inputs: str  # their shapes
-    plan: Plan
-    given_ms: float  # a call of the model as given: median of the rounds
-    measured_ms: float  # a call with the schedule: median of the same rounds
-    recorded_ms: float  # the call of the trace, which is longer by a span for each operator
-    missed_ms: dict[str, float]  # cause -> recorded less predicted, which their sum is
-    trace: Trace  # lanes in the groups "predicted" and "recorded"
+    plan: Plan = field(repr=False)
+    given_ms: float = field(repr=False)  # a call of the model as given: median of the rounds
+    measured_ms: float = field(repr=False)  # a call with the schedule: median of the same rounds
+    recorded_ms: float = field(repr=False)  # the call of the trace, which is longer by a span for each operator
+    missed_ms: dict[str, float] = field(repr=False)  # cause -> recorded less predicted, which their sum is
+    trace: Trace = field(repr=False)  # lanes in the groups "predicted" and "recorded"
+    peak_bytes: tuple[int, int] | None = field(
+        repr=False
+    )  # most memory of a call: of the model as given, with the schedule
+    taken: load.Taken | None = field(repr=False)  # by other programs, meanwhile
 
     @property
     def error(self) -> float:
         """Of the prediction, relative: predicted / measured - 1."""
         return self.plan.best.predicted / self.measured_ms - 1
+
+    @property
+    def doubt(self) -> str:
+        """Why nothing is concluded from these times, as a clause; "" if they allow conclusions."""
+        busy = self.taken is not None and self.taken.share > BUSY
+        return f"machine busy: {self.taken}" if busy else ""
 
     def what_if(self, cores: int) -> Forecast:
         """Predict a call on another number of cores; see :meth:`kit.scheduling.plans.Plan.what_if`.
@@ -85,11 +100,17 @@ class Schedule:
     @property
     def caption(self) -> str:
         """What was scheduled, and what was taken, as text."""
-        return f"{self.name} on {self.inputs}: {said(self.plan)}"
+        memory = ""
+        if self.peak_bytes is not None:
+            given, own = (bytes_text(each) for each in self.peak_bytes)
+            memory = f" A call takes {own} of memory at its peak, of the model as given {given}."
+        return f"{self.name} on {self.inputs}: {said(self.plan)}{memory}"
 
     @property
     def missed(self) -> str:
-        """What the prediction missed, in a sentence with numbers."""
+        """What the prediction missed, in sentences with numbers."""
+        if self.doubt:
+            return f"How good the prediction is, is not decided: {self.doubt}."
         predicted = self.plan.best.predicted
         parts = [f"{MEANS[name]}: {ms:+.3g} ms" for name, ms in self.missed_ms.items() if abs(ms) >= 0.01 * predicted]
         return (
@@ -100,9 +121,6 @@ class Schedule:
 
     def __str__(self) -> str:
         return "\n".join([self.caption, *in_columns(self.table()), self.missed])
-
-    def __repr__(self) -> str:  # no times: a notebook's stored output must not change from run to run
-        return f"Schedule({self.name}, {len(self.plan.names)} operators, policy={self.plan.policy!r})"
 
     def _repr_html_(self) -> str:
         return html_table(self.table(), [self.caption, self.missed])
@@ -139,6 +157,7 @@ def schedule(
         UnknownNameError: no such policy.
     """
     options = f"policy={policy}" + (f", lanes={lanes}" if lanes is not None else "")
+    usage = load.Usage.now()
     with (
         progress_bar(rounds, progress) as advance,
         parse("sequential").prepare(model, inputs) as given,
@@ -147,6 +166,7 @@ def schedule(
         plan = plan_of(runner.model)
         timings = measure({"given": given, "scheduled": runner}, rounds=rounds, progress=advance)
         log = _recorded(runner)
+        peaks = [_peak_bytes(each) for each in (given, runner)]
     call = next(each for each in log if each.category == "call")
     recorded_ms = (call.end_ns - call.start_ns) / 1e6
     trace = stack({"predicted": Trace.build(_predicted_events(plan)), "recorded": Trace.build(span_events(log))})
@@ -159,7 +179,15 @@ def schedule(
         recorded_ms=recorded_ms,
         missed_ms=missed_ms(plan, ran(plan, log), recorded_ms),
         trace=replace(trace, about=about_here().to_dict()),
+        peak_bytes=(peaks[0], peaks[1]) if peaks[0] is not None and peaks[1] is not None else None,
+        taken=load.taken(usage, load.Usage.now()),
     )
+
+
+def _peak_bytes(runner: Runner) -> int | None:
+    with intra_op_threads(runner.intra_op_threads), torch.inference_mode():
+        runner()
+        return peak_bytes(runner)
 
 
 def _recorded(runner: Runner) -> list[spans.Span]:

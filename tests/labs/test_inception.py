@@ -9,16 +9,21 @@ from torch import nn
 
 import kit
 from kit.explaining.explanation import explain
+from kit.explaining.schedules import Schedule
 from kit.graphs import Branch, Graph, Operator, Region
 from kit.labs import inception
 from kit.labs.checks import Check
 from kit.labs.inception import QUIZZES, check_balanced, check_parallelism, counting
 from kit.labs.inception.gpu import OnGpu, gpu_claim, gpu_told, on_gpu
+from kit.machine.load import Taken
 from kit.measuring.comparison import Comparison
+from kit.scheduling.plans import ALL_CORES
 from kit.trace import Event, Lane, Trace
 from kit.trace.kernels import Kernel, Use
 from tests.explaining.test_explanation import compared as explained
 from tests.explaining.test_explanation import side_by_side, timing, turn
+from tests.explaining.test_schedules import diamond
+from tests.explaining.test_schedules import made_up as scheduled
 from tests.labs.made_up import busy, made_up
 
 MS = 1_000_000
@@ -307,9 +312,10 @@ def test_nothing_is_predicted_from_rounds_that_decide_nothing(comparison: Compar
 # The card -------------------------------------------------------------------------------------------------------------
 
 
-def card(seen: Graph, rows: Comparison, others: Comparison) -> list[str]:
+def card(seen: Graph, rows: Comparison, others: Comparison, plan: Schedule | None = None) -> list[str]:
     gpu = OnGpu({"sequential": recorded(100, "kernel")}, "none here", None)
-    return [line.split(" | ")[1] for line in inception.conclusion(seen, "a net", rows, others, gpu).splitlines()[2:]]
+    found = inception.conclusion(seen, "a net", rows, others, plan or scheduled(), gpu)
+    return [line.split(" | ")[1] for line in found.splitlines()[2:]]
 
 
 @pytest.mark.parametrize(
@@ -329,12 +335,58 @@ def card(seen: Graph, rows: Comparison, others: Comparison) -> list[str]:
     ids=["faster", "slower", "the same", "busy", "missing", "wrong"],
 )
 def test_the_card(rows: Comparison, others: Comparison, says: list[str]) -> None:
-    lane, gpu, parallel, *measured = card(UNEQUAL, rows, others)
+    lane, gpu, parallel, *measured, _ = card(UNEQUAL, rows, others)
     assert lane == "**false**"  # whatever else the machine does: plain PyTorch has one lane
     assert gpu == "not decided"
     assert parallel == "**false**"
     assert measured == says
     assert card(EQUAL, rows, others)[2] == "**true**"
+
+
+# A schedule of the network --------------------------------------------------------------------------------------------
+
+
+BUSY = Taken(0.6, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("measured", "says"), [(6.0, "longer"), (4.6, "as long"), (4.2, "as long"), (3.0, "less")], ids=str
+)
+def test_the_quiz_on_the_prediction(measured: float, says: str) -> None:
+    assert says in inception.gantt_answer(replace(scheduled(), measured_ms=measured))
+    assert inception.gantt_answer(replace(scheduled(), taken=BUSY)).startswith("not decided: machine busy")
+
+
+def test_what_is_told_of_a_schedule() -> None:
+    told = inception.gantt_told(scheduled())
+    assert "The model as given takes 9 ms." in told
+    assert "take 8 ms: this part of a gain" in told
+    assert "a call takes 6 ms, **1.50x** over the model as given" in told
+    assert "an error of -25%" in told
+    assert "so none is taken" in inception.gantt_told(scheduled(plan=diamond(ALL_CORES)))
+    busy_told = inception.gantt_told(replace(scheduled(), taken=BUSY))
+    assert " ms" not in busy_told
+    assert "machine busy" in busy_told
+
+
+def test_the_table_of_more_cores() -> None:
+    *rows, _, told = inception.more_cores(scheduled(), (2, 8)).splitlines()
+    assert [row.split(" | ")[0] for row in rows[2:]] == ["| 2", "| 8"]
+    assert "Error of the same prediction for the 2 cores that are here: -25%." in told
+    assert "not decided: machine busy" in inception.more_cores(replace(scheduled(), taken=BUSY))
+
+
+@pytest.mark.parametrize(
+    ("plan", "says"),
+    [
+        (scheduled(), "**true**"),
+        (scheduled(plan=diamond(ALL_CORES)), "**false**"),
+        (replace(scheduled(), taken=BUSY), "not decided"),
+    ],
+    ids=["lanes", "all cores", "busy"],
+)
+def test_the_card_on_the_schedule(plan: Schedule, says: str) -> None:
+    assert card(EQUAL, made_up(CALM), made_up(OTHERS), plan)[-1] == says
 
 
 # Exercises ------------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from kit.labs.inception.counting import (
 )
 from kit.labs.inception.exercises import check_balanced, check_parallelism
 from kit.labs.inception.gpu import OnGpu, gpu_told, on_gpu
+from kit.labs.inception.schedules import gantt_answer, gantt_told, more_cores
 from kit.labs.inception.settled import (
     QUIZZES,
     approaches_table,
@@ -39,10 +40,13 @@ __all__ = [
     "cores_told",
     "fastest_answer",
     "free_answer",
+    "gantt_answer",
+    "gantt_told",
     "gpu_told",
     "lane_answer",
     "lane_told",
     "macs_and_ms",
+    "more_cores",
     "network_against_block",
     "network_told",
     "networks_table",

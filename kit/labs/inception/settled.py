@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 
 from kit.explaining.explanation import Explanation, explain
+from kit.explaining.schedules import Schedule
 from kit.graphs import Graph
 from kit.labs import conclusions
 from kit.labs.conclusions import Claim, card, claim_faster, decided, in_a_cell, row_of
 from kit.labs.inception.counting import PARALLELISM
 from kit.labs.inception.gpu import OnGpu, gpu_claim
+from kit.labs.inception.schedules import GANTT
 from kit.labs.sentences import overlap_share
 from kit.measuring.comparison import SMALLEST_EFFECT, Comparison, Row
 from kit.measuring.statistics import interval
+from kit.scheduling.plans import ALL_CORES
 from kit.text import between, counted, markdown_table, milliseconds
 from kit.trace import Trace
 from kit.trace.kernels import caveats, exchanged
@@ -34,6 +37,10 @@ QUIZZES = {
         "The block's branches on threads, a core each, against one after the other with each operator on all cores. "
         "The threads are ...",
         ["faster", "slower", "no difference found"],
+    ),
+    "gantt": (
+        "The schedule below is computed from the time of each operator. How long will a call really take?",
+        GANTT,
     ),
     "fastest": (
         "Which is the fastest on the block, once it is prepared?",
@@ -202,13 +209,14 @@ def _ratio(row: Row | None) -> str:
     return f" ({row.ratio_text})" if row and row.ratio else ""
 
 
-def conclusion(seen: Graph, title: str, side: Comparison, compared: Comparison, gpu: OnGpu) -> str:
+def conclusion(seen: Graph, title: str, side: Comparison, compared: Comparison, plan: Schedule, gpu: OnGpu) -> str:
     """The notebook's claims, and for each what this machine said: true, false, or not decided.
 
     Args:
         seen, title: of the whole network.
         side: of :func:`side_told`.
         compared: of :func:`approaches_table`.
+        plan: of the whole network.
     """
     parallel = seen.parallelism_by_macs
     return card(
@@ -230,8 +238,21 @@ def conclusion(seen: Graph, title: str, side: Comparison, compared: Comparison, 
                 compared,
                 "compiled",
             ),
+            _scheduled(plan),
         ]
     )
+
+
+def _scheduled(plan: Schedule) -> Claim:
+    """Whether a schedule on lanes was faster than the same operators one after the other."""
+    text = "A schedule of the whole network on lanes is faster than its operators one after the other on all cores"
+    if plan.doubt:
+        return Claim(text, "not decided", plan.doubt)
+    alone = plan.plan.tried[ALL_CORES].measured
+    if plan.plan.taken == ALL_CORES:
+        return Claim(text, "false", f"{milliseconds(alone)} one after the other, and no schedule took less")
+    took = milliseconds(plan.plan.best.measured)
+    return Claim(text, "true", f"{took} against {milliseconds(alone)}, medians of calls in turn")
 
 
 def _by_themselves(side: Comparison) -> Claim:
