@@ -29,13 +29,11 @@ from kit.text import bytes_text, html_table, in_columns, milliseconds, times
 from kit.trace import Event, Lane, Trace, stack
 
 RECORDINGS = 7  # calls with a span for each operator; the one nearest their median is shown
-CAUSES = ("operators", "between operators", "handing over", "phases")
-MEANS = {  # cause -> what of the recorded call it is
-    "operators": "operators on the call's critical path took longer than when they were measured",
-    "between operators": "Python between two operators of a lane, on this path",
-    "handing over": "waiting for the result of another lane, after it was there",
+MEANS = {  # cause -> what of the recorded call took longer than predicted
+    "operators": "operators on the call's critical path, with the Python before each",
+    "handing over": "the time from a result of another lane to the operator that waits for it",
     "phases": "beginning and ending phases and the call",
-    "planned": "what the prediction had allowed for handing over, phases and waiting",
+    "waiting": "less for what the prediction waits for off this path",
 }
 
 
@@ -219,7 +217,8 @@ def missed_ms(plan: Plan, ran: dict[int, Ran], call_ms: float) -> dict[str, floa
     """Recorded less predicted milliseconds of a call, by cause; they add up to the difference.
 
     The call's critical path is followed from its end: before an operator comes the one that ended last of those that it
-    had to wait for, on its own lane or, where it needs their result, on another.
+    had to wait for, on its own lane or, where it needs their result, on another. An operator's cost contains the Python
+    before it, and its results of other lanes.
 
     Args:
         ran: every operator of the plan.
@@ -228,24 +227,27 @@ def missed_ms(plan: Plan, ran: dict[int, Ran], call_ms: float) -> dict[str, floa
     phase = {slot.node: p for p, each in enumerate(plan.best.phases) for slot in each.slots}
     predicted = {slot.node: slot.end - slot.start for each in plan.best.phases for slot in each.slots}
     before = _before_on_lane(ran)
-    found = dict.fromkeys(CAUSES, 0.0)
-    at = max(ran, key=lambda i: ran[i].end_ms)
-    found["phases"] += call_ms - ran[at].end_ms
-    allowed = ends(plan.best.phases)
-    while True:
-        found["operators"] += ran[at].end_ms - ran[at].start_ms - predicted[at]
-        allowed -= predicted[at]
-        causes = {i: "handing over" for i in plan.after[at] if phase[i] == phase[at] and ran[i].lane != ran[at].lane}
-        if (own := before.get(at)) is not None and phase[own] == phase[at]:
-            causes[own] = "between operators"
+    end = max(ran, key=lambda i: ran[i].end_ms)
+    found = dict.fromkeys(MEANS, 0.0) | {"phases": call_ms - ran[end].end_ms}
+    on_path = 0.0
+    at: int | None = end
+    while at is not None:
+        here = ran[at]
+        others = [i for i in plan.after[at] if phase[i] == phase[at] and ran[i].lane != here.lane]
+        on_path += predicted[at]
+        own = before.get(at)
+        causes = dict.fromkeys(others, "handing over")
+        if own is not None and phase[own] == phase[at]:
+            causes[own] = "operators"
         if not causes:
             causes = {i: "phases" for i in ran if phase[i] < phase[at]}
-        if not causes:
-            found["phases"] += ran[at].start_ms
-            return found | {"planned": -allowed}
-        last = max(causes, key=lambda i: ran[i].end_ms)
-        found[causes[last]] += ran[at].start_ms - ran[last].end_ms
+        last = max(causes, key=lambda i: ran[i].end_ms, default=None)
+        found["operators"] += here.end_ms - here.start_ms - predicted[at]
+        found["phases" if last is None else causes[last]] += here.start_ms - (0.0 if last is None else ran[last].end_ms)
         at = last
+    allowed = sum(plan.overheads.fork for each in plan.best.phases if each.lanes > 1)
+    found["phases"] -= allowed
+    return found | {"waiting": on_path + allowed - ends(plan.best.phases)}
 
 
 def _before_on_lane(ran: dict[int, Ran]) -> dict[int, int]:

@@ -49,20 +49,18 @@ def as_predicted() -> dict[int, Ran]:
 def test_nothing_is_missed_where_all_came_as_predicted() -> None:
     found = missed_ms(diamond(), as_predicted(), 4.5)
     assert sum(found.values()) == pytest.approx(0.0)
-    assert found["operators"] == pytest.approx(0.0)
-    assert found["phases"] == pytest.approx(0.2)  # as was allowed for
-    assert found["planned"] == pytest.approx(-0.2)
+    assert [*found.values()] == pytest.approx([0.0] * len(found))
 
 
 @pytest.mark.parametrize(
     ("ran", "call_ms", "cause", "ms"),
     [
         ({1: Ran(7, 1.2, 4.2), 3: Ran(7, 4.2, 5.5)}, 5.5, "operators", 1.0),
-        ({3: Ran(7, 3.9, 5.2)}, 5.2, "between operators", 0.7),
+        ({3: Ran(7, 3.9, 5.2)}, 5.2, "operators", 0.7),  # the Python before it
         # The short one becomes the longest: the join waits for it, and gets its result late.
         ({2: Ran(8, 1.2, 3.7), 3: Ran(7, 4.1, 5.4)}, 5.4, "handing over", 0.4),
-        ({}, 5.0, "phases", 0.7),
-        ({1: Ran(7, 2.2, 4.2), 3: Ran(7, 4.2, 5.5)}, 5.5, "phases", 1.2),
+        ({}, 5.0, "phases", 0.5),
+        ({1: Ran(7, 2.2, 4.2), 3: Ran(7, 4.2, 5.5)}, 5.5, "phases", 1.0),
     ],
 )
 def test_what_was_made_up_is_found(ran: dict[int, Ran], call_ms: float, cause: str, ms: float) -> None:
@@ -94,7 +92,7 @@ def test_it_tells_the_error_its_causes_and_the_memory() -> None:
     assert "3 of 4 operators run on 2 lanes in 1 phase, 1 on all cores; 4.5 ms a call predicted" in text
     assert "32 MiB of memory at its peak, of the model as given 64 MiB" in text
     assert "an error of -25%" in text
-    assert "beginning and ending phases and the call: +0.7 ms" in text
+    assert "beginning and ending phases and the call: +0.5 ms" in text
     assert "1.50x" in text
     assert "taken" in text
     assert made_up().what_if(2).error == pytest.approx(-0.25)

@@ -32,8 +32,9 @@ def gantt_told(plan: Schedule) -> str:
     given, gain = milliseconds(plan.given_ms), f"{times(plan.given_ms / plan.measured_ms)}x"
     one_by_one = plan.plan.tried[ALL_CORES].measured
     told = [
-        f"- The model as given takes {given}. Its operators one after the other on all cores, without the Python of its "
-        f"modules, take {milliseconds(one_by_one)}: this part of a gain has nothing to do with running at the same time."
+        f"- The model as given takes {given}. Its operators one after the other on all cores, without the Python of "
+        f"its modules, take {milliseconds(one_by_one)}: this part of a gain has nothing to do with running at the same "
+        "time."
     ]
     if plan.plan.taken == ALL_CORES:
         told.append("- No schedule on lanes was faster than that, so none is taken.")
@@ -59,7 +60,7 @@ def more_cores(plan: Schedule, cores: Sequence[int] = (2, 4, 8, 16)) -> str:
     ]
     error = f"not decided: {plan.doubt}" if plan.doubt else f"{plan.error:+.0%}"
     told = (
-        f"Error of the same prediction for the {counted(plan.plan.cores, 'core')} that are here: {error}. An operator's "
-        "time on more cores is computed from what it gained from the cores that are here."
+        f"Error of the same prediction for the {counted(plan.plan.cores, 'core')} that are here: {error}. An "
+        "operator's time on more cores is computed from what it gained from the cores that are here."
     )
     return "\n".join([markdown_table(head, "lrrrr", rows), "", told])
