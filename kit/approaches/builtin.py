@@ -129,7 +129,7 @@ build_in(
         "graphed_streams": _rewrites(GraphedStreams),
         "processes": Runs(processes, _needs_descriptors, lambda model: 3.0, sends=True),
         "ranks": Runs(ranks, _ranks_unavailable, lambda model: 4.0, sends=True),
-        "openvino": _rewrites(OpenVino, 1.0, 0.04),
+        "openvino": _rewrites(OpenVino, 1.0, 0.03),
         "onnxruntime": _rewrites(OnnxRuntime, 2.0, 0.05),
         "compiled": _rewrites(Compiled, 3.0, 0.4),
         "processes_cold": Runs(processes_cold, seconds=lambda model: 2.0 * _branches(model), sends=True),

@@ -23,7 +23,8 @@ class OpenVino(OtherRuntime):
 
     Helps like a compiled graph: fused operators, memory layouts chosen once, no Python between operators. It fails if
     ``torch.export`` cannot capture the model, or if OpenVINO has no operator for a part of it. Numbers of type float64
-    are computed as float32, and int64 as int32.
+    are computed as float32, and int64 as int32. Some of the weights are still the model's own: after a change of them,
+    prepare it again.
 
     ``hint`` says what it is tuned for. With ``latency`` all threads work on one call. With ``throughput`` the threads
     are divided among several calls at a time, as in :func:`kit.throughput`, so one call alone uses only some of them.
@@ -58,7 +59,8 @@ class OpenVino(OtherRuntime):
             "INFERENCE_PRECISION_HINT": "f32",
         }
         compiled = openvino.Core().compile_model(front_end.convert(front_end.load(decoder)), "CPU", options)
-        # A request serves one call at a time; a new one for each call takes 10 us, and any thread may call.
+        # A request serves one call at a time. A new one for each call takes 10 us, and then any thread may call. Its
+        # threads wait in a busy loop for 1 ms after a call, which nothing can stop; PyTorch's own do so for longer.
         return lambda arrays: compiled.create_infer_request().infer(arrays, share_inputs=True).values()
 
     @classmethod
