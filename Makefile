@@ -105,5 +105,5 @@ endif
 	@touch $@
 
 $(VENV)/test.stamp: $(VENV)/lab.stamp
-	$(PIP) -e '.[lab,onnx,test]'
+	$(PIP) -e '.[lab,onnx,openvino,test]'
 	@touch $@

@@ -23,6 +23,7 @@ from kit.workloads import workload
 
 ROUNDS = 100
 NETWORK_ROUNDS = 12
+PEERS = ("onnxruntime", "openvino")
 OURS = (
     "threads",
     "channels_last",
@@ -92,12 +93,12 @@ def overhead(
         ]
 
 
-def network(name: str, peer: str = "onnxruntime") -> list[str]:
-    """Our approaches and the peer on one network, all in the same rounds."""
+def network(name: str) -> list[str]:
+    """Our approaches and the peers on one network, all in the same rounds."""
     work = workload(name)
     with ExitStack() as stack:
         runners: dict[str, Runner] = {}
-        for each in ("sequential", *OURS, peer):
+        for each in ("sequential", *OURS, *PEERS):
             runners[each] = work.prepare(each)
             stack.callback(runners[each].close)
         timings = measure(runners, rounds=NETWORK_ROUNDS)
@@ -112,7 +113,8 @@ def network(name: str, peer: str = "onnxruntime") -> list[str]:
     base = timings["sequential"]
     rows = []
     for each, timing in timings.items():
-        against = f"{speed_up(base, timing)!s:22} over {peer}: {speed_up(timings[peer], timing)!s:22}"
+        over = (f"over {peer}: {speed_up(timings[peer], timing)!s:22}" for peer in PEERS)
+        against = f"{speed_up(base, timing)!s:22} {' '.join(over)}"
         notes = f"same output: {same.get(each, '-')}, prepared in {runners[each].prepare_s:.1f} s"
         rows.append(f"{each:55} {timing.median_ms:9.1f} ms  {against} {notes}")
     best = max(OURS, key=lambda each: speed_up(base, timings[each]).estimate)

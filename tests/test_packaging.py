@@ -124,7 +124,7 @@ def test_wheels_installs_offline() -> None:
 
 
 def test_tests_install_every_extra_but_the_zoo() -> None:
-    assert "-e '.[lab,onnx,test]'" in pip_lines(make("test"))[-1]
+    assert "-e '.[lab,onnx,openvino,test]'" in pip_lines(make("test"))[-1]
 
 
 def test_jupyterlab_is_local_has_its_token_and_takes_arguments() -> None:

@@ -29,6 +29,7 @@ from kit.transforms.folded import Folded
 from kit.transforms.graphed import Graphed, GraphedStreams
 from kit.transforms.merged import Merged
 from kit.transforms.onnx_runtime import OnnxRuntime
+from kit.transforms.openvino import OpenVino
 from kit.transforms.packed import Packed
 from kit.transforms.replicated import Replicated
 from kit.transforms.scripted_fork import ScriptedFork
@@ -130,6 +131,7 @@ build_in(
         "graphed_streams": _rewrites(GraphedStreams),
         "processes": Runs(processes, _needs_descriptors, lambda model: 3.0, sends=True),
         "ranks": Runs(ranks, _ranks_unavailable, lambda model: 4.0, sends=True),
+        "openvino": _rewrites(OpenVino, 1.0, 0.03),
         "onnxruntime": _rewrites(OnnxRuntime, 2.0, 0.05),
         "compiled": _rewrites(Compiled, 3.0, 0.4),
         "processes_cold": Runs(processes_cold, seconds=lambda model: 2.0 * _branches(model), sends=True),

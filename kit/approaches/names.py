@@ -86,6 +86,7 @@ _ALSO_CALLED = {
     "scripted_fork": "fork jit jitfork torchjitfork torchscript script torchjit torchjitscript",
     "replicated": "dp dataparallel nndataparallel torchnndataparallel",
     "onnxruntime": "onnx ort",
+    "openvino": "ov",
     "devices": "multigpu modelparallel",
 }
 

@@ -18,7 +18,7 @@ from kit.executors import Task
 from kit.executors.thread_counts import intra_op_threads
 from kit.executors.threads import Threads
 from kit.graphs.branched import Branched
-from kit.graphs.capture import FX, FX_FOR_SHAPES, WAYS, call_unchanged, captured, quiet
+from kit.graphs.capture import FX, FX_FOR_SHAPES, WAYS, call_unchanged, captured
 from kit.graphs.effects import effects_of, measure
 from kit.graphs.found import Found, found_in
 from kit.graphs.operators import Graph
@@ -31,6 +31,7 @@ from kit.reprs import one_line
 from kit.spans import clock
 from kit.transforms.base import check_eval
 from kit.transforms.proof import prove
+from kit.transforms.quiet import quiet
 from kit.transforms.undisturbed import undisturbed
 
 

@@ -7,13 +7,10 @@ cannot follow the model's Python code, ``torch.export`` captures operator by ope
 from __future__ import annotations
 
 import copy
-import logging
 import operator
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from io import StringIO
 from typing import Any
 
 import torch
@@ -26,6 +23,7 @@ from kit.graphs.tracing import traced, traced_beside
 from kit.graphs.values import Form, form_of
 from kit.inputs import Args, ByKeyword
 from kit.reprs import one_line
+from kit.transforms.quiet import quiet
 from kit.transforms.undisturbed import undisturbed
 
 FX = "torch.fx"
@@ -89,18 +87,6 @@ def captured(model: nn.Module, args: Args, way: str) -> Captured:
     for node in module.graph.nodes:
         node.meta["place"] = _in_model(node.meta.get("place", ""), model)
     return Captured(way, module, inputs, outputs[-1], by_memory_format)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Silence torch's log, which prints each failure in full; the kit raises its own error for it."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with redirect_stderr(StringIO()):
-            yield
-    finally:
-        logging.disable(before)
 
 
 def _by_fx(flat: _Flat, graph: fx.Graph) -> fx.GraphModule:

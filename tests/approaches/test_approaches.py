@@ -70,6 +70,7 @@ def test_names_are_read_generously_and_written_one_way(text: str, name: str) -> 
         ),
         ("compiled(freezing=1)", KitError, r"compiled\(freezing=1\): freezing must be one of True, False"),
         ("onnxruntime(threads=0)", KitError, "threads must be a whole number of at least 1"),
+        ("openvino(hint=speed)", KitError, r"openvino\(hint=speed\): hint must be one of latency, throughput"),
         ("folded + thread", UnknownNameError, "did you mean 'threads'"),
         ("folded +", KitError, "cannot read the approach 'folded \\+'"),
         ("threads + folded", KitError, "threads runs the regions, so it must be the last step"),
@@ -116,6 +117,8 @@ def test_what_is_no_approach_is_refused_with_the_near_names(text: str, error: ty
         ("jit.fork", "scripted_fork"),
         ("torch.jit.fork", "scripted_fork"),
         ("onnx", "onnxruntime"),
+        ("ov", "openvino"),
+        ("OpenVINO", "openvino"),
         ("ThreadPoolExecutor", "threads"),
         ("DDP", "ranks"),
         ("NHWC", "channels_last"),
@@ -312,9 +315,10 @@ def test_without_a_compiler_compiled_says_what_to_install() -> None:
     assert "python3-dev" in (parse("folded + compiled").unavailable_because(without_headers) or "")
 
 
-def test_without_onnxruntime_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("approach", "extra"), [("onnxruntime", "onnx"), ("openvino", "openvino")])
+def test_without_a_runtime_it_says_what_to_install(approach: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert "pip install -c constraints.txt -e .[onnx]" in (approaches.available()["onnxruntime"] or "")
+    assert f"pip install -c constraints.txt -e .[{extra}]" in (approaches.available()[approach] or "")
 
 
 def test_available_lists_every_approach_with_its_reason() -> None:

@@ -183,7 +183,7 @@ class Slow(Transform):
 
 def test_an_estimate_grows_with_the_model_and_refuses_one_without_regions() -> None:
     small, large = inception_block(16), inception_v3(width=0.125)
-    for name in ("compiled", "onnxruntime", "processes_cold"):
+    for name in ("compiled", "onnxruntime", "openvino", "processes_cold"):
         assert 0 < parse(name).seconds(small) < parse(name).seconds(large)
     assert parse("channels_last + threads").seconds(large) == 0
     assert parse("compiled + threads").seconds(large) == parse("compiled").seconds(large)

@@ -183,7 +183,7 @@ class Writes(nn.Module):
         return self.net(x.mul_(2))
 
 
-@pytest.mark.parametrize("approach", [*REWRITES, "onnxruntime"])
+@pytest.mark.parametrize("approach", [*REWRITES, "onnxruntime", "openvino"])
 def test_preparing_leaves_model_inputs_and_random_numbers_as_they_were(approach: str) -> None:
     if reason := parse(approach).unavailable_because(detect()):
         pytest.skip(reason)
@@ -197,7 +197,7 @@ def test_preparing_leaves_model_inputs_and_random_numbers_as_they_were(approach:
     try:
         parse(approach).prepare(model, x).close()
     except KitError as error:  # an exporter has no word for a buffer that counts
-        assert approach == "onnxruntime", error  # noqa: PT017
+        assert approach in ("onnxruntime", "openvino"), error  # noqa: PT017
     assert torch.equal(torch.get_rng_state(), numbers)
     assert torch.equal(x, X)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())

@@ -122,9 +122,11 @@ TOGETHER = [
     "folded + merged + channels_last + processes",
     "channels_last + compiled(freezing=True) + threads",
     "onnxruntime(execution=parallel, inter_op=2)",
+    "openvino(hint=throughput, threads=1)",
 ]
 SLOW = {  # what compiles many kernels or starts processes -> the networks it is tried on; `make soak` tries them all
     "onnxruntime": ["nested", "volumes"],
+    "openvino": ["nested", "volumes"],
     "processes": ["nested"],
     "ranks": ["nested"],
     "compiled": ["nested"],
@@ -203,8 +205,8 @@ def test_same_output(approach: str, name: str, batch: int, dtype: torch.dtype) -
     refusal = None
     if "merged" in approach and "streams" in name:
         refusal = "no region of TwoStream has two branches that begin with a 1x1"
-    if "onnxruntime" in approach and dtype is torch.bfloat16:
-        refusal = "onnxruntime takes CPU tensors of a dtype that numpy has, but was given .* bfloat16"
+    if approach.startswith(("onnxruntime", "openvino")) and dtype is torch.bfloat16:
+        refusal = r"^o\w+ takes CPU tensors of a dtype that numpy has, but was given .* bfloat16"
     if refusal is None:
         check(approach, name, batch, dtype)
     else:
@@ -301,7 +303,11 @@ def resources() -> tuple[int, int, int, int]:
     return threading.active_count(), len(os.listdir("/proc/self/fd")), resident, on_gpu  # noqa: PTH208
 
 
-CYCLES = {"compiled": 3, "onnxruntime": 3}  # of what takes a second each; `make soak` goes on for a minute
+CYCLES = {
+    "compiled": 3,
+    "onnxruntime": 3,
+    "openvino": 3,
+}  # of what takes a second each; `make soak` goes on for a minute
 USUAL = 500 if SOAK else 50
 KEEPS = {"compiled": 2**20}  # bytes a cycle: torch keeps each compilation's generated module and guards
 

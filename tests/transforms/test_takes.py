@@ -9,7 +9,7 @@ from torch.utils import _pytree as pytree
 
 from kit.approaches import parse
 from kit.equality import compare_outputs
-from kit.errors import KitError
+from kit.errors import KitError, ShapeError
 from kit.machine import hardware
 from kit.models.init import keep_signal
 from kit.regions import Branches
@@ -72,18 +72,23 @@ def inputs(seed: int) -> tuple[Any, ...]:
     return x, y, {"x": z, "bias": [torch.randn(4, generator=generator)]}
 
 
+RUNTIMES = ("onnxruntime", "openvino")
 APPROACHES = [
     *("sequential", "threads", "processes", "processes_cold", "ranks"),
-    *("channels_last", "folded", "merged", "replicated", "compiled", "onnxruntime"),
+    *("channels_last", "folded", "merged", "replicated", "compiled", *RUNTIMES),
     *("folded + merged + channels_last + threads", "compiled + threads"),
 ]
 
 
-@pytest.mark.parametrize("approach", APPROACHES)
-def test_the_same_output_on_the_inputs_it_was_prepared_with_and_on_others(approach: str) -> None:
+def skip_without(approach: str) -> None:
     if reason := parse(approach).unavailable_because(hardware.detect()):
         pytest.skip(reason)
-    given = model(None if approach == "onnxruntime" else 3)
+
+
+@pytest.mark.parametrize("approach", APPROACHES)
+def test_the_same_output_on_the_inputs_it_was_prepared_with_and_on_others(approach: str) -> None:
+    skip_without(approach)
+    given = model(None if approach in RUNTIMES else 3)
     first, others = inputs(0), inputs(1)
     with torch.inference_mode():
         expected = [given(*first), given(*others)]
@@ -125,10 +130,23 @@ def test_what_torchscript_cannot_fork_is_named(branch: nn.Module, given: tuple[A
         parse("scripted_fork").prepare(region, given)
 
 
-def test_what_onnx_cannot_take_or_give_is_said() -> None:
-    pytest.importorskip("onnxruntime")
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_what_another_runtime_cannot_take_or_give_is_said(runtime: str) -> None:
+    skip_without(runtime)
     x, y, given = inputs(0)
-    with pytest.raises(KitError, match=r"takes CPU tensors of a dtype that numpy has, but was given .*dict"):
-        parse("onnxruntime").prepare(model(None), (x, y, given | {"bias": [2.0]}))
-    with pytest.raises(KitError, match="returns only tensors, but Branches also returns a int"):
-        parse("onnxruntime").prepare(model(), inputs(0))
+    with pytest.raises(KitError, match=rf"^{runtime} takes CPU tensors of a dtype that numpy has, but .*dict"):
+        parse(runtime).prepare(model(None), (x, y, given | {"bias": [2.0]}))
+    with pytest.raises(KitError, match=f"a graph of {runtime} returns only tensors, but Branches also returns a int"):
+        parse(runtime).prepare(model(), inputs(0))
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_graph_of_another_runtime_takes_nothing_but_what_it_was_made_for(runtime: str) -> None:
+    """OpenVINO by itself would cast numbers of another type without a word."""
+    skip_without(runtime)
+    net, x = unit().eval(), inputs(0)[0]
+    with parse(runtime).prepare(net, x) as runner, torch.inference_mode():
+        for other in (x[:1], x[..., :5], x.double(), [x, x], {"x": x}):
+            with pytest.raises(ShapeError, match=r"exported for \(2, 4, 6, 6\) float32 on cpu, but was given .* again"):
+                runner.model(other)
+        assert compare_outputs(net(x.transpose(2, 3)), runner.run(x.transpose(2, 3))).equal  # of any strides
