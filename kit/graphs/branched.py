@@ -107,9 +107,12 @@ def _empty(name: str) -> Branched:
 
 
 def _given_keys(module: Branched, state: dict[str, Any], prefix: str, metadata: Any) -> None:
-    """A ``state_dict`` with the keys of the model as given, without the constants of the graph."""
+    """A ``state_dict`` with the keys of the model as given, without the constants of the graph.
+
+    A transform may have removed weights, as ``folded`` does with batch norms.
+    """
     own = {key: state.pop(key) for key in list(state) if key.startswith((f"{prefix}body.", f"{prefix}unused."))}
-    state.update({prefix + given: own[prefix + key] for given, key in module.saved.items()})
+    state.update({prefix + given: own[prefix + key] for given, key in module.saved.items() if prefix + key in own})
 
 
 def _own_keys(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 import torch
+from torch import fx
 from torch.utils import _pytree as pytree
 
 from kit.errors import ShapeError
@@ -49,7 +50,7 @@ class Form:
         Raises:
             ShapeError: the structure, or a value other than a tensor, differs.
         """
-        found, form = form_of(value)
+        found, form = form_of(value, (torch.Tensor, fx.Proxy))  # it can be captured again
         same = pytree.tree_structure(form.template) == pytree.tree_structure(self.template)
         if not same or form.count != self.count or not _agree(form.constants, self.constants):
             raise ShapeError(

@@ -14,7 +14,7 @@ from kit.transforms.base import Layer, Transform, become, oddity
 from kit.transforms.copying import rewritable
 from kit.transforms.following import following
 
-MOST_KEPT = 8  # layouts of one convolution's weights
+MOST_KEPT = 16  # layouts of one convolution's weights
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from kit.errors import KitError
 from kit.executors.thread_counts import intra_op_threads
 from kit.macs import macs_of_call
 from kit.transforms.packed import MOST_KEPT, Packed, _Convolution
+from tests.graphs import plain_models
 
 pytestmark = pytest.mark.skipif(
     bool(Packed.unavailable_because(None)),  # type: ignore[arg-type]
@@ -172,3 +173,18 @@ def test_a_graph_keeps_each_as_one_operator_with_its_work() -> None:
     found = kit.graph(packed(model, x), x)
     assert [each.kind for each in found.operators] == ["_Convolution", "Identity", "_Convolution"]
     assert sum(each.macs for each in found.operators) == macs_of_call(model, x) > 0
+
+
+def test_branches_that_were_found_are_packed_and_captured_again() -> None:
+    model, x = plain_models.MODELS["pyramid"]()
+    found = kit.branched(model, x)
+    with parse("packed + scheduled").prepare(found, x) as runner, torch.inference_mode():
+        assert compare_outputs(model(x), runner()).equal
+    net = nn.Sequential(_block(), kit.regions.Branches({"a": _other(), "b": _other()}, kit.Concat(1))).eval()
+    x = torch.randn(1, 3, 8, 8)
+    with parse("folded + packed + scheduled").prepare(kit.branched(net, x), x) as runner, torch.inference_mode():
+        assert compare_outputs(net(x), runner()).equal
+
+
+def _other() -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4), nn.ReLU(inplace=True))
