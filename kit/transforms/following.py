@@ -69,6 +69,8 @@ class _Watch(TorchFunctionMode):
     def after(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         if isinstance(module, self.kind):
             self.inside.pop()
+            if args and output is args[0]:  # changed in place: who uses it from now on uses what this layer gave
+                self.given.pop(output, None)
         elif isinstance(module, _ConvNd) and isinstance(output, Tensor):
             self.calls.append(_Call(module, set()))
             self.given[output] = self.calls[-1]

@@ -62,8 +62,9 @@ def test_every_convolution_gives_what_pytorchs_own_gives(
     last: bool,
 ) -> None:
     groups, inside, outside = channels
+    in_place = batch == 2
     conv = nn.Conv2d(inside, outside, kernel, stride, padding, dilation, groups, bias)
-    model = nn.Sequential(conv, *([nn.ReLU()] if relu else []))
+    model = nn.Sequential(conv, *([nn.ReLU(in_place), nn.Identity()] if relu else []))
     x = torch.randn(batch, inside, 13, 12)
     x = x.contiguous(memory_format=torch.channels_last) if last else x
     new = packed(model, x)
@@ -81,7 +82,8 @@ class Shares(nn.Module):
 
     def __init__(self, way: str) -> None:
         super().__init__()
-        self.conv, self.relu, self.way = nn.Conv2d(3, 4, 3), nn.ReLU(), way
+        self.conv, self.way = nn.Conv2d(3, 4, 3), way
+        self.relu = nn.ReLU(inplace=way == "another took the output before")
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv(x)
@@ -89,10 +91,13 @@ class Shares(nn.Module):
             return self.relu(y) + self.relu(y + 1)
         if self.way == "another takes the output":
             return self.relu(y) + y.abs()
+        if self.way == "another took the output before":
+            before = y.abs()
+            return self.relu(y) + before
         return self.relu(y)
 
 
-@pytest.mark.parametrize("way", ["the ReLU takes a sum", "another takes the output"])
+@pytest.mark.parametrize("way", ["the ReLU takes a sum", "another takes the output", "another took the output before"])
 def test_a_relu_stays_where_another_would_miss_it(way: str) -> None:
     model, x = Shares(way), torch.randn(1, 3, 8, 8)
     new = packed(model, x)
@@ -173,6 +178,14 @@ def test_a_graph_keeps_each_as_one_operator_with_its_work() -> None:
     found = kit.graph(packed(model, x), x)
     assert [each.kind for each in found.operators] == ["_Convolution", "Identity", "_Convolution"]
     assert sum(each.macs for each in found.operators) == macs_of_call(model, x) > 0
+
+
+def test_relus_in_place_are_taken_in_behind_a_folded_batch_norm_too() -> None:
+    net, x = nn.Sequential(_block(), nn.Conv2d(4, 4, 1)).eval(), torch.randn(1, 3, 8, 8)
+    with parse("folded + packed").prepare(net, x) as runner, torch.inference_mode():
+        assert compare_outputs(net(x), runner()).equal
+        assert [layer.post for layer in layers(runner.model, _Convolution)] == ["relu", "none"]
+        assert not layers(runner.model, nn.ReLU)
 
 
 def test_branches_that_were_found_are_packed_and_captured_again() -> None:
