@@ -67,9 +67,13 @@ class Approach:
             if not isinstance(term.entry, Rewrites):
                 raise KitError(f"{self.name}: {term.kind} runs the regions, so it must be the last step that is named.")
             transform = term.entry.make
-            if isinstance(following.entry, Rewrites) and transform.opaque:
+            gives = transform.opaque or transform.layers
+            rewritten = isinstance(following.entry, Rewrites) and (
+                transform.opaque or not following.entry.make.captures
+            )
+            if gives and rewritten:
                 raise KitError(
-                    f"{self.name}: {term.kind} gives {transform.opaque}, which {following.kind} cannot rewrite: write "
+                    f"{self.name}: {term.kind} gives {gives}, which {following.kind} cannot rewrite: write "
                     f"{term.kind} after the other transforms."
                 )
             if transform.opaque and not transform.per_branch:

@@ -47,6 +47,7 @@ class Scheduled(Transform):
     lanes: int | None = None  # threads, >= 2; by default as many as there are cores
 
     opaque: ClassVar[str] = "a schedule of its own"
+    captures: ClassVar[bool] = True
 
     def rewrite(self, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:
         found = analysed(model, args).found

@@ -22,6 +22,8 @@ class Transform(ABC):
 
     opaque: ClassVar[str] = ""  # what it gives, where that is no model that others could rewrite or an executor run
     per_branch: ClassVar[bool] = False  # although opaque: before an executor it rewrites each branch by itself
+    layers: ClassVar[str] = ""  # what its layers are, where no other transform knows them but one that captures a graph
+    captures: ClassVar[bool] = False  # whether it captures a graph, in which such a layer is an operator
     wants_regions: ClassVar[bool] = False  # whether it rewrites regions, so that a model needs some
     not_picklable: ClassVar[str] = ""  # what it gives, where that cannot be sent to another process
 

@@ -24,13 +24,20 @@ def prove(kind: str, given: nn.Module, rewritten: nn.Module, args: tuple[Any, ..
         args: example inputs.
 
     Raises:
-        KitError: outputs differ, or only the rewritten model raises.
+        KitError: outputs differ, only the rewritten model raises, or it leaves out what the model as given writes into
+            its buffers.
         MeasureError: outputs that cannot be compared: of another type than tensors, or NaN.
     """
     title = type(given).__name__
     with torch.inference_mode(), use(Sequential()):
+        held = _state(given)
         draw, expected = _accepted(given, args)
         compare_outputs(expected, expected)  # whether it can be compared at all
+        after = _state(given)
+        if written := _changed(held, after):  # both begin with the same state
+            _set(given, held)
+            expected, after = given(*other_inputs(args, draw)), _state(given)
+            _set(given, held)
         try:
             found = rewritten(*other_inputs(args, draw))
             same = compare_outputs(expected, found)
@@ -39,6 +46,11 @@ def prove(kind: str, given: nn.Module, rewritten: nn.Module, args: tuple[Any, ..
                 f"{kind} cannot be checked: on other inputs of the same shapes, which {title} as given takes, the "
                 f"rewritten model fails with {type(error).__name__}: {error}"
             ) from error
+        if left_out := written and _changed(after, _state(given)):
+            raise KitError(
+                f"{kind} leaves out that each call of {title} writes into its buffer {left_out[0]!r}: return what it "
+                f"writes as an output, or leave {kind} out."
+            )
         if same.equal:
             return
         if not compare_outputs(expected, given(*other_inputs(args, draw))).equal:
@@ -53,6 +65,20 @@ def prove(kind: str, given: nn.Module, rewritten: nn.Module, args: tuple[Any, ..
         f"{same.max_abs_error:.2g}. Look for code that depends on the inputs' values or memory format (an if, .item(), "
         f".stride()), for layers that write into their input, and for hooks; or leave {kind} out."
     )
+
+
+def _state(model: nn.Module) -> dict[str, Tensor]:
+    return {name: buffer.clone() for name, buffer in model.named_buffers()}
+
+
+def _set(model: nn.Module, state: dict[str, Tensor]) -> None:
+    for name, buffer in model.named_buffers():
+        buffer.copy_(state[name])
+
+
+def _changed(before: dict[str, Tensor], after: dict[str, Tensor]) -> list[str]:
+    """The names of the buffers whose values differ; NaN agrees with NaN."""
+    return [name for name, x in before.items() if not ((y := after[name]) == x).logical_or((x != x) & (y != y)).all()]
 
 
 def _within_rounding(expected: Any, found: Any, moved: Any) -> bool:

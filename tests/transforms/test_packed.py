@@ -126,14 +126,16 @@ def test_subclasses_and_hooks_are_left_alone() -> None:
 @pytest.mark.parametrize(
     ("model", "why"),
     [
-        (nn.Linear(4, 4), "no 2-D convolution that can be packed: leave"),
+        (nn.Linear(4, 4), "no convolution that can be packed: leave"),
         (nn.Conv2d(4, 4, 3, padding="same"), "pads by same"),
         (nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"), "pads by reflect"),
-        (nn.Conv2d(4, 4, 3).bfloat16(), "bfloat16 on cpu"),
+        (nn.Conv2d(4, 4, 3).double(), "float64 on cpu, not torch.float32"),
+        (nn.Conv1d(4, 4, 3), "is a Conv1d"),
     ],
 )
 def test_what_cannot_be_packed_is_refused_with_the_reason(model: nn.Module, why: str) -> None:
-    x = torch.randn(1, 4, 4, 4).to(next(model.parameters()).dtype)
+    x = torch.randn(4, 4, 4) if isinstance(model, nn.Conv1d) else torch.randn(1, 4, 4, 4)
+    x = x.to(next(model.parameters()).dtype)
     with pytest.raises(KitError, match=why):
         packed(model, x)
 
@@ -146,6 +148,19 @@ def test_other_sizes_are_right_and_do_not_fill_the_memory() -> None:
         assert same(model, new, x)
     (layer,) = layers(new, _Convolution)
     assert 0 < len(layer.packed) <= MOST_KEPT
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_volumes_and_coarse_types(dtype: torch.dtype) -> None:
+    model = nn.Sequential(nn.Conv3d(3, 8, (1, 3, 3), padding=(0, 1, 1)), nn.ReLU(), nn.Conv3d(8, 4, 3, stride=2))
+    model, x = model.eval().to(dtype), torch.randn(1, 3, 5, 9, 9).to(dtype)
+    if dtype is torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        with pytest.raises(KitError, match="bfloat16"):
+            packed(model, x)
+        return
+    new = packed(model, x)
+    assert same(model, new, x)
+    assert [layer.post for layer in layers(new, _Convolution)] == ["relu", "none"]
 
 
 def test_it_can_be_copied_and_sent() -> None:

@@ -197,3 +197,32 @@ def test_what_a_forward_exchanges_and_writes_is_as_before() -> None:
     assert [*model.children()] == []
     assert [name for name, _ in model.named_parameters()] == ["weight", "bias"]
     assert torch.equal(torch.rand(3), drawn)
+
+
+class Steps(nn.Module):
+    """Counts its calls in a buffer, and adds the number to its output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 1)
+        self.register_buffer("steps", torch.zeros(()))
+        self.register_buffer("valid", torch.tensor([True]))
+        self.register_buffer("never", torch.tensor(float("nan")))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.steps += 1
+        y: Tensor = self.conv(x)
+        return y
+
+
+def test_state_that_a_rewrite_leaves_out_is_missed() -> None:
+    model = Steps().eval()
+    stateless = Steps().eval()
+    stateless.load_state_dict(model.state_dict())
+    with pytest.raises(KitError, match="Swapped leaves out that each call of Steps writes into its buffer 'steps'"):
+        Swapped(stateless.conv).apply(model, (X,))
+    assert float(model.steps) == 0
+    assert Swapped(model).apply(model, (X,)) is model
+    assert float(model.steps) == 0
+    with pytest.raises(KitError, match="OnnxRuntime leaves out that each call of Steps"):
+        parse("onnxruntime").prepare(model, X)

@@ -148,6 +148,8 @@ def marked(approach: str, *values: Any) -> Any:
     marks = [pytest.mark.gpu] if home(approach) == "cuda" else []
     if reason := parse(approach).unavailable_because(hardware.detect()):
         marks.append(pytest.mark.skip(reason))
+    elif "packed" in approach and home(approach) == "cuda":
+        marks.append(pytest.mark.skip("packed is for convolutions on the CPU"))
     return pytest.param(approach, *values, marks=marks)
 
 
@@ -224,7 +226,11 @@ GO_TOGETHER = [
     (first, second)
     for first, second in PAIRS
     if first != second
-    and (first in GOES_ON or (first == "compiled" and second in EXECUTORS and not REGISTRY[second].sends))
+    and (
+        first in GOES_ON
+        or (first == "packed" and (second in EXECUTORS or second == "scheduled"))
+        or (first == "compiled" and second in EXECUTORS and not REGISTRY[second].sends)
+    )
 ]
 # What is slow after one rewriting is not asked again after each of the others.
 AFTER_FOLDED = {*REGISTRY} - {"processes_cold"}  # which sends what processes send
