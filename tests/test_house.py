@@ -273,7 +273,7 @@ def test_the_core_and_its_modules_stay_small() -> None:
     assert KIT / "executors" / "threads.py" in core
     assert KIT / "views" / "timeline.py" not in core
     assert max(lines.values()) <= 300, said
-    assert sum(lines[path] for path in core) <= 8810, said
+    assert sum(lines[path] for path in core) <= 8850, said
     assert sum(lines[path] for path in scheduled) <= 850, said
     assert sum(lines[path] for path in runtimes) <= 140, said
 
