@@ -16,12 +16,14 @@ from torch import Tensor, fx
 from kit import spans
 from kit.executors import Executor, Sequential, Task
 from kit.executors.lanes import Lanes
-from kit.executors.thread_counts import intra_op_threads
+from kit.executors.thread_counts import intra_op_threads, let_helpers_go
 from kit.graphs.found import Found
 from kit.graphs.lanes import OnLanes
+from kit.machine.hardware import detect
 
 RUNS = 4  # that are timed, of each operator, after one that is not
 HANDED, TIMES = 2**15, 400  # numbers that one lane hands to another, and how often that is done to time it
+PHASES = 50  # phases that are timed
 INTERRUPTED = 3.0  # times the median: an operator that takes longer has lost its core to another program
 
 
@@ -81,6 +83,39 @@ def _kind(found: Found, node: fx.Node) -> str:
     shapes = [found.effects[each].shape for each in (*node.all_input_nodes, node)]
     others = fx.node.map_arg((node.args, node.kwargs), lambda each: None)
     return f"{node.op} {target} {shapes} {others}"
+
+
+@cache
+def between_phases_ms() -> float:
+    """What it costs on this machine to run a phase on lanes between two operators on all cores, in milliseconds.
+
+    The helpers of OpenMP end, the lanes begin and end, and the next operator on all cores starts new helpers.
+    """
+    cores = detect().cores
+    x = torch.zeros(HANDED * 8)
+    tasks = [Task(str(i), _nothing) for i in range(max(2, cores))]
+
+    def took(phase: Callable[[], object]) -> float:
+        found = []
+        for _ in range(PHASES):
+            torch.add(x, 1, out=x)
+            start = spans.clock()
+            phase()
+            torch.add(x, 1, out=x)
+            found.append(spans.clock() - start)
+        return statistics.median(found) / 1e6
+
+    with Lanes(len(tasks)) as lanes, intra_op_threads(cores):
+
+        def phase() -> None:
+            let_helpers_go()
+            lanes.run(tasks)
+
+        return max(0.0, took(phase) - took(_nothing))
+
+
+def _nothing() -> None:
+    return None
 
 
 @cache

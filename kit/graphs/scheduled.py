@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from kit import spans
 from kit.executors import Executor
 from kit.executors.lanes import Lanes
-from kit.graphs.any_model import analysed, handing_over_ms
-from kit.graphs.costs import RUNS, between_lanes_ms, costs
+from kit.graphs.any_model import analysed
+from kit.graphs.costs import RUNS, between_lanes_ms, between_phases_ms, costs
 from kit.graphs.found import Found
 from kit.graphs.lanes import OnLanes, needed
 from kit.graphs.rewriting import wrapped
@@ -29,7 +29,8 @@ from kit.transforms.base import Transform
 
 TRIALS = 7  # rounds in which the schedules are compared
 LEAST_TRIALS, TRIALS_S = 3, 5.0  # of a model whose calls are long: fewer, after so many seconds
-MARGIN = 0.98  # of the time on all cores: a schedule on lanes has to be faster than that
+MARGIN = 0.98  # of the time on all cores in the same round: a schedule on lanes has to be faster than that
+MOSTLY = 0.8  # of the rounds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +102,7 @@ def _fastest(found: Found, policy: str, lanes: Lanes, leaves: Sequence[Tensor], 
     cores, after = hardware.detect().cores, needed(found)
     one = costs(found, leaves, 1, beside=lanes.workers, advance=advance)
     every = costs(found, leaves, cores, advance=advance)
-    overheads = Overheads(between_lanes_ms(), handing_over_ms())
+    overheads = Overheads(between_lanes_ms(), between_phases_ms())
     nodes = [Node(cost=cost, after=each) for cost, each in zip(one, after, strict=True)]
     made = schedules(nodes, every, lanes.workers, overheads, policy)
     bodies = {name: OnLanes(found, [phase.on_lanes for phase in phases], lanes) for name, phases in made.items()}
@@ -116,16 +117,16 @@ def _fastest(found: Found, policy: str, lanes: Lanes, leaves: Sequence[Tensor], 
         lanes=lanes.workers,
         policy=policy,
         overheads=overheads,
-        tried={name: Tried(phases, took[name]) for name, phases in made.items()},
+        tried={name: Tried(phases, statistics.median(took[name])) for name, phases in made.items()},
         taken=taken,
     )
     bodies[taken].plan = plan
     return bodies[taken]
 
 
-def _trial(bodies: dict[str, OnLanes], leaves: Sequence[Tensor], advance: Any) -> dict[str, float]:
-    """Milliseconds of a call of each: the median of some rounds, after one that does not count."""
-    took: dict[str, list[int]] = {name: [] for name in bodies}
+def _trial(bodies: dict[str, OnLanes], leaves: Sequence[Tensor], advance: Any) -> dict[str, list[float]]:
+    """Milliseconds of a call of each in some rounds, after one that does not count."""
+    took: dict[str, list[float]] = {name: [] for name in bodies}
     begin = spans.clock()
     for trial in range(1 + TRIALS):
         for name, body in bodies.items():
@@ -134,18 +135,23 @@ def _trial(bodies: dict[str, OnLanes], leaves: Sequence[Tensor], advance: Any) -
             start = spans.clock()
             body(*given)
             if trial:
-                took[name].append(spans.clock() - start)
+                took[name].append((spans.clock() - start) / 1e6)
         advance(trial)
         if trial >= LEAST_TRIALS and spans.clock() - begin > TRIALS_S * 1e9:
             break
-    return {name: statistics.median(ns) / 1e6 for name, ns in took.items()}
+    return took
 
 
-def choice(took: dict[str, float]) -> str:
-    """Which schedule to take: the fastest, but the one on all cores unless another is clearly faster.
+def choice(took: dict[str, list[float]]) -> str:
+    """Which schedule to take: the fastest, but the one on all cores unless another is clearly faster in most rounds.
 
     Args:
-        took: how long a call takes with each, in any unit.
+        took: how long a call took with each, in each round, in any unit.
     """
-    best = min(took, key=took.__getitem__)
-    return best if took[best] < MARGIN * took[ALL_CORES] else ALL_CORES
+    all_cores = took[ALL_CORES]
+    faster = {
+        name: statistics.median(ms)
+        for name, ms in took.items()
+        if sum(own < MARGIN * other for own, other in zip(ms, all_cores, strict=True)) >= MOSTLY * len(ms)
+    }
+    return min(faster, key=faster.__getitem__, default=ALL_CORES)
