@@ -99,8 +99,9 @@ def test_it_tells_the_error_its_causes_and_the_memory() -> None:
 
 
 def test_where_no_lane_was_faster_it_says_so() -> None:
-    assert "no schedule on lanes was faster than one operator after the other on all cores" in str(
-        made_up(plan=diamond(ALL_CORES))
+    assert (
+        "no schedule on lanes was faster, in most trial calls, than one operator after the other on all cores"
+        in str(made_up(plan=diamond(ALL_CORES)))
     )
 
 
