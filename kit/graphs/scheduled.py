@@ -85,9 +85,9 @@ def said(plan: Plan) -> str:
             (each for each in plan.tried.items() if each[0] != ALL_CORES), key=lambda each: each[1].measured
         )
         return (
-            f"no schedule on lanes was faster, in most trial calls, than one operator after the other on all cores "
-            f"({other}: {milliseconds(tried.measured)} against {milliseconds(best.measured)}, medians), so it runs them "
-            f"so; {given}."
+            "no schedule on lanes was faster, in most trial calls, than one operator after the other on all cores "
+            f"({other}: {milliseconds(tried.measured)} against {milliseconds(best.measured)}, medians), so it runs "
+            f"them so; {given}."
         )
     beside = sum(len(phase.slots) for phase in best.phases if phase.lanes > 1)
     all_cores = len(plan.names) - beside
