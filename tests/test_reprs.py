@@ -41,6 +41,7 @@ MACHINERY = {  # what no caller is handed
     "kit.measuring.candidates.Candidate",
     "kit.executors.workers.channel.Channel",
     "kit.executors.cuda_streams.SideStreams",
+    "kit.graphs.costs.OperatorTimes",
     "kit.executors.workers.pickling.PlacedTensors",
     "kit.executors.workers.pickling.TensorMemory",
     "kit.executors.workers.process.WorkerProcess",

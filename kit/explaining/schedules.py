@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -12,15 +12,18 @@ from torch import nn
 
 from kit import spans
 from kit.approaches.names import parse
-from kit.approaches.runner import Runner
+from kit.approaches.runner import ModelRunner, Runner
 from kit.equality import shapes
 from kit.executors.thread_counts import intra_op_threads
-from kit.graphs.scheduled import plan_of, said
+from kit.graphs.costs import OperatorTimes
+from kit.graphs.lanes import OnLanes
+from kit.graphs.scheduled import body_of, said
+from kit.graphs.values import form_of
 from kit.machine import load
 from kit.machine.about import about_here
 from kit.machine.memory import peak_bytes
 from kit.measuring.gate import BUSY
-from kit.measuring.rounds import ROUNDS, measure
+from kit.measuring.rounds import ROUNDS
 from kit.profiler import span_events
 from kit.progress import progress_bar
 from kit.reprs import one_line
@@ -137,7 +140,8 @@ def schedule(
 
     Each operator is measured on one core and on all cores; the schedules made of these times are tried, and the fastest
     is taken, as the approach ``scheduled`` does. Then its calls are measured in rounds with the model as given, and one
-    is recorded with a span for each operator.
+    is recorded with a span for each operator. In the same rounds the operators are measured once more: the prediction
+    is computed from these times, so that its error is its own, and none of a machine that has changed since.
 
     >>> plan = kit.schedule(model, images)
     >>> kit.timeline(plan.trace)
@@ -161,8 +165,7 @@ def schedule(
         parse("sequential").prepare(model, inputs) as given,
         parse(f"scheduled({options})").prepare(model, inputs) as runner,
     ):
-        plan = plan_of(runner.model)
-        timings = measure({"given": given, "scheduled": runner}, rounds=rounds, progress=advance)
+        took, plan = _measured({"given": given, "scheduled": runner}, body_of(runner.model), rounds, advance)
         log = _recorded(runner)
         peaks = [_peak_bytes(each) for each in (given, runner)]
     call = next(each for each in log if each.category == "call")
@@ -172,14 +175,41 @@ def schedule(
         name=type(model).__name__,
         inputs=shapes(inputs),
         plan=plan,
-        given_ms=timings["given"].median_ms,
-        measured_ms=timings["scheduled"].median_ms,
+        given_ms=took["given"],
+        measured_ms=took["scheduled"],
         recorded_ms=recorded_ms,
         missed_ms=missed_ms(plan, ran(plan, log), recorded_ms),
         trace=replace(trace, about=about_here().to_dict()),
         peak_bytes=(peaks[0], peaks[1]) if peaks[0] is not None and peaks[1] is not None else None,
         taken=load.taken(usage, load.Usage.now()),
     )
+
+
+def _measured(
+    runners: dict[str, ModelRunner], body: OnLanes, rounds: int, advance: Callable[[int], None]
+) -> tuple[dict[str, float], Plan]:
+    """Milliseconds of a call of each, the median of the rounds; and the plan with the operators' times in them."""
+    assert body.plan is not None
+    plan, took = body.plan, {name: list[float]() for name in runners}
+    with (
+        OperatorTimes(body.found, 1, beside=plan.lanes) as one,
+        OperatorTimes(body.found, plan.cores) as every,
+        torch.inference_mode(),
+    ):
+        for done in range(1 + rounds):
+            for name, runner in runners.items():
+                with intra_op_threads(runner.intra_op_threads):
+                    runner()
+                    start = spans.clock()
+                    runner()
+                    ms = (spans.clock() - start) / 1e6
+                took[name] += [ms] if done else []
+            leaves, _ = form_of(runner.inputs)
+            for times in (one, every):
+                times.run(leaves, counts=done > 0)
+            advance(done)
+        retimed = plan.retimed(one.ms(), every.ms())
+    return {name: float(np.median(ms)) for name, ms in took.items()}, retimed
 
 
 def _peak_bytes(runner: Runner) -> int | None:

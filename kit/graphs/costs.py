@@ -8,7 +8,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
-from typing import Any
+from typing import Self
 
 import torch
 from torch import Tensor, fx
@@ -27,35 +27,63 @@ PHASES = 50  # phases that are timed
 INTERRUPTED = 3.0  # times the median: an operator that takes longer has lost its core to another program
 
 
-def costs(
-    found: Found, leaves: Sequence[Tensor], threads: int, beside: int = 1, advance: Callable[[int], None] | None = None
-) -> list[float]:
-    """Milliseconds of each operator with the Python before it: the mean of some runs; of equal operators, of all.
+class OperatorTimes:
+    """How long each operator takes, from runs of a whole graph; as a context manager, it ends its threads.
 
     Args:
         threads: the intra-op threads of an operator.
-        beside: how many copies of the whole graph run at the same time, on a thread each. Cores that share caches and
-            memory run operators side by side slower than alone.
+        beside: how many copies of the graph run at the same time, on a thread each. Cores that share caches and memory
+            run operators side by side slower than alone.
+    """
+
+    def __init__(self, found: Found, threads: int, beside: int = 1) -> None:
+        self.found, self.threads = found, threads
+        self._took: dict[str, list[int]] = defaultdict(list)
+        self._copies = [OnLanes(found, [[range(len(found.nodes))]], Lanes(1)) for _ in range(beside)]
+        # One in the calling thread: a second OpenMP pool of all cores would make the barriers of both pools sleep.
+        self._executor: Executor = Lanes(beside, threads) if beside > 1 else Sequential(threads)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._executor.close()
+
+    def run(self, leaves: Sequence[Tensor], *, counts: bool = True) -> None:
+        """Run the graph once on copies of these inputs.
+
+        Args:
+            counts: False for a first run, which is slower.
+        """
+        tasks = [Task(str(i), _run, (each, *copy.deepcopy(leaves))) for i, each in enumerate(self._copies)]
+        with intra_op_threads(self.threads), spans.collect(operators=True) as log:
+            self._executor.run(tasks)
+        for name, ns in _since_the_one_before(log.spans) if counts else ():
+            self._took[name].append(ns)
+
+    def ms(self) -> list[float]:
+        """Milliseconds of each operator with the Python before it: the mean of its runs; of equal operators, of all."""
+        alike: dict[str, list[int]] = defaultdict(list)
+        for node in self.found.nodes:
+            alike[_kind(self.found, node)] += self._took[node.name]
+        typical = {kind: _typical(ns) / 1e6 for kind, ns in alike.items()}
+        return [typical[_kind(self.found, node)] for node in self.found.nodes]
+
+
+def costs(
+    found: Found, leaves: Sequence[Tensor], threads: int, beside: int = 1, advance: Callable[[int], None] | None = None
+) -> list[float]:
+    """Milliseconds of each operator from a few runs; the arguments are those of :class:`OperatorTimes`.
+
+    Args:
         advance: is called after each run.
     """
-    took: dict[str, list[int]] = defaultdict(list)
-    copies = [OnLanes(found, [[range(len(found.nodes))]], Lanes(1)) for _ in range(beside)]
-    # In the calling thread where it is one: a second OpenMP pool of all cores would make both pools' barriers sleep.
-    executor: Executor = Lanes(beside, threads) if beside > 1 else Sequential(threads)
-    with executor, intra_op_threads(threads):
+    with OperatorTimes(found, threads, beside) as times:
         for run in range(1 + RUNS):
-            tasks = [Task(str(i), _run, (each, *copy.deepcopy(leaves))) for i, each in enumerate(copies)]
-            with spans.collect(operators=True) as log:
-                executor.run(tasks)
-            for name, ns in _since_the_one_before(log.spans) if run else ():
-                took[name].append(ns)
+            times.run(leaves, counts=run > 0)
             if advance is not None:
                 advance(run + 1)
-    alike: dict[Any, list[int]] = defaultdict(list)
-    for node in found.nodes:
-        alike[_kind(found, node)] += took[node.name]
-    typical = {kind: _typical(ns) / 1e6 for kind, ns in alike.items()}
-    return [typical[_kind(found, node)] for node in found.nodes]
+        return times.ms()
 
 
 def _since_the_one_before(log: Sequence[spans.Span]) -> Iterator[tuple[str, int]]:

@@ -132,7 +132,7 @@ class OnLanes(nn.Module):
 
     def __init__(self, found: Found, phases: Phases, lanes: Lanes) -> None:
         super().__init__()
-        self.root, self.lanes = found.captured.module, lanes
+        self.found, self.root, self.lanes = found, found.captured.module, lanes
         writer = _Writer(found, phases)
         self.phases = writer.phases
         self.plan: Plan | None = None  # whose phases these are

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from kit.reprs import one_line
 from kit.scheduling.graph import Node
-from kit.scheduling.handing_over import LanePolicy
+from kit.scheduling.handing_over import LanePolicy, timed
+from kit.scheduling.policies import Placement
 from kit.scheduling.simulate import Slot
 
 
@@ -52,9 +53,9 @@ def whole(nodes: Sequence[Node], on_all: Sequence[float]) -> list[Phase]:
     return [_one_by_one(range(len(nodes)), on_all, 0.0)]
 
 
-def side_by_side(nodes: Sequence[Node], lanes: int, hand_over: float, policy: LanePolicy) -> list[Phase]:
+def side_by_side(nodes: Sequence[Node], lanes: int, hand_over: float, fork: float, policy: LanePolicy) -> list[Phase]:
     """One phase: every node on a lane."""
-    return [Phase(tuple(policy(nodes, lanes, hand_over)), lanes)]
+    return [Phase(_later(policy(nodes, lanes, hand_over), range(len(nodes)), fork), lanes)]
 
 
 def mixed(
@@ -89,11 +90,31 @@ def mixed(
         start = phases[-1].end if phases else 0.0
         if mode:
             slots = policy(_only(nodes, some), lanes, hand_over)
-            moved = (Slot(some[s.node], s.lane, s.start + start + fork, s.end + start + fork) for s in slots)
-            phases.append(Phase(tuple(moved), lanes))
+            phases.append(Phase(_later(slots, some, start + fork), lanes))
         else:
             phases.append(_one_by_one(some, on_all, start))
     return phases
+
+
+def retimed(
+    phases: Sequence[Phase], nodes: Sequence[Node], on_all: Sequence[float], hand_over: float, fork: float
+) -> list[Phase]:
+    """The same phases, lanes and orders with other costs; the arguments are those of :func:`mixed`."""
+    found: list[Phase] = []
+    for phase in phases:
+        start, some = found[-1].end if found else 0.0, [slot.node for slot in phase.slots]
+        if phase.lanes == 1:
+            found.append(_one_by_one(some, on_all, start))
+            continue
+        placements = [Placement(k, slot.lane) for k, slot in enumerate(phase.slots)]
+        slots = timed(_only(nodes, some), placements, hand_over)
+        found.append(Phase(_later(slots, some, start + fork), phase.lanes))
+    return found
+
+
+def _later(slots: Sequence[Slot], some: Sequence[int], by: float) -> tuple[Slot, ...]:
+    """Slots of a part of the graph, whose nodes are these, at their time in the whole."""
+    return tuple(Slot(some[slot.node], slot.lane, slot.start + by, slot.end + by) for slot in slots)
 
 
 def _one_by_one(some: Sequence[int], costs: Sequence[float], start: float) -> Phase:

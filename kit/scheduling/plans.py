@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from kit.reprs import one_line
 from kit.scheduling.graph import Node, span, work
 from kit.scheduling.handing_over import LanePolicy, heft, wavefront
-from kit.scheduling.phases import Phase, mixed, side_by_side, whole
+from kit.scheduling.phases import Phase, mixed, retimed, side_by_side, whole
 from kit.scheduling.stages import stages
 
 ON_LANES: dict[str, LanePolicy] = {"heft": heft, "stages": stages, "wavefront": wavefront}
@@ -37,7 +37,7 @@ def schedules(
     place = ON_LANES[policy]
     return {
         ALL_CORES: tuple(whole(nodes, on_all)),
-        SIDE_BY_SIDE: tuple(side_by_side(nodes, lanes, overheads.hand_over, place)),
+        SIDE_BY_SIDE: tuple(side_by_side(nodes, lanes, *overheads, place)),
         MIXED: tuple(mixed(nodes, on_all, lanes, *overheads, place)),
     }
 
@@ -104,6 +104,15 @@ class Plan:
         """The schedule that was taken."""
         return self.tried[self.taken]
 
+    def retimed(self, one_ms: Sequence[float], all_ms: Sequence[float]) -> Plan:
+        """The same schedules with other costs, as of a machine that has become slower since."""
+        nodes = _nodes(one_ms, self.after)
+        tried = {
+            name: each._replace(phases=tuple(retimed(each.phases, nodes, all_ms, *self.overheads)))
+            for name, each in self.tried.items()
+        }
+        return replace(self, one_ms=tuple(one_ms), all_ms=tuple(all_ms), tried=tried)
+
     def what_if(self, cores: int) -> Forecast:
         """Predict a call on another number of cores, with a lane for each.
 
@@ -118,13 +127,17 @@ class Plan:
             cores: at least 1.
         """
         on_all = [_on(cores, one, here, self.cores) for one, here in zip(self.one_ms, self.all_ms, strict=True)]
-        nodes = [Node(cost=one, after=after) for one, after in zip(self.one_ms, self.after, strict=True)]
+        nodes = _nodes(self.one_ms, self.after)
         found = {
             name: ends(each) for name, each in schedules(nodes, on_all, cores, self.overheads, self.policy).items()
         }
         least = [node._replace(cost=min(node.cost, many)) for node, many in zip(nodes, on_all, strict=True)]
         bound = max(work(nodes) / cores, span(least))
         return Forecast(cores, min(found.values()), found[ALL_CORES], bound, self.best.error)
+
+
+def _nodes(costs: Sequence[float], after: Sequence[tuple[int, ...]]) -> list[Node]:
+    return [Node(cost=cost, after=each) for cost, each in zip(costs, after, strict=True)]
 
 
 def ends(phases: Sequence[Phase]) -> float:

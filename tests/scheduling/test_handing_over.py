@@ -135,7 +135,7 @@ def test_large_nodes_are_on_all_cores_and_small_ones_side_by_side() -> None:
     assert phases[0].on_lanes == [[0, 1]]
     assert phases[-1].end == pytest.approx(10.0 + 0.1 + 3.0)
     assert whole(nodes, on_all)[-1].end == pytest.approx(15.0)
-    assert side_by_side(nodes, 2, 0.0, heft)[-1].end == pytest.approx(23.0)
+    assert side_by_side(nodes, 2, 0.0, 0.5, heft)[-1].end == pytest.approx(23.5)
 
 
 def test_a_fork_that_costs_more_than_it_saves_is_not_made() -> None:
