@@ -64,9 +64,7 @@ class Schedule:
     recorded_ms: float = field(repr=False)  # the call of the trace, which is longer by a span for each operator
     missed_ms: dict[str, float] = field(repr=False)  # cause -> recorded less predicted, which their sum is
     trace: Trace = field(repr=False)  # lanes in the groups "predicted" and "recorded"
-    peak_bytes: tuple[int, int] | None = field(
-        repr=False
-    )  # most memory of a call: of the model as given, with the schedule
+    peak_bytes: tuple[int, int] | None = field(repr=False)  # of a call: as given, and with the schedule
     taken: load.Taken | None = field(repr=False)  # by other programs, meanwhile
 
     @property

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from kit import spans
+from kit.errors import KitError
 from kit.executors import Executor
 from kit.executors.lanes import Lanes
 from kit.graphs.any_model import analysed
@@ -51,6 +52,8 @@ class Scheduled(Transform):
     captures: ClassVar[bool] = True
 
     def rewrite(self, model: nn.Module, args: tuple[Any, ...]) -> nn.Module:
+        if self.lanes is not None and self.lanes < 2:
+            raise KitError(f"scheduled needs 2 lanes or more, not {self.lanes}: give lanes=2, or leave it out.")
         found = analysed(model, args).found
         lanes = Lanes(self.lanes or max(2, hardware.detect().cores))
         leaves, _ = form_of(args)

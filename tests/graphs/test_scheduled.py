@@ -93,6 +93,8 @@ def test_what_cannot_be_captured_is_refused_and_nothing_runs_its_lanes() -> None
         parse("scheduled + threads")
     with pytest.raises(KitError):
         parse("scheduled(policy=best)")
+    with pytest.raises(KitError, match="needs 2 lanes or more, not 1"):
+        parse("scheduled(lanes=1)").prepare(nn.Linear(2, 2).eval(), torch.ones(1, 2))
 
 
 def test_a_comparison_has_a_row_of_it_for_any_model() -> None:
