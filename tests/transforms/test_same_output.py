@@ -1,5 +1,6 @@
 """Every approach on every kind of region: the output of sequential, on inputs that the output reacts to."""
 
+import ctypes
 import functools
 import gc
 import itertools
@@ -304,6 +305,7 @@ time.sleep(0.5)  # torch aborts a process that ends while a fork's threads still
 def resources() -> tuple[int, int, int, int]:
     """Threads, open descriptors, and bytes of memory: of this process, and on a GPU."""
     gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # what malloc keeps for later is not held: it comes and goes by megabytes
     resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     on_gpu = torch.cuda.memory_allocated() if torch.cuda.is_available() else 0
     return threading.active_count(), len(os.listdir("/proc/self/fd")), resident, on_gpu  # noqa: PTH208
@@ -324,7 +326,7 @@ KEEPS = {"compiled": 2**20}  # bytes a cycle: torch keeps each compilation's gen
     [marked(kind) for kind, entry in REGISTRY.items() if not (isinstance(entry, Runs) and entry.sends)]
     + [marked("folded + merged + channels_last + threads")],
 )
-def test_preparing_and_closing_again_and_again_leaves_nothing(approach: str) -> None:
+def test_preparing_and_closing_again_and_again_leaves_nothing(approach: str, request: pytest.FixtureRequest) -> None:
     model, inputs, _ = case("two heads", 1, torch.float32, home(approach))
     times = CYCLES.get(approach, USUAL)
 
@@ -334,13 +336,17 @@ def test_preparing_and_closing_again_and_again_leaves_nothing(approach: str) -> 
             with parse(approach).prepare(model, inputs) as runner, torch.inference_mode():
                 torch.set_num_threads(runner.intra_op_threads)
                 runner()
+            gc.collect()  # else the heap of many cycles that were not collected lies between those of one
             done += 1
         return done, resources()
 
+    gc.collect()
+    gc.freeze()  # a collection then looks at this test's objects only
+    request.addfinalizer(gc.unfreeze)
     _, (threads, descriptors, resident, on_gpu) = cycles(max(2, times // 10), 0)
     done, after = cycles(times, 60 if SOAK and approach in CYCLES else 0)
     assert (after[0], after[1], after[3]) == (threads, descriptors, on_gpu)
     grown = after[2] - resident
     print(f"{approach}: {grown / 2**20:.1f} MiB in {done} cycles")
-    # What malloc keeps comes once; 32 kB a cycle would be a tensor of each preparation.
+    # What a library sets up comes once; 32 kB a cycle would be a tensor of each preparation.
     assert grown < 4 * 2**20 + done * KEEPS.get(approach, 2**15)
