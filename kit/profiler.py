@@ -9,67 +9,115 @@ import os
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch._C._profiler import _ExperimentalConfig
 from torch.autograd import profiler as autograd_profiler
-from torch.profiler import ProfilerActivity, profile, schedule
+from torch.profiler import ProfilerActivity, schedule
+from torch.profiler import profile as torch_profile
 from torch.utils._pytree import tree_leaves
 
+from kit.errors import KitError
 from kit.spans import ClockAnchor, Span
-from kit.trace import Event, Lane, check_launches, load_trace
+from kit.trace import Event, Lane, Trace, load_trace
 from kit.trace.categories import Role, on_device, roles
+from kit.trace.columns import concatenate, with_lanes
+
+
+@dataclass(eq=False)
+class Profile:
+    """What a profiler saw; its trace is there when the profile has ended."""
+
+    trace: Trace = field(default_factory=lambda: Trace.build([]))  # on the clock of the spans
+
+    def spans(self) -> Iterator[Span]:
+        """Its events as spans, as another process can send them; their threads have no name."""
+        for name, category, start, duration, lane, correlation in self.trace.events():
+            place = (int(lane.process), int(lane.thread))
+            yield Span(name, category, start, start + duration, *place, "", correlation)
 
 
 @contextmanager
-def profiled(warm: Callable[[], object] | None = None, *, gpu: bool | None = None) -> Iterator[list[Span]]:
+def profiled(
+    warm: Callable[[], object] | None = None,
+    *,
+    gpu: bool | None = None,
+    shapes: bool = False,
+    stacks: bool = False,
+    memory: bool = False,
+) -> Iterator[Profile]:
     """Run torch.profiler in this block: the operators of all threads of this process, and the kernels of its GPUs.
 
-    The block gets a list, which is filled when the block ends. By default torch.profiler records the calling thread
-    only, and would see nothing of a pool's threads, hence ``profile_all_threads``. It writes wall-clock time. A clock
-    anchor brings its events, those of the GPU too, onto the clock of the spans, to within tens of microseconds.
+    By default torch.profiler records the calling thread only, and would see nothing of a pool's threads, hence
+    ``profile_all_threads``. It writes wall-clock time. A clock anchor brings its events, those of the GPU too, onto the
+    clock of the spans, to within tens of microseconds.
 
     Args:
         warm: called before the block, while the profiler starts and its events are thrown away: the first events of a
             process are slow. On a GPU this is the same profile, since a second profile may shift or lose kernels.
         gpu: whether to record GPUs too; None: if this process has begun to use one.
+        shapes, stacks, memory: what torch.profiler calls ``record_shapes``, ``with_stack`` and ``profile_memory``.
 
     Raises:
-        TraceError: a kernel starts before its launch.
+        KitError: a profiler is on already, or another one ran within the block, and ended it.
     """
-    operators: list[Span] = []
-    config = _ExperimentalConfig(profile_all_threads=True)
-    profiler: Any
+    if is_on():
+        raise KitError(
+            "a profiler is on already, and PyTorch runs one at a time: end it first, or record with operators=False."
+        )
+    profile, profiler = Profile(), None
+    options: dict[str, Any] = {"record_shapes": shapes, "with_stack": stacks, "profile_memory": memory}
+    options["experimental_config"] = _ExperimentalConfig(profile_all_threads=True)
     if torch.cuda.is_initialized() if gpu is None else gpu:  # type: ignore[no-untyped-call]
         activities = [ProfilerActivity.CPU, ProfilerActivity.CUDA]
         steps = schedule(wait=0, warmup=1, active=1) if warm else None
         # Accumulating is what one cycle does anyway; it is said so that torch 2.11 does not warn of the opposite.
-        with profile(activities=activities, schedule=steps, experimental_config=config, acc_events=True) as profiler:
+        with _once(torch_profile(activities=activities, schedule=steps, acc_events=True, **options)) as profiler:
             if warm:
                 warm()
                 profiler.step()
-            yield operators
+            yield profile
     else:  # the part of torch.profiler that records: the whole imports torch's compiler first, which takes a second
         if warm:
-            with autograd_profiler.profile(use_kineto=True, experimental_config=config):
+            with autograd_profiler.profile(use_kineto=True, **options):
                 warm()
-        with autograd_profiler.profile(use_kineto=True, experimental_config=config) as profiler:
-            yield operators
+        with _once(autograd_profiler.profile(use_kineto=True, **options)) as profiler:
+            yield profile
     anchor = ClockAnchor.now()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trace.json"
         profiler.export_chrome_trace(str(path))
         trace = load_trace(path)
-    check_launches(trace)
-    shift = anchor.monotonic_ns - anchor.wall_ns
-    for event, role in zip(trace.events(), roles(trace).tolist(), strict=True):
-        if role != Role.BOOKKEEPING:  # not the recording itself
-            name, category, start, duration, lane, correlation = event
-            begin, place = start + shift, (int(lane.process), int(lane.thread))
-            operators.append(Span(name, category, begin, begin + duration, *place, "", correlation))
+    trace = trace.take(np.flatnonzero(roles(trace) != Role.BOOKKEEPING))  # not the recording itself
+    profile.trace = trace.shifted(anchor.monotonic_ns - anchor.wall_ns)
+
+
+def is_on() -> bool:
+    """Whether torch.profiler is on. PyTorch's own flag for that is of a thread, and not set by one of all threads."""
+    return autograd_profiler._is_profiler_enabled
+
+
+@contextmanager
+def _once(profiler: Any) -> Iterator[Any]:
+    """Run a profiler, unless another one within the block has ended it: PyTorch dies where that is ended again."""
+    with ExitStack() as ending:
+        ending.push(profiler)
+        profiler.__enter__()
+        try:
+            yield profiler
+        finally:
+            if not is_on():
+                ending.pop_all()
+                raise KitError(
+                    "another profiler ran within this recording and has ended it, since PyTorch runs one at a time: "
+                    "leave one of them out."
+                )
 
 
 def synchronize(*values: Any) -> None:
@@ -90,16 +138,41 @@ def span_events(spans: Iterable[Span]) -> Iterator[Event]:
     spans have no thread name, and take that of the kit's own spans on the same thread.
     """
     spans = list(spans)
+    labels = _labels(spans)
+    for span in spans:
+        place = (span.process, span.thread)
+        lane = Lane(*place, labels.get(place, f"thread {span.thread}"))
+        yield Event(span.name, span.category, span.start_ns, span.end_ns - span.start_ns, lane, span.correlation)
+
+
+def trace_of(spans: Iterable[Span], profile: Trace, *, others: bool) -> Trace:
+    """Spans, and below them what a profiler saw in the same threads, and on devices.
+
+    Args:
+        profile: on the clock of the spans.
+        others: with what the profiler saw in threads that have no span.
+    """
+    spans = list(spans)
+    labels = _labels(spans)
+    named = [labels.get((lane.process, lane.thread)) for lane in profile.lanes]
+    on_devices = {profile.lane[i] for i in np.flatnonzero(_on_devices(profile))}
+    seen = [i for i, label in enumerate(named) if others or label is not None or i in on_devices]
+    lanes = [lane._replace(label=label or lane.label) for lane, label in zip(profile.lanes, named, strict=True)]
+    below = replace(profile.select(lanes=seen), lanes=tuple(lanes))
+    whole = concatenate([Trace.build(span_events(spans)), below])
+    return with_lanes(whole, whole.used_lanes)
+
+
+def _labels(spans: Iterable[Span]) -> dict[tuple[int | str, int | str], str]:
+    """What a thread is called, by process and thread."""
     main, here = threading.main_thread().name, os.getpid()
-    labels = {
-        (span.process, span.thread): "caller" if (span.process, span.thread_name) == (here, main) else span.thread_name
+    callers = {(here, main): "caller"}
+    return {
+        (span.process, span.thread): callers.get((span.process, span.thread_name), span.thread_name).replace("_", " ")
         for span in spans
         if span.thread_name
     }
-    for span in spans:
-        label = labels.get((span.process, span.thread), f"thread {span.thread}").replace("_", " ")
-        if on_device(span.category):
-            label = f"GPU {span.process} stream {span.thread}"
-        lane = Lane(span.process, span.thread, label)
-        duration = span.end_ns - span.start_ns
-        yield Event(span.name, span.category, span.start_ns, duration, lane, span.correlation)
+
+
+def _on_devices(trace: Trace) -> NDArray[np.bool_]:
+    return np.array([on_device(category) for category in trace.categories], bool)[trace.category]

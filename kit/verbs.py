@@ -24,7 +24,7 @@ from kit.inputs import called_with, opened
 from kit.measuring.candidates import compete
 from kit.measuring.comparison import Comparison
 from kit.measuring.rounds import ROUNDS
-from kit.recording import on_gpu, record_call, record_fresh
+from kit.recorder import on_gpu, record_call, record_fresh
 from kit.regions import regions
 from kit.text import counted
 from kit.trace import Trace, stack

@@ -25,7 +25,7 @@ from kit.measuring.gate import gated
 from kit.measuring.rounds import TURN_NS, Reference, RunnerFailed, measure
 from kit.measuring.statistics import MIN_ROUNDS, least_rounds, speed_up, with_verdicts
 from kit.progress import progress_bar
-from kit.recording import record_kernels
+from kit.recorder import record_kernels
 from kit.reprs import one_line
 from kit.text import counted
 from kit.trace import kernels

@@ -220,11 +220,11 @@ def stack(traces: Mapping[str, Trace]) -> Trace:
         lanes = tuple(lane._replace(group=group) for lane in trace.lanes)
         start = int(trace.start_ns.min()) if len(trace) else 0
         shifted = trace.shifted(lead - _lead_ns(trace) - start)
-        parts.append(_with_lanes(replace(shifted, lanes=lanes), np.unique(trace.lane).tolist()))
+        parts.append(with_lanes(replace(shifted, lanes=lanes), np.unique(trace.lane).tolist()))
     trace = concatenate(parts)
     # By label within a group, numbers by their size: which worker came first is chance.
     keys = [(list(traces).index(lane.group), natural(lane.label)) for lane in trace.lanes]
-    return _with_lanes(trace, sorted(range(len(keys)), key=keys.__getitem__))
+    return with_lanes(trace, sorted(range(len(keys)), key=keys.__getitem__))
 
 
 def _lead_ns(trace: Trace) -> int:
@@ -291,7 +291,7 @@ def natural(label: str) -> list[tuple[str, int]]:
     return [(text, int(number or -1)) for text, number in re.findall(r"(\D*)(\d{0,18})", label)]
 
 
-def _with_lanes(trace: Trace, order: Sequence[int]) -> Trace:
+def with_lanes(trace: Trace, order: Sequence[int]) -> Trace:
     """Only these lanes, in this order. All events must be in them; marks of other lanes become marks of no lane."""
     rank = np.full(len(trace.lanes) + 1, -1, np.int32)  # the last one is for lane -1
     rank[list(order)] = np.arange(len(order), dtype=np.int32)

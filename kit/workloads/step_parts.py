@@ -24,7 +24,7 @@ from kit.measuring.gate import gated
 from kit.measuring.rounds import measure
 from kit.measuring.statistics import with_verdicts
 from kit.models.continual import stepper
-from kit.recording import record_call
+from kit.recorder import record_call
 from kit.reprs import one_line
 from kit.trace.kernels import Kernels, exchanged, kernels, told
 from kit.workloads.continual import OneStep, Picked, compared, frames_of, of_library, side

@@ -16,7 +16,7 @@ from kit.machine.load import Taken
 from kit.macs import macs_of_call
 from kit.measuring.comparison import Timing
 from kit.models import inception3d_block
-from kit.recording import record_call
+from kit.recorder import record_call
 from kit.trace import Trace
 from kit.workloads.instead import Given, Replay, WithoutZeros, on_one_dnn
 from kit.workloads.step_parts import PAIRS, PARTS, StepParts, library_step, step_parts, step_times

@@ -21,7 +21,7 @@ from kit.errors import TransferError, WorkerError
 from kit.executors.base import Task
 from kit.executors.workers.messages import Reply, Request
 from kit.executors.workers.reports import remedy
-from kit.spans import Span, SpanLog, collect, span
+from kit.spans import SpanLog, collect, span
 
 
 def serve(connection: Connection, position: int, threads: int, cores: Sequence[int], started_ns: int) -> None:
@@ -94,18 +94,18 @@ def run_once(queue: Any, payload: bytearray, position: int, started_ns: int) -> 
 def run_request(log: SpanLog, request: Request, call: Any) -> Reply:
     """Run the request's task in its caller's thread state, under torch.profiler if the request asks for operators."""
     from kit.executors.workers.thread_state import ThreadState
-    from kit.profiler import profiled
+    from kit.profiler import Profile, profiled
 
     task, state = Task(request.name, call, request.args), ThreadState(*request.state)
     result, failure = None, None
-    operators: list[Span] = []
+    profile = Profile()
     try:
-        with profiled() if request.operators else nullcontext(operators) as operators:
+        with profiled() if request.operators else nullcontext(profile) as profile:
             result = state.run(task)
     except Exception as error:
         failure = error.__cause__ or error  # the task's own exception, below the TaskError
     # The worker's own spans come last: Reply.arrived copies the last one. Correlation ids mean nothing elsewhere.
-    log.spans[:0] = [operator._replace(correlation=-1) for operator in operators]
+    log.spans[:0] = [operator._replace(correlation=-1) for operator in profile.spans()]
     return Reply.make(log, result, failure)
 
 

@@ -14,12 +14,12 @@ from torch import nn
 
 import kit
 from kit.approaches import FunctionRunner, ModelRunner
-from kit.errors import ShapeError, TaskError, TraceError, TransferError, WorkerError
+from kit.errors import KitError, ShapeError, TaskError, TraceError, TransferError, WorkerError
 from kit.executors import Sequential
 from kit.executors.threads import Threads
 from kit.models import inception_block, two_stream
-from kit.recording import on_gpu, record_call, record_fresh
-from kit.trace import Event, Trace, launch_delays
+from kit.recorder import on_gpu, record_call, record_fresh
+from kit.trace import Event, Trace, launch_delays, merge
 from tests.conftest import OnGpu
 
 SLACK_NS = 200_000  # the profiler writes wall-clock time; the anchor that converts it is good to tens of microseconds
@@ -99,6 +99,92 @@ def test_four_branches_on_two_threads() -> None:
 def test_a_model_without_any_operator_is_recorded_too() -> None:
     trace = kit.record(nn.Identity(), torch.ones(1))
     assert [event.name for event in trace.events()] == ["call"]
+
+
+# Any code -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_recording_shows_all_threads_and_the_marks_of_the_code_itself() -> None:
+    model, x = inception_block(16), torch.randn(1, 16, 17, 17, requires_grad=True)
+    other = threading.Thread(target=lambda: torch.ones(3).cumsum(0), name="other")
+    with kit.recording() as recording:
+        with kit.span("forward"):
+            out = model(x)
+        out.sum().backward()
+        other.start()
+        other.join()
+    trace = recording.trace
+    (whole,), (forward,), (cumsum,) = (named(trace, name) for name in ("recording", "forward", "aten::cumsum"))
+    assert whole.start_ns == 0
+    assert within(forward, whole)
+    assert within(cumsum, whole, SLACK_NS)
+    assert cumsum.lane.thread != forward.lane.thread
+    assert len(named(trace, "aten::convolution")) == 7
+    assert len(named(trace, "aten::convolution_backward")) == 7  # no mode is forced: gradients are made
+
+
+def test_a_recording_shows_worker_processes_of_executors() -> None:
+    model = two_stream(width=8)
+    with kit.approaches.parse("processes").prepare(model, (FRAME, FLOW)) as runner:
+        runner()
+        with kit.recording() as recording:
+            runner()
+    assert {event.lane.label for event in named(recording.trace, "aten::convolution")} == {"process 0", "process 1"}
+
+
+def test_a_recording_without_the_profiler_has_spans_alone() -> None:
+    with kit.recording("mine", operators=False) as recording, kit.span("inner"):
+        torch.ones(1) + 1
+    assert [event.name for event in recording.trace.events()] == ["mine", "inner"]
+
+
+def test_stacks_are_events_of_their_own() -> None:
+    def outer() -> torch.Tensor:
+        return torch.ones(1) + 1
+
+    with kit.recording(stacks=True) as recording:
+        outer()
+    assert any("outer" in event.name for event in recording.trace.events() if event.category == "python_function")
+
+
+def test_before_the_end_and_after_an_error_there_is_no_trace() -> None:
+    with kit.recording() as recording, pytest.raises(KitError, match="read it behind"):
+        _ = recording.trace
+    with pytest.raises(ZeroDivisionError), kit.recording() as recording:
+        1 / 0  # noqa: B018
+    with pytest.raises(KitError, match="end without error"):
+        _ = recording.trace
+    with kit.recording() as recording:  # the profiler has ended
+        torch.ones(1)
+    assert named(recording.trace, "aten::ones")
+
+
+def test_a_second_profiler_is_refused_instead_of_ending_the_process() -> None:
+    with torch.profiler.profile(), pytest.raises(KitError, match="a profiler is on already"), kit.recording():
+        pass
+    with kit.recording(), pytest.raises(KitError, match="a profiler is on already"):
+        kit.record(nn.Identity(), torch.ones(1))
+    with kit.recording():
+        kit.compare(nn.Identity(), torch.ones(1), "sequential", rounds=6, progress=False)
+    with (
+        pytest.raises(KitError, match="another profiler ran within this recording"),
+        kit.recording(),
+        torch.profiler.profile(),
+    ):
+        torch.ones(1)
+    with kit.recording() as recording:
+        torch.ones(1)
+    assert named(recording.trace, "aten::ones")
+
+
+def test_recordings_of_two_processes_can_be_merged_on_one_clock() -> None:
+    traces = []
+    for _ in range(2):
+        with kit.recording(operators=False) as recording:
+            time.sleep(0.01)
+        traces.append(recording.trace)
+    first, second = (event for event in merge(traces).events() if event.name == "recording")
+    assert end(first) <= second.start_ns
 
 
 # Worker processes -----------------------------------------------------------------------------------------------------

@@ -1,0 +1,113 @@
+"""The magics ``%%timeline`` and ``%timeline``: record a cell or a statement, and show its timeline.
+
+``%load_ext kit`` brings them into IPython, in a notebook or in a terminal.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+from unittest.mock import patch
+
+from IPython.core.error import UsageError
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.core.magic import Magics, line_cell_magic, magics_class
+from IPython.display import display
+from IPython.utils.capture import capture_output
+
+from kit.recorder import recording
+from kit.text import in_columns, time_text
+from kit.trace import Trace, by_name
+
+TOP = 20  # names in a terminal's table
+USAGE = """%%timeline [options]           record the cell below
+%timeline [options] statement  record the statement
+
+  --warm N        run it N times before, and throw their outputs away: what is first is slow
+  --no-operators  spans only, with their true lengths; without torch.profiler
+  --shapes        keep the shapes of each operator's inputs
+  --stacks        record Python's functions too; the code takes several times as long
+  --memory        draw how much memory is allocated
+  --name NAME     keep the trace in the variable NAME
+  --help          show this text"""
+_OPTIONS = ["warm=", "no-operators", "shapes", "stacks", "memory", "name=", "help"]
+
+
+@magics_class
+class TimelineMagics(Magics):
+    """See :data:`USAGE`."""
+
+    @line_cell_magic
+    def timeline(self, line: str, cell: str | None = None) -> None:
+        """Record a cell or a statement with kit.recording, and show its timeline; --help names the options."""
+        shell: Any = self.shell
+        options, rest = self.parse_options(line, "", *_OPTIONS, posix=False, strict=False, preserve_non_opts=True)
+        if "help" in options:
+            print(USAGE)
+            return
+        if cell is not None and rest:
+            raise UsageError(f"{rest!r} is no option: code is in the lines below.\n{USAGE}")
+        if not (code := rest if cell is None else cell).strip():
+            raise UsageError(f"there is no code to record.\n{USAGE}")
+        name, warm = options.get("name"), _count(options.get("warm", "0"))
+        if name is not None and not name.isidentifier():
+            raise UsageError(f"--name {name}: a variable cannot be called so.")
+        for _ in range(warm):
+            with capture_output():
+                _run(shell, code)
+        chosen = {option: option in options for option in ("shapes", "stacks", "memory")}
+        with recording("cell", operators="no-operators" not in options, **chosen) as found:
+            values = _run(shell, code)
+        for value in values:  # behind the recording: to write a tensor as text takes a hundred operators
+            shell.displayhook(value)
+        if name is not None:
+            shell.user_ns[name] = found.trace
+        _show(shell, found.trace)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise UsageError(f"--warm {text}: give a whole number of runs, from 0 on.")
+    return int(text)
+
+
+def _run(shell: Any, code: str) -> list[Any]:
+    """Run code as a cell in the user's namespace: the values to display. Its exception has the cell's own traceback."""
+    values: list[Any] = []
+    told: list[list[str]] = []  # the lines of the traceback that IPython would show
+
+    def keep(_kind: object, _error: object, lines: list[str]) -> None:
+        told.append(lines)
+
+    with patch.object(shell, "_showtraceback", keep), patch.object(sys, "displayhook", values.append):
+        result = shell.run_cell(code, store_history=False)
+    error = result.error_before_exec or result.error_in_exec
+    if error is not None:
+        if told:
+            error._render_traceback_ = lambda: told[0]  # IPython asks it: else the magic's own frames would be shown too
+        raise error
+    return values
+
+
+def _show(shell: Any, trace: Trace) -> None:
+    if hasattr(shell, "kernel"):
+        from kit.views.timeline import timeline
+
+        display(timeline(trace))  # type: ignore[no-untyped-call]
+        return
+    rows = [("name", "category", "events", "total", "self")]
+    for row in by_name(trace)[:TOP]:
+        rows.append((row.name, row.category, str(row.events), time_text(row.total_ns), time_text(row.self_ns)))
+    print("\n".join([f"{trace.size}; the {TOP} names with the largest self time", *in_columns(rows), *trace.notes]))
+
+
+def _offered(_shell: Any, event: Any) -> list[str]:
+    """What Tab completes."""
+    return ["--" + option.removesuffix("=") for option in _OPTIONS]
+
+
+def load_ipython_extension(shell: InteractiveShell) -> None:
+    """Register the magics; IPython calls this for ``%load_ext kit``."""
+    shell.register_magics(TimelineMagics)
+    for magic in ("%timeline", "%%timeline"):
+        shell.set_hook("complete_command", _offered, str_key=magic)  # type: ignore[no-untyped-call]
