@@ -12,6 +12,7 @@
     ├── WorkerError            a worker process died, did not answer in time, or is closed
     ├── WeightsError           a weights file that cannot be read, or is for another network
     ├── MeasureError           a measurement that would show nothing (too few rounds, no runners)
+    ├── ProfilerError          two profilers at a time, of which PyTorch runs one
     ├── ResultError            a saved result that cannot be read or written
     └── TraceError             a trace that cannot be read, written or merged
 """
@@ -107,6 +108,10 @@ class WeightsError(KitError):
 
 class MeasureError(KitError):
     """A measurement was requested that would show nothing."""
+
+
+class ProfilerError(KitError):
+    """Two profilers at a time, of which PyTorch runs one."""
 
 
 class TraceError(KitError):

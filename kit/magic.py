@@ -84,7 +84,9 @@ def _run(shell: Any, code: str) -> list[Any]:
     error = result.error_before_exec or result.error_in_exec
     if error is not None:
         if told:
-            error._render_traceback_ = lambda: told[0]  # IPython asks it: else the magic's own frames would be shown too
+            error._render_traceback_ = lambda: told[
+                0
+            ]  # IPython asks it: else the magic's own frames would be shown too
         raise error
     return values
 

@@ -23,7 +23,7 @@ from torch.profiler import ProfilerActivity, schedule
 from torch.profiler import profile as torch_profile
 from torch.utils._pytree import tree_leaves
 
-from kit.errors import KitError
+from kit.errors import ProfilerError
 from kit.spans import ClockAnchor, Span
 from kit.trace import Event, Lane, Trace, load_trace
 from kit.trace.categories import Role, on_device, roles
@@ -65,10 +65,10 @@ def profiled(
         shapes, stacks, memory: what torch.profiler calls ``record_shapes``, ``with_stack`` and ``profile_memory``.
 
     Raises:
-        KitError: a profiler is on already, or another one ran within the block, and ended it.
+        ProfilerError: a profiler is on already, or another one ran within the block, and ended it.
     """
     if is_on():
-        raise KitError(
+        raise ProfilerError(
             "a profiler is on already, and PyTorch runs one at a time: end it first, or record with operators=False."
         )
     profile, profiler = Profile(), None
@@ -114,7 +114,7 @@ def _once(profiler: Any) -> Iterator[Any]:
         finally:
             if not is_on():
                 ending.pop_all()
-                raise KitError(
+                raise ProfilerError(
                     "another profiler ran within this recording and has ended it, since PyTorch runs one at a time: "
                     "leave one of them out."
                 )

@@ -19,11 +19,11 @@ from torch.utils._pytree import tree_leaves
 
 from kit import spans
 from kit.approaches.runner import Runner
-from kit.errors import KitError, TaskError
+from kit.errors import KitError, ProfilerError, TaskError
 from kit.executors import Task, thread_counts
 from kit.executors.processes_cold import ProcessesCold
 from kit.machine.about import about_here
-from kit.profiler import Profile, is_on, profiled, synchronize, trace_of
+from kit.profiler import Profile, profiled, synchronize, trace_of
 from kit.reprs import one_line
 from kit.trace import Trace, check_launches, load_trace, save_trace
 from kit.trace.kernels import Kernels, kernels
@@ -83,7 +83,7 @@ def recording(
         memory: keep each allocation, and draw how much memory is allocated.
 
     Raises:
-        KitError: a profiler is on already, or another one runs within the block.
+        ProfilerError: a profiler is on already, or another one runs within the block.
     """
     found = Recording()
     used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
@@ -136,14 +136,15 @@ def record_call(runner: Runner, *, warm: bool = True, operators: bool = True) ->
 
 
 def record_kernels(runner: Runner) -> Kernels | None:
-    """The kernels of one call, a warm one, under the caller's modes; None where a profiler is on already.
+    """The kernels of one call, a warm one, under the caller's modes; None where a profiler is on, also by the call.
 
     It costs that call and some milliseconds. GPUs are left out of it, so that later profiles can be trusted: which
     operator ran there is known without.
     """
-    if is_on():
+    try:
+        return kernels(_record(runner, warm=False, operators=True, gpu=False))
+    except ProfilerError:
         return None
-    return kernels(_record(runner, warm=False, operators=True, gpu=False))
 
 
 def record_fresh(record: Callable[[], Trace], timeout: float = 600.0) -> Trace:

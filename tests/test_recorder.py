@@ -177,6 +177,20 @@ def test_a_second_profiler_is_refused_instead_of_ending_the_process() -> None:
     assert named(recording.trace, "aten::ones")
 
 
+def test_a_call_that_runs_a_profiler_itself_can_be_compared() -> None:
+    def profiled() -> torch.Tensor:
+        with torch.profiler.profile():
+            return torch.ones(1)
+
+    def recorded() -> torch.Tensor:
+        with kit.recording():
+            return torch.ones(1)
+
+    own = {"alone": lambda: torch.ones(1), "profiled": profiled, "recorded": recorded}
+    found = kit.compare(kit.Workload("calls", None, (), approaches=own), rounds=6, progress=False)
+    assert [row.name for row in found.rows if row.timing] == [*own]
+
+
 def test_recordings_of_two_processes_can_be_merged_on_one_clock() -> None:
     traces = []
     for _ in range(2):

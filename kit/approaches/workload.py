@@ -146,7 +146,10 @@ def _entry(name: str, given: Entry | Callable[[], object]) -> Entry:
         return given
     needs = False
     with suppress(ValueError):  # what is built into Python may have no signature
-        needs = callable(given) and any(each.default is each.empty for each in signature(given).parameters.values())
+        needs = callable(given) and any(
+            each.default is each.empty and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
+            for each in signature(given).parameters.values()
+        )
     if not callable(given) or needs:
         raise KitError(
             f"approach {name!r} is {shapes((given,))}: give a function without arguments, as in lambda: x @ x, whose "
