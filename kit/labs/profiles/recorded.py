@@ -23,6 +23,7 @@ from kit.recorder import record_fresh, recording
 from kit.regions import Branches, Concat
 from kit.reprs import one_line
 from kit.trace import Trace, load_trace
+from kit.trace.categories import Role, having
 
 CALLS = 10  # of the network, within one profile
 REQUESTS = 20  # of which one is larger
@@ -153,6 +154,11 @@ def mine(path: str | Path = "") -> Trace:
     Raises: as :func:`kit.load_trace`.
     """
     return load_trace(path) if str(path) else on_a_gpu()
+
+
+def operators(trace: Trace) -> int:
+    """How many operators a trace has."""
+    return len(having(trace, Role.OPERATOR))
 
 
 def count(trace: Trace, name: str) -> int:

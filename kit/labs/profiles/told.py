@@ -213,8 +213,8 @@ def about_straggler(trace: Trace) -> str:
     return (
         f"A table says: {len(took)} requests, {time_text(sum(took))} in all, {time_text(mean)} on "
         f"average. The median is {time_text(statistics.median(took))}, the longest took {time_text(max(took))}. "
-        f"The mean is {times(mean_by_usual(trace))} times the median, and {near} of the requests took about as long as the mean "
-        "(within 25%)."
+        f"The mean is {times(mean_by_usual(trace))} times the median, and {near} of the requests took about as long as "
+        "the mean (within 25%)."
     )
 
 
