@@ -29,6 +29,7 @@ _NAMES = {  # module -> the public names that it defines: nothing is imported be
     "views.pictures": "clip_figure",
     "views.player": "clip_player",
     "views.quiz": "Quiz",
+    "views.tensorboard": "tensorboard",
     "views.timeline": "timeline",
     "views.why": "waterfall",
 }
