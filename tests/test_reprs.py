@@ -37,6 +37,7 @@ from kit.views.trials import Trials
 from kit.workloads import live
 
 MACHINERY = {  # what no caller is handed
+    "kit.magic.TimelineMagics",
     "kit.measuring.budget.Budget",
     "kit.measuring.candidates.Candidate",
     "kit.executors.workers.channel.Channel",

@@ -107,6 +107,8 @@ def test_the_first_call(given: First, said: str) -> None:
 
 
 def test_the_cost() -> None:
+    assert "small operators look slower" in profiles.about_cost(made_up(COST), 20)
+    assert profiles.about_cost(busy(COST), 20).count("machine busy") == 1
     assert profiles.cost_answer(made_up(COST)) == "longer"
     assert profiles.cost_answer(busy(COST)).startswith("not decided: machine busy")
     assert profiles.cost_answer(made_up({ALONE: 10.0, PROFILED: "no profiler"})).startswith("not measured")

@@ -149,17 +149,19 @@ def about_cost(cost: Comparison, operators: int) -> str:
         operators: of one call.
     """
     rows = {row.name: row for row in cost.rows if row.timing is not None}
-    lines = []
+    lines, open_questions = [], []
     for name in (PROFILED, DEEP):
         if name not in rows or ALONE not in rows:
             continue
         more = (np.median(_ns(rows[name])) - np.median(_ns(rows[ALONE]))) / CALLS
         each = f", {time_text(more / operators)} for each of its {operators} operators" if more > 0 else ""
-        lines.append(
-            f"- `{name}`: {milliseconds(more / 1e6)} more for a call{each} ({conclusions.decided(cost, name)})."
-        )
+        lines.append(f"- `{name}`: {milliseconds(more / 1e6)} more for a call{each}.")
+        said = conclusions.decided(cost, name)
+        open_questions += [said] if said.startswith("not ") else []
     if not lines:
         return "The profiler was not measured here."
+    if open_questions:
+        return "\n".join([*lines, "", f"So: **{open_questions[0]}**."])
     return "\n".join([*lines, "", "The cost is for each operator, whatever it computes: small operators look slower."])
 
 
