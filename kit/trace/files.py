@@ -27,7 +27,7 @@ _VIZTRACER = 1_000_000  # events: what its buffer holds unless told otherwise
 
 
 def load_trace(path: str | Path, *, partial: bool = False, max_bytes: int = MAX_EXPANDED) -> Trace:
-    """Read a trace from ``.json`` or ``.json.gz``; times become integer nanoseconds.
+    """Read a trace from ``.json``, ``.json.gz`` or ``.json.zst``; times become integer nanoseconds.
 
     Times count from the Unix epoch if the file gives ``baseTimeNanoseconds``, else they are on the writer's own clock.
     Pairs of B and E become complete events; a B without an E lasts until the trace's end, an E without a B since its
@@ -41,7 +41,7 @@ def load_trace(path: str | Path, *, partial: bool = False, max_bytes: int = MAX_
     Args:
         path: the file.
         partial: load as much as possible of a damaged or truncated file; notes say what is missing.
-        max_bytes: largest decompressed size of a gzipped file, in bytes.
+        max_bytes: largest decompressed size of a compressed file, in bytes.
 
     Raises:
         TraceError: the file is missing, damaged, not Chrome trace JSON, too large, or contains nothing to show.

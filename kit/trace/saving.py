@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -13,6 +12,7 @@ import msgspec
 from kit.errors import TraceError
 from kit.trace.categories import DEVICE, role_of
 from kit.trace.columns import KINDS, Int32, Lane, Trace
+from kit.trace.expanding import packed
 from kit.trace.lanes import pack
 
 _BATCH = 50_000
@@ -20,14 +20,17 @@ ProcessThread = tuple[int | str, int | str]
 
 
 def save_trace(trace: Trace, path: str | Path) -> None:
-    """Write Chrome trace JSON, gzipped if the name ends in ``.gz``; :func:`load_trace` reads the same trace again.
+    """Write Chrome trace JSON; :func:`load_trace` reads the same trace again.
+
+    A name that ends in ``.gz`` or ``.zst`` says how it is compressed. Perfetto, TensorBoard and Holistic Trace Analysis
+    read ``.json`` and ``.json.gz``.
 
     Times are written relative to the first event, which keeps nanoseconds exact in the format's microseconds. Events
     that overlap in a lane without nesting, which other viewers would drop, get their own thread id. The trace's origin,
     ``trace.about``, is written to the format's ``otherData``.
 
     Raises:
-        TraceError: the file cannot be written.
+        TraceError: the file cannot be written, or the package ``zstandard`` is missing for a ``.zst``.
     """
     path = Path(path)
     marks = trace.marks
@@ -41,7 +44,7 @@ def save_trace(trace: Trace, path: str | Path) -> None:
     about |= {"otherData": dict(trace.about)} if trace.about else {}
     head = msgspec.json.encode(about)[:-1] + b',"traceEvents":[\n'
     try:
-        with gzip.open(path, "wb", 6) if path.suffix == ".gz" else path.open("wb") as file:
+        with packed(path) as file:
             before = head
             for rows in _batches(trace, base):
                 # A row a line: the list's own brackets, and the commas between rows, are written here.

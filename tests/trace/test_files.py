@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import zstandard
 
 from kit.errors import TraceError
 from kit.trace import Event, Lane, Trace, by_name, load_trace, save_trace, stack
@@ -34,14 +35,17 @@ def write(folder: Path, text: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["trace.json", "trace.json.gz"])
+SIGNS = {"trace.json": b"{", "trace.json.gz": b"\x1f\x8b", "trace.json.zst": b"\x28\xb5\x2f\xfd"}
+
+
+@pytest.mark.parametrize("name", SIGNS)
 def test_saved_and_loaded_again_nothing_has_changed(tmp_path: Path, name: str) -> None:
     save_trace(TRACE, tmp_path / name)
     assert list(load_trace(tmp_path / name).events()) == list(TRACE.events())
-    assert ((tmp_path / name).read_bytes()[:2] == b"\x1f\x8b") == name.endswith(".gz")
+    assert (tmp_path / name).read_bytes().startswith(SIGNS[name])
 
 
-@pytest.mark.parametrize("name", ["trace.json", "trace.json.gz"])
+@pytest.mark.parametrize("name", SIGNS)
 def test_where_a_trace_comes_from_is_kept(tmp_path: Path, name: str) -> None:
     about = {"date": "2026-11-26", "machine": {"cpu": "Z80 \N{SNOWMAN}", "cores": 1}, "command": 'a "traceEvents":[{'}
     save_trace(replace(TRACE, about=about), tmp_path / name)
@@ -144,10 +148,13 @@ def test_damaged_files(tmp_path: Path, text: str, says: str) -> None:
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[:-20], lambda data: data[:30] + b"\xff" * 30 + data[60:]])
-def test_damaged_gzip(tmp_path: Path, damage) -> None:
-    path = tmp_path / "trace.json.gz"
-    path.write_bytes(damage(gzip.compress(json.dumps(rows() * 50).encode())))
-    with pytest.raises(TraceError, match=r"cannot read .*trace.json.gz"):
+@pytest.mark.parametrize("compress", [gzip.compress, zstandard.compress])
+def test_damaged_where_it_is_compressed(tmp_path: Path, damage, compress) -> None:
+    path = tmp_path / "trace.json.packed"  # a name says nothing: the first bytes do
+    path.write_bytes(
+        damage(compress(json.dumps([row | {"name": f"n{i}"} for i, row in enumerate(rows() * 50)]).encode()))
+    )
+    with pytest.raises(TraceError, match=r"cannot read .*trace.json.packed"):
         load_trace(path)
 
 
