@@ -155,7 +155,8 @@ def test_counters_instants_and_flows(tmp_path: Path) -> None:
     assert sorted(marks.value[~np.isnan(marks.value)].tolist()) == [2.5, 3]
     assert [lane.label for lane in trace.lanes] == ["counters", "thread 1"] or len(trace.lanes) == 2
     save_trace(trace, tmp_path / "again.json")
-    assert sorted(resolved(load_trace(tmp_path / "again.json"))) == sorted(resolved(trace))
+    kept = [(*row[:4], hex(big) if row[4] == str(big) else row[4], *row[5:]) for row in resolved(trace)]
+    assert sorted(resolved(load_trace(tmp_path / "again.json"))) == sorted(kept)  # a form of it that Perfetto reads
 
 
 def resolved(trace: Trace) -> list[tuple[str, ...]]:
