@@ -265,9 +265,8 @@ def test_the_core_and_its_modules_stay_small() -> None:
         "kit.verbs", "kit.explaining.explanation"
     )  # to compare, to record, to explain, and for the graph of any model
     core -= {KIT / "machine" / "about.py", KIT / "measuring" / "records.py"}  # to keep the results of that
-    core -= {
-        KIT / "trace" / f"{name}.py" for name in ("mending", "expanding", "doubts", "nsight")
-    }  # to read others' traces
+    foreign = ("mending", "expanding", "doubts", "nsight", "viewers")  # others' traces, and traces for others' viewers
+    core -= {KIT / "trace" / f"{name}.py" for name in foreign}
     scheduled = {KIT / name for name in SCHEDULED}  # to run a whole graph on lanes
     runtimes = {KIT / name for name in OTHER_RUNTIMES}  # to compare with what one would take instead of PyTorch
     assert scheduled | runtimes <= core

@@ -4,6 +4,7 @@ No recorded export is at hand: these are written by the documented schema.
 """
 
 import random
+import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kit.cli import main
 from kit.errors import TraceError
 from kit.trace import launch_delays, load_trace, save_trace
 from kit.trace.columns import KINDS
@@ -336,3 +338,13 @@ def test_damaged_bytes_are_a_trace_or_a_trace_error(tmp_path: Path) -> None:
             except TraceError:
                 continue
     assert loaded > 50
+
+
+def test_the_command_line_takes_an_export(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path / "report.sqlite", session(), strings=STRINGS)
+    save_trace(load_trace(path), tmp_path / "report.json.zst")
+    for name in ("report.sqlite", "report.json.zst"):
+        assert main(["trace", str(tmp_path / name)]) == 0
+        said = capsys.readouterr().out
+        assert re.search(r"complete_events +15\n", said)
+        assert re.search(r"gpu_events +4\n", said)
