@@ -329,9 +329,9 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--json", action="store_true", help="print a summary as JSON")
     verb.set_defaults(run=_show)
 
-    about = "summarise a trace of torch.profiler, VizTracer, Perfetto or the kit: events, busy times, top names"
+    about = "summarise a trace of torch.profiler, VizTracer, Perfetto, Nsight Systems or the kit: busy times, top names"
     verb = commands.add_parser("trace", help=about, description=about)
-    verb.add_argument("file", type=Path, help="a Chrome trace, .json or .json.gz")
+    verb.add_argument("file", type=Path, help="a trace: .json, .json.gz, .json.zst, or .sqlite of Nsight Systems")
     verb.add_argument("--json", action="store_true", help="print JSON")
     verb.add_argument("--partial", action="store_true", help="read as much as possible of a damaged file")
     verb.set_defaults(run=_trace)

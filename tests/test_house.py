@@ -210,7 +210,7 @@ def test_importing_kit_imports_nothing_heavy() -> None:
 
 def test_reading_traces_needs_no_torch() -> None:
     python("import sys, kit.trace; assert 'torch' not in sys.modules")
-    allowed = {*sys.stdlib_module_names, "numpy", "msgspec", "kit"}
+    allowed = {*sys.stdlib_module_names, "numpy", "msgspec", "zstandard", "kit"}
     for path in (KIT / "trace").glob("*.py"):
         assert {name.partition(".")[0] for _, name in imports(path)} <= allowed, path.name
 
@@ -266,7 +266,8 @@ def test_the_core_and_its_modules_stay_small() -> None:
         "kit.verbs", "kit.explaining.explanation"
     )  # to compare, to record, to explain, and for the graph of any model
     core -= {KIT / "machine" / "about.py", KIT / "measuring" / "records.py"}  # to keep the results of that
-    core -= {KIT / "trace" / f"{name}.py" for name in ("mending", "expanding", "doubts")}  # to read others' traces
+    foreign = ("mending", "expanding", "doubts", "nsight", "viewers")  # others' traces, and traces for others' viewers
+    core -= {KIT / "trace" / f"{name}.py" for name in foreign}
     scheduled = {KIT / name for name in SCHEDULED}  # to run a whole graph on lanes
     runtimes = {KIT / name for name in OTHER_RUNTIMES}  # to compare with what one would take instead of PyTorch
     assert scheduled | runtimes <= core

@@ -26,7 +26,7 @@ class Role(IntEnum):
     OTHER = 4  # any other event: the kit's own spans, Python frames, what nobody knows
     ANNOTATION = 5  # a range that somebody named, around what happens
     DEVICE_ANNOTATION = 6  # the same range as a device went through it
-    BOOKKEEPING = 7  # the profiler about itself: its recording, steps, overhead; waits told a second time
+    BOOKKEEPING = 7  # the profiler about itself: its recording, steps, overhead; waits, and calls that mostly wait
 
 
 DEVICE = (Role.KERNEL, Role.MEMORY)  # what keeps a device busy
@@ -42,7 +42,7 @@ _ROLES = [  # the whole category, in lower case
     (
         Role.BOOKKEEPING,
         rf"overhead|external_correlation|hpu_meta_op|mtia_insight|mlu_notifier|gpu_pm_counter|"
-        rf"(?:{_VENDOR})_(?:sync|event|counters|profiler_range|scope_profiler)",
+        rf"(?:{_VENDOR})_(?:sync|event|counters|profiler_range|scope_profiler)|osrt_api",
     ),
     (Role.OTHER, r"python_function|collective_comm|cpu_instant_event"),
 ]

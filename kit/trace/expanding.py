@@ -5,15 +5,21 @@ from __future__ import annotations
 import gzip
 import re
 import zlib
-from typing import IO, cast
+from pathlib import Path
+from typing import IO, Any, cast
 
-MAX_EXPANDED = 2 << 30  # bytes that a gzip may expand to unless the caller says more: eleven million usual events
+from kit.errors import TraceError
+
+MAX_EXPANDED = 2 << 30  # bytes that a file may expand to unless the caller says more: eleven million usual events
+_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_PACKED = 1 << 10  # bytes of zstd to expand at once: four of them become 128 KB at most, so all of them 32 MB
 
 _UTF16 = "it is UTF-16, as PowerShell's > writes: save it as UTF-8 (Get-Content FILE | Set-Content -Encoding utf8 NEW)"
 _BEGINNINGS = {
     b"PK": "it is a zip archive: unzip it, and give the .json file in it",
-    b"\x1f\x8b": "it is gzipped twice: gunzip it once",
-    b"\x28\xb5\x2f\xfd": "it is compressed with zstd: expand it first, with unzstd",
+    _GZIP: "it is compressed twice: expand it once, with gunzip",
+    _ZSTD: "it is compressed twice: expand it once, with unzstd",
+    b"SQLite format 3\0": "it is a compressed SQLite database: expand it first",
     b"BZh": "it is compressed with bzip2: expand it first, with bunzip2",
     b"\xfd7zXZ": "it is compressed with xz: expand it first, with unxz",
     **dict.fromkeys((b"\xff\xfe", b"\xfe\xff", b"{\0", b"[\0", b"\0{", b"\0["), _UTF16),
@@ -50,13 +56,20 @@ def without_events(beginning: bytes) -> str:
 
 
 class Text:
-    """The decompressed bytes of a file, and the reason if they end too early."""
+    """The decompressed bytes of a file, and the reason if they end too early.
+
+    Raises:
+        TraceError: the file is compressed with zstd, and the package ``zstandard`` is missing.
+    """
 
     def __init__(self, file: IO[bytes], max_bytes: int) -> None:
-        self.zipped = file.read(2) == b"\x1f\x8b"
+        sign = file.read(4)
         file.seek(0)
-        self._file = cast(IO[bytes], gzip.GzipFile(fileobj=file)) if self.zipped else file
-        self._left = max_bytes if self.zipped else None
+        self._kind = "gzip" if sign[:2] == _GZIP else "zstd" if sign == _ZSTD else ""
+        self._file: Any = file
+        if self._kind:
+            self._file = gzip.GzipFile(fileobj=file) if self._kind == "gzip" else _Zstd(file)
+        self._left = max_bytes if self._kind else None
         self._max = max_bytes
         self.ended = False
         self.fault = ""
@@ -71,12 +84,13 @@ class Text:
         return b"".join(parts)
 
     def _block(self, size: int) -> bytes:
+        block = b""
         try:
-            block = self._file.read1(size) if self.zipped else self._file.read(size)  # type: ignore[attr-defined]
+            block = self._file.read1(size) if self._kind else self._file.read(size)
         except EOFError:
-            block, self.fault = b"", "the gzip file is truncated"
-        except (zlib.error, gzip.BadGzipFile) as error:
-            block, self.fault = b"", f"the gzip file is damaged ({error})"
+            self.fault = f"the {self._kind} file is truncated"
+        except (zlib.error, gzip.BadGzipFile, ZstdDamaged) as error:
+            self.fault = f"the {self._kind} file is damaged ({error})"
         if self._left is not None:
             self._left -= len(block)
             if self._left < 0:
@@ -84,3 +98,68 @@ class Text:
                 self.fault = f"it expands past {self._max:,} bytes, the limit (max_bytes)"
         self.ended = not block or bool(self.fault)
         return block
+
+
+class ZstdDamaged(Exception):
+    """What follows is no zstd."""
+
+
+class _Zstd:
+    """The decompressed bytes of a zstd file: of all its frames, one after the other, as unzstd gives them."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self._codec = file, zstandard(file.name)
+        self._frame: Any = None  # the decompressor of a frame that has not ended
+        self._packed = b""
+        self._ready = memoryview(b"")
+
+    def read1(self, size: int) -> bytes:
+        """At most ``size`` bytes; none at the end.
+
+        Raises:
+            EOFError: the file ends inside of a frame.
+            ZstdDamaged: what follows is no zstd.
+        """
+        while not self._ready:
+            packed = self._packed or self._file.read(_PACKED)
+            if not packed and self._frame is not None:
+                raise EOFError
+            if not packed:
+                return b""
+            frame = self._frame or self._codec.ZstdDecompressor().decompressobj()
+            try:
+                self._ready = memoryview(frame.decompress(packed))
+            except self._codec.ZstdError as error:
+                raise ZstdDamaged(str(error)) from error
+            self._frame, self._packed = (None, frame.unused_data) if frame.eof else (frame, b"")
+        block, self._ready = self._ready[:size], self._ready[size:]
+        return bytes(block)
+
+
+def zstandard(path: str | Path) -> Any:
+    """The package ``zstandard``, for the file with this name.
+
+    Raises:
+        TraceError: the package is missing.
+    """
+    try:
+        import zstandard as package
+    except ImportError as error:
+        raise TraceError(
+            f"{path} is compressed with zstd: install the package zstandard, or compress it with gzip."
+        ) from error
+    return package
+
+
+def packed(path: Path) -> IO[bytes]:
+    """A new file to write bytes to, compressed as its name says: ``.gz``, ``.zst``, or neither.
+
+    Raises:
+        OSError: the file cannot be written.
+        TraceError: the package ``zstandard`` is missing.
+    """
+    if path.suffix == ".gz":
+        return cast(IO[bytes], gzip.open(path, "wb", 6))
+    if path.suffix == ".zst":
+        return cast(IO[bytes], zstandard(path).open(path, "wb"))
+    return path.open("wb")

@@ -19,6 +19,7 @@ from kit.trace.columns import Int64, Interner, Marks, Trace, in_order
 from kit.trace.doubts import doubts
 from kit.trace.expanding import MAX_EXPANDED
 from kit.trace.gathering import ASYNC_BEGIN, ASYNC_END, BEGIN, COMPLETE, COUNTER, END, MARK, Columns, Reader, short
+from kit.trace.nsight import is_database, read_export
 from kit.trace.places import NOWHERE, Kind, lanes_of
 from kit.trace.reading import About, Bad, Damaged, batches
 from kit.trace.units import LAST, NO_TIME, plain, text
@@ -27,13 +28,13 @@ _VIZTRACER = 1_000_000  # events: what its buffer holds unless told otherwise
 
 
 def load_trace(path: str | Path, *, partial: bool = False, max_bytes: int = MAX_EXPANDED) -> Trace:
-    """Read a trace from ``.json`` or ``.json.gz``; times become integer nanoseconds.
+    """Read a trace: Chrome trace JSON, plain or compressed with gzip or zstd; or an export of Nsight Systems (SQLite).
 
-    Times count from the Unix epoch if the file gives ``baseTimeNanoseconds``, else they are on the writer's own clock.
-    Pairs of B and E become complete events; a B without an E lasts until the trace's end, an E without a B since its
-    start, and a note of the trace says so. If there is no complete event, asynchronous events are shown instead, else
-    instants, counters and flows. Lanes are in the order that the file gives; lanes of a GPU come after those of its
-    process.
+    The kind of a file is known by its first bytes, not by its name. Times become integer nanoseconds. They count from
+    the Unix epoch if the file gives ``baseTimeNanoseconds``, else they are on the writer's own clock. Pairs of B and E
+    become complete events; a B without an E lasts until the trace's end, an E without a B since its start, and a note
+    of the trace says so. If there is no complete event, asynchronous events are shown instead, else instants, counters
+    and flows. Lanes are in the order that the file gives; lanes of a GPU come after those of its process.
 
     Values that other programs write differently are read if they are exact: strings of digits as numbers, 1.0 as 1,
     arguments of any kind. Invalid characters in a name become U+FFFD. A row may have 8 MB at most.
@@ -41,10 +42,10 @@ def load_trace(path: str | Path, *, partial: bool = False, max_bytes: int = MAX_
     Args:
         path: the file.
         partial: load as much as possible of a damaged or truncated file; notes say what is missing.
-        max_bytes: largest decompressed size of a gzipped file, in bytes.
+        max_bytes: largest decompressed size of a compressed file, or of all names in an export, in bytes.
 
     Raises:
-        TraceError: the file is missing, damaged, not Chrome trace JSON, too large, or contains nothing to show.
+        TraceError: the file is missing, damaged, no trace, too large, or contains nothing to show.
     """
     try:
         return _load(Path(path), partial, max_bytes)
@@ -53,15 +54,11 @@ def load_trace(path: str | Path, *, partial: bool = False, max_bytes: int = MAX_
 
 
 def _load(path: Path, partial: bool, max_bytes: int) -> Trace:
-    reader, broken = Reader(), ""
-    try:
-        for batch in batches(path, max_bytes):
-            if isinstance(batch, Bad):
-                reader.miss(*batch)
-            else:
-                reader.add(batch)
-    except Damaged as error:
-        broken = str(error)
+    reader, notes, broken = Reader(), list[str](), ""
+    if is_database(path):
+        notes, broken = read_export(path, reader, max_bytes)
+    else:
+        broken = _rows(path, reader, max_bytes)
     rows = Columns.joined(reader.parts)
     reader.parts.clear()
     kinds, base = [_kind(kind) for kind in reader.kinds], _base(reader.about.baseTimeNanoseconds)
@@ -83,7 +80,20 @@ def _load(path: Path, partial: bool, max_bytes: int) -> Trace:
         if not partial or not count:
             raise TraceError(said + ("; load_trace(path, partial=True) loads them." if count else "."))
         faults = [said + "."]
-    return _trace(path, reader, rows, kinds, base, faults)
+    return _trace(path, reader, rows, kinds, base, faults + notes)
+
+
+def _rows(path: Path, reader: Reader, max_bytes: int) -> str:
+    """Add the rows of a JSON file to the reader; what is wrong with its rest, empty if nothing is."""
+    try:
+        for batch in batches(path, max_bytes):
+            if isinstance(batch, Bad):
+                reader.miss(*batch)
+            else:
+                reader.add(batch)
+    except Damaged as error:
+        return str(error)
+    return ""
 
 
 def _kind(kind: tuple[Any, ...]) -> Kind:

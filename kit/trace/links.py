@@ -31,11 +31,11 @@ def _flows(trace: Trace, marks: Marks) -> Int64:
     ends = ends.of(np.lexsort((ends.time_ns, ends.category, ends.name, ends.key)))
     follows = np.all([column[1:] == column[:-1] for column in (ends.key, ends.name, ends.category)], axis=0)
     follows &= ends.kind[1:] != KINDS.index("s")
-    event = _around(trace, ends)
+    event = around(trace, ends)
     return np.stack([event[:-1], event[1:]], axis=1)[follows]
 
 
-def _around(trace: Trace, marks: Marks) -> Int64:
+def around(trace: Trace, marks: Marks) -> Int64:
     """The innermost event that contains each mark on its lane, or -1."""
     parent, end = np.append(parents(trace), -1), np.append(trace.end_ns, np.iinfo(np.int64).max)
     lanes = by_lane(trace)

@@ -125,7 +125,7 @@ class Damaged(Exception):
 
 
 def batches(path: Path, max_bytes: int) -> Iterator[Batch | Bad]:
-    """Read a file, gzipped or not, to its end.
+    """Read a file, compressed or not, to its end.
 
     Raises:
         TraceError: the file cannot be opened, or is not a trace.
@@ -136,7 +136,7 @@ def batches(path: Path, max_bytes: int) -> Iterator[Batch | Bad]:
             yield from _Rows(Text(file, max_bytes)).read()
     except OSError as error:
         raise TraceError(
-            f"cannot read {path} as a trace: {error.strerror or error}. Give a .json or .json.gz file."
+            f"cannot read {path} as a trace: {error.strerror or error}. Give a .json, .json.gz or .json.zst file."
         ) from error
     except _NoTrace as error:
         raise TraceError(f"cannot read {path} as a trace: {error}.") from error

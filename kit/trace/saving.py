@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +10,26 @@ import msgspec
 
 from kit.errors import TraceError
 from kit.trace.categories import DEVICE, role_of
-from kit.trace.columns import KINDS, Int32, Lane, Trace
-from kit.trace.lanes import pack
+from kit.trace.columns import KINDS, Int32, Lane, Marks, Trace
+from kit.trace.expanding import packed
+from kit.trace.viewers import ProcessThread, flow_ids, parts_of, parts_of_marks, places_of
 
 _BATCH = 50_000
-ProcessThread = tuple[int | str, int | str]
 
 
 def save_trace(trace: Trace, path: str | Path) -> None:
-    """Write Chrome trace JSON, gzipped if the name ends in ``.gz``; :func:`load_trace` reads the same trace again.
+    """Write Chrome trace JSON; :func:`load_trace` reads the same trace again.
 
-    Times are written relative to the first event, which keeps nanoseconds exact in the format's microseconds. Events
-    that overlap in a lane without nesting, which other viewers would drop, get their own thread id. The trace's origin,
-    ``trace.about``, is written to the format's ``otherData``.
+    A name that ends in ``.gz`` or ``.zst`` says how it is compressed. Perfetto, TensorBoard and Holistic Trace Analysis
+    read ``.json`` and ``.json.gz``.
+
+    Times are written relative to the first event, which keeps nanoseconds exact in the format's microseconds. What
+    other viewers would drop is written so that they show it: events that overlap in a lane without nesting, or that are
+    more than 255 levels deep, get their own thread id; processes, threads and flows whose id is no number that Perfetto
+    takes get one. The trace's origin, ``trace.about``, is written to the format's ``otherData``.
 
     Raises:
-        TraceError: the file cannot be written.
+        TraceError: the file cannot be written, or the package ``zstandard`` is missing for a ``.zst``.
     """
     path = Path(path)
     marks = trace.marks
@@ -39,9 +41,10 @@ def save_trace(trace: Trace, path: str | Path) -> None:
     else:
         about["clockAnchor"] = {"trace_ns": trace.anchor[0], "wall_ns": trace.anchor[1]}
     about |= {"otherData": dict(trace.about)} if trace.about else {}
-    head = msgspec.json.encode(about)[:-1] + b',"traceEvents":[\n'
+    # Perfetto refuses a file with this control character before its events.
+    head = msgspec.json.encode(about)[:-1].replace(b"\x7f", b"\\u007f") + b',"traceEvents":[\n'
     try:
-        with gzip.open(path, "wb", 6) if path.suffix == ".gz" else path.open("wb") as file:
+        with packed(path) as file:
             before = head
             for rows in _batches(trace, base):
                 # A row a line: the list's own brackets, and the commas between rows, are written here.
@@ -53,38 +56,23 @@ def save_trace(trace: Trace, path: str | Path) -> None:
 
 
 def _batches(trace: Trace, base: int) -> Iterator[list[dict[str, Any]]]:
-    sublane = pack(trace).sublane
-    places = _places(trace, sublane)
+    part = parts_of(trace)
+    places = places_of(trace, part)
     if places:
-        order = {lane.process: i for i, lane in reversed([*enumerate(trace.lanes)])}
-        yield [
-            {"ph": "M", "pid": pid, "tid": 0, "ts": 0, "name": "process_sort_index", "args": {"sort_index": i}}
-            for pid, i in order.items()
-        ]
-        yield [row for (lane, part), place in places.items() for row in _metadata(trace.lanes[lane], lane, part, place)]
+        order = {places[i, 0][0]: (i, lane.process) for i, lane in reversed([*enumerate(trace.lanes)])}
+        yield [row for pid, (i, process) in order.items() for row in _process(pid, i, process)]
+        yield [row for (i, n), place in places.items() for row in _metadata(trace.lanes[i], i, n, place)]
     for first in range(0, len(trace), _BATCH):
-        yield list(_events(trace, sublane, places, base, slice(first, first + _BATCH)))
+        yield list(_events(trace, part, places, base, slice(first, first + _BATCH)))
     if trace.marks is not None and len(trace.marks.time_ns):
-        yield list(_marks(trace, places, base))
+        yield list(_marks(trace, trace.marks, part, places, base))
 
 
-def _places(trace: Trace, sublane: Int32) -> dict[tuple[int, int], ProcessThread]:
-    """The pid and tid of each lane and of its sub-lanes: the lane's own, if they are free."""
-    parts = {(lane, 0) for lane in range(len(trace.lanes))} | set(
-        zip(trace.lane.tolist(), sublane.tolist(), strict=True)
-    )
-    taken: set[ProcessThread] = set()
-    places: dict[tuple[int, int], ProcessThread] = {}
-    highest = max([0, *(lane.thread for lane in trace.lanes if isinstance(lane.thread, int))])
-    fresh = count(highest + 1)
-    for lane, part in sorted(parts, key=lambda both: (both[1], both[0])):  # the lanes themselves before the sub-lanes
-        own = trace.lanes[lane]
-        place: ProcessThread = (own.process, own.thread)
-        if part or place in taken:
-            place = (own.process, next(fresh))
-        taken.add(place)
-        places[lane, part] = place
-    return places
+def _process(pid: int, index: int, process: int | str) -> Iterator[dict[str, Any]]:
+    where = {"ph": "M", "pid": pid, "ts": 0}
+    yield {**where, "name": "process_sort_index", "args": {"sort_index": index}}
+    if pid != process:
+        yield {**where, "name": "process_name", "args": {"name": str(process)}}
 
 
 def _metadata(lane: Lane, index: int, part: int, place: ProcessThread) -> Iterator[dict[str, Any]]:
@@ -96,9 +84,9 @@ def _metadata(lane: Lane, index: int, part: int, place: ProcessThread) -> Iterat
 
 
 def _events(
-    trace: Trace, sublane: Int32, places: dict[tuple[int, int], ProcessThread], base: int, rows: slice
+    trace: Trace, parts: Int32, places: dict[tuple[int, int], ProcessThread], base: int, rows: slice
 ) -> Iterator[dict[str, Any]]:
-    columns = (trace.name, trace.category, trace.start_ns - base, trace.duration_ns, trace.lane, sublane)
+    columns = (trace.name, trace.category, trace.start_ns - base, trace.duration_ns, trace.lane, parts)
     ids = (trace.ids("correlation"), trace.ids("external"))
     on_device = [role_of(category) in DEVICE for category in trace.categories]
     for name, category, start, duration, lane, part, correlation, external in zip(
@@ -117,12 +105,15 @@ def _events(
         yield {**row, "args": args} if args else row
 
 
-def _marks(trace: Trace, places: dict[tuple[int, int], ProcessThread], base: int) -> Iterator[dict[str, Any]]:
-    assert trace.marks is not None
-    for time, lane, name, category, kind, key, value in zip(
-        *(column.tolist() for column in trace.marks._replace(time_ns=trace.marks.time_ns - base)), strict=True
+def _marks(
+    trace: Trace, marks: Marks, part: Int32, places: dict[tuple[int, int], ProcessThread], base: int
+) -> Iterator[dict[str, Any]]:
+    parts, ids = parts_of_marks(trace, marks, part), flow_ids(trace, marks)
+    columns = marks._replace(time_ns=marks.time_ns - base)
+    for time, lane, name, category, kind, key, value, number in zip(
+        *(column.tolist() for column in (*columns, parts)), strict=True
     ):
-        pid, tid = places[lane, 0] if lane >= 0 else (0, 0)
+        pid, tid = places[lane, number] if lane >= 0 else (0, 0)
         row = {"ph": KINDS[kind], "name": trace.names[name], "cat": trace.categories[category], "ts": _us(time)}
         row |= {"pid": pid, "tid": tid}
         if KINDS[kind] == "C":
@@ -130,7 +121,7 @@ def _marks(trace: Trace, places: dict[tuple[int, int], ProcessThread], base: int
         elif KINDS[kind] == "i":
             row["s"] = "t" if lane >= 0 else "g"
         else:
-            row["id"] = trace.keys[key]
+            row["id"] = ids[key]
             if KINDS[kind] == "f":
                 row["bp"] = "e"
         yield row
