@@ -14,7 +14,7 @@ first of these that holds for the work after the gap:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -133,14 +133,18 @@ class LaunchBound:
     """Whether the GPU waits for launches, with the numbers that say so. Devices are added up."""
 
     verdict: Verdict
-    reason: str
-    wall_ns: int = 0  # from a device's first start to its last end
-    busy_ns: int = 0
-    idle_ns: int = 0
-    host_ns: int = 0  # of it idle, since the next work was launched only afterwards
-    launches: int = 0  # calls that launched work
-    short: int = 0  # of these, whose work takes less than the host took from the launch before to this one
-    delay_ns: int = 0  # median time from a launch to the start of its work, where the stream was free
+    reason: str = field(repr=False)  # and with it what is measured: a stored output must not change
+    wall_ns: int = field(default=0, repr=False)  # from a device's first start to its last end
+    busy_ns: int = field(default=0, repr=False)
+    idle_ns: int = field(default=0, repr=False)
+    host_ns: int = field(default=0, repr=False)  # of it idle, since the next work was launched only afterwards
+    launches: int = field(default=0, repr=False)  # calls that launched work
+    short: int = field(
+        default=0, repr=False
+    )  # of these, whose work takes less than the host took from the launch before to this one
+    delay_ns: int = field(
+        default=0, repr=False
+    )  # median time from a launch to the start of its work, where the stream was free
 
     def table(self) -> list[tuple[str, ...]]:
         """The numbers, as text."""
