@@ -75,7 +75,9 @@ def _waits_name_their_event(trace: Trace, args_of: Arguments) -> Iterator[str]:
     waits = _called(trace, {"Stream Wait Event", "Event Sync"})
     args = args_of(waits)
     known = [_number(each.get(_RECORDED_BY)) for each in args]
-    unnamed = [i for i, (number, each) in enumerate(zip(known, args, strict=True)) if each and number < 0]
+    unnamed = [
+        i for i, (number, each) in enumerate(zip(known, args, strict=True)) if "cuda_sync_kind" in each and number < 0
+    ]
     if unnamed:
         yield (
             f"{len(unnamed):,} of {len(waits):,} waits for a CUDA event do not name the call that recorded it: what "
