@@ -279,7 +279,7 @@ def test_the_core_and_its_modules_stay_small() -> None:
     assert max(lines.values()) <= 300, said
     assert sum(lines[path] for path in core) <= 8850, said
     assert sum(lines[path] for path in scheduled) <= 850, said
-    assert sum(lines[path] for path in analysed) <= 800, said
+    assert sum(lines[path] for path in analysed) <= 820, said
     assert sum(lines[path] for path in runtimes) <= 140, said
 
 

@@ -145,7 +145,7 @@ class CriticalPath:
 
 
 def critical_path(trace: Trace) -> CriticalPath:
-    """The critical path of a trace, by the rules above: about two seconds for a million events.
+    """The critical path of a trace, by the rules above: a few seconds for a million events.
 
     >>> path = kit.trace.critical_path(kit.load_trace("trace.json.gz"))
     >>> path  # its time by cause, and the names that take most of it
