@@ -108,20 +108,23 @@ class CriticalPath:
         path = self.recording.take(self.pieces.event[on])
         categories = tuple(dict.fromkeys([*path.categories, "wait"]))
         waiting = self.pieces.cause[on] == Cause.WAITING
+        used, lane = np.unique(self.pieces.lane[on], return_inverse=True)
+        lanes = [self.recording.lanes[i] for i in used.tolist()]
         return replace(
             path,
             start_ns=self.pieces.start_ns[on],
             duration_ns=(self.pieces.end_ns - self.pieces.start_ns)[on],
-            lane=self.pieces.lane[on].astype(np.int32),
+            lane=lane.astype(np.int32),
             category=np.where(waiting, categories.index("wait"), path.category).astype(np.int32),
             categories=categories,
-            lanes=tuple(lane._replace(group=f"{lane.group} {GROUP}".strip()) for lane in path.lanes),
+            lanes=tuple(each._replace(group=f"{each.group} {GROUP}".strip()) for each in lanes),
             marks=None,
         )
 
     def with_recording(self) -> Trace:
         """The path above the whole recording, on the same time axis: ``kit.timeline(path.with_recording())``."""
-        return concatenate([self.trace, self.recording])
+        lanes = tuple(lane if lane.group else lane._replace(group="recording") for lane in self.recording.lanes)
+        return concatenate([self.trace, replace(self.recording, lanes=lanes)])
 
     def table(self) -> list[tuple[str, ...]]:
         """The header, then a line for each cause that takes time."""

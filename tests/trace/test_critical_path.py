@@ -59,6 +59,12 @@ def kernel(name: str, start: int, duration: int, tie: int = -1, lane: Lane = S7,
     return Event(name, category, start, duration, lane, tie)
 
 
+def test_the_path_as_a_trace_has_only_the_lanes_that_it_goes_through() -> None:
+    path = critical_path(Trace.build([op("before", 0, 3, OTHER), op("long", 0, 90), kernel("a", 5, 5)]))
+    assert path.trace.lanes == (MAIN._replace(group=GROUP),)
+    assert [event.lane.label for event in path.trace.events()] == ["main"]
+
+
 def test_on_one_thread_it_is_the_innermost_event_at_each_moment() -> None:
     assert path_of(op("conv", 10, 20), op("mkldnn", 15, 5), op("relu", 40, 2)) == [
         ("conv", "operators", 10, 15),
@@ -280,7 +286,7 @@ def test_it_is_shown_as_a_table_and_above_its_recording() -> None:
         ("cudaLaunchKernel", "cuda_runtime", 4, 5),
         ("<gemm>", "kernel", 9, 30),
     ]
-    assert [both.lanes[i].group for i in both.used_lanes] == [GROUP, GROUP, "", ""]
+    assert [both.lanes[i].group for i in both.used_lanes] == [GROUP, GROUP, "recording", "recording"]
     assert len(both) == 6
     assert len(stack({"path": alone, "all": path.recording})) == 6
 
