@@ -23,11 +23,16 @@ from kit.trace.tables import named
 _RECORDED_BY = "wait_on_cuda_event_record_corr_id"
 _EVENT_RECORD = re.compile(r"cudaEventRecord(WithFlags)?(_ptsz)?")
 _COLLECTIVE = ("Collective name", "dtype", "In msg nelems", "Out msg nelems", "Group size")
+_MOST = 20_000
 _BACKWARD = "autograd::engine::evaluate_function:"
 
 
 def broken_rules(trace: Trace) -> Iterator[str]:
-    """A sentence for each rule that events of this trace break. The last four rules read arguments of events."""
+    """A sentence for each rule that events of this trace break.
+
+    Four rules read arguments of events. They look at the first 20,000 events that each is about, so that a large trace
+    is not loaded much slower.
+    """
     yield from _kernels_after_launches(trace)
     yield from _stream_idle_when_synchronised(trace)
     if hasattr(trace, "args_of"):
@@ -72,7 +77,7 @@ Arguments = Callable[[Int64], list[dict[str, Any]]]
 
 def _waits_name_their_event(trace: Trace, args_of: Arguments) -> Iterator[str]:
     """A wait for a CUDA event names the call that recorded it, and that call was earlier."""
-    waits = _called(trace, {"Stream Wait Event", "Event Sync"})
+    waits = _called(trace, {"Stream Wait Event", "Event Sync"})[:_MOST]
     args = args_of(waits)
     known = [_number(each.get(_RECORDED_BY)) for each in args]
     unnamed = [
@@ -102,7 +107,7 @@ def _waits_name_their_event(trace: Trace, args_of: Arguments) -> Iterator[str]:
 
 
 def _collectives_are_described(trace: Trace, args_of: Arguments) -> Iterator[str]:
-    events = _called(trace, {"record_param_comms"})
+    events = _called(trace, {"record_param_comms"})[:_MOST]
     missing = [{*_COLLECTIVE} - {*args} for args in args_of(events)]
     bad = [each for each in missing if each]
     if bad:
@@ -114,7 +119,7 @@ def _collectives_are_described(trace: Trace, args_of: Arguments) -> Iterator[str
 
 
 def _one_backward_operator_per_sequence_number(trace: Trace, args_of: Arguments) -> Iterator[str]:
-    events = _called(trace, (name for name in trace.names if _BACKWARD in name))
+    events = _called(trace, (name for name in trace.names if _BACKWARD in name))[:_MOST]
     operators: dict[int, set[str]] = {}
     for name, args in zip(trace.name[events].tolist(), args_of(events), strict=True):
         number = _number(args.get("Sequence number") or args.get("seq_num"))
