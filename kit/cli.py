@@ -201,7 +201,7 @@ def _trace(options: argparse.Namespace) -> int:
         rows = [row._asdict() for table in changed for row in table]
         print(_json({**found, "changes": rows} if others else found))
         return 0
-    gpu = [idle, f"launch-bound? {bound}"] if idle else []
+    gpu = [idle, bound] if idle else []
     print(overview.in_words(numbers), trace.by_name(recorded, shapes=options.shapes), path, *gpu, sep="\n\n")
     for what, table in zip(("operators", "kernels and copies"), changed, strict=False):
         if table:
