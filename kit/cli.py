@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -169,29 +170,44 @@ def _print_explanations(comparison: Comparison) -> list[Explanation]:
     return explanations
 
 
-def _changes(traces: dict[str, Any], top: int = 6) -> list[str]:
+def _changes(traces: dict[str, Any]) -> list[str]:
     """How transforms changed the operators of the first trace, that of sequential."""
-    from kit.text import time_text
     from kit.trace import changes
 
     (base, before), *others = traces.items()
-    lines = []
-    for name, after in others:
-        lines.append(f"\noperators of {name}, recorded: self time (calls) under {base} -> under {name}")
-        for row in changes(before, after)[:top]:
-            times = [f"{time_text(ns):>9} ({n})" for ns, n in ((row.before_ns, row.before), (row.after_ns, row.after))]
-            lines.append(f"  {row.name:40} {' -> '.join(times)}")
-    return lines
+    return [f"\noperators, recorded under {base} -> under {name}:\n{changes(before, after)}" for name, after in others]
 
 
 def _trace(options: argparse.Namespace) -> int:
     from kit import trace
+    from kit.trace import overview
 
     try:
-        numbers = trace.summary(trace.load_trace(options.file, partial=options.partial))
+        recorded, *others = [
+            trace.load_trace(path, partial=options.partial) for path in (options.file, options.against) if path
+        ]
     except TraceError as error:
         raise TraceError(str(error).replace("load_trace(path, partial=True) loads", "--partial loads")) from error
-    print(_json(numbers) if options.json else _in_words(numbers))
+    numbers = trace.summary(recorded)
+    path, idle, bound = trace.critical_path(recorded), trace.idle(recorded), trace.launch_bound(recorded)
+    changed = [trace.changes(other, recorded, kernels=kernels) for other in others for kernels in (False, True)]
+    if options.json:
+        found = {
+            **numbers,
+            "critical_path_ns": path.causes,
+            "idle": [row._asdict() for row in idle],
+            "launch_bound": asdict(bound),
+        }
+        rows = [row._asdict() for table in changed for row in table]
+        print(_json({**found, "changes": rows} if others else found))
+        return 0
+    gpu = [idle, bound] if idle else []
+    print(overview.in_words(numbers), trace.by_name(recorded, shapes=options.shapes), path, *gpu, sep="\n\n")
+    for what, table in zip(("operators", "kernels and copies"), changed, strict=False):
+        if table:
+            print(f"\n{what} of {options.against} -> of {options.file}:\n{table}")
+    for note in recorded.notes:
+        print(f"note: {note}")
     return 0
 
 
@@ -217,27 +233,6 @@ def _train(options: argparse.Namespace) -> int:
         print(f"{stream:9}", ", ".join(told))
     print(f"wrote {weights} and {weights.with_suffix('.json')}")
     return 0
-
-
-def _in_words(numbers: dict[str, Any]) -> str:
-    from kit.text import time_text
-
-    plain = {name: value for name, value in numbers.items() if isinstance(value, int)}
-    plain |= {f"  {part}": ns for part, ns in numbers["breakdown_ns"].items()}
-    absent = ["instants", "counter_values"]  # which most traces lack: nothing is said of them
-    if not numbers["gpu_events"]:
-        absent += [*(name for name in plain if name.startswith("gpu_")), "  kernel", "  memory", "  runtime"]
-    plain = {name: value for name, value in plain.items() if value or name not in absent}
-    timed = {name for name in plain if name.endswith("_ns") or name.startswith("  ")}
-    lines = [
-        f"{name.removesuffix('_ns'):18} {time_text(n) if name in timed else f'{n:,}'}" for name, n in plain.items()
-    ]
-    lines += ["", f"{'self':>9} {'total':>9} {'events':>9}  name"]
-    for row in numbers["top"]:
-        name = row["name"] if len(row["name"]) <= 80 else row["name"][:79] + "…"
-        name = "".join(character if character.isprintable() else "\ufffd" for character in name)
-        lines.append(f"{time_text(row['self_ns']):>9} {time_text(row['total_ns']):>9} {row['events']:9,}  {name}")
-    return "\n".join([*lines, *(f"note: {note}" for note in numbers["notes"])])
 
 
 @contextmanager
@@ -329,10 +324,15 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--json", action="store_true", help="print a summary as JSON")
     verb.set_defaults(run=_show)
 
-    about = "summarise a trace of torch.profiler, VizTracer, Perfetto, Nsight Systems or the kit: busy times, top names"
+    about = (
+        "summarise a trace of torch.profiler, VizTracer, Perfetto, Nsight Systems or the kit: busy times, top names, "
+        "critical path, causes of idle GPUs"
+    )
     verb = commands.add_parser("trace", help=about, description=about)
     verb.add_argument("file", type=Path, help="a trace: .json, .json.gz, .json.zst, or .sqlite of Nsight Systems")
     verb.add_argument("--json", action="store_true", help="print JSON")
+    verb.add_argument("--against", type=Path, metavar="OTHER", help="an older trace: print what changed since")
+    verb.add_argument("--shapes", action="store_true", help="tell operators apart by the shapes of their inputs")
     verb.add_argument("--partial", action="store_true", help="read as much as possible of a damaged file")
     verb.set_defaults(run=_trace)
 

@@ -17,6 +17,7 @@ from bench.synthetic import synthesise
 from kit import clips, load_trace
 from kit.approaches import split_names
 from kit.cli import main
+from kit.data_files import data_file
 from kit.measuring.comparison import Comparison, load_comparison
 from kit.workloads import NAMES
 from tests.explaining.test_explanation import example
@@ -332,6 +333,31 @@ def test_a_trace_of_a_cpu_has_no_rows_about_a_gpu(tmp_path: Path, capsys: pytest
     assert told(op, counter) == [*plain[:1], "counter_values", *plain[1:]]
     gpu = ["gpu_events", "gpu_streams", "gpu_wall", "gpu_sum", "gpu_busy", "gpu_concurrent"]
     assert told(op, kernel) == [*plain[:6], *gpu, "kernel", "memory", "runtime", *plain[6:]]
+
+
+def test_a_trace_tells_its_critical_path_and_why_the_gpu_was_idle_and_what_changed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    one, graph = (
+        str(data_file(f"traces/h200-inception-block-{approach}.json.gz"))
+        for approach in ("sequential", "graphed_streams")
+    )
+    assert main(["trace", one]) == 0
+    alone = capsys.readouterr().out
+    for said in ("cudaLaunchKernel", "critical path     time", "for the host", "\nlaunch-bound: for "):
+        assert said in alone
+    assert " -> of " not in alone
+    assert main(["trace", graph, "--against", one]) == 0
+    both = capsys.readouterr().out
+    assert f"operators of {one} -> of {graph}:" in both
+    assert f"kernels and copies of {one} -> of {graph}:" in both
+    assert "107 -> 4 " in both  # of operators, together
+    assert main(["trace", graph, "--against", one, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert sum(found["critical_path_ns"].values()) == found["wall_ns"]
+    assert found["idle"][0]["busy_ns"] == found["gpu_busy_ns"]
+    assert found["launch_bound"]["verdict"] != "launch-bound"
+    assert {"name", "before", "before_ns", "after", "after_ns"} == found["changes"][0].keys()
 
 
 def test_a_damaged_trace_is_told_with_the_flag_that_loads_the_rest(

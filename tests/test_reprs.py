@@ -27,7 +27,7 @@ from kit.measuring.comparison import Comparison, Ratio, Row, Timing
 from kit.models.continual import stepper
 from kit.reprs import LONGEST
 from kit.spans import SpanLog
-from kit.trace import Event, Lane, Trace
+from kit.trace import Event, Lane, Trace, by_name, changes, idle
 from kit.views.again import Again
 from kit.views.graph_picture import graph_picture
 from kit.views.grid import Grid
@@ -64,6 +64,8 @@ MACHINERY = {  # what no caller is handed
     "kit.trace.mending.Mended",
     "kit.trace.places.Kind",
     "kit.trace.places.Place",
+    "kit.trace.walking.Cause",
+    "kit.trace.walking.Walk",
     "kit.transforms.copying.Observed",
     "kit.views.palette.Look",
     "kit.views.palette.Palette",
@@ -158,6 +160,7 @@ def samples(ms: float) -> list[Any]:
     graph = Graph("Net", "(1, 2)", "torch.fx", ms, (Operator("a", "Linear", "", "1x2", 4, ms, (), ()),), (), (), 2, ms)
     return [
         *(comparison, row, row.timing, kit.explain(comparison, "threads"), comparison.traces["threads"]),
+        *(by_name(row.timing.trace), changes(row.timing.trace, row.timing.trace), idle(row.timing.trace)),
         *(approaches.parse("folded + threads(workers=2)"), runner, SpanLog(), hardware.detect()),
         *(state, clips.generate(frames=2, height=32, width=32)),
         *(pipeline.Pipeline([stage]), figures),

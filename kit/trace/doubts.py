@@ -8,6 +8,7 @@ import numpy as np
 
 from kit.trace.categories import DEVICE, having, role_of
 from kit.trace.columns import Trace
+from kit.trace.rules import broken_rules
 
 _HOUR, _DAY = 3_600_000_000_000, 86_400_000_000_000  # ns
 
@@ -22,6 +23,7 @@ def doubts(trace: Trace, device_lanes: Sequence[int] = ()) -> Iterator[str]:
     yield from _unknown(trace, device_lanes)
     yield from _overlapping(trace)
     yield from _far_away(trace)
+    yield from broken_rules(trace)
 
 
 def _unknown(trace: Trace, device_lanes: Sequence[int]) -> Iterator[str]:

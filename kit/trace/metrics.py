@@ -12,7 +12,7 @@ import numpy as np
 
 from kit.reprs import one_line
 from kit.trace.categories import DEVICE, Role, having, is_work, roles
-from kit.trace.columns import KINDS, Int64, Trace
+from kit.trace.columns import Int64, Trace
 from kit.trace.lanes import busy_intervals, exclusive_ns
 
 
@@ -22,28 +22,6 @@ class StepCurve(NamedTuple):
 
     time_ns: Int64
     level: Int64
-
-
-@one_line
-class NameRow(NamedTuple):
-    """All events of one name."""
-
-    name: str
-    category: str
-    events: int
-    total_ns: int  # all durations added up
-    self_ns: int  # without what runs inside them on the same lane; 0 for what is no work
-
-
-@one_line
-class Change(NamedTuple):
-    """All events of one name, in two traces."""
-
-    name: str
-    before: int  # events
-    before_ns: int  # their self time
-    after: int
-    after_ns: int
 
 
 @one_line
@@ -96,7 +74,7 @@ def utilisation(trace: Trace) -> list[float]:
     """Per lane, the share (0 to 1) of the trace's wall time in which it is busy; 0 if the wall time is 0."""
     wall = wall_ns(trace)
     lane, start, end = busy_intervals(trace, is_work(trace))
-    busy = _sums(lane.astype(np.int64), end - start, len(trace.lanes)).tolist()
+    busy = sums(lane.astype(np.int64), end - start, len(trace.lanes)).tolist()
     return [ns / wall if wall else 0.0 for ns in busy]
 
 
@@ -123,31 +101,6 @@ def self_ns(trace: Trace) -> Int64:
     work = np.flatnonzero(is_work(trace))
     own[work] = exclusive_ns(trace.take(work))
     return own
-
-
-def by_name(trace: Trace) -> list[NameRow]:
-    """Number, total and self time of each name and category, the largest self time first."""
-    key = trace.category.astype(np.int64) * len(trace.names) + trace.name
-    count = np.bincount(key)
-    kinds = np.flatnonzero(count)
-    total, own = (_sums(key, column, len(count))[kinds].tolist() for column in (trace.duration_ns, self_ns(trace)))
-    rows = [
-        NameRow(trace.names[kind % len(trace.names)], trace.categories[kind // len(trace.names)], n, all_ns, self_ns)
-        for kind, n, all_ns, self_ns in zip(kinds.tolist(), count[kinds].tolist(), total, own, strict=True)
-    ]
-    return sorted(rows, key=lambda row: (-row.self_ns, row.name, row.category))
-
-
-def changes(before: Trace, after: Trace) -> list[Change]:
-    """How rewriting a model changed its operators: by name, the largest difference of self time first."""
-    rows = [{row.name: row for row in by_name(trace.take(having(trace, Role.OPERATOR)))} for trace in (before, after)]
-    none = NameRow("", "", 0, 0, 0)
-    found = [
-        Change(name, was.events, was.self_ns, now.events, now.self_ns)
-        for name in rows[0] | rows[1]
-        for was, now in [(rows[0].get(name, none), rows[1].get(name, none))]
-    ]
-    return sorted(found, key=lambda each: (-abs(each.after_ns - each.before_ns), each.name))
 
 
 def on_gpu(trace: Trace) -> Trace:
@@ -195,34 +148,6 @@ def breakdown(trace: Trace) -> dict[str, int]:
     return {**parts, "idle": wall_ns(trace) - before}
 
 
-def summary(trace: Trace, top: int = 10) -> dict[str, object]:
-    """A summary of a trace as plain data, as ``python -m kit trace`` prints it.
-
-    GPU numbers include all devices; the GPU wall time is from the first start to the last end on devices.
-    """
-    gpu = on_gpu(trace)
-    kinds = np.zeros(0, np.int32) if trace.marks is None else trace.marks.kind
-    return {
-        "complete_events": len(trace),
-        "instants": int(np.count_nonzero(kinds == KINDS.index("i"))),
-        "counter_values": int(np.count_nonzero(kinds == KINDS.index("C"))),
-        "lanes": len(trace.used_lanes),
-        "wall_ns": wall_ns(trace),
-        "busy_ns": busy_ns(trace),
-        "sum_ns": sum_ns(trace),
-        "overlap_ns": overlap_ns(trace),
-        "gpu_events": len(gpu),
-        "gpu_streams": len(np.unique(gpu.lane)),
-        "gpu_wall_ns": wall_ns(gpu),
-        "gpu_sum_ns": sum_ns(gpu),
-        "gpu_busy_ns": busy_ns(gpu),
-        "gpu_concurrent_ns": overlap_ns(gpu),
-        "breakdown_ns": breakdown(trace),
-        "top": [row._asdict() for row in by_name(trace)[:top]],
-        "notes": list(trace.notes),
-    }
-
-
 def _busy(trace: Trace) -> Int64:
     """Disjoint intervals in which any work runs, in order, shape ``(k, 2)``."""
     work = is_work(trace)
@@ -253,7 +178,7 @@ def _length(intervals: Int64) -> int:
     return int((intervals[:, 1] - intervals[:, 0]).sum())
 
 
-def _sums(key: Int64, values: Int64, size: int) -> Int64:
+def sums(key: Int64, values: Int64, size: int) -> Int64:
     """The values added up by key, exactly."""
     totals = np.zeros(size, np.int64)
     np.add.at(totals, key, values)

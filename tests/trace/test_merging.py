@@ -113,7 +113,7 @@ def test_the_command(tmp_path: Path) -> None:
     assert numbers["lanes"] == 8
     assert numbers["gpu_streams"] == 3
     assert 0 < numbers["gpu_concurrent_ns"] <= numbers["gpu_busy_ns"] <= numbers["gpu_sum_ns"]
-    assert numbers["top"][0].keys() == {"name", "category", "events", "total_ns", "self_ns"}
+    assert numbers["top"][0].keys() == {"name", "category", "events", "total_ns", "self_ns", "shapes"}
     assert "complete_events    1,000" in kit(path).stdout
     path.write_text(path.read_text()[:50_000])
     broken = kit(path)

@@ -14,7 +14,6 @@ from kit.trace import (
     breakdown,
     busy_ns,
     by_name,
-    changes,
     concurrency,
     gaps,
     gpu_busy_ns,
@@ -176,18 +175,3 @@ def test_an_empty_trace_has_no_moments(metric) -> None:
     assert all(len(column) == 0 for column in metric(trace_of([])))
     assert summary(trace_of([]))["top"] == []
     assert gaps(trace_of([])).shape == (0, 2)
-
-
-def test_changes_are_by_name_with_what_is_in_one_trace_only_and_the_largest_first() -> None:
-    lane = Lane(1, 1, "caller")
-    outer = Event("region", "region", 0, 100, lane)
-    rows = [outer, Event("conv", "cpu_op", 0, 40, lane), Event("copy", "cpu_op", 10, 10, lane)]
-    before = Trace.build([*rows, Event("relu", "cpu_op", 50, 5, lane)])
-    after = Trace.build([outer, Event("conv", "cpu_op", 0, 10, lane), Event("conv", "cpu_op", 20, 10, lane)])
-    found = changes(before, after)
-    assert [tuple(row) for row in found] == [
-        ("conv", 1, 30, 2, 20),  # of the 40, 10 were the copy's
-        ("copy", 1, 10, 0, 0),
-        ("relu", 1, 5, 0, 0),
-    ]
-    assert changes(before, before)[0].before_ns == changes(before, before)[0].after_ns
