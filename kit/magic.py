@@ -16,10 +16,8 @@ from IPython.display import display
 from IPython.utils.capture import capture_output
 
 from kit.recorder import recording
-from kit.text import in_columns, time_text
 from kit.trace import Trace, by_name
 
-TOP = 20  # names in a terminal's table
 USAGE = """%%timeline [options]           record the cell below
 %timeline [options] statement  record the statement
 
@@ -97,10 +95,7 @@ def _show(shell: Any, trace: Trace) -> None:
 
         display(timeline(trace))  # type: ignore[no-untyped-call]
         return
-    rows = [("name", "category", "events", "total", "self")]
-    for row in by_name(trace)[:TOP]:
-        rows.append((row.name, row.category, str(row.events), time_text(row.total_ns), time_text(row.self_ns)))
-    print("\n".join([f"{trace.size}; the {TOP} names with the largest self time", *in_columns(rows), *trace.notes]))
+    print("\n".join([trace.size, str(by_name(trace)), *trace.notes]))
 
 
 def _offered(_shell: Any, event: Any) -> list[str]:

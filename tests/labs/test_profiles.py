@@ -151,8 +151,7 @@ def test_a_straggler() -> None:
 
 def test_self_times_add_up_to_the_recording_and_totals_do_not() -> None:
     trace = Trace.build([Event("outer", "cpu_op", 0, 10 * MS, CALLER), Event("inner", "cpu_op", MS, 8 * MS, CALLER)])
-    text = profiles.by_self_time(trace)
-    assert text.index("`inner`") < text.index("`outer`")
+    text = profiles.about_totals(trace)
     assert "total times add up to 18.0 ms" in text
     assert "self times add up to 10.0 ms" in text
 

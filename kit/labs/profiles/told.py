@@ -15,7 +15,7 @@ from kit.measuring.comparison import Comparison, Row
 from kit.measuring.gate import BUSY
 from kit.text import counted, markdown_table, milliseconds, time_text, times
 from kit.trace import Trace, by_name, gpu_busy_ns, wall_ns
-from kit.trace.categories import DEVICE, Role, having
+from kit.trace.categories import DEVICE, having
 from kit.trace.lanes import pack
 from kit.views.quiz import Quiz
 
@@ -116,16 +116,13 @@ def _requests(trace: Trace) -> list[int]:
 # Sentences and tables, in Markdown ------------------------------------------------------------------------------------
 
 
-def by_self_time(trace: Trace, top: int = 8) -> str:
-    """The names with the largest self time, as a table, and what adds up."""
-    rows = [
-        (f"`{row.name}`", row.events, time_text(row.total_ns), time_text(row.self_ns)) for row in by_name(trace)[:top]
-    ]
-    total, own = (sum(column) for column in zip(*((row.total_ns, row.self_ns) for row in by_name(trace)), strict=True))
+def about_totals(trace: Trace) -> str:
+    """What adds up to the length of a recording, and what does not."""
+    rows = by_name(trace)
+    total, own = sum(row.total_ns for row in rows), sum(row.self_ns for row in rows)
     return (
-        f"{markdown_table(('name', 'events', 'total', 'self'), 'lrrr', rows)}\n\nThe recording is "
-        f"{time_text(wall_ns(trace))} long. All total times add up to {time_text(total)}, since what runs inside "
-        f"another event is counted again. All self times add up to {time_text(own)}."
+        f"The recording is {time_text(wall_ns(trace))} long. All total times add up to {time_text(total)}, since what "
+        f"runs inside another event is counted again. All self times add up to {time_text(own)}."
     )
 
 
@@ -193,19 +190,8 @@ def badge(trace: Trace) -> str:
 
 
 def about_gpu(trace: Trace) -> str:
-    """When the host had launched its work, and when the GPU was done."""
-    launches, kernels = having(trace, Role.RUNTIME), having(trace, *DEVICE)
-    if not len(kernels):
-        return "The recording has no work of a GPU."
-    start = int(trace.start_ns.min())
-    done = int(trace.end_ns[kernels].max()) - start
-    wall = time_text(wall_ns(trace))
-    text = f"The GPU works for {gpu_share(trace):.0%} of the {wall}, and ends after {time_text(done)}."
-    named = [i for i in launches.tolist() if "Launch" in trace.names[trace.name[i]]]
-    if named:
-        last = max(int(trace.end_ns[i]) for i in named) - start
-        text += f" The last launch returned after {time_text(last)}."
-    return text
+    """For how much of a recording a GPU works."""
+    return f"The GPU works for {gpu_share(trace):.0%} of the {time_text(wall_ns(trace))}. Why is it idle otherwise?"
 
 
 def about_straggler(trace: Trace) -> str:
