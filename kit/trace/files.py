@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from kit.errors import TraceError
+from kit.trace.arguments import Keeper
 from kit.trace.columns import Int64, Interner, Marks, Trace, in_order
 from kit.trace.doubts import doubts
 from kit.trace.expanding import MAX_EXPANDED
@@ -53,15 +54,18 @@ def load_trace(path: str | Path, *, partial: bool = False, max_bytes: int = MAX_
 
 
 def _load(path: Path, partial: bool, max_bytes: int) -> Trace:
-    reader, broken = Reader(), ""
-    try:
-        for batch in batches(path, max_bytes):
-            if isinstance(batch, Bad):
-                reader.miss(*batch)
-            else:
-                reader.add(batch)
-    except Damaged as error:
-        broken = str(error)
+    broken = ""
+    with Keeper() as keeper:
+        reader = Reader(keeper)
+        try:
+            for batch in batches(path, max_bytes):
+                if isinstance(batch, Bad):
+                    reader.miss(*batch)
+                else:
+                    reader.add(batch)
+        except Damaged as error:
+            broken = str(error)
+        arguments = keeper.kept()
     rows = Columns.joined(reader.parts)
     reader.parts.clear()
     kinds, base = [_kind(kind) for kind in reader.kinds], _base(reader.about.baseTimeNanoseconds)
@@ -83,7 +87,8 @@ def _load(path: Path, partial: bool, max_bytes: int) -> Trace:
         if not partial or not count:
             raise TraceError(said + ("; load_trace(path, partial=True) loads them." if count else "."))
         faults = [said + "."]
-    return _trace(path, reader, rows, kinds, base, faults)
+    trace = _trace(path, reader, rows, kinds, base, faults)
+    return replace(trace, arguments=arguments) if trace.row is not None else trace
 
 
 def _kind(kind: tuple[Any, ...]) -> Kind:
@@ -165,6 +170,7 @@ def _trace(path: Path, reader: Reader, rows: Columns, kinds: list[Kind], base: i
         categories=tuple(categories),
         correlation=complete.correlation if np.any(complete.correlation != -1) else None,
         external=complete.external if np.any(complete.external != -1) else None,
+        row=complete.row if np.any(complete.row != -1) else None,
         marks=points if len(marks.start) else None,
         keys=tuple(reader.keys),
         anchor=anchor,

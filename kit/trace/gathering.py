@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from kit.trace.arguments import Keeper
 from kit.trace.columns import KINDS, Float64, Int32, Int64, Interner, Lane
 from kit.trace.places import NOWHERE, Kind, Place
 from kit.trace.reading import About, Batch, NoRow, Row
@@ -62,6 +63,7 @@ class Columns(NamedTuple):
     external: Int64
     key: Int32
     value: Float64
+    row: Int32  # of the arguments that are kept; -1: none
 
     def of(self, rows: NDArray[Any]) -> Columns:
         columns: list[Any] = [column[rows] for column in self]
@@ -80,6 +82,7 @@ _NO_ROW = Row(ph=None)
 class Reader:
     """Collects everything that has been read so far."""
 
+    keeper: Keeper
     kinds: Interner = field(default_factory=Interner)  # of Kind, or a tuple like it
     keys: Interner = field(default_factory=Interner)
     places: dict[tuple[int | str, int | str | None], Place] = field(default_factory=dict)
@@ -109,16 +112,18 @@ class Reader:
         start, duration = self._times(batch, rows)
         ids = (ids_of(rows, _CORRELATION), ids_of(rows, _EXTERNAL))
         phase = self.phases[kind]
-        part = Columns(kind, phase, start, duration, *ids, np.full(n, -1, np.int32), np.full(n, np.nan))
+        first = self.keeper.keep(batch.text, n)
+        kept = np.full(n, -1, np.int32) if first < 0 else np.arange(first, first + n, dtype=np.int32)
+        part = Columns(kind, phase, start, duration, *ids, np.full(n, -1, np.int32), np.full(n, np.nan), kept)
         for i in np.flatnonzero((phase >= MARK) & (phase != COUNTER) & (phase != _RARE)).tolist():
             row = rows[i]
             if phase[i] != INSTANT:
                 part.key[i] = self.keys[plain(row.id)]
             elif row.s == "g":
                 part.kind[i] = self.kinds[Kind("i", *NOWHERE, text(row.name), text(row.cat))]
-        kept = (phase != COUNTER) & (phase != _RARE)
-        self.parts.append(part if kept.all() else part.of(kept))
-        if not kept.all():
+        common = (phase != COUNTER) & (phase != _RARE)
+        self.parts.append(part if common.all() else part.of(common))
+        if not common.all():
             self._rare(batch.again(_Rare), start)
 
     def miss(self, count: int, first: str) -> None:
@@ -192,7 +197,7 @@ class Reader:
                 value = np.nan
             if abs(value) < 1e308:
                 kind = self.kinds[Kind("C", plain(row.pid), None, text(row.name), "")]
-                columns = (kind, COUNTER, start, 0, -1, -1, self.keys[series], value)
+                columns = (kind, COUNTER, start, 0, -1, -1, self.keys[series], value, -1)
                 types = (column.dtype for column in _no_columns())
                 cells: list[Any] = [np.array([cell], t) for cell, t in zip(columns, types, strict=True)]
                 self.parts.append(Columns(*cells))
@@ -202,7 +207,7 @@ class Reader:
 
 def _no_columns() -> Columns:
     whole, half = np.zeros(0, np.int64), np.zeros(0, np.int32)
-    return Columns(half, half, whole, whole, whole, whole, half, np.zeros(0))
+    return Columns(half, half, whole, whole, whole, whole, half, np.zeros(0), half)
 
 
 def short(text: str) -> str:

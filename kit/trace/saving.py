@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from kit.errors import TraceError
 from kit.trace.categories import DEVICE, role_of
@@ -23,8 +24,8 @@ def save_trace(trace: Trace, path: str | Path) -> None:
     """Write Chrome trace JSON, gzipped if the name ends in ``.gz``; :func:`load_trace` reads the same trace again.
 
     Times are written relative to the first event, which keeps nanoseconds exact in the format's microseconds. Events
-    that overlap in a lane without nesting, which other viewers would drop, get their own thread id. The trace's origin,
-    ``trace.about``, is written to the format's ``otherData``.
+    that overlap in a lane without nesting, which other viewers would drop, get their own thread id. Arguments are written
+    as they were read. The trace's origin, ``trace.about``, is written to the format's ``otherData``.
 
     Raises:
         TraceError: the file cannot be written.
@@ -99,21 +100,16 @@ def _events(
     trace: Trace, sublane: Int32, places: dict[tuple[int, int], ProcessThread], base: int, rows: slice
 ) -> Iterator[dict[str, Any]]:
     columns = (trace.name, trace.category, trace.start_ns - base, trace.duration_ns, trace.lane, sublane)
-    ids = (trace.ids("correlation"), trace.ids("external"))
+    kept = trace.args_of(np.arange(len(trace))[rows])
     on_device = [role_of(category) in DEVICE for category in trace.categories]
-    for name, category, start, duration, lane, part, correlation, external in zip(
-        *(column[rows].tolist() for column in (*columns, *ids)), strict=True
+    for name, category, start, duration, lane, part, args in zip(
+        *(column[rows].tolist() for column in columns), kept, strict=True
     ):
         pid, tid = places[lane, part]
         row = {"ph": "X", "name": trace.names[name], "cat": trace.categories[category], "pid": pid, "tid": tid}
         row |= {"ts": _us(start), "dur": _us(duration)}
-        args: dict[str, Any] = {}
-        if external != -1:
-            args["External id"] = external
         if on_device[category]:
-            args |= {"device": trace.lanes[lane].process, "stream": trace.lanes[lane].thread}
-        if correlation != -1:
-            args["correlation"] = correlation
+            args = {"device": trace.lanes[lane].process, "stream": trace.lanes[lane].thread} | args
         yield {**row, "args": args} if args else row
 
 
