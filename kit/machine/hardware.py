@@ -25,7 +25,7 @@ from kit.text import bytes_text, counted
 _NUMBER = re.compile(r"[1-9][0-9]{0,18}")  # what the kernel writes: 64 bits
 
 # The least versions that pyproject.toml asks for; a test keeps the two in step.
-CORE_PACKAGES = {"cloudpickle": "3.1", "msgspec": "0.19", "numpy": "2", "torch": "2.11"}
+CORE_PACKAGES = {"cloudpickle": "3.1", "msgspec": "0.19", "numpy": "2", "torch": "2.11", "zstandard": "0.23"}
 LAB_PACKAGES = {
     "anywidget": "0.9.18",
     "continual-inference": "1.2.4",

@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from kit.errors import TraceError
 from kit.reprs import one_line
 from kit.trace.mending import mended
 from kit.trace.reading import NoRow, decoded, rows_as
@@ -43,6 +44,9 @@ class Arguments(NamedTuple):
 
         Arguments that are no object are under the name ``args``, as text if they are no JSON. What JSON cannot hold is
         repaired as names are: NaN is "", invalid characters are U+FFFD.
+
+        Raises:
+            TraceError: the store is damaged, or its compression is not installed.
         """
         found: list[dict[str, Any]] = [{} for _ in range(len(rows))]
         batch = np.searchsorted(np.array(self.first, np.int64), rows, side="right") - 1
@@ -50,7 +54,7 @@ class Arguments(NamedTuple):
         order = order[batch[order] >= 0]
         for here in np.split(order, np.flatnonzero(np.diff(batch[order])) + 1) if len(order) else ():
             at = int(batch[here[0]])
-            texts = rows_as(_unpacked(self.packed[at]), list[_Row | NoRow])
+            texts = _unpacked(self.packed[at])
             for place, row in zip(here.tolist(), (rows[here] - self.first[at]).tolist(), strict=True):
                 if row < len(texts) and isinstance(texts[row], _Row):
                     found[place] = _plain(bytes(texts[row].args))
@@ -124,12 +128,20 @@ def _packing() -> Callable[[bytes], bytes]:
     return zstandard.ZstdCompressor(level=1).compress
 
 
-def _unpacked(packed: bytes) -> bytes:
-    if packed.startswith(_ZSTD):
+def _unpacked(packed: bytes) -> list[Any]:
+    """The rows of a batch."""
+    try:
+        if not packed.startswith(_ZSTD):
+            return rows_as(zlib.decompress(packed), list[_Row | NoRow])
         import zstandard
 
-        return zstandard.ZstdDecompressor().decompress(packed)
-    return zlib.decompress(packed)
+        return rows_as(zstandard.ZstdDecompressor().decompress(packed), list[_Row | NoRow])
+    except ImportError as error:
+        raise TraceError(
+            "the arguments of these events were compressed by zstandard: install it with pip install zstandard."
+        ) from error
+    except Exception as error:  # zstandard's own error has no name where it is not installed
+        raise TraceError(f"the arguments of these events cannot be read: {error}.") from error
 
 
 def _plain(raw: bytes) -> dict[str, Any]:

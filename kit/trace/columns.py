@@ -39,6 +39,11 @@ class Lane(NamedTuple):
     label: str  # for people: "caller", "worker 0", "stream 7"
     group: str = ""  # what the lane belongs to in a comparison: the approach's name
 
+    @property
+    def asynchronous(self) -> bool:
+        """Whether it is no thread, but where the asynchronous events of a category are: they may overlap."""
+        return isinstance(self.thread, str) and self.thread.startswith(ASYNC)
+
 
 @one_line
 class Event(NamedTuple):
@@ -61,18 +66,24 @@ class Marks(NamedTuple):
     name: Int32  # index into the trace's names
     category: Int32  # index into the trace's categories
     kind: Int32  # index into KINDS
-    key: Int32  # index into the trace's keys: a flow's id, a counter's series; -1 for an instant
-    value: Float64  # a counter's value; NaN for others
+    key: Int32  # index into the trace's keys: a flow's id, a counter's series, whose memory it is; -1: none
+    value: Float64  # a counter's value, or the bytes that an instant says are allocated; NaN for others
+    row: Int32 | None = None  # of its arguments in the trace's store, -1: it has none
 
     def of(self, rows: NDArray[Any]) -> Marks:
         """Some of these marks, selected by indices or a mask."""
-        columns: list[Any] = [column[rows] for column in self]
+        columns: list[Any] = [None if column is None else column[rows] for column in self]
         return Marks(*columns)
+
+    def rows(self) -> Int32:
+        """The row of each mark's arguments, -1 if it has none."""
+        return np.full(len(self.time_ns), -1, np.int32) if self.row is None else self.row
 
 
 Key = int | float | str
 _COLUMNS = ("start_ns", "duration_ns", "lane", "name", "category")
 _IDS = ("correlation", "external", "row")  # columns that not all traces have
+ASYNC = "async: "  # how the name of a lane of asynchronous events begins
 KINDS = ("s", "t", "f", "i", "C")  # flow start, step and end, instant, counter
 
 
@@ -277,11 +288,12 @@ def concatenate(traces: Sequence[Trace]) -> Trace:
                 lane=np.append(lane, np.int32(-1))[marks.lane],
                 name=name[marks.name],
                 category=category[marks.category],
-                key=np.where(marks.key < 0, -1, marks.key + len(keys)).astype(np.int32),
+                key=_moved(marks.key, len(keys)),
+                row=_moved(marks.rows(), rows),
             )
         keys += trace.keys
         columns = (lane[trace.lane], name[trace.name], category[trace.category])
-        row = None if trace.row is None else np.where(trace.row < 0, -1, trace.row + rows).astype(np.int32)
+        row = None if trace.row is None else _moved(trace.row, rows)
         parts.append(replace(trace, lane=columns[0], name=columns[1], category=columns[2], marks=marks, row=row))
     joined: dict[str, Any] = {column: np.concatenate([getattr(each, column) for each in parts]) for column in _COLUMNS}
     for column in _IDS:
@@ -334,9 +346,15 @@ def _places(known: Sequence[str], wanted: Iterable[str]) -> list[int]:
     return [i for i, name in enumerate(known) if name in wanted]
 
 
+def _moved(numbers: Int32, by: int) -> Int32:
+    """Positions in a list that now has others before it; -1 stays."""
+    return np.where(numbers < 0, -1, numbers + by).astype(np.int32)
+
+
 def _joined_marks(parts: Sequence[Marks]) -> Marks | None:
     if not parts:
         return None
-    columns: list[Any] = [np.concatenate(column) for column in zip(*parts, strict=True)]
-    whole = Marks(*columns)
+    columns = zip(*(part._replace(row=part.rows()) for part in parts), strict=True)
+    joined: list[Any] = [np.concatenate(column) for column in columns]
+    whole = Marks(*joined)
     return whole.of(np.argsort(whole.time_ns, kind="stable"))

@@ -71,6 +71,7 @@ def mended(text: bytes) -> Mended:
         mask = np.zeros(len(code), np.int8)
         mask[first], mask[after] = 1, -1
         code[np.cumsum(mask, dtype=np.int8) > 0] = _SPACE
+        code[first[opens[first]]] = ord("0")  # a value stays where one has to be
     last = (code[at] == _ARRAY_END) & (inner == base)
     closing = dict(zip(part[last][::-1].tolist(), at[last][::-1].tolist(), strict=True))  # of several, the first
     ends = at[(inner == 0) & ((code[at] == _COMMA) | (code[at] == _ARRAY_END))]

@@ -59,6 +59,7 @@ class Row(msgspec.Struct, gc=False):
     dur: Any = None
     args: Args | list[Any] | str | int | float | bool | None = msgspec.field(default_factory=Args)
     id: Any = None
+    id2: Any = None  # the id of an asynchronous event that says of whom it is: {"local": 1}
     s: Any = None  # scope of an instant
 
 

@@ -24,8 +24,9 @@ def save_trace(trace: Trace, path: str | Path) -> None:
     """Write Chrome trace JSON, gzipped if the name ends in ``.gz``; :func:`load_trace` reads the same trace again.
 
     Times are written relative to the first event, which keeps nanoseconds exact in the format's microseconds. Events
-    that overlap in a lane without nesting, which other viewers would drop, get their own thread id. Arguments are written
-    as they were read. The trace's origin, ``trace.about``, is written to the format's ``otherData``.
+    that overlap in a lane without nesting, which other viewers would drop, get their own thread id; asynchronous
+    events are written as such. Arguments are written as they were read. The trace's origin, ``trace.about``, is written
+    to the format's ``otherData``.
 
     Raises:
         TraceError: the file cannot be written.
@@ -54,7 +55,10 @@ def save_trace(trace: Trace, path: str | Path) -> None:
 
 
 def _batches(trace: Trace, base: int) -> Iterator[list[dict[str, Any]]]:
-    sublane = pack(trace).sublane
+    ranges = np.array([lane.asynchronous for lane in trace.lanes], bool)[trace.lane]
+    sublane = np.where(
+        ranges, 0, pack(trace).sublane
+    )  # asynchronous ones may overlap: they are told apart by their ids
     places = _places(trace, sublane)
     if places:
         order = {lane.process: i for i, lane in reversed([*enumerate(trace.lanes)])}
@@ -82,7 +86,7 @@ def _places(trace: Trace, sublane: Int32) -> dict[tuple[int, int], ProcessThread
         own = trace.lanes[lane]
         place: ProcessThread = (own.process, own.thread)
         if part or place in taken:
-            place = (own.process, next(fresh))
+            place = (own.process, f"{own.thread} {next(fresh)}" if own.asynchronous else next(fresh))
         taken.add(place)
         places[lane, part] = place
     return places
@@ -99,25 +103,32 @@ def _metadata(lane: Lane, index: int, part: int, place: ProcessThread) -> Iterat
 def _events(
     trace: Trace, sublane: Int32, places: dict[tuple[int, int], ProcessThread], base: int, rows: slice
 ) -> Iterator[dict[str, Any]]:
-    columns = (trace.name, trace.category, trace.start_ns - base, trace.duration_ns, trace.lane, sublane)
-    kept = trace.args_of(np.arange(len(trace))[rows])
+    at = np.arange(len(trace))
+    columns = (at, trace.name, trace.category, trace.start_ns - base, trace.duration_ns, trace.lane, sublane)
+    kept = trace.args_of(at[rows])
     on_device = [role_of(category) in DEVICE for category in trace.categories]
-    for name, category, start, duration, lane, part, args in zip(
+    for i, name, category, start, duration, lane, part, args in zip(
         *(column[rows].tolist() for column in columns), kept, strict=True
     ):
         pid, tid = places[lane, part]
         row = {"ph": "X", "name": trace.names[name], "cat": trace.categories[category], "pid": pid, "tid": tid}
-        row |= {"ts": _us(start), "dur": _us(duration)}
+        row["ts"] = _us(start)
         if on_device[category]:
             args = {"device": trace.lanes[lane].process, "stream": trace.lanes[lane].thread} | args
-        yield {**row, "args": args} if args else row
+        more = {"args": args} if args else {}
+        if trace.lanes[lane].asynchronous:
+            yield {**row, "ph": "b", "id": i, **more}
+            yield {**row, "ph": "e", "id": i, "ts": _us(start + duration)}
+        else:
+            yield {**row, "dur": _us(duration), **more}
 
 
 def _marks(trace: Trace, places: dict[tuple[int, int], ProcessThread], base: int) -> Iterator[dict[str, Any]]:
     assert trace.marks is not None
-    for time, lane, name, category, kind, key, value in zip(
-        *(column.tolist() for column in trace.marks._replace(time_ns=trace.marks.time_ns - base)), strict=True
-    ):
+    rows = trace.marks.rows()
+    kept = [{}] * len(rows) if trace.arguments is None else trace.arguments.read(rows)
+    columns = (trace.marks.time_ns - base, *trace.marks[1:7])
+    for time, lane, name, category, kind, key, value, args in zip(*(c.tolist() for c in columns), kept, strict=True):
         pid, tid = places[lane, 0] if lane >= 0 else (0, 0)
         row = {"ph": KINDS[kind], "name": trace.names[name], "cat": trace.categories[category], "ts": _us(time)}
         row |= {"pid": pid, "tid": tid}
@@ -125,7 +136,9 @@ def _marks(trace: Trace, places: dict[tuple[int, int], ProcessThread], base: int
             row["args"] = {str(trace.keys[key]): value}
         elif KINDS[kind] == "i":
             row["s"] = "t" if lane >= 0 else "g"
+            row |= {"args": args} if args else {}
         else:
+            row |= {"args": args} if args else {}
             row["id"] = trace.keys[key]
             if KINDS[kind] == "f":
                 row["bp"] = "e"
