@@ -258,7 +258,7 @@ def stack(traces: Mapping[str, Trace]) -> Trace:
         lanes = tuple(lane._replace(group=group) for lane in trace.lanes)
         start = int(trace.start_ns.min()) if len(trace) else 0
         shifted = trace.shifted(lead - _lead_ns(trace) - start)
-        parts.append(_with_lanes(replace(shifted, lanes=lanes), np.unique(trace.lane).tolist()))
+        parts.append(_with_lanes(replace(shifted, lanes=lanes), trace.used_lanes))
     trace = concatenate(parts)
     # By label within a group, numbers by their size: which worker came first is chance.
     keys = [(list(traces).index(lane.group), natural(lane.label)) for lane in trace.lanes]

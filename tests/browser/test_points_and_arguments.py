@@ -66,6 +66,7 @@ def test_the_pane_shows_shapes_and_a_counter_is_drawn(chromium, screenshots, the
     page.mouse.move(*at(page, lane, 5 * MS / (10 * MS - 1000), row=-0.4))
     assert tip.locator("div").all_text_contents()[:2] == [EVIL, "worker 0"]
     page.screenshot(path=screenshots / f"timeline-counters-{theme}.png")
+    page.locator(".stage").focus()
     page.keyboard.press("Escape")
     assert not pane.is_visible()
     assert page.errors == []
