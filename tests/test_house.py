@@ -69,6 +69,7 @@ LAB_ONLY = ("IPython", "ipykernel", "jupyter", "jupyterlab", "jupyter_client", "
 LAB_ONLY += (
     "ipywidgets",
     "anywidget",
+    "pandas",
     "plotly",
     "matplotlib",
     "cv2",
@@ -211,7 +212,7 @@ def test_importing_kit_imports_nothing_heavy() -> None:
 
 def test_reading_traces_needs_no_torch() -> None:
     python("import sys, kit.trace; assert 'torch' not in sys.modules")
-    allowed = {*sys.stdlib_module_names, "numpy", "msgspec", "zstandard", "kit"}
+    allowed = {*sys.stdlib_module_names, "numpy", "msgspec", "zstandard", "pandas", "kit"}
     for path in (KIT / "trace").glob("*.py"):
         assert {name.partition(".")[0] for _, name in imports(path)} <= allowed, path.name
 

@@ -33,6 +33,7 @@ LAB_PACKAGES = {
     "jupyterlab": "4.4",
     "matplotlib": "3.10",
     "opencv-python-headless": "4.11",
+    "pandas": "2.2",
     "plotly": "6",
     "psutil": "6",
     "safetensors": "0.5",

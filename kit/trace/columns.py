@@ -233,6 +233,19 @@ class Trace:
             anchor=None if anchor is None else (anchor[0] + by_ns, anchor[1]),
         )
 
+    def to_pandas(self) -> Any:
+        """A DataFrame with one row per event, in column order; the columns of text are categorical.
+
+        Its columns are ``start_ns, duration_ns, name, category, process, thread, lane, group, correlation, external``;
+        ``lane`` is the lane's label, and an id is -1 for an event without one.
+
+        Raises:
+            UnavailableError: pandas is not installed.
+        """
+        from kit.trace.frames import to_pandas
+
+        return to_pandas(self)
+
     def __len__(self) -> int:
         return len(self.start_ns)
 

@@ -15,6 +15,7 @@ import pytest
 from bench.synthetic import synthesise
 from kit.errors import TraceError
 from kit.trace import Trace, busy_ns, load_trace, reading, summary
+from kit.trace.curves import curves
 
 SOAK = os.environ.get("KIT_SOAK") == "1"
 
@@ -314,12 +315,17 @@ def sample(folder: Path, kind: int) -> bytes:
     data = (folder / "small.json").read_bytes()
     if kind == 1:
         data = json.dumps(json.loads(data)["traceEvents"], indent=1).encode()
+    if kind == 3:
+        marks = [{"ph": ph, "id": i // 2, "cat": "net", "args": {"a": i}} for i, ph in enumerate("bebeSFSFnCCCi")]
+        marks += [{"ph": "i", "name": "[memory]", "args": {"Total Allocated": 7, "Device Type": i}} for i in range(5)]
+        rows = [json.dumps({"pid": 1, "tid": 1, "ts": 7 + i, **mark}) for i, mark in enumerate(marks * 4)]
+        data = data.replace(b'"traceEvents": [', b'"traceEvents": [' + ",\n".join(rows).encode() + b",")
     if kind == 2:
         data = data.replace(b'"args": {', b'"args": {"Input Dims": [[{"a": "},{"}, {"b": 1}], []], ')
     return data
 
 
-@pytest.mark.parametrize("kind", [0, 1, 2])
+@pytest.mark.parametrize("kind", [0, 1, 2, 3])
 def test_mutations_are_a_trace_or_a_trace_error(tmp_path: Path, kind: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "_BATCH", 4_000)
     data, chance = sample(tmp_path, kind), random.Random(kind)
@@ -332,6 +338,7 @@ def test_mutations_are_a_trace_or_a_trace_error(tmp_path: Path, kind: int, monke
             except TraceError:
                 continue
             assert isinstance(trace, Trace)
+            assert all(len(curve.time_ns) for curve in curves(trace))
             assert all(isinstance(args, dict) for args in trace.args_of(range(len(trace))))
 
 
