@@ -70,6 +70,7 @@ LAB_ONLY = ("IPython", "ipykernel", "jupyter", "jupyterlab", "jupyter_client", "
 LAB_ONLY += (
     "ipywidgets",
     "anywidget",
+    "pandas",
     "plotly",
     "matplotlib",
     "cv2",
@@ -206,12 +207,14 @@ sys.exit(pytest.main("-m gpu --collect-only --quiet -p no:cacheprovider --ignore
 
 
 def test_importing_kit_imports_nothing_heavy() -> None:
-    python("import sys, kit; assert not {'torch', 'numpy', 'plotly'} & set(sys.modules), 'kit is not lazy'")
+    python(
+        "import sys, kit; assert not {'torch', 'numpy', 'plotly', 'zstandard'} & set(sys.modules), 'kit is not lazy'"
+    )
 
 
 def test_reading_traces_needs_no_torch() -> None:
     python("import sys, kit.trace; assert 'torch' not in sys.modules")
-    allowed = {*sys.stdlib_module_names, "numpy", "msgspec", "zstandard", "kit"}
+    allowed = {*sys.stdlib_module_names, "numpy", "msgspec", "zstandard", "pandas", "kit"}
     for path in (KIT / "trace").glob("*.py"):
         assert {name.partition(".")[0] for _, name in imports(path)} <= allowed, path.name
 
@@ -279,7 +282,7 @@ def test_the_core_and_its_modules_stay_small() -> None:
     assert KIT / "executors" / "threads.py" in core
     assert KIT / "views" / "timeline.py" not in core
     assert max(lines.values()) <= 300, said
-    assert sum(lines[path] for path in core) <= 8950, said
+    assert sum(lines[path] for path in core) <= 9200, said
     assert sum(lines[path] for path in scheduled) <= 850, said
     assert sum(lines[path] for path in analysed) <= 820, said
     assert sum(lines[path] for path in runtimes) <= 140, said

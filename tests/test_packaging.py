@@ -50,7 +50,7 @@ def test_constraints_are_exact_sorted_and_portable() -> None:
 
 def test_the_parts_hold_what_they_should() -> None:
     names = {part: {requirement.name for requirement in requirements} for part, requirements in RANGES.items()}
-    assert names["core"] == {"cloudpickle", "msgspec", "numpy", "torch"}
+    assert names["core"] == {"cloudpickle", "msgspec", "numpy", "torch", "zstandard"}
     assert not names["core"] & (names["lab"] | names["test"])
     assert not names["lab"] & names["test"]
 

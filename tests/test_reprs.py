@@ -56,6 +56,7 @@ MACHINERY = {  # what no caller is handed
     "kit.clips.scenes.painting.Chance",
     "kit.clips.scenes.painting.Layer",
     "kit.spans.span",
+    "kit.trace.arguments.Keeper",
     "kit.trace.categories.Role",
     "kit.trace.columns.Interner",
     "kit.trace.expanding.Text",

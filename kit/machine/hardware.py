@@ -25,7 +25,7 @@ from kit.text import bytes_text, counted
 _NUMBER = re.compile(r"[1-9][0-9]{0,18}")  # what the kernel writes: 64 bits
 
 # The least versions that pyproject.toml asks for; a test keeps the two in step.
-CORE_PACKAGES = {"cloudpickle": "3.1", "msgspec": "0.19", "numpy": "2", "torch": "2.11"}
+CORE_PACKAGES = {"cloudpickle": "3.1", "msgspec": "0.19", "numpy": "2", "torch": "2.11", "zstandard": "0.23"}
 LAB_PACKAGES = {
     "anywidget": "0.9.18",
     "continual-inference": "1.2.4",
@@ -33,6 +33,7 @@ LAB_PACKAGES = {
     "jupyterlab": "4.4",
     "matplotlib": "3.10",
     "opencv-python-headless": "4.11",
+    "pandas": "2.2",
     "plotly": "6",
     "psutil": "6",
     "safetensors": "0.5",

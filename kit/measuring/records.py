@@ -1,14 +1,16 @@
 """A tree of records as a JSON file, and back: dataclasses, named tuples, arrays, mappings and plain values.
 
 A record becomes an object with the names of its fields. An array becomes a list of numbers. A mapping whose keys are
-text becomes an object; any other becomes a list of ``[key, value]`` pairs. A float that JSON cannot write becomes
-``"nan"``, ``"inf"`` or ``"-inf"``. Records of one chosen type may be shared by several others: they are written once,
-in a separate list, and each reference holds the position in that list. So references to one object are references to
-one object again.
+text becomes an object; any other becomes a list of ``[key, value]`` pairs. Bytes become base64. A float that JSON
+cannot write becomes ``"nan"``, ``"inf"`` or ``"-inf"``. Records of one chosen type may be shared by several others:
+they are written once, in a separate list, and each reference holds the position in that list. So references to one
+object are references to one object again.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import gzip
 import json
 import math
@@ -146,6 +148,8 @@ class _Writer:
             return self.named(value)
         if isinstance(value, np.ndarray | np.generic):
             return self.plain(value.tolist())
+        if isinstance(value, bytes):
+            return base64.b64encode(value).decode()
         if isinstance(value, float):
             return value if math.isfinite(value) else str(value)
         if isinstance(value, Mapping):
@@ -240,6 +244,11 @@ def _array(kind: Any, plain: Any, where: str) -> np.ndarray[Any, Any]:
 def _scalar(kind: Any, plain: Any, where: str) -> Any:
     if kind is float and plain in ("nan", "inf", "-inf"):
         return float(plain)
+    if kind is bytes and isinstance(plain, str):
+        try:
+            return base64.b64decode(plain, validate=True)
+        except (ValueError, binascii.Error) as error:
+            raise _Damage(f"{where} is no base64: {error}") from error
     if type(plain) not in ((int, float) if kind is float else (kind,)):
         raise _Damage(f"{where} is {str(plain)[:40]!r} instead of {kind.__name__}")
     return plain

@@ -63,13 +63,16 @@ def on_device(category: str) -> bool:
 
 
 def roles(trace: Trace) -> NDArray[np.int8]:
-    """The :class:`Role` of each event, shape ``(n,)``."""
+    """The :class:`Role` of each event, shape ``(n,)``. Asynchronous events keep nobody busy: they are ranges."""
     known = [role_of(category) for category in trace.categories]
     table = np.array([Role.OTHER if role is None else role for role in known], np.int8)
     found: NDArray[np.int8] = table[trace.category]
     steps = [i for i, name in enumerate(trace.names) if name.startswith(_STEP)]
     if steps:
         found[np.isin(trace.name, steps)] = Role.BOOKKEEPING
+    ranges = [i for i, lane in enumerate(trace.lanes) if lane.asynchronous]
+    if ranges:
+        found[(found == Role.OTHER) & np.isin(trace.lane, ranges)] = Role.ANNOTATION
     return found
 
 

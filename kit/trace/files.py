@@ -8,6 +8,7 @@ exactly.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,27 @@ from typing import Any
 import numpy as np
 
 from kit.errors import TraceError
-from kit.trace.columns import Int64, Interner, Marks, Trace, in_order
+from kit.trace.arguments import Arguments, Keeper
+from kit.trace.columns import ASYNC, Int64, Interner, Marks, Trace, in_order
 from kit.trace.doubts import doubts
 from kit.trace.expanding import MAX_EXPANDED
-from kit.trace.gathering import ASYNC_BEGIN, ASYNC_END, BEGIN, COMPLETE, COUNTER, END, MARK, Columns, Reader, short
+from kit.trace.gathering import (
+    ASYNC_BEGIN,
+    ASYNC_END,
+    ASYNC_INSTANT,
+    ASYNC_PHASES,
+    BEGIN,
+    COMPLETE,
+    COUNTER,
+    END,
+    INSTANT,
+    MARK,
+    Columns,
+    Reader,
+    short,
+)
 from kit.trace.nsight import is_database, read_export
-from kit.trace.places import NOWHERE, Kind, lanes_of
+from kit.trace.places import NOWHERE, Kind, Place, lanes_of
 from kit.trace.reading import About, Bad, Damaged, batches
 from kit.trace.units import LAST, NO_TIME, plain, text
 
@@ -33,8 +49,11 @@ def load_trace(path: str | Path, *, partial: bool = False, max_bytes: int = MAX_
     The kind of a file is known by its first bytes, not by its name. Times become integer nanoseconds. They count from
     the Unix epoch if the file gives ``baseTimeNanoseconds``, else they are on the writer's own clock. Pairs of B and E
     become complete events; a B without an E lasts until the trace's end, an E without a B since its start, and a note
-    of the trace says so. If there is no complete event, asynchronous events are shown instead, else instants, counters
-    and flows. Lanes are in the order that the file gives; lanes of a GPU come after those of its process.
+    of the trace says so. Asynchronous events (b and e, or S and F) are paired by their ids, in lanes of their own: one
+    for each category of a process. If there are no such events, instants, counters and flows are shown instead. Lanes
+    are in the order that the file gives; lanes of a GPU come after those of its process.
+
+    The arguments of events are kept as they are, compressed: ``trace.args(i)`` returns them.
 
     Values that other programs write differently are read if they are exact: strings of digits as numbers, 1.0 as 1,
     arguments of any kind. Invalid characters in a name become U+FFFD. A row may have 8 MB at most.
@@ -54,14 +73,16 @@ def load_trace(path: str | Path, *, partial: bool = False, max_bytes: int = MAX_
 
 
 def _load(path: Path, partial: bool, max_bytes: int) -> Trace:
-    reader, notes, broken = Reader(), list[str](), ""
-    if is_database(path):
-        notes, broken = read_export(path, reader, max_bytes)
-    else:
-        broken = _rows(path, reader, max_bytes)
+    with Keeper() as keeper:
+        reader, notes = Reader(keeper), list[str]()
+        if is_database(path):
+            notes, broken = read_export(path, reader, max_bytes)
+        else:
+            broken = _rows(path, reader, max_bytes)
+        arguments = keeper.kept()
     rows = Columns.joined(reader.parts)
     reader.parts.clear()
-    kinds, base = [_kind(kind) for kind in reader.kinds], _base(reader.about.baseTimeNanoseconds)
+    kinds, base = [_kind(kind, reader.places) for kind in reader.kinds], _base(reader.about.baseTimeNanoseconds)
     faults = []
     if reader.bad:
         faults.append(f"{reader.bad:,} of its rows cannot be read, the first of them {reader.first_bad}")
@@ -72,7 +93,7 @@ def _load(path: Path, partial: bool, max_bytes: int) -> Trace:
     if broken:
         faults.append(broken)
     if faults:
-        count = int(np.count_nonzero((rows.phase == COMPLETE) | (rows.phase == END)))
+        count = int(np.count_nonzero(np.isin(rows.phase, (COMPLETE, END, ASYNC_END))))
         said = (
             f"cannot read {path} as a trace to its end: " if broken else f"cannot read all of {path}, it is damaged: "
         )
@@ -80,7 +101,7 @@ def _load(path: Path, partial: bool, max_bytes: int) -> Trace:
         if not partial or not count:
             raise TraceError(said + ("; load_trace(path, partial=True) loads them." if count else "."))
         faults = [said + "."]
-    return _trace(path, reader, rows, kinds, base, faults + notes)
+    return _trace(path, reader, rows, kinds, base, faults + notes, arguments)
 
 
 def _rows(path: Path, reader: Reader, max_bytes: int) -> str:
@@ -96,10 +117,12 @@ def _rows(path: Path, reader: Reader, max_bytes: int) -> str:
     return ""
 
 
-def _kind(kind: tuple[Any, ...]) -> Kind:
+def _kind(kind: tuple[Any, ...], places: Mapping[tuple[Any, Any], Place]) -> Kind:
     """The common fields of rows, normalised where programs write them differently."""
     ph, pid, tid, name, category = kind
     of_all = tid is None and (ph == "C" or (pid, tid) == NOWHERE)  # so named by the reader itself
+    if ph in ASYNC_PHASES and places.get((plain(pid), plain(tid)), Place()).lane is None:  # else the kit has saved it
+        tid = ASYNC + (text(category) or text(name))
     return Kind(text(ph), plain(pid), None if of_all else plain(tid), text(name), text(category))
 
 
@@ -125,17 +148,20 @@ def _why(rows: Columns, kinds: list[Kind], bad: int) -> str:
     return f"{short(kinds[rows.kind[bad]].name or '')} (event {bad} of those kept) with {what}"
 
 
-def _trace(path: Path, reader: Reader, rows: Columns, kinds: list[Kind], base: int, notes: list[str]) -> Trace:
-    complete = Columns.joined([rows.of(rows.phase == COMPLETE), _pairs(rows, BEGIN, kinds, notes)])
-    asynchronous = rows.phase >= ASYNC_BEGIN
-    if not len(complete.start) and asynchronous.any():
-        complete = _pairs(rows, ASYNC_BEGIN, kinds, notes)
-        notes.append(
-            f"{path} contains no complete event: its asynchronous events are shown, in the lanes where they begin."
-        )
-    else:
-        reader.others.update(kinds[kind].ph for kind in rows.kind[asynchronous].tolist())
-    marks = rows.of((rows.phase >= MARK) & (rows.phase <= COUNTER))
+def _trace(
+    path: Path,
+    reader: Reader,
+    rows: Columns,
+    kinds: list[Kind],
+    base: int,
+    notes: list[str],
+    arguments: Arguments | None,
+) -> Trace:
+    pairs = (_pairs(rows, begin, kinds, notes) for begin in (BEGIN, ASYNC_BEGIN))
+    complete = Columns.joined([rows.of(rows.phase == COMPLETE), *pairs])
+    marks = rows.of(((rows.phase >= MARK) & (rows.phase <= COUNTER)) | (rows.phase == ASYNC_INSTANT))
+    of_async = marks.phase == ASYNC_INSTANT
+    marks.phase[of_async], marks.key[of_async] = INSTANT, -1
     if not len(complete.start):
         complete = marks._replace(duration=np.zeros_like(marks.duration))
         kinds = [kind._replace(pid=0, tid=0) if (kind.pid, kind.tid) == NOWHERE else kind for kind in kinds]
@@ -144,8 +170,8 @@ def _trace(path: Path, reader: Reader, rows: Columns, kinds: list[Kind], base: i
         )
     if not len(complete.start):
         raise TraceError(
-            f"{path} contains no complete event (ph 'X', or 'B' and 'E') and nothing else to show: record at least one "
-            "operator or span."
+            f"{path} contains no complete event (ph 'X', 'B' and 'E', or 'b' and 'e') and nothing else to show: "
+            "record at least one operator or span."
         )
     _viztracer(reader, rows, kinds, notes)
     if reader.others:
@@ -161,7 +187,9 @@ def _trace(path: Path, reader: Reader, rows: Columns, kinds: list[Kind], base: i
     if anchor is None and about.schemaVersion is not None and about.baseTimeNanoseconds is not None:
         anchor = (0, 0)  # Kineto's times are since the Unix epoch
     at = marks.kind
-    points = Marks(marks.start + base, lane[at], name[at], category[at], marks.phase - MARK, marks.key, marks.value)
+    points = Marks(
+        marks.start + base, lane[at], name[at], category[at], marks.phase - MARK, marks.key, marks.value, marks.row
+    )
     if odd := sum("\ufffd" in name for name in names):
         notes.append(f"{odd:,} of its names contain \ufffd in place of invalid characters.")
     trace = Trace(
@@ -175,6 +203,8 @@ def _trace(path: Path, reader: Reader, rows: Columns, kinds: list[Kind], base: i
         categories=tuple(categories),
         correlation=complete.correlation if np.any(complete.correlation != -1) else None,
         external=complete.external if np.any(complete.external != -1) else None,
+        arguments=arguments,
+        row=complete.row if np.any(complete.row != -1) else None,
         marks=points if len(marks.start) else None,
         keys=tuple(reader.keys),
         anchor=anchor,
@@ -209,7 +239,7 @@ def _viztracer(reader: Reader, rows: Columns, kinds: list[Kind], notes: list[str
 
 def _pairs(rows: Columns, begin: int, kinds: list[Kind], notes: list[str]) -> Columns:
     """Complete events from pairs of B and E: matched by the thread's stack, or by id for asynchronous events."""
-    end = END if begin == BEGIN else ASYNC_END
+    end, phases = (END, "BE") if begin == BEGIN else (ASYNC_END, "be")
     at = np.flatnonzero((rows.phase == begin) | (rows.phase == end))
     if not len(at):
         return rows.of(at)
@@ -233,9 +263,12 @@ def _pairs(rows: Columns, begin: int, kinds: list[Kind], notes: list[str]) -> Co
     unended = [i for stack in open_at.values() for i in stack]
     if unended:
         notes.append(
-            f"{len(unended):,} events have a beginning (ph B) but no end: they are shown until the trace's end."
+            f"{len(unended):,} events have a beginning (ph {phases[0]}) but no end: they are shown until the trace's "
+            "end."
         )
     if lonely:
-        notes.append(f"{lonely:,} events have an end (ph E) but no beginning: they are shown from the trace's start.")
+        notes.append(
+            f"{lonely:,} events have an end (ph {phases[1]}) but no beginning: they are shown from the trace's start."
+        )
     row, begun, ended = np.array([*pairs, *((i, rows.start[i], last) for i in unended)], np.int64).T
     return rows.of(row)._replace(start=begun, duration=ended - begun)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import islice
@@ -13,16 +14,22 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from kit.trace.arguments import Keeper
 from kit.trace.columns import KINDS, Float64, Int32, Int64, Interner, Lane
 from kit.trace.places import NOWHERE, Kind, Place
 from kit.trace.reading import About, Batch, NoRow, Row
-from kit.trace.units import decimals, ids_of, nanoseconds, plain, text
+from kit.trace.units import decimals, ids_of, nanoseconds, number, plain, text
 
 COMPLETE, BEGIN, END, MARK = 0, 1, 2, 3  # the marks are in the order of KINDS
 _PHASES = {"X": COMPLETE, "B": BEGIN, "E": END, **{phase: MARK + i for i, phase in enumerate(KINDS)}, "I": 6}
 INSTANT, COUNTER = _PHASES["i"], _PHASES["C"]
 ASYNC_BEGIN, ASYNC_END = 8, 9
-_PHASES |= {"b": ASYNC_BEGIN, "S": ASYNC_BEGIN, "e": ASYNC_END, "F": ASYNC_END}
+ASYNC_INSTANT = 10
+ASYNC_PHASES = {"b": ASYNC_BEGIN, "S": ASYNC_BEGIN, "e": ASYNC_END, "F": ASYNC_END}
+ASYNC_PHASES |= dict.fromkeys("nTp", ASYNC_INSTANT)  # T and p are the steps of the older form
+_PHASES |= ASYNC_PHASES
+MEMORY = "[memory]"  # the name of the instants that torch.profiler writes with profile_memory
+DEVICES: dict[int | str, str] = {0: "CPU", 1: "GPU", 6: "GPU", 12: "XPU"}  # PyTorch's DeviceType
 _RARE = 100  # metadata, and what is not kept
 
 _KIND = attrgetter("ph", "pid", "tid", "name", "cat")
@@ -62,6 +69,7 @@ class Columns(NamedTuple):
     external: Int64
     key: Int32
     value: Float64
+    row: Int32  # of the arguments that are kept; -1: none
 
     def of(self, rows: NDArray[Any]) -> Columns:
         columns: list[Any] = [column[rows] for column in self]
@@ -69,8 +77,14 @@ class Columns(NamedTuple):
 
     @classmethod
     def joined(cls, parts: list[Columns]) -> Columns:
-        columns: list[Any] = [np.concatenate(column) for column in zip(_no_columns(), *parts, strict=True)]
+        columns: list[Any] = [np.concatenate(column) for column in zip(cls.of_nothing(0), *parts, strict=True)]
         return cls(*columns)
+
+    @classmethod
+    def of_nothing(cls, n: int) -> Columns:
+        """That many rows that say nothing."""
+        whole, half = np.full(n, -1, np.int64), np.full(n, -1, np.int32)
+        return cls(half, half, whole, whole, whole, whole, half, np.full(n, np.nan), half)
 
 
 _NO_ROW = Row(ph=None)
@@ -80,6 +94,7 @@ _NO_ROW = Row(ph=None)
 class Reader:
     """Collects everything that has been read so far."""
 
+    keeper: Keeper
     kinds: Interner = field(default_factory=Interner)  # of Kind, or a tuple like it
     keys: Interner = field(default_factory=Interner)
     places: dict[tuple[int | str, int | str | None], Place] = field(default_factory=dict)
@@ -109,17 +124,25 @@ class Reader:
         start, duration = self._times(batch, rows)
         ids = (ids_of(rows, _CORRELATION), ids_of(rows, _EXTERNAL))
         phase = self.phases[kind]
-        part = Columns(kind, phase, start, duration, *ids, np.full(n, -1, np.int32), np.full(n, np.nan))
+        first = self.keeper.keep(batch.text, n)
+        kept = np.full(n, -1, np.int32) if first < 0 else np.arange(first, first + n, dtype=np.int32)
+        part = Columns(kind, phase, start, duration, *ids, np.full(n, -1, np.int32), np.full(n, np.nan), kept)
+        memory = []
         for i in np.flatnonzero((phase >= MARK) & (phase != COUNTER) & (phase != _RARE)).tolist():
             row = rows[i]
             if phase[i] != INSTANT:
-                part.key[i] = self.keys[plain(row.id)]
+                part.key[i] = self.keys[plain(row.id2 if row.id is None else row.id)]
+            elif row.name == MEMORY:
+                memory.append(i)
             elif row.s == "g":
                 part.kind[i] = self.kinds[Kind("i", *NOWHERE, text(row.name), text(row.cat))]
-        kept = (phase != COUNTER) & (phase != _RARE)
-        self.parts.append(part if kept.all() else part.of(kept))
-        if not kept.all():
-            self._rare(batch.again(_Rare), start)
+        common = (phase != COUNTER) & (phase != _RARE)
+        again = batch.again(_Rare) if memory or not common.all() else []
+        for i in memory:
+            part.key[i], part.value[i] = self._memory(again[i])
+        self.parts.append(part if common.all() else part.of(common))
+        if not common.all():
+            self._rare(again, start)
 
     def miss(self, count: int, first: str) -> None:
         """Count rows that cannot be read."""
@@ -152,8 +175,19 @@ class Reader:
         start, duration = (decimals([getattr(row, name, None) for row in exact]) for name in ("ts", "dur"))
         return start, duration
 
+    def _memory(self, row: Any) -> tuple[int, float]:
+        """Whose memory an instant of profile_memory is about, as a key, and how many bytes of it are allocated."""
+        args = row.args if isinstance(row, _Rare) and isinstance(row.args, dict) else {}
+        value, device = number(args.get("Total Allocated")), plain(args.get("Device Type"))
+        if not abs(value) < np.inf:
+            return -1, np.nan
+        index = plain(args.get("Device Id", -1))
+        name = DEVICES.get(device, f"device type {device}")
+        return self.keys[name if index == -1 else f"{name} {index}"], value
+
     def _rare(self, rows: list[Any], start: Int64) -> None:
         """Read metadata and counters, and count all other rows."""
+        values: list[tuple[int, int, int, float]] = []
         for i, row in enumerate(rows):
             if not isinstance(row, _Rare):
                 continue
@@ -161,9 +195,14 @@ class Reader:
             if row.ph == "M":
                 self._place(row, args)
             elif row.ph == "C":
-                self._count(row, args, int(start[i]))
+                values += self._count(row, args, int(start[i]))
             elif not isinstance(row.ph, str) or row.ph not in _PHASES:
                 self.others[text(row.ph)] += 1
+        if values:
+            kind, at, key, value = (np.array(column) for column in zip(*values, strict=True))
+            of = Columns.of_nothing(len(values))._replace(kind=kind.astype(np.int32), key=key.astype(np.int32))
+            phase, duration = np.full(len(kind), COUNTER, np.int32), np.zeros(len(kind), np.int64)
+            self.parts.append(of._replace(phase=phase, start=at, duration=duration, value=value))
 
     def _place(self, row: _Rare, args: dict[str, Any]) -> None:
         kind, _, what = text(row.name).partition("_")
@@ -184,25 +223,14 @@ class Reader:
             place = place._replace(order=order)
         self.places[key] = place
 
-    def _count(self, row: _Rare, args: dict[str, Any], start: int) -> None:
-        for series, value in args.items():
-            try:
-                value = float(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else np.nan
-            except (ValueError, OverflowError):
-                value = np.nan
+    def _count(self, row: _Rare, args: dict[str, Any], start: int) -> Iterator[tuple[int, int, int, float]]:
+        """The kind, the time in ns, the series and the value of each number of a counter."""
+        for series, given in args.items():
+            value = number(given)
             if abs(value) < 1e308:
-                kind = self.kinds[Kind("C", plain(row.pid), None, text(row.name), "")]
-                columns = (kind, COUNTER, start, 0, -1, -1, self.keys[series], value)
-                types = (column.dtype for column in _no_columns())
-                cells: list[Any] = [np.array([cell], t) for cell, t in zip(columns, types, strict=True)]
-                self.parts.append(Columns(*cells))
+                yield self.kinds[Kind("C", plain(row.pid), None, text(row.name), "")], start, self.keys[series], value
             else:
                 self.others["C without a number"] += 1
-
-
-def _no_columns() -> Columns:
-    whole, half = np.zeros(0, np.int64), np.zeros(0, np.int32)
-    return Columns(half, half, whole, whole, whole, whole, half, np.zeros(0))
 
 
 def short(text: str) -> str:

@@ -11,11 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kit.trace.columns import Int32, Int64
-
 # A comma between two objects. A string cannot hold this: its first quote would end it, and no letter can follow that.
 GAP = re.compile(rb'\}\s*(,)\s*\{\s*"\w')
-_DEEP = 200  # levels of nesting; what is deeper is in arguments that are not kept, and more than a parser can stand
+_DEEP = 200  # levels of nesting; what is deeper is in arguments, and more than a parser can stand
 _BAD = 0xFF  # no UTF-8: decoding makes U+FFFD of it
 # What C and Python write for numbers that JSON has no word for, as empty strings: no number, and no error either.
 _WORDS = {b"infinity": b'""      ', b"inf": b'"" ', b"nan": b'"" ', b"ind)": b"    ", b"snan)": b"     "}
@@ -24,6 +22,8 @@ _ESCAPED = np.isin(np.arange(256), [*b'"\\/bfnrtu'])
 _HEX = np.full(256, 255, np.uint8)
 _HEX[[*b"0123456789abcdef"]], _HEX[[*b"ABCDEF"]] = range(16), range(10, 16)
 
+Int64 = NDArray[np.int64]
+Int32 = NDArray[np.int32]
 Codes = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
@@ -71,6 +71,7 @@ def mended(text: bytes) -> Mended:
         mask = np.zeros(len(code), np.int8)
         mask[first], mask[after] = 1, -1
         code[np.cumsum(mask, dtype=np.int8) > 0] = _SPACE
+        code[first[opens[first]]] = ord("0")  # a value stays where one has to be
     last = (code[at] == _ARRAY_END) & (inner == base)
     closing = dict(zip(part[last][::-1].tolist(), at[last][::-1].tolist(), strict=True))  # of several, the first
     ends = at[(inner == 0) & ((code[at] == _COMMA) | (code[at] == _ARRAY_END))]

@@ -62,8 +62,7 @@ def by_name(trace: Trace, shapes: bool = False) -> Names:
     if texts is not None:
         shape = np.full(len(trace), texts[""], np.int64)
         operators = having(trace, Role.OPERATOR)
-        recorded: Any = trace
-        shape[operators] = texts.of(map(_shapes, recorded.args_of(operators)))
+        shape[operators] = texts.of(map(_shapes, trace.args_of(operators)))
         key += shape * len(trace.names) * len(trace.categories)
     kinds, kind = np.unique(key, return_inverse=True)
     counts = np.bincount(kind, minlength=len(kinds)).tolist()

@@ -289,6 +289,7 @@ class _Export:
                 external=nothing,
                 key=nothing.astype(np.int32),
                 value=np.full(len(rows), np.nan),
+                row=nothing.astype(np.int32),
             )
         )
 

@@ -40,7 +40,7 @@ _BYTE = re.compile(r" ?\(byte \d+\)")
 
 
 class Args(msgspec.Struct, gc=False):
-    """The arguments that link events to each other; other arguments are not kept."""
+    """The arguments that link events to each other; of the others, only the text is kept."""
 
     external: Any = msgspec.field(default=-1, name="External id")
     correlation: Any = -1
@@ -59,6 +59,7 @@ class Row(msgspec.Struct, gc=False):
     dur: Any = None
     args: Args | list[Any] | str | int | float | bool | None = msgspec.field(default_factory=Args)
     id: Any = None
+    id2: Any = None  # the id of an asynchronous event that says of whom it is: {"local": 1}
     s: Any = None  # scope of an instant
 
 
@@ -91,7 +92,7 @@ class _End(msgspec.Struct, Generic[Rows]):
 
 class Batch(NamedTuple):
     rows: list[Row | NoRow]
-    text: bytes  # the same rows as a JSON array, for a second look at what few of them have
+    text: bytes  # the same rows as a JSON array, or an object with it: for a second look at what few of them have
     first: int = 0  # the number of the first row in the file
     about: About | None = None  # in the first and in the last batch
 
@@ -100,13 +101,11 @@ class Batch(NamedTuple):
         try:
             return self.read_as(list[kind | NoRow])
         except (ValueError, RecursionError):
-            return [_decoded(bytes(row), kind) for row in self.read_as(list[msgspec.Raw])]
+            return [decoded(bytes(row), kind) for row in self.read_as(list[msgspec.Raw])]
 
     def read_as(self, kind: Any) -> list[Any]:
         """The rows as another type."""
-        found = decode(self.text, kind if self.about is None else _End[kind])
-        rows: list[Any] = found if self.about is None else found.traceEvents
-        return rows
+        return rows_as(self.text, kind)
 
 
 class Bad(NamedTuple):
@@ -151,11 +150,19 @@ def decode(text: bytes, kind: Any) -> Any:
         return read(text.decode("utf-8", "replace").encode())
 
 
+def rows_as(text: bytes, kind: Any) -> list[Any]:
+    """The rows of a batch's text as a type: it is an array of them, or an object that has it."""
+    found = decode(text, kind if text[:1] == b"[" else _End[kind])
+    rows: list[Any] = found if text[:1] == b"[" else found.traceEvents
+    return rows
+
+
 _decoder: Callable[[Any], msgspec.json.Decoder[Any]] = cache(msgspec.json.Decoder)  # dear to make: 10 rows' time
 _ROWS = list[Row | NoRow]
 
 
-def _decoded(text: bytes, kind: Any) -> Any:
+def decoded(text: bytes, kind: Any) -> Any:
+    """The same, or None if the text cannot be read as ``kind``."""
     try:
         return decode(text, kind)
     except (ValueError, RecursionError):
@@ -233,7 +240,7 @@ class _Rows:
         found = [*islice(_OPENING.finditer(buffer), 16)]
         for opening in found:  # the words may stand in another object
             head = buffer[: opening.end()]
-            if about := _decoded(head + b"]}", About) or _decoded(mended(head).text + b"]}", About):
+            if about := decoded(head + b"]}", About) or decoded(mended(head).text + b"]}", About):
                 return about, buffer[opening.end() :]
         if found and (self._text.ended or len(buffer) > _LONGEST):
             return None, buffer[found[0].end() :]
@@ -257,7 +264,7 @@ class _Rows:
     def _empty(self) -> int:
         """Up to where there are rows, of which none is an event: there may be millions of them."""
         cut = self._buffer.rfind(b",") if b'"ph"' not in self._buffer else 0
-        return cut if cut > 0 and _decoded(b"[" + self._buffer[:cut] + b"]", list[msgspec.Raw]) else 0
+        return cut if cut > 0 and decoded(b"[" + self._buffer[:cut] + b"]", list[msgspec.Raw]) else 0
 
     def _end(self) -> Batch | None:
         """The last rows and everything after them, if all of it can be read."""
@@ -266,7 +273,7 @@ class _Rows:
             end = self._batch(text[:-1]) if text[-1:] == b"]" else None
         else:
             text = b'{"traceEvents":[' + self._buffer
-            about = _decoded(text, About) if b'"traceEvents"' not in self._buffer else None
+            about = decoded(text, About) if b'"traceEvents"' not in self._buffer else None
             end = about and Batch(about.traceEvents, text, self._row, about)
         if end:
             self._closed, self._buffer = True, b"" if self._bare else b"}"
@@ -336,7 +343,7 @@ class _Rows:
             i, size, after = i + 1, 1, begin
         if final and self._torn and i == parts:  # the array may end behind the bad row
             for ending in islice(_ENDING.finditer(text, after), 100):
-                if self._bare or _decoded(b'{"traceEvents":[]' + text[ending.start() + 1 :], About):
+                if self._bare or decoded(b'{"traceEvents":[]' + text[ending.start() + 1 :], About):
                     self._buffer, self._closed = self._buffer[ending.start() + 1 :], True
                     return found
         self._buffer = self._buffer[cuts[i] + 1 :] if parts else self._buffer
@@ -367,7 +374,7 @@ class _Rows:
         if self._bare:
             return None if tail.strip(_BLANK) else About([])
         text = b'{"traceEvents":[]' + tail
-        return _decoded(text, About) or (len(text) <= _LONGEST and _decoded(mended(text).text, About)) or None
+        return decoded(text, About) or (len(text) <= _LONGEST and decoded(mended(text).text, About)) or None
 
     def _tail(self) -> Iterator[Batch]:
         """Read on to the end of the file."""

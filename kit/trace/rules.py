@@ -10,7 +10,7 @@ correlation id, which only one launch has.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -35,10 +35,9 @@ def broken_rules(trace: Trace) -> Iterator[str]:
     """
     yield from _kernels_after_launches(trace)
     yield from _stream_idle_when_synchronised(trace)
-    if hasattr(trace, "args_of"):
-        yield from _waits_name_their_event(trace, trace.args_of)
-        yield from _collectives_are_described(trace, trace.args_of)
-        yield from _one_backward_operator_per_sequence_number(trace, trace.args_of)
+    yield from _waits_name_their_event(trace)
+    yield from _collectives_are_described(trace)
+    yield from _one_backward_operator_per_sequence_number(trace)
 
 
 def _kernels_after_launches(trace: Trace) -> Iterator[str]:
@@ -72,13 +71,10 @@ def _stream_idle_when_synchronised(trace: Trace) -> Iterator[str]:
         )
 
 
-Arguments = Callable[[Int64], list[dict[str, Any]]]
-
-
-def _waits_name_their_event(trace: Trace, args_of: Arguments) -> Iterator[str]:
+def _waits_name_their_event(trace: Trace) -> Iterator[str]:
     """A wait for a CUDA event names the call that recorded it, and that call was earlier."""
     waits = _called(trace, {"Stream Wait Event", "Event Sync"})[:_MOST]
-    args = args_of(waits)
+    args = trace.args_of(waits)
     known = [_number(each.get(_RECORDED_BY)) for each in args]
     unnamed = [
         i for i, (number, each) in enumerate(zip(known, args, strict=True)) if "cuda_sync_kind" in each and number < 0
@@ -106,9 +102,9 @@ def _waits_name_their_event(trace: Trace, args_of: Arguments) -> Iterator[str]:
         yield f"{late:,} waits of a stream start before the cudaEventRecord that they wait for: the times are wrong."
 
 
-def _collectives_are_described(trace: Trace, args_of: Arguments) -> Iterator[str]:
+def _collectives_are_described(trace: Trace) -> Iterator[str]:
     events = _called(trace, {"record_param_comms"})[:_MOST]
-    missing = [{*_COLLECTIVE} - {*args} for args in args_of(events)]
+    missing = [{*_COLLECTIVE} - {*args} for args in trace.args_of(events)]
     bad = [each for each in missing if each]
     if bad:
         fields = ", ".join(name for name in _COLLECTIVE if any(name in each for each in bad))
@@ -118,10 +114,10 @@ def _collectives_are_described(trace: Trace, args_of: Arguments) -> Iterator[str
         )
 
 
-def _one_backward_operator_per_sequence_number(trace: Trace, args_of: Arguments) -> Iterator[str]:
+def _one_backward_operator_per_sequence_number(trace: Trace) -> Iterator[str]:
     events = _called(trace, (name for name in trace.names if _BACKWARD in name))[:_MOST]
     operators: dict[int, set[str]] = {}
-    for name, args in zip(trace.name[events].tolist(), args_of(events), strict=True):
+    for name, args in zip(trace.name[events].tolist(), trace.args_of(events), strict=True):
         number = _number(args.get("Sequence number") or args.get("seq_num"))
         if number >= 0:
             operators.setdefault(number, set()).add(trace.names[name].partition(":")[2].strip())

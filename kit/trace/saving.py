@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from kit.errors import TraceError
 from kit.trace.categories import DEVICE, role_of
@@ -23,10 +24,11 @@ def save_trace(trace: Trace, path: str | Path) -> None:
     A name that ends in ``.gz`` or ``.zst`` says how it is compressed. Perfetto, TensorBoard and Holistic Trace Analysis
     read ``.json`` and ``.json.gz``.
 
-    Times are written relative to the first event, which keeps nanoseconds exact in the format's microseconds. What
-    other viewers would drop is written so that they show it: events that overlap in a lane without nesting, or that are
-    more than 255 levels deep, get their own thread id; processes, threads and flows whose id is no number that Perfetto
-    takes get one. The trace's origin, ``trace.about``, is written to the format's ``otherData``.
+    Times are written relative to the first event, which keeps nanoseconds exact in the format's microseconds.
+    Asynchronous events are written as such, arguments as they were read. What other viewers would drop is written so
+    that they show it: events that overlap in a lane without nesting, or that are more than 255 levels deep, get their
+    own thread id; processes, threads and flows whose id is no number that Perfetto takes get one. The trace's origin,
+    ``trace.about``, is written to the format's ``otherData``.
 
     Raises:
         TraceError: the file cannot be written, or the package ``zstandard`` is missing for a ``.zst``.
@@ -86,32 +88,34 @@ def _metadata(lane: Lane, index: int, part: int, place: ProcessThread) -> Iterat
 def _events(
     trace: Trace, parts: Int32, places: dict[tuple[int, int], ProcessThread], base: int, rows: slice
 ) -> Iterator[dict[str, Any]]:
-    columns = (trace.name, trace.category, trace.start_ns - base, trace.duration_ns, trace.lane, parts)
-    ids = (trace.ids("correlation"), trace.ids("external"))
+    at = np.arange(len(trace))
+    columns = (at, trace.name, trace.category, trace.start_ns - base, trace.duration_ns, trace.lane, parts)
+    kept = trace.args_of(at[rows])
     on_device = [role_of(category) in DEVICE for category in trace.categories]
-    for name, category, start, duration, lane, part, correlation, external in zip(
-        *(column[rows].tolist() for column in (*columns, *ids)), strict=True
+    for i, name, category, start, duration, lane, part, args in zip(
+        *(column[rows].tolist() for column in columns), kept, strict=True
     ):
         pid, tid = places[lane, part]
         row = {"ph": "X", "name": trace.names[name], "cat": trace.categories[category], "pid": pid, "tid": tid}
-        row |= {"ts": _us(start), "dur": _us(duration)}
-        args: dict[str, Any] = {}
-        if external != -1:
-            args["External id"] = external
+        row["ts"] = _us(start)
         if on_device[category]:
-            args |= {"device": trace.lanes[lane].process, "stream": trace.lanes[lane].thread}
-        if correlation != -1:
-            args["correlation"] = correlation
-        yield {**row, "args": args} if args else row
+            args = {"device": trace.lanes[lane].process, "stream": trace.lanes[lane].thread} | args
+        more = {"args": args} if args else {}
+        if trace.lanes[lane].asynchronous:
+            yield {**row, "ph": "b", "id": i, **more}
+            yield {**row, "ph": "e", "id": i, "ts": _us(start + duration)}
+        else:
+            yield {**row, "dur": _us(duration), **more}
 
 
 def _marks(
     trace: Trace, marks: Marks, part: Int32, places: dict[tuple[int, int], ProcessThread], base: int
 ) -> Iterator[dict[str, Any]]:
-    parts, ids = parts_of_marks(trace, marks, part), flow_ids(trace, marks)
-    columns = marks._replace(time_ns=marks.time_ns - base)
-    for time, lane, name, category, kind, key, value, number in zip(
-        *(column.tolist() for column in (*columns, parts)), strict=True
+    ids, rows = flow_ids(trace, marks), marks.rows()
+    kept = [{}] * len(rows) if trace.arguments is None else trace.arguments.read(rows)
+    columns = (marks.time_ns - base, *marks[1:7], parts_of_marks(trace, marks, part))
+    for time, lane, name, category, kind, key, value, number, args in zip(
+        *(column.tolist() for column in columns), kept, strict=True
     ):
         pid, tid = places[lane, number] if lane >= 0 else (0, 0)
         row = {"ph": KINDS[kind], "name": trace.names[name], "cat": trace.categories[category], "ts": _us(time)}
@@ -120,7 +124,9 @@ def _marks(
             row["args"] = {str(trace.keys[key]): value}
         elif KINDS[kind] == "i":
             row["s"] = "t" if lane >= 0 else "g"
+            row |= {"args": args} if args else {}
         else:
+            row |= {"args": args} if args else {}
             row["id"] = ids[key]
             if KINDS[kind] == "f":
                 row["bp"] = "e"

@@ -52,6 +52,14 @@ def _whole_ns(value: Any) -> int:
     return NO_TIME
 
 
+def number(value: Any) -> float:
+    """A number, also one in a string; NaN for anything else."""
+    try:
+        return float(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else np.nan
+    except (ValueError, OverflowError):
+        return np.nan
+
+
 def plain(value: Any) -> int | str:
     """A pid, a tid or the id of a flow: a whole number unchanged, 0 if missing, anything else as text."""
     if value is None:

@@ -23,10 +23,14 @@ ProcessThread = tuple[int, int]
 
 
 def parts_of(trace: Trace) -> Int32:
-    """The part of its lane that each event is written to: in each of them, events nest, and not too deep."""
+    """The part of its lane that each event is written to: in each of them, events nest, and not too deep.
+
+    Asynchronous events may overlap in one part: they are told apart by their ids.
+    """
     packing = pack(trace)
     level = packing.depth + _at_one_moment(trace, packing.sublane)
     parts: Int32 = packing.sublane + level // _DEEPEST * (packing.sublane.max(initial=0) + 1)
+    parts[np.array([lane.asynchronous for lane in trace.lanes], bool)[trace.lane]] = 0
     return parts
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from kit.measuring.comparison import Comparison
 from kit.reprs import one_line
-from kit.trace.columns import Float64, Int32, Int64, Trace
+from kit.trace.columns import KINDS, Float64, Int32, Int64, Trace
 from kit.trace.lanes import by_lane
 from kit.trace.metrics import lane_concurrency, wall_ns
 from kit.views.levels import Level, thin
@@ -64,9 +64,10 @@ def drawn_rows(trace: Trace, row: Int32, limit: int | None = None) -> Int64:
     """How many rows of each lane to draw, shape ``(lanes,)``: all, or at most ``limit`` together.
 
     With a limit, the lanes with the most work get rows first, at most a quarter of the limit for each lane; other lanes
-    are left out. A lane without events also has a row.
+    are left out. A lane without events also has a row, unless it has counters: these are drawn as curves.
     """
     rows = np.ones(len(trace.lanes), np.int64)
+    rows[_of_counters(trace)] = 0
     np.maximum.at(rows, trace.lane, row + 1)
     if limit is None or rows.sum() <= limit:
         return rows
@@ -86,9 +87,17 @@ def part_of(trace: Trace, row: Int32, rows: Int64, limit: int) -> Level:
 
 def left_out(trace: Trace, row: Int32, rows: Int64) -> str:
     """What is not drawn if only these rows of each lane are drawn, as text; empty if everything is drawn."""
-    lanes, events = int(np.count_nonzero(rows == 0)), int(np.count_nonzero(row >= rows[trace.lane]))
+    hidden = np.setdiff1d(np.flatnonzero(rows == 0), _of_counters(trace))
+    lanes, events = len(hidden), int(np.count_nonzero(row >= rows[trace.lane]))
     named = [f"{n:,} {what}{'s' * (n != 1)}" for n, what in ((lanes, "lane"), (events, "event")) if n]
     return f"not drawn: {' and '.join(named)}" if named else ""
+
+
+def _of_counters(trace: Trace) -> Int64:
+    """The indices of lanes with counters and without events."""
+    if trace.marks is None:
+        return np.zeros(0, np.int64)
+    return np.setdiff1d(trace.marks.lane[trace.marks.kind == KINDS.index("C")], np.append(trace.lane, -1)).astype(int)
 
 
 def busy_lanes(trace: Trace, bins: int = 400) -> Float64:

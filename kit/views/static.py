@@ -11,6 +11,7 @@ import numpy as np
 
 from kit.text import time_text
 from kit.trace.columns import Int32, Int64, Trace
+from kit.trace.curves import Curve, curves, instants
 from kit.trace.lanes import depths
 from kit.trace.metrics import wall_ns
 from kit.views.facts import (
@@ -27,6 +28,7 @@ from kit.views.facts import (
 )
 from kit.views.levels import Level, thin
 from kit.views.palette import HATCHES, TILE, Look, ink, mix
+from kit.views.points import COUNTERS, points_text, value_text
 
 _PAGE, _INK, _MUTED, _LINE, _BAND = "#ffffff", "#1a1a1a", "#5f6368", "#d0d4da", "#f1f3f5"
 _FONT = "font-family='system-ui, Helvetica, Arial, sans-serif' font-size='12'"
@@ -34,6 +36,8 @@ _CHAR = 6.6  # pixels that a character of the 12-pixel font takes on average
 _BARS = 2000  # a picture this detailed stays near 100 kB
 _ROWS = 400  # a picture this tall can still be scrolled through
 _KEY = 40  # characters of a key of the legend
+_POINTS = 400  # of a curve, about one for every second pixel
+_CURVE, _CURVE_INK = 44, "#1976d2"  # pixels of a counter's lane, and the colour of its line
 _LEGEND, _AXIS, _HEADER, _GAP, _FOOT = 24, 22, 26, 6, 20
 
 
@@ -73,9 +77,11 @@ def figure_svg(
         *_headers(trace, plan, said or {}),
         *_lanes(trace, plan),
         *_bars(trace, row, level, plan),
+        *_curves(trace, plan),
+        *_instants(trace, plan),
         f"<text x='12' y='{plan.height + 10:.0f}' fill='{_MUTED}'>{rest}</text>" if rest else "",
     ]
-    label = f"Timeline of {trace.size}, {time_text(plan.wall)} long"
+    label = f"Timeline of {', '.join(filter(None, [trace.size, points_text(trace)]))}, {time_text(plan.wall)} long"
     return _document(width, plan.height + _FOOT * bool(rest), label, "".join(parts))
 
 
@@ -99,6 +105,7 @@ class _Plan:
     bar: float  # height of a row
     tops: dict[int, float]  # of each lane that is drawn
     headers: dict[str, float]  # per group, where its header begins
+    curves: list[tuple[Curve, float]]  # counters that are drawn, and where each lane begins
     height: float
     wall: int  # ns
 
@@ -110,17 +117,22 @@ def _plan(trace: Trace, rows: Int64, width: int, above: float) -> _Plan:
     bar = float(min(18, max(4, 1200 // int(rows.sum()))))
     tops: dict[int, float] = {}
     headers: dict[str, float] = {}
+    drawn: list[tuple[Curve, float]] = []
+    found = [curve.thinned(_POINTS) for curve in curves(trace)[:COUNTERS]]
     y = top = above + _AXIS
-    for i in np.flatnonzero(rows).tolist():
-        lane = trace.lanes[i]
-        if lane.group not in headers:
-            headers[lane.group] = y
-            y += _HEADER
-        tops[i] = y
-        y += max(rows[i] * bar, 16) + _GAP
-    longest = max(len(trace.lanes[i].label) for i in tops)
+    shown = [(trace.lanes[i].group, i) for i in np.flatnonzero(rows).tolist()]
+    for group in dict.fromkeys(group for group, _ in shown):
+        headers[group] = y
+        y += _HEADER
+        for i in (i for of, i in shown if of == group):
+            tops[i] = y
+            y += max(rows[i] * bar, 16) + _GAP
+        for curve in (curve for curve in found if curve.group == group):
+            drawn.append((curve, y))
+            y += _CURVE + _GAP
+    longest = max(map(len, (*(trace.lanes[i].label for i in tops), *(curve.label for curve, _ in drawn))))
     left = min(220.0, longest * _CHAR + 24)
-    return _Plan(top, left, width - 12.0, bar, tops, headers, y + 4, max(1, wall_ns(trace)))
+    return _Plan(top, left, width - 12.0, bar, tops, headers, drawn, y + 4, max(1, wall_ns(trace)))
 
 
 def _keys(trace: Trace, width: int) -> list[tuple[float, int, str, Look]]:
@@ -202,6 +214,38 @@ def _bars(trace: Trace, row: Int32, level: Level, plan: _Plan) -> Iterator[str]:
     for style, paths in boxes.items():
         yield _box(style, "".join(paths))
     yield from labels
+
+
+def _curves(trace: Trace, plan: _Plan) -> Iterator[str]:
+    """Each counter as a step function, with its highest and its lowest value."""
+    first = int(trace.start_ns.min())
+    for curve, y in plan.curves:
+        low, high = float(curve.value.min()), float(curve.value.max())
+        up = ((1 - (curve.value - low) / ((high - low) or 1.0)) * (_CURVE - 4) + y + 2).tolist()
+        across = [min(max(plan.x(ns), plan.left), plan.right) for ns in (curve.time_ns - first).tolist()]
+        steps = "".join(f"H{x:.1f}V{to:.1f}" for x, to in zip(across, up, strict=True))
+        path = f"M{across[0]:.1f} {up[0]:.1f}{steps}H{max(across[-1], plan.right):.1f}"
+        yield f"<path d='{path}' fill='none' stroke='{_CURVE_INK}' stroke-width='1.5'/>"
+        label = escape(_cut(curve.label, int((plan.left - 20) / _CHAR)))
+        yield f"<text x='12' y='{y + 13:.0f}' fill='{_INK}'>{label}</text>"
+        for value, at in ((high, y + 12), (low, y + _CURVE - 4))[: 1 + (high > low)]:
+            text = escape(value_text(value, curve.in_bytes))
+            plate = f"M{plan.left + 2:.0f} {at - 11:.0f}h{len(text) * _CHAR + 4:.0f}v14h-{len(text) * _CHAR + 4:.0f}z"
+            yield f"<path d='{plate}' fill='{_PAGE}' fill-opacity='0.8'/>"
+            yield f"<text x='{plan.left + 4:.0f}' y='{at:.0f}' fill='{_MUTED}'>{text}</text>"
+
+
+def _instants(trace: Trace, plan: _Plan) -> Iterator[str]:
+    """A triangle at the top of the lane of each instant, one for each pixel; of the whole trace, on the axis."""
+    marks = instants(trace)
+    if marks is None:
+        return
+    across = np.rint(plan.x(0) + (marks.time_ns - trace.start_ns.min()) / plan.wall * (plan.right - plan.left))
+    inside = np.flatnonzero((across >= plan.left) & (across <= plan.right))
+    spots = np.unique(np.stack([marks.lane[inside], across[inside].astype(np.int64)], axis=1), axis=0).tolist()
+    tops = {**plan.tops, -1: plan.top - 2.0}
+    path = "".join(f"M{x - 4} {tops[lane] - 4:.0f}h8l-4 7z" for lane, x in spots[:_BARS] if lane in tops)
+    yield f"<path d='{path}' fill='{_INK}'/>" if path else ""
 
 
 def _box(style: Look, path: str) -> str:

@@ -24,14 +24,12 @@ from itertools import count
 from pathlib import Path
 from typing import IO, Any, cast
 
-import numpy as np
-
 from kit.errors import KitError, TraceError, UnavailableError
 from kit.executors.base import uninterrupted
 from kit.measuring.comparison import Comparison
 from kit.progress import progress_bar
 from kit.text import counted
-from kit.trace import Marks, Trace, load_trace, save_trace
+from kit.trace import Trace, load_trace, save_trace
 from kit.views.tensorboard_server import LOG, PLUGIN, RUNS, URL
 
 START_S = 120.0  # until TensorBoard answers; 3 s on two cores
@@ -312,7 +310,7 @@ def _write(trace: Trace | Path, folder: Path) -> None:
         return
     fresh = count(1 + max([0, *(lane.thread for lane in trace.lanes if isinstance(lane.thread, int))]))
     lanes = [lane if isinstance(lane.thread, int) else lane._replace(thread=next(fresh)) for lane in trace.lanes]
-    save_trace(replace(_without_memory(trace), lanes=tuple(lanes)), target)
+    save_trace(replace(trace, lanes=tuple(lanes)), target)
     if gpus := trace.about.get("deviceProperties"):
         saved = target.rename(folder / "saved")
         with saved.open("rb") as original, target.open("wb") as copy:
@@ -320,14 +318,6 @@ def _write(trace: Trace | Path, folder: Path) -> None:
             copy.write(b'{"deviceProperties":' + json.dumps(gpus).encode() + b",")
             shutil.copyfileobj(original, copy)
         saved.unlink()
-
-
-def _without_memory(trace: Trace) -> Trace:
-    """Without Kineto's marks of allocations: a Trace has not kept their bytes, and the plugin would show zeros."""
-    if trace.marks is None:
-        return trace
-    kept = np.array([trace.names[name] != "[memory]" for name in trace.marks.name.tolist()], bool)
-    return replace(trace, marks=Marks(*(column[kept] for column in trace.marks)))
 
 
 def _check_installed() -> None:

@@ -5,6 +5,7 @@
 // (rows on screen) x (pixels), however many events there are. Names only ever become text, never HTML.
 
 const AXIS = 26, MAP = 26, TOP = AXIS + MAP, HEADER = 28, ROW = 20, GAP = 8; // heights in CSS pixels
+const CURVE = 56, MARK = 4; // of a counter's lane; from the middle of an instant's triangle to its sides
 const OWN_AXIS = 20; // of the axis that a group has in its header, where each has its own
 const PAD = 12, MAX_LABEL = 220, MIN_SPAN = 20; // pixels, pixels, nanoseconds
 const MAX_HEIGHT = 640, GROWN = 2400; // pixels of the canvas: at first, and where all lanes were asked for
@@ -42,6 +43,11 @@ const STYLE = `
 .kit-timeline .stage canvas { position: sticky; top: 0; cursor: grab; touch-action: none; }
 .kit-timeline .details { padding: 4px 12px 6px; min-height: 17px; border-top: 1px solid var(--line); color: var(--muted);
   overflow-wrap: anywhere; }
+.kit-timeline .arguments { display: grid; grid-template-columns: max-content 1fr; gap: 0 12px; margin: 0; padding: 4px 12px 6px;
+  border-top: 1px solid var(--line); max-height: 260px; overflow: auto; }
+.kit-timeline .arguments dt { color: var(--muted); max-width: 220px; overflow-wrap: anywhere; }
+.kit-timeline .arguments dd { margin: 0; min-width: 0; overflow-wrap: anywhere; font-variant-numeric: tabular-nums; }
+.kit-timeline .arguments summary { cursor: pointer; }
 .kit-timeline .ruler { position: absolute; width: 0; border-left: 1px solid var(--muted); pointer-events: none; left: 0; }
 .kit-timeline .ruler span { position: absolute; top: 3px; left: 4px; padding: 0 4px; white-space: nowrap; background: var(--page); }
 .kit-timeline .ruler.late span { left: auto; right: 4px; }
@@ -64,6 +70,13 @@ function position(ns, step, scale = step) {
   return `${(ns / size).toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits })} ${unit}`;
 }
 
+/** A counter's value: "1,234.5", "92.1 MiB". */
+function amount(value, bytes) {
+  const [unit, size] = (bytes && [["GiB", 2 ** 30], ["MiB", 2 ** 20], ["KiB", 2 ** 10]].find(([, size]) => Math.abs(value) >= size)) || ["B", 1];
+  const digits = size > 1 ? { maximumFractionDigits: Math.abs(value) < 100 * size ? 1 : 0 } : { maximumSignificantDigits: 15 };
+  return (value / size).toLocaleString("en", digits) + (bytes ? ` ${unit}` : "");
+}
+
 /** The first place in [low, high) whose value is above (or, with `orEqual`, at least) the key; else high. */
 function bisect(values, key, low, high, orEqual = false) {
   while (low < high) {
@@ -84,12 +97,14 @@ function pixel(colour) {
 
 function readColumns(meta, buffers) {
   // A DataView may start anywhere in its message, a typed array only at a multiple of its item size: copy.
-  const arrays = [Uint32Array, Float64Array, Float64Array, Uint32Array, Uint32Array, Uint32Array, Uint32Array].map((Type, i) => {
+  const [Whole, Real] = [Uint32Array, Float64Array];
+  const arrays = [Whole, Real, Real, Whole, Whole, Whole, Whole, Real, Real, Real, Whole, Whole].map((Type, i) => {
     const { buffer, byteOffset, byteLength } = buffers[i];
     return new Type(buffer.slice(byteOffset, byteOffset + byteLength));
   });
-  const [first, start, duration, kind, index, weight, links] = arrays; // weight: how many events a part of the copy stands for
-  return { ...meta, first, start, duration, kind, index, weight, links };
+  const [first, start, duration, kind, index, weight, links, ...points] = arrays; // weight: how many events a part of the copy stands for
+  const [curveTime, curveValue, markTime, markLane, markName] = points;
+  return { ...meta, first, start, duration, kind, index, weight, links, curveTime, curveValue, markTime, markLane, markName };
 }
 
 // A notebook may show one widget several times. Each view gets a model object of its own, but the copy is the same
@@ -98,23 +113,35 @@ const received = new WeakMap();
 
 // ---- where things go ------------------------------------------------------------------------------------------------
 
-/** Bands from top to bottom: a header per group, then its lanes, each with the global number of its first row. */
+/**
+ * Bands from top to bottom: a header per group, then its lanes, each with the global number of its first row and the
+ * places of its instants, then its counters.
+ */
 function layOut(data, ownAxes) {
   const tall = HEADER + (ownAxes ? OWN_AXIS : 0);
   const bands = [];
   const groups = new Map(data.groups.map((group) => [group.name, group]));
+  const marksOf = (place) => [true, false].map((begin) => bisect(data.markLane, place, 0, data.markLane.length, begin));
   let y = TOP, row = 0, group = null;
-  for (const lane of data.lanes) {
+  const addCurves = () => {
+    for (const curve of data.curves.filter((each) => each.group === group)) {
+      bands.push({ top: y + GAP / 2, height: CURVE, curve, group: groups.get(group) });
+      y += CURVE + GAP;
+    }
+  };
+  data.lanes.forEach((lane, place) => {
     if (lane.group !== group) {
+      addCurves();
       group = lane.group;
       bands.push({ top: y, height: tall, header: true, group: groups.get(group) });
       y += tall;
     }
-    bands.push({ top: y + GAP / 2, height: lane.rows * ROW, lane, row, group: groups.get(group) });
+    bands.push({ top: y + GAP / 2, height: lane.rows * ROW, lane, row, marks: marksOf(place), group: groups.get(group) });
     y += lane.rows * ROW + GAP;
     row += lane.rows;
-  }
-  return { bands, height: y };
+  });
+  addCurves();
+  return { bands, height: y, marks: marksOf(data.lanes.length) };
 }
 
 /**
@@ -177,7 +204,7 @@ class View {
     const copy = model.get("copy");
     this.use(received.get(copy) ?? readColumns(copy, copy.buffers));
     this.listen();
-    if (this.data.more) model.send({ ask: "columns" });
+    if (this.data.thin) model.send({ ask: "columns" });
   }
 
   build(el) {
@@ -213,6 +240,9 @@ class View {
     this.pen = this.canvas.getContext("2d", { alpha: false });
     this.details = element("div", "details");
     this.details.setAttribute("aria-live", "polite");
+    this.args = element("dl", "arguments"); // of the selected event; the kernel has them
+    this.args.hidden = true;
+    this.asked = -1;
     this.twin = element("div", "twin");
     this.twin.hidden = true;
     this.tip = element("div", "tip");
@@ -222,7 +252,7 @@ class View {
     this.ruler.append(element("span", ""));
     this.bar.append(labelled("Search", this.search), this.found, labelled("Colour by", this.colour), this.hint, this.fitting, this.button);
     this.stage.append(this.canvas);
-    this.root.append(element("style", "", STYLE), this.bar, this.legend, this.stage, this.cue, this.details, this.twin, this.ruler, this.tip);
+    this.root.append(element("style", "", STYLE), this.bar, this.legend, this.stage, this.cue, this.details, this.args, this.twin, this.ruler, this.tip);
     el.append(this.root);
   }
 
@@ -252,7 +282,8 @@ class View {
     follow("change:own_axes", () => this.resize());
     follow("change:colour", () => (this.restyle(), this.redraw()));
     follow("msg:custom", (message, buffers) => {
-      if (!message.columns || this.data.count === this.data.total) return;
+      if (message.args && message.event === this.model.get("selected")) this.fillArguments(message.args);
+      if (!message.columns || !this.data.thin) return;
       const data = readColumns(message.columns, buffers);
       received.set(this.model.get("copy"), data);
       this.use(data);
@@ -414,7 +445,7 @@ class View {
     this.canvas.height = Math.round(this.height * scale);
     this.scale = scale;
     this.font();
-    const labels = this.data.lanes.map((lane) => this.widthOf(lane.label));
+    const labels = [...this.data.lanes, ...this.data.curves].map(({ label }) => this.widthOf(label));
     const own = [this.several ? MAP_OF_SEVERAL : MAP_LABEL, ...(this.ownAxes ? [OWN_AXIS_LABEL] : [])].map((text) => this.widthOf(text));
     this.left = Math.ceil(Math.min(MAX_LABEL, [...labels, ...own].reduce((a, b) => Math.max(a, b)))) + 2 * PAD;
     this.right = this.width - PAD;
@@ -424,6 +455,11 @@ class View {
     this.root.dataset.lanes = JSON.stringify(
       this.layout.bands.filter((band) => band.lane).map(({ lane, top, height }) => ({
         label: lane.label, group: lane.group, top, height, left: this.left, width: this.right - this.left,
+      })),
+    );
+    this.root.dataset.curves = JSON.stringify(
+      this.layout.bands.filter((band) => band.curve).map(({ curve, top, height }) => ({
+        label: curve.label, top, height, left: this.left, width: this.right - this.left,
       })),
     );
   }
@@ -488,7 +524,7 @@ class View {
   /** How many lanes begin below what is in sight. */
   below() {
     const bottom = this.stage.scrollTop + this.height;
-    return this.layout.bands.filter(({ lane, top }) => lane && top + ROW / 2 > bottom).length;
+    return this.layout.bands.filter(({ header, top }) => !header && top + ROW / 2 > bottom).length;
   }
 
   /** Say on the cue how many lanes are out of sight. */
@@ -886,6 +922,30 @@ class View {
     } else if (!lines.length && total) lines.push("Click an event, or use the arrow keys, to select it.");
     this.details.replaceChildren(...lines.map((line) => element("div", "", line)));
     this.tally();
+    this.askArguments();
+  }
+
+  /** Ask the kernel for the arguments of the selected event; without one, there are none. */
+  askArguments() {
+    const event = this.model.get("selected");
+    if (event === this.asked) return;
+    this.asked = event;
+    this.fillArguments([]);
+    if (event >= 0) this.model.send({ ask: "args", event });
+  }
+
+  /** Show arguments, rows of [name, text, lines]: they are anybody's text, and a stack is folded. */
+  fillArguments(rows) {
+    this.args.hidden = !rows.length;
+    this.args.replaceChildren(...rows.flatMap(([name, text, lines]) => {
+      const said = element("dd", "", lines.length ? "" : text);
+      if (lines.length) {
+        const folded = element("details", "");
+        folded.append(element("summary", "", text), ...lines.map((line) => element("div", "", line)));
+        said.append(folded);
+      }
+      return [element("dt", "", name), said];
+    }));
   }
 
   /** The measured window in words: its length, and what the kernel has computed of it for each approach. */
@@ -904,7 +964,7 @@ class View {
 
   /** Hover: outline the event and say what it is, beside the pointer. */
   point(place, event) {
-    const label = event && this.labelAt(...this.where(event));
+    const label = event && (this.labelAt(...this.where(event)) ?? this.pointAt(...this.where(event)));
     if (place !== this.hover) {
       this.redraw();
       this.hover = place;
@@ -935,6 +995,32 @@ class View {
     const band = this.layout.bands.find(({ lane, top, height }) => lane && inner >= top && inner < top + height);
     if (!band || !(band.lane.meaning || this.widthOf(band.lane.label) > MAX_LABEL)) return null;
     return [band.lane.label, band.lane.meaning].filter(Boolean);
+  }
+
+  /** What an instant or a counter says at a point; null where there is none. */
+  pointAt(x, y) {
+    if (x < this.left || x > this.right) return null;
+    const inner = y + this.stage.scrollTop;
+    const all = y < AXIS && y >= AXIS - 2 * MARK - 2 && !this.ownAxes; // of the whole trace, on the axis
+    const band = y < TOP ? null : this.layout.bands.find(({ header, top, height }) => !header && inner >= top - MARK - 1 && inner < top + height);
+    if (!all && !band) return null;
+    const { group, lane, curve } = band ?? {};
+    const { begin, perNs } = this.span(group);
+    const time = begin + (x - this.left) / perNs;
+    const when = (ns) => this.toThePixel(ns - (this.ownAxes && group ? group.start : 0), group);
+    if (curve) {
+      const { curveTime, curveValue } = this.data;
+      const at = bisect(curveTime, time, curve.first, curve.end) - 1;
+      return [curve.label, at < curve.first ? "no value yet" : `${amount(curveValue[at], curve.bytes)} at ${when(time)}`];
+    }
+    if (!all && inner > band.top + MARK + 1) return null;
+    const { markTime, markName, marks } = this.data;
+    const [from, to] = all ? this.layout.marks : band.marks;
+    const after = bisect(markTime, time, from, to);
+    const gap = (i) => (i < from || i >= to ? Infinity : Math.abs(markTime[i] - time) * perNs);
+    const best = gap(after - 1) <= gap(after) ? after - 1 : after;
+    if (gap(best) > MARK + 2) return null;
+    return [marks[markName[best]] || "(no name)", lane?.label ?? "of the whole trace", `instant at ${when(markTime[best])}`];
   }
 
   crowd(place) {
@@ -982,14 +1068,19 @@ class View {
     pen.rect(this.left, TOP, this.right - this.left, height - TOP);
     pen.clip();
     this.drawRows(seen, scroll);
+    for (const band of seen) if (band.curve) this.drawCurve(band, band.top - scroll);
+    for (const { marks, top, group } of seen) if (marks) this.drawMarks(marks, top - scroll, this.span(group));
     this.drawWindow(seen, scroll);
     this.outline(this.hover, theme.ink, 1);
     this.outline(this.selectedPlace(), theme.ink, 2);
     for (const arrow of this.arrowsOf(this.selectedPlace()).slice(0, MAX_ARROWS)) this.drawArrow(...arrow);
     pen.restore();
     pen.fillStyle = theme.ink;
-    for (const { lane, top } of seen) if (lane) pen.fillText(this.fit(lane.label, MAX_LABEL), PAD, top + ROW / 2 - scroll);
+    for (const { lane, curve, top } of seen) {
+      if (lane ?? curve) pen.fillText(this.fit((lane ?? curve).label, MAX_LABEL), PAD, top + ROW / 2 - scroll);
+    }
     this.drawAxis(ticks);
+    if (!this.ownAxes) this.drawMarks(this.layout.marks, AXIS - MARK - 1, span);
     this.drawMap(span);
     if (!this.ownAxes) this.drawRuler(span);
     this.crowdKey.style.visibility = this.crowded ? "" : "hidden"; // hidden, and not gone: the canvas would jump
@@ -1142,7 +1233,7 @@ class View {
     const said = group.said ?? "";
     const wall = said ? `this call ${human(group.wall)}, ` : human(group.wall);
     const [wide, more] = [wall, said].map((text) => pen.measureText(text).width);
-    const name = group.name || this.data.size;
+    const name = group.name || [this.data.size, this.data.also].filter(Boolean).join(", ");
     const middle = y + HEADER / 2 - 3;
     pen.fillStyle = theme.ink;
     pen.fillText(this.fit(name, this.right - wide - more - 4 * PAD), PAD, middle);
@@ -1236,6 +1327,67 @@ class View {
     }
     pen.fillStyle = look.ink;
     pen.fillText(text, left, y + ROW / 2);
+  }
+
+  /** A counter as a step function between its lowest and highest value, which are told; of a crowd in one pixel, its range. */
+  drawCurve({ curve, height, group }, y) {
+    const { pen, theme } = this;
+    const { curveTime: time, curveValue: value, wall } = this.data;
+    const { begin, end, perNs } = this.span(group);
+    const across = (ns) => Math.min(Math.max(this.left + (ns - begin) * perNs, this.left - 4), this.right + 4);
+    const bottom = y + height - 2;
+    const up = (level) => bottom - ((level - curve.low) / (curve.high - curve.low || 1)) * (height - 4);
+    const line = new Path2D();
+    let i = Math.max(curve.first, bisect(time, begin, curve.first, curve.end) - 1);
+    const from = across(time[i]);
+    line.moveTo(from, up(value[i]));
+    while (i < curve.end && time[i] <= end) {
+      const x = across(time[i]);
+      const next = bisect(time, time[i] + 1 / perNs, i + 1, curve.end, true);
+      const inside = value.subarray(i, next);
+      if (i > curve.first) line.lineTo(x, up(value[i - 1]));
+      if (inside.length > 2) for (const most of [Math.max, Math.min]) line.lineTo(x, up(inside.reduce((a, b) => most(a, b))));
+      line.lineTo(x, up(value[next - 1]));
+      i = next;
+    }
+    const to = Math.max(from, across(Math.max(wall, time[curve.end - 1])));
+    line.lineTo(to, up(value[i - 1]));
+    const area = new Path2D(line);
+    area.lineTo(to, bottom);
+    area.lineTo(from, bottom);
+    pen.globalAlpha = 0.16;
+    pen.fillStyle = theme.focus;
+    pen.fill(area);
+    pen.globalAlpha = 1;
+    [pen.strokeStyle, pen.lineWidth] = [theme.focus, 1.5];
+    pen.stroke(line);
+    for (const [level, middle] of curve.high > curve.low ? [[curve.high, y + 8], [curve.low, bottom - 7]] : [[curve.high, y + 8]]) {
+      const text = amount(level, curve.bytes);
+      pen.globalAlpha = 0.8; // a plate, so that the line does not run through the numbers
+      pen.fillStyle = theme.page;
+      pen.fillRect(this.left + 2, middle - 7, this.widthOf(text) + 4, 14);
+      pen.globalAlpha = 1;
+      pen.fillStyle = theme.muted;
+      pen.fillText(text, this.left + 4, middle);
+    }
+  }
+
+  /** Instants as triangles that point at the top of their lane; of those in one place, one. */
+  drawMarks([from, to], y, { begin, end, perNs }) {
+    const { pen, theme } = this;
+    const { markTime } = this.data;
+    const path = new Path2D();
+    for (let i = bisect(markTime, begin, from, to, true); i < to && markTime[i] <= end; ) {
+      const x = this.left + (markTime[i] - begin) * perNs;
+      path.moveTo(x - MARK, y - MARK);
+      path.lineTo(x + MARK, y - MARK);
+      path.lineTo(x, y + MARK);
+      path.closePath();
+      i = bisect(markTime, markTime[i] + 1.5 / perNs, i + 1, to, true);
+    }
+    [pen.strokeStyle, pen.fillStyle, pen.lineWidth] = [theme.page, theme.ink, 2];
+    pen.stroke(path);
+    pen.fill(path);
   }
 
   /** From the end of what led to the start of what followed; of a launch that is still open then, straight down. */

@@ -1,8 +1,9 @@
 """The timeline: every event of a trace on a canvas in the notebook, with pan and zoom.
 
 The widget's state is saved in the notebook, so it does not hold the columns of a large trace: the page requests them,
-and gets them in one binary message, 28 bytes per event and 8 per arrow. The saved state is a thinned copy of at most
-300 kB, which says how much it leaves out; a notebook that is reopened without its kernel draws this copy.
+and gets them in one binary message, 28 bytes per event, 8 per arrow, 16 per instant or value of a counter. It also
+requests the arguments of the event that is selected. The saved state is a thinned copy of at most 300 kB, which says
+how much it leaves out; a notebook that is reopened without its kernel draws this copy, without arguments.
 :meth:`Timeline.to_html` writes a page that needs neither kernel nor network.
 """
 
@@ -24,6 +25,7 @@ from kit.trace.columns import Int32, Int64, Trace, stack
 from kit.trace.lanes import depths
 from kit.trace.links import links
 from kit.trace.metrics import busy_ns, lane_concurrency, time_at_least, wall_ns
+from kit.views.details import described
 from kit.views.facts import (
     Group,
     Said,
@@ -45,6 +47,7 @@ from kit.views.facts import (
 from kit.views.levels import Level, every_event
 from kit.views.page import module, standalone
 from kit.views.palette import MODES, Look
+from kit.views.points import packed_points, points_text
 from kit.views.static import Figure, figure_svg
 
 COPY_BYTES = 300_000  # the most that the synced copy may hold
@@ -143,9 +146,14 @@ class Timeline(anywidget.AnyWidget):
             self.set_trait("measured", {"asked": asked, "window": self.selection, "groups": found})
 
     def _answer(self, _widget: object, content: Any, _buffers: object) -> None:
-        if isinstance(content, dict) and content.get("ask") == "columns" and len(self.trace) <= WHOLE:
+        if not isinstance(content, dict):
+            return
+        event = content.get("event")
+        if content.get("ask") == "columns" and len(self.trace) <= WHOLE:
             full = self._full()
             self.send({"columns": {k: v for k, v in full.items() if k != "buffers"}}, full["buffers"])
+        elif content.get("ask") == "args" and type(event) is int and 0 <= event < len(self.trace):
+            self.send({"args": described(self.trace.args(event)), "event": event})
 
     @traitlets.validate("view", "selection")
     def _validate_window(self, proposal: Any) -> tuple[float, float] | None:
@@ -177,7 +185,7 @@ def _fitting(trace: Trace, row: Int32, arrows: Int64, said: Sayings | None = Non
     while True:
         rows = drawn_rows(trace, row, limit // _PARTS_A_ROW)
         level = part_of(trace, row, rows, limit)
-        copy = columns(trace, row, level, arrows, rows, said)
+        copy = columns(trace, row, level, arrows, rows, said, limit // 2)
         if limit == 0 or _size(copy) <= COPY_BYTES:
             return copy, level
         limit //= 2
@@ -215,7 +223,13 @@ def _clip(trace: Trace, window: tuple[float, float]) -> Trace:
 
 
 def columns(
-    trace: Trace, row: Int32, level: Level, arrows: Int64, rows: Int64 | None = None, said: Sayings | None = None
+    trace: Trace,
+    row: Int32,
+    level: Level,
+    arrows: Int64,
+    rows: Int64 | None = None,
+    said: Sayings | None = None,
+    limit: int | None = None,
 ) -> dict[str, Any]:
     """The data for timeline.js: layout and looks as JSON, and the events of a level as binary columns.
 
@@ -223,8 +237,9 @@ def columns(
     each row (uint32, and the end of the last); then per event the start (float64, ns from the trace's start, exact),
     the duration (float64, ns), its kind (uint32, of ``kinds``), its index in the trace and its weight (uint32 each);
     then per arrow the places of both events (uint32). Of ``arrows`` (k, 2), those between events of the level are
-    included. If only some rows of each lane are drawn, ``rows`` says how many, and the level has no others. ``said``
-    has the texts of the groups' headers, beside the time that each group took.
+    included. Then come the columns of :func:`~kit.views.points.packed_points`, as many as its ``limit`` allows.
+    If only some rows of each lane are drawn, ``rows`` says how many, and the level has no others. ``said`` has the
+    texts of the groups' headers, beside the time that each group took.
     """
     found = groups(trace)
     heights = drawn_rows(trace, row) if rows is None else rows
@@ -247,13 +262,18 @@ def columns(
         for i, (lane, count) in enumerate(zip(trace.lanes, heights.tolist(), strict=True))
         if count
     ]
+    points, more = packed_points(trace, [lane["index"] for lane in lanes], limit)
+    also = points_text(trace)
     return {
+        **points,
+        "thin": (points["fewer"] or len(level.event) < len(trace)) and len(trace) <= WHOLE,
         "total": len(trace),
         "count": len(level.event),
         "more": len(level.event) < len(trace) <= WHOLE,
         "wall": wall,
         "size": trace.size,
-        "summary": f"Timeline of {trace.size}, {time_text(wall)} long",
+        "also": also,
+        "summary": f"Timeline of {', '.join(filter(None, [trace.size, also]))}, {time_text(wall)} long",
         "left_out": left_out(trace, row, heights),
         "busy": [round(lanes, 3) for lanes in busy_lanes(trace).tolist()] if len(found) < 2 else [],
         "lanes": lanes,
@@ -268,6 +288,7 @@ def columns(
             level.duration_ns.astype("<f8").tobytes(),
             *(column.astype("<u4").tobytes() for column in (kind, level.event, level.weight)),
             ends[ends.min(axis=1, initial=0) >= 0].astype("<u4").tobytes(),
+            *more,
         ],
     }
 

@@ -1,9 +1,12 @@
 """Columns hold exactly the rows they were built from, and stacked traces keep to themselves."""
 
+import sys
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kit.errors import UnavailableError
 from kit.trace import Event, Lane, Trace, stack
 
 LANES = (Lane(1, 1, "caller"), Lane(1, 2, "worker 0"), Lane(0, 7, "stream 7"))
@@ -78,3 +81,24 @@ def test_stacked_traces_are_aligned_where_they_fork() -> None:
 @pytest.mark.parametrize("rows", [[], [Event("a", "", 3, 0, LANES[0])]])
 def test_repr_counts(rows: list[Event]) -> None:
     assert repr(Trace.build(rows)) == f"Trace({len(rows)} events in {len(rows)} lanes)"
+
+
+def test_a_data_frame_has_every_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    pandas = pytest.importorskip("pandas")
+    rows = [Event("a", "cpu_op", 5, 9, LANES[0], 7), Event("b", "kernel", 6, 1, Lane("gpu", 7, "caller", "threads"))]
+    trace = Trace.build(rows)
+    frame = trace.to_pandas()
+    assert frame.columns.tolist() == [
+        *("start_ns", "duration_ns", "name", "category", "process", "thread", "lane", "group"),
+        *("correlation", "external"),
+    ]
+    assert frame.to_numpy().tolist() == [
+        [5, 9, "a", "cpu_op", 1, 1, "caller", "", 7, -1],
+        [6, 1, "b", "kernel", "gpu", 7, "caller", "threads", -1, -1],
+    ]
+    assert isinstance(frame["name"].dtype, pandas.CategoricalDtype)
+    assert frame.groupby("lane", observed=True)["duration_ns"].sum().to_dict() == {"caller": 10}
+    assert len(Trace.build([]).to_pandas()) == 0
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(UnavailableError, match=r"branch-lab\[lab\]"):
+        trace.to_pandas()

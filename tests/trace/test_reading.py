@@ -15,7 +15,8 @@ import zstandard
 
 from bench.synthetic import synthesise
 from kit.errors import TraceError
-from kit.trace import Trace, load_trace, reading
+from kit.trace import Trace, busy_ns, load_trace, reading, summary
+from kit.trace.curves import curves
 
 SOAK = os.environ.get("KIT_SOAK") == "1"
 
@@ -192,7 +193,7 @@ def test_a_row_of_megabytes_is_read_and_a_longer_one_is_a_bad_row(tmp_path: Path
         assert len(load_trace(write(tmp_path, text), partial=True)) == count
 
 
-def test_asynchronous_events_alone_are_shown(tmp_path: Path) -> None:
+def test_asynchronous_events_overlap_in_a_lane_of_their_own(tmp_path: Path) -> None:
     """As Node's and Chrome's: they overlap, and are told apart by their ids."""
     rows = [{"ph": ph, "cat": "net", "id": i, "name": f"get {i}", "pid": 1, "tid": 1, "ts": ts} for ph, i, ts in
             (("b", 1, 1), ("b", 2, 2), ("n", 2, 3), ("e", 1, 4), ("e", 2, 7))]  # fmt: skip
@@ -201,11 +202,11 @@ def test_asynchronous_events_alone_are_shown(tmp_path: Path) -> None:
         ("get 1", 1000, 3000),
         ("get 2", 2000, 5000),
     ]
-    assert "asynchronous" in trace.notes[0]
-    assert "1 of ph 'n'" in trace.notes[1]
-    beside = load_trace(write(tmp_path, json.dumps([*rows, {"ph": "X", "ts": 1, "dur": 1}])))
-    assert len(beside) == 1
-    assert "2 of ph 'b', 2 of ph 'e', 1 of ph 'n'" in beside.notes[0]
+    assert [lane.label for lane in trace.lanes] == ["async: net"]
+    assert trace.marks is not None
+    assert trace.marks.time_ns.tolist() == [3000]
+    assert trace.notes == ()
+    assert (busy_ns(trace), summary(trace)["complete_events"], summary(trace)["instants"]) == (0, 2, 1)
 
 
 @pytest.mark.parametrize(
@@ -315,12 +316,17 @@ def sample(folder: Path, kind: int) -> bytes:
     data = (folder / "small.json").read_bytes()
     if kind == 1:
         data = json.dumps(json.loads(data)["traceEvents"], indent=1).encode()
+    if kind == 3:
+        marks = [{"ph": ph, "id": i // 2, "cat": "net", "args": {"a": i}} for i, ph in enumerate("bebeSFSFnCCCi")]
+        marks += [{"ph": "i", "name": "[memory]", "args": {"Total Allocated": 7, "Device Type": i}} for i in range(5)]
+        rows = [json.dumps({"pid": 1, "tid": 1, "ts": 7 + i, **mark}) for i, mark in enumerate(marks * 4)]
+        data = data.replace(b'"traceEvents": [', b'"traceEvents": [' + ",\n".join(rows).encode() + b",")
     if kind == 2:
         data = data.replace(b'"args": {', b'"args": {"Input Dims": [[{"a": "},{"}, {"b": 1}], []], ')
     return data
 
 
-@pytest.mark.parametrize("kind", [0, 1, 2])
+@pytest.mark.parametrize("kind", [0, 1, 2, 3])
 def test_mutations_are_a_trace_or_a_trace_error(tmp_path: Path, kind: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "_BATCH", 4_000)
     data, chance = sample(tmp_path, kind), random.Random(kind)
@@ -334,6 +340,8 @@ def test_mutations_are_a_trace_or_a_trace_error(tmp_path: Path, kind: int, monke
             except TraceError:
                 continue
             assert isinstance(trace, Trace)
+            assert all(len(curve.time_ns) for curve in curves(trace))
+            assert all(isinstance(args, dict) for args in trace.args_of(range(len(trace))))
 
 
 @pytest.mark.parametrize("kind", [0, 1, 2])

@@ -99,13 +99,7 @@ def test_what_keeps_the_rules_has_no_note(rows: list[Row], load: Callable[[list[
     assert list(broken_rules(trace)) == []
 
 
-ARGUMENTS = pytest.mark.skipif(not hasattr(Trace, "args_of"), reason="traces keep no arguments of events")
-
-
-@pytest.mark.parametrize(
-    ("rule", "said", "rows"),
-    [*BROKEN[:2], *(pytest.param(*case, marks=ARGUMENTS) for case in BROKEN[2:])],
-)
+@pytest.mark.parametrize(("rule", "said", "rows"), BROKEN)
 def test_what_breaks_a_rule_has_a_note(
     rule: str, said: str, rows: list[Row], load: Callable[[list[Row]], Trace]
 ) -> None:

@@ -47,7 +47,7 @@ def many(n, name="op"):
 def read(packed):
     """The binary columns as timeline.js reads them."""
     types = ("<u4", "<f8", "<f8", "<u4", "<u4", "<u4", "<u4")
-    return [np.frombuffer(buffer, kind) for buffer, kind in zip(packed["buffers"], types, strict=True)]
+    return [np.frombuffer(buffer, kind) for buffer, kind in zip(packed["buffers"][:7], types, strict=True)]
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_the_kernel_answers_with_the_full_columns():
     widget._handle_custom_msg("nonsense", [])
     ((content, buffers),) = sent
     assert content["columns"]["count"] == len(trace)
-    assert [len(buffer) for buffer in buffers[1:-1]] == [8 * len(trace)] * 2 + [4 * len(trace)] * 3
+    assert [len(buffer) for buffer in buffers[1:6]] == [8 * len(trace)] * 2 + [4 * len(trace)] * 3
 
 
 def test_of_a_trace_too_large_for_a_page_only_the_copy_goes_there(monkeypatch):
