@@ -25,7 +25,7 @@ USAGE = """%%timeline [options]           record the cell below
   --no-operators  spans only, with their true lengths; without torch.profiler
   --shapes        keep the shapes of each operator's inputs
   --stacks        record Python's functions too; the code takes several times as long
-  --memory        draw how much memory is allocated
+  --memory        draw how much memory is allocated; of other threads nothing is recorded then
   --name NAME     keep the trace in the variable NAME
   --help          show this text"""
 _OPTIONS = ["warm=", "no-operators", "shapes", "stacks", "memory", "name=", "help"]

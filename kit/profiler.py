@@ -62,7 +62,8 @@ def profiled(
         warm: called before the block, while the profiler starts and its events are thrown away: the first events of a
             process are slow. On a GPU this is the same profile, since a second profile may shift or lose kernels.
         gpu: whether to record GPUs too; None: if this process has begun to use one.
-        shapes, stacks, memory: what torch.profiler calls ``record_shapes``, ``with_stack`` and ``profile_memory``.
+        shapes, stacks, memory: what torch.profiler calls ``record_shapes``, ``with_stack`` and ``profile_memory``. A
+            profile of all threads has no memory in it (torch 2.13), so one with memory is of the calling thread only.
 
     Raises:
         ProfilerError: a profiler is on already, or another one ran within the block, and ended it.
@@ -73,7 +74,7 @@ def profiled(
         )
     profile, profiler = Profile(), None
     options: dict[str, Any] = {"record_shapes": shapes, "with_stack": stacks, "profile_memory": memory}
-    options["experimental_config"] = _ExperimentalConfig(profile_all_threads=True)
+    options["experimental_config"] = _ExperimentalConfig(profile_all_threads=not memory)
     if torch.cuda.is_initialized() if gpu is None else gpu:  # type: ignore[no-untyped-call]
         activities = [ProfilerActivity.CPU, ProfilerActivity.CUDA]
         steps = schedule(wait=0, warmup=1, active=1) if warm else None

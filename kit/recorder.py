@@ -80,7 +80,8 @@ def recording(
         operators: run torch.profiler; without, spans only, with their true lengths.
         shapes: keep the shapes of each operator's inputs.
         stacks: record Python's functions too, each as an event. A block takes several times as long.
-        memory: keep each allocation, and draw how much memory is allocated.
+        memory: keep each allocation, and draw how much memory is allocated. PyTorch tells it to a profile of one thread
+            only: operators of other threads are then missing, which a note of the trace says.
 
     Raises:
         ProfilerError: a profiler is on already, or another one runs within the block.
@@ -98,6 +99,10 @@ def recording(
     notes = list(trace.notes)
     if used and operators and (number := next(_PROFILES_OF_CUDA)) > 1:
         notes.append(f"it is recording {number} of CUDA in its process: PyTorch can shift or lose kernels from 2 on.")
+    if memory and operators:
+        notes.append(
+            "it has memory, which PyTorch tells to a profile of one thread only: no operators of other threads."
+        )
     first = int(trace.start_ns.min())
     trace = trace.shifted(-first)
     anchor = spans.ClockAnchor.now()

@@ -20,6 +20,7 @@ from kit.executors.threads import Threads
 from kit.models import inception_block, two_stream
 from kit.recorder import on_gpu, record_call, record_fresh
 from kit.trace import Event, Trace, launch_delays, merge
+from kit.trace.curves import curves
 from tests.conftest import OnGpu
 
 SLACK_NS = 200_000  # the profiler writes wall-clock time; the anchor that converts it is good to tens of microseconds
@@ -145,6 +146,17 @@ def test_stacks_are_events_of_their_own() -> None:
     with kit.recording(stacks=True) as recording:
         outer()
     assert any("outer" in event.name for event in recording.trace.events() if event.category == "python_function")
+
+
+def test_memory_is_a_curve_and_shapes_are_arguments() -> None:
+    with kit.recording(memory=True, shapes=True) as recording:
+        torch.ones(1024) + 1
+    trace = recording.trace
+    (curve,) = curves(trace)
+    assert curve.value.max() - curve.value.min() >= 4096
+    assert "no operators of other threads" in " ".join(trace.notes)
+    (add,) = [i for i, event in enumerate(trace.events()) if event.name == "aten::add"]
+    assert trace.args(add)["Input Dims"][0] == [1024]
 
 
 def test_before_the_end_and_after_an_error_there_is_no_trace() -> None:
