@@ -62,9 +62,17 @@ else
 	@echo "browser: there are no browser tests"
 endif
 
-# On a server: with the torch that is there, and without the packages of the lab.
-gpu:  ## the tests that need a GPU, by the Python that you name: make gpu PYTHON=python3
-	$(PYTHON) -m pytest -m gpu --ignore=tests/browser tests
+# On a server: with the torch that is there, and without the packages of the lab. A folder of wheels has what the server
+# lacks, as msgspec and cloudpickle; they are unpacked beside the results and not installed.
+CARRIED := build/gpu-wheels
+gpu: export PYTHONPATH := $(if $(WHEELS),$(CURDIR)/$(CARRIED):)$(PYTHONPATH)
+
+gpu:  ## on an NVIDIA GPU: its tests, comparisons and traces, to build/gpu in nine minutes; make gpu DRY=1 tries it without
+ifneq ($(WHEELS),)
+	rm -rf $(CARRIED)
+	for wheel in $(WHEELS)/*.whl; do $(PYTHON) -m zipfile -e "$$wheel" $(CARRIED) || exit 1; done
+endif
+	$(PYTHON) -m bench.gpu $(if $(DRY),--dry) $(ARGS)
 
 strip: $(VENV)/lab.stamp  ## take the outputs out of the notebooks, before a commit
 	$(BIN)/python tools/strip.py $(NOTEBOOKS)
