@@ -5,6 +5,8 @@
 #   make lab TORCH=cpu          take PyTorch's CPU wheels (Linux: several GB less than with CUDA)
 #   make lab WHEELS=folder      install offline, from a folder of wheels
 #   make lab PYTHON=python3.12  use this Python for the environment
+#   make gpu PYTHON=python3     measure on an NVIDIA GPU, with what this Python has; WHEELS=folder adds to it
+#   make gpu DRY=1              the same steps, small and on the CPU
 
 PYTHON ?= python3
 TORCH  ?=
@@ -67,7 +69,7 @@ endif
 CARRIED := build/gpu-wheels
 gpu: export PYTHONPATH := $(if $(WHEELS),$(CURDIR)/$(CARRIED):)$(PYTHONPATH)
 
-gpu:  ## on an NVIDIA GPU: its tests, comparisons and traces, to build/gpu in nine minutes; make gpu DRY=1 tries it without
+gpu:  ## tests, comparisons and traces on an NVIDIA GPU, to build/gpu in nine minutes
 ifneq ($(WHEELS),)
 	rm -rf $(CARRIED)
 	for wheel in $(WHEELS)/*.whl; do $(PYTHON) -m zipfile -e "$$wheel" $(CARRIED) || exit 1; done
@@ -85,7 +87,7 @@ bench: $(VENV)/test.stamp  ## measure the kit against plain code; writes build/b
 	$(BIN)/python -m bench.timeline
 
 soak: $(VENV)/test.stamp  ## full products and hundreds of cycles: processes, compilers, budgets, layers, damaged traces; an hour
-	KIT_SOAK=1 $(BIN)/pytest -rP -p no:logging tests/executors tests/graphs tests/transforms tests/models tests/trace tests/measuring/test_candidates.py tests/test_cli.py
+	KIT_SOAK=1 $(BIN)/pytest -rP -p no:logging tests/executors tests/graphs tests/transforms tests/models tests/trace tests/bench tests/measuring/test_candidates.py tests/test_cli.py
 	KIT_SOAK=1 KIT_FAST=1 $(BIN)/pytest tests/browser/test_notebooks.py
 	KIT_SOAK=1 $(BIN)/pytest -rP tests/notebooks/test_cards.py
 

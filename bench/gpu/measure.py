@@ -68,7 +68,8 @@ def compare(options: argparse.Namespace) -> None:
     work = workload(options.network, options.batch, options.device)
     found = kit.compare(work, approaches=options.approaches, rounds=ROUNDS, budget=options.budget, progress=False)
     about = about_of(options)
-    found = replace(found, about=replace(found.about, command=about["command"], **_of_about(about)))
+    kept = {key: about[key] for key in ("command", "versions", "machine")}
+    found = replace(found, about=replace(found.about, **kept))
     print(found)
     found.save(options.out.with_suffix(".all.json.gz"))
     plain = {"workload": options.network, "batch": options.batch, "about": about, **found.to_dict()}
@@ -114,10 +115,6 @@ def about_of(options: argparse.Namespace) -> dict[str, Any]:
     at = asked.index("--out")
     command = " ".join(["python", "-m", "bench.gpu.measure", *asked[:at], *asked[at + 2 :]])
     return {**described(options.device), "command": command, "workload": options.network, "batch": options.batch}
-
-
-def _of_about(about: dict[str, Any]) -> dict[str, Any]:
-    return {"versions": about["versions"], "machine": about["machine"]}
 
 
 def main() -> int:

@@ -6,7 +6,7 @@ import gzip
 import json
 import xml.etree.ElementTree as ElementTree
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,15 +55,16 @@ def traced(path: Path) -> Json:
     return {"file": path.name, "bytes": path.stat().st_size, "events": events, **told}
 
 
-def where(about: Json) -> str:
-    """The machine and the versions, as a row of the README has them."""
+def where(about: Json, dates: Iterable[str] = ()) -> str:
+    """The machine and the versions, as a row of the README has them; the date is that of the run, or these."""
     versions, machine = about["versions"], about["machine"]
     cores = f"{machine['cores']} cores, {machine['cpu']}"
     if "gpu" in about:
         on = f"one {about['gpu']['name']} ({cores}), driver {machine['driver']}, CUDA {machine['cuda']}"
     else:
         on = f"no GPU ({cores}), A DRY RUN THAT IS NOT TO BE KEPT"
-    return f"recorded on {about['date'][:10]} on {on}, PyTorch {versions['torch']}, Python {versions['python']}"
+    days = " and ".join(sorted({date[:10] for date in dates} or {about["date"][:10]}))
+    return f"recorded on {days} on {on}, PyTorch {versions['torch']}, Python {versions['python']}"
 
 
 def rows(about: Json, traces: Sequence[Json]) -> str:
@@ -73,6 +74,7 @@ def rows(about: Json, traces: Sequence[Json]) -> str:
         kinds[trace["workload"], trace["batch"]].append(trace)
     lines = ["| file | what | made by | from | licence |", "|---|---|---|---|---|"]
     for (workload, batch), several in kinds.items():
+        dates = [trace["date"] for trace in several]
         files = ", ".join(f"`traces/{trace['file']}`" for trace in several)
         if workload == "copies":
             what = "chunks of host memory, pinned or pageable, copied to the GPU, multiplied, and copied back; on one "
@@ -80,7 +82,7 @@ def rows(about: Json, traces: Sequence[Json]) -> str:
         else:
             what = f"one warm call each of `{workload}`, batch {batch}, float32, under one approach: its operators, "
             what += "the kernels of every stream, and their launches"
-        lines.append(f"| {files} | {what} | the commands below | {where(about)} | MIT, as the kit |")
+        lines.append(f"| {files} | {what} | the commands below | {where(about, dates)} | MIT, as the kit |")
     commands = [f"{trace['command']} --out traces/{trace['file']}" for trace in traces]
     return "\n".join([*lines, "", "```sh", *commands, "```", ""])
 
@@ -88,7 +90,7 @@ def rows(about: Json, traces: Sequence[Json]) -> str:
 def measured(about: Json, comparisons: Sequence[Json]) -> str:
     """A Markdown table: a row for each network and batch under each approach."""
     lines = [
-        f"{where(about)}.".replace("recorded", "Measured", 1),
+        f"{where(about, [found['about']['date'] for found in comparisons])}.".replace("recorded", "Measured", 1),
         "Speed-up over `sequential`, with its interval; the intervals are corrected for all rows of one comparison.",
         "",
         "| network | batch | approach | median ms | speed-up | verdict | same output |",
