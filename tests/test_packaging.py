@@ -135,9 +135,9 @@ def test_wheels_installs_offline() -> None:
 
 
 def test_gpu_takes_the_named_python_and_unpacks_wheels_without_pip() -> None:
-    assert make("gpu", "PYTHON=python3.12").split() == "python3.12 -m bench.gpu".split()
+    assert make("gpu", "PYTHON=python3.12").split() == ["python3.12", "-m", "bench.gpu"]
     *_, line = make("gpu", "PYTHON=python3.12", "DRY=1", "WHEELS=wheels", "ARGS=--budget 300").splitlines()
-    assert line.split() == "python3.12 -m bench.gpu --dry --budget 300".split()
+    assert line.split() == ["python3.12", "-m", "bench.gpu", "--dry", "--budget", "300"]
     assert pip_lines(make("gpu", "WHEELS=wheels")) == []
 
 

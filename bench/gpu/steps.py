@@ -102,17 +102,19 @@ def run(
         tell(f"{here} ...")
         state[step.name] = Ended("running", 0.0, "the run was stopped meanwhile", step.command)
         begin = clock()
-        reason = _call(step, folder / "logs" / f"{step.name}.log", min(step.limit_s, left))
-        seconds = round(clock() - begin, 1)
+        log, most = folder / "logs" / f"{step.name}.log", min(step.limit_s, left)
+        code = _call(step, log, most)
+        seconds, reason = round(clock() - begin, 1), _fault(step, code, most)
         if reason:
             _remove(step.files)
-        ended = state[step.name] = Ended("failed" if reason else "done", seconds, reason, step.command)
-        tell(f"{' ' * 8}{ended.status} after {seconds:.1f} s{reason and ': ' + reason}")
+        status = "done" if not reason else "skipped" if code is None and left < step.limit_s else "failed"
+        state[step.name] = Ended(status, seconds, reason, step.command)
+        tell(f"{' ' * 8}{status} after {seconds:.1f} s{reason and f': {reason}{_tail(log)}'}")
     return {step.name: state.ended[step.name] for step in steps}
 
 
-def _call(step: Step, log: Path, seconds: float) -> str:
-    """Run the command; returns why it failed, with the end of its output, or nothing."""
+def _call(step: Step, log: Path, seconds: float) -> int | None:
+    """Run the command, and end all that it started; returns its exit status, or None if it took too long."""
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     with log.open("w") as output:
@@ -126,22 +128,27 @@ def _call(step: Step, log: Path, seconds: float) -> str:
             start_new_session=True,  # it may start processes, which must end with it
         )
         try:
-            code: int | None = process.wait(seconds)
+            return process.wait(seconds)
         except subprocess.TimeoutExpired:
-            code = None
+            return None
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-    lines = log.read_text(errors="replace").splitlines()[-TAIL:]
-    tail = "".join(f"\n{' ' * 10}{line}" for line in lines)
+
+
+def _fault(step: Step, code: int | None, most: float) -> str:
     if code is None:
-        return f"it was ended after {seconds:.0f} s{tail}"
+        return f"it was ended after {most:.0f} s"
     if code:
-        return f"exit status {code}{tail}"
-    if missing := [path.name for path in step.files if not path.is_file()]:
-        return f"it did not write {', '.join(missing)}{tail}"
-    return ""
+        return f"exit status {code}"
+    missing = [path.name for path in step.files if not path.is_file()]
+    return f"it did not write {', '.join(missing)}" if missing else ""
+
+
+def _tail(log: Path) -> str:
+    lines = log.read_text(errors="replace").splitlines()[-TAIL:]
+    return "".join(f"\n{' ' * 10}{line}" for line in lines)
 
 
 def _remove(files: Sequence[Path]) -> None:

@@ -102,6 +102,12 @@ def test_what_does_not_fit_is_said_and_what_is_shorter_still_begins(tmp_path: Pa
     assert calls(tmp_path) == ["short", "long"]
 
 
+def test_a_step_within_which_the_budget_ends_did_not_fail(tmp_path: Path) -> None:
+    ended, said = tried([step(tmp_path, "a", "import time; time.sleep(600)", expected_s=1)], tmp_path, left=6)
+    assert ended == {"a": "skipped"}
+    assert "it was ended after 6 s" in said[-1]
+
+
 def test_the_processes_of_a_step_end_with_it(tmp_path: Path) -> None:
     psutil = pytest.importorskip("psutil")
     child = "import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); "
