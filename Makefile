@@ -5,6 +5,8 @@
 #   make lab TORCH=cpu          take PyTorch's CPU wheels (Linux: several GB less than with CUDA)
 #   make lab WHEELS=folder      install offline, from a folder of wheels
 #   make lab PYTHON=python3.12  use this Python for the environment
+#   make gpu PYTHON=python3     measure on an NVIDIA GPU, with what this Python has; WHEELS=folder adds to it
+#   make gpu DRY=1              the same steps, small and on the CPU
 
 PYTHON ?= python3
 TORCH  ?=
@@ -62,9 +64,17 @@ else
 	@echo "browser: there are no browser tests"
 endif
 
-# On a server: with the torch that is there, and without the packages of the lab.
-gpu:  ## the tests that need a GPU, by the Python that you name: make gpu PYTHON=python3
-	$(PYTHON) -m pytest -m gpu --ignore=tests/browser tests
+# On a server: with the torch that is there, and without the packages of the lab. A folder of wheels has what the server
+# lacks, as msgspec and cloudpickle; they are unpacked beside the results and not installed.
+CARRIED := build/gpu-wheels
+gpu: export PYTHONPATH := $(if $(WHEELS),$(CURDIR)/$(CARRIED):)$(PYTHONPATH)
+
+gpu:  ## tests, comparisons and traces on an NVIDIA GPU, to build/gpu in nine minutes
+ifneq ($(WHEELS),)
+	rm -rf $(CARRIED)
+	for wheel in $(WHEELS)/*.whl; do $(PYTHON) -m zipfile -e "$$wheel" $(CARRIED) || exit 1; done
+endif
+	$(PYTHON) -m bench.gpu $(if $(DRY),--dry) $(ARGS)
 
 strip: $(VENV)/lab.stamp  ## take the outputs out of the notebooks, before a commit
 	$(BIN)/python tools/strip.py $(NOTEBOOKS)
@@ -77,7 +87,7 @@ bench: $(VENV)/test.stamp  ## measure the kit against plain code; writes build/b
 	$(BIN)/python -m bench.timeline
 
 soak: $(VENV)/test.stamp  ## full products and hundreds of cycles: processes, compilers, budgets, layers, damaged traces; an hour
-	KIT_SOAK=1 $(BIN)/pytest -rP -p no:logging tests/executors tests/graphs tests/transforms tests/models tests/trace tests/measuring/test_candidates.py tests/test_cli.py
+	KIT_SOAK=1 $(BIN)/pytest -rP -p no:logging tests/executors tests/graphs tests/transforms tests/models tests/trace tests/bench tests/measuring/test_candidates.py tests/test_cli.py
 	KIT_SOAK=1 KIT_FAST=1 $(BIN)/pytest tests/browser/test_notebooks.py
 	KIT_SOAK=1 $(BIN)/pytest -rP tests/notebooks/test_cards.py
 

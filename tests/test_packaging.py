@@ -95,7 +95,18 @@ def run_make(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Make, as typed into a fresh shell: a `make test TORCH=cpu` that runs these tests must not pass its words on."""
     if shutil.which("make") is None:
         pytest.skip("make is not installed")
-    inherited = {"MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "ARGS", "PYTHON", "TORCH", "VENV", "WHEELS"}
+    inherited = {
+        "MAKEFLAGS",
+        "MFLAGS",
+        "MAKELEVEL",
+        "MAKEOVERRIDES",
+        "ARGS",
+        "DRY",
+        "PYTHON",
+        "TORCH",
+        "VENV",
+        "WHEELS",
+    }
     environment = {name: value for name, value in os.environ.items() if name not in inherited}
     return subprocess.run(["make", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True)
 
@@ -121,6 +132,13 @@ def test_without_torch_named_there_is_one_install_from_the_usual_index() -> None
 def test_wheels_installs_offline() -> None:
     for line in pip_lines(make("test", "WHEELS=wheels")):
         assert "--no-index --find-links wheels" in line
+
+
+def test_gpu_takes_the_named_python_and_unpacks_wheels_without_pip() -> None:
+    assert make("gpu", "PYTHON=python3.12").split() == ["python3.12", "-m", "bench.gpu"]
+    *_, line = make("gpu", "PYTHON=python3.12", "DRY=1", "WHEELS=wheels", "ARGS=--budget 300").splitlines()
+    assert line.split() == ["python3.12", "-m", "bench.gpu", "--dry", "--budget", "300"]
+    assert pip_lines(make("gpu", "WHEELS=wheels")) == []
 
 
 def test_tests_install_every_extra_but_the_zoo() -> None:
