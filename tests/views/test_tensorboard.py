@@ -16,16 +16,16 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 import kit
 from kit.errors import KitError, TraceError, UnavailableError
-from kit.trace import Event, Lane, Marks, Trace
+from kit.trace import Event, Lane, Trace
 from kit.views import tensorboard as module
 from kit.views.tensorboard import TensorBoard
 
@@ -249,19 +249,20 @@ def test_a_trace_is_written_as_the_plugin_can_read_it(tmp_path: Path) -> None:
     gpus = [{"id": 0, "name": "Made-up GPU", "totalGlobalMem": 1 << 30}]
     lane, gpu = Lane(1, "main", "caller"), Lane(0, "stream 7", "stream 7")
     events = [Event("aten::add", "cpu_op", 2_000, 90_000, lane), Event("kernel", "kernel", 9_000, 50_000, gpu)]
-    plain = Trace.build(events)
-    at = np.array([0])
-    memory = Marks(np.array([5_000]), at, np.array([len(plain.names)]), at, at + 1, at, np.array([0.0]))
-    trace = kit.trace.Trace(
-        **{**vars(plain), "names": (*plain.names, "[memory]"), "marks": memory, "about": {"deviceProperties": gpus}}
-    )
+    trace = replace(Trace.build(events), about={"deviceProperties": gpus})
     file = json.loads(written(trace, tmp_path / "runs")["trace"])
     assert all(isinstance(row["tid"], int) for row in file["traceEvents"])
-    assert "[memory]" not in {row["name"] for row in file["traceEvents"]}
     read = data.RunProfileData.parse("worker", None, str(tmp_path / "runs/trace/trace.pt.trace.json"), str(tmp_path))
     assert read.device_props == gpus
     assert read.has_kernel
     assert [row.name for row in read.op_list_groupby_name] == ["aten::add"]
+
+
+def test_recorded_memory_is_written_with_its_bytes(tmp_path: Path) -> None:
+    with kit.recording(memory=True) as recording:
+        torch.ones(1024) + 1
+    rows = json.loads(written(recording.trace, tmp_path / "runs")["trace"])["traceEvents"]
+    assert 4096 in [row["args"]["Bytes"] for row in rows if row["name"] == "[memory]"]
 
 
 def test_a_comparison_is_a_run_for_each_approach() -> None:
