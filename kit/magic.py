@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from typing import Any
 from unittest.mock import patch
@@ -47,6 +48,11 @@ class TimelineMagics(Magics):
             raise UsageError(f"{rest!r} is no option: code is in the lines below.\n{USAGE}")
         if not (code := rest if cell is None else cell).strip():
             raise UsageError(f"there is no code to record.\n{USAGE}")
+        if _awaits(shell, code):
+            raise UsageError(
+                "a cell that awaits at its top runs in the notebook's own loop, which a magic cannot wait for: write "
+                "`with kit.recording() as recording:` around the code, and then kit.timeline(recording.trace)."
+            )
         name, warm = options.get("name"), _count(options.get("warm", "0"))
         if name is not None and not name.isidentifier():
             raise UsageError(f"--name {name}: a variable cannot be called so.")
@@ -61,6 +67,15 @@ class TimelineMagics(Magics):
         if name is not None:
             shell.user_ns[name] = found.trace
         _show(shell, found.trace)
+
+
+def _awaits(shell: Any, code: str) -> bool:
+    """Whether a loop of asyncio runs, as in a notebook's kernel, and the code needs it."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return bool(shell.should_run_async(code, transformed_cell=shell.transform_cell(code)))
 
 
 def _count(text: str) -> int:

@@ -135,6 +135,12 @@ def test_a_cell_that_fails_fails_in_a_notebook_too() -> None:
     assert "magic.py" not in str(caught.value)
 
 
+def test_a_cell_that_awaits_is_told_what_to_write() -> None:
+    book = run("%load_ext kit\nimport asyncio", "%%timeline\nawait asyncio.sleep(0)")
+    (said,) = book.cells[1].outputs
+    assert "with kit.recording() as recording:" in said["text"]
+
+
 def test_the_terminal_prints_a_table() -> None:
     code = "%load_ext kit\nimport torch\n%timeline torch.ones(2) + 1\n"
     done = subprocess.run(
