@@ -22,6 +22,7 @@ def _set(value: Any, unit: str, low: float, high: float, source: str) -> Any:
     return field(default=value, metadata={"unit": unit, "low": low, "high": high, "source": source})
 
 
+@one_line
 class Parameter(NamedTuple):
     """What is known of one field of :class:`Gpu`."""
 

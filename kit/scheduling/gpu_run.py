@@ -32,20 +32,15 @@ the limit of launches that wait. So times of many streams are a lower bound.
 
 from __future__ import annotations
 
-import heapq
 from collections import defaultdict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import NamedTuple
 
 from kit.errors import KitError
 from kit.reprs import one_line
 from kit.scheduling.gpu import (
     DEFAULT,
-    SHARE,
     Await,
     Call,
     Copy,
@@ -59,8 +54,7 @@ from kit.scheduling.gpu import (
     Work,
     check,
 )
-
-Blocks = NDArray[np.int64]  # on each SM, shape (sms,)
+from kit.scheduling.gpu_engines import Blocks, Clock, Device, Item
 
 
 @one_line
@@ -126,31 +120,7 @@ def run(programs: Mapping[str, Sequence[Call]], gpu: Gpu) -> Run:
     """
     given = {thread: tuple(calls) for thread, calls in programs.items()}
     check(given, gpu)
-    return _Machine(given, gpu).run()
-
-
-@dataclass(eq=False, slots=True)
-class _Item:
-    """What is in a stream: a kernel, a copy, or an event that is recorded or waited for."""
-
-    what: Launch | Copy | Record | Wait
-    stream: int
-    arrives: int  # at its hardware queue
-    gap: int  # from the end of what it waits for to its own start
-    number: int  # among all uses of memory and items
-    before: int  # bits of the numbers that are known to come before it
-    call: int = -1  # among the calls
-    open: int = 0  # how many of those that it waits for have not ended
-    ready: int = 0  # when what it waits for lets it begin
-    followers: list[_Item] = field(default_factory=list)
-    threads: list[_Thread] = field(default_factory=list)  # that wait for it
-    left: int = -1
-    start: int = -1
-    end: int = -1
-    block_ns: int = 0
-    to_place: int = 0  # blocks
-    running: int = 0  # blocks
-    demand: Any = None  # of a block: (blocks, threads, share), those that are not 0
+    return _Host(given, gpu).run()
 
 
 @dataclass(eq=False, slots=True)
@@ -161,60 +131,47 @@ class _Thread:
     began: int = 0
     waits: int = 0  # for so many items
     knows: int = 0  # bits of what has ended, as far as this thread has made sure
-    launched: list[_Item] = field(default_factory=list)  # by the call that it makes now
+    launched: list[Item] = field(default_factory=list)  # by the call that it makes now
 
 
-class _Machine:
-    """The state of the simulation: host threads, queues, SMs and copy engines."""
+class _Host:
+    """Host threads, the GIL, and the streams that they fill."""
 
     def __init__(self, programs: Mapping[str, tuple[Call, ...]], gpu: Gpu) -> None:
         self.gpu = gpu
-        self.now = self.count = self.numbers = 0
-        self.agenda: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
+        self.clock = Clock()
+        self.device = Device(gpu, self.clock, self.wake)
         self.threads = [_Thread(name, calls) for name, calls in programs.items()]
         self.gil_free, self.gil_queue = True, deque[_Thread]()
         self.flags: dict[str, int] = {}  # set -> what the thread knew that set it
         self.awaiting: dict[str, list[_Thread]] = defaultdict(list)
-        self.last: dict[int, _Item] = {}  # of each stream
-        self.events: dict[str, _Item] = {}
-        self.queue_of: dict[int, int] = {}
-        self.queues: list[deque[_Item]] = [deque() for _ in range(gpu.queues)]
-        self.engine = deque[_Item]()  # the execution engine's queue
-        self.resident = 0  # kernels with blocks on SMs
-        self.free = np.array([[gpu.blocks_per_sm], [gpu.threads_per_sm], [SHARE]]).repeat(gpu.sms, 1)
-        self.copies: dict[str, deque[_Item]] = {"device": deque(), "host": deque()}
-        self.copying: dict[str, _Item | None] = {"device": None, "host": None}
+        self.waiting: dict[int, list[_Thread]] = defaultdict(list)  # number of an item -> threads
+        self.last: dict[int, Item] = {}  # of each stream
+        self.events: dict[str, Item] = {}
+        self.queue_of: dict[int, int] = {}  # stream -> hardware queue
+        self.numbers = 0
         self.calls: list[Called] = []
-        self.items: list[_Item] = []
-        self.waves: list[tuple[_Item, int, Blocks]] = []
+        self.items: list[Item] = []  # kernels and copies
         self.uses: list[tuple[int, int, Work | Launch | Copy]] = []  # number, what is before it, and what it is
 
     def run(self) -> Run:
         for thread in self.threads:
-            self.at(0, self.next_call, thread)
-        while self.agenda:
-            self.now = self.agenda[0][0]
-            while self.agenda and self.agenda[0][0] == self.now:
-                _, _, act, args = heapq.heappop(self.agenda)
-                act(*args)
-            self.settle()
+            self.clock.at(0, self.next_call, thread)
+        while self.clock.step():
+            self.device.settle()
         for thread in self.threads:
             if thread.at < len(thread.calls):
                 raise KitError(f"{thread.name} waits for ever in {thread.calls[thread.at]}: nothing will end the wait.")
-        place = {id(item): i for i, item in enumerate(self.items)}
         ran = [
             Ran(i.call, i.what, self.queue_of[i.stream], i.arrives, i.left, i.start, i.end)
             for i in self.items
             if isinstance(i.what, Launch | Copy)
         ]
-        waves = [Wave(place[id(item)], start, start + item.block_ns, counts) for item, start, counts in self.waves]
-        return Run(self.calls, ran, waves, self.races())
-
-    def at(self, time: int, act: Callable[..., None], *args: Any) -> None:
-        self.count += 1
-        heapq.heappush(self.agenda, (time, self.count, act, args))
-
-    # Host threads -----------------------------------------------------------------------------------------------------
+        place = {item.number: i for i, item in enumerate(self.items)}
+        waves = [
+            Wave(place[item.number], start, start + item.block_ns, counts) for item, start, counts in self.device.waves
+        ]
+        return Run(self.calls, ran, waves, races(self.uses))
 
     def next_call(self, thread: _Thread) -> None:
         if thread.at == len(thread.calls):
@@ -253,13 +210,13 @@ class _Machine:
         return round(self.cost(call) * share)
 
     def begin(self, thread: _Thread) -> None:
-        thread.began = self.now
+        thread.began = self.clock.now
         call = thread.calls[thread.at]
         if held := self.held(call):
-            self.at(self.now + held, self.release)
+            self.clock.at(self.clock.now + held, self.release)
         if isinstance(call, LaunchGraph):
             self.submit_graph(thread, call)
-        self.at(self.now + self.cost(call), self.act, thread, call)
+        self.clock.at(self.clock.now + self.cost(call), self.act, thread, call)
 
     def release(self) -> None:
         if self.gil_queue:
@@ -272,9 +229,9 @@ class _Machine:
         lag = self.gpu.start_ns - self.gpu.launch_ns
         match call:
             case Launch() | Record() | Wait():
-                self.submit(thread, call, self.now + lag, self.gpu.gap_ns)
+                self.submit(thread, call, self.clock.now + lag, self.gpu.gap_ns)
             case Copy():
-                item = self.submit(thread, call, self.now + lag, self.gpu.gap_ns)
+                item = self.submit(thread, call, self.clock.now + lag, self.gpu.gap_ns)
                 if not call.pinned:
                     return self.wait_for(thread, [item], 0)
             case Synchronize(event=str(event)):
@@ -286,7 +243,7 @@ class _Machine:
             case Signal(flag=flag):
                 self.flags[flag] = thread.knows
                 for other in self.awaiting.pop(flag, []):
-                    self.at(self.now + self.gpu.wake_ns, self.next_call, other)
+                    self.clock.at(self.clock.now + self.gpu.wake_ns, self.next_call, other)
             case Await(flag=flag):
                 thread.knows |= self.flags[flag]
             case Work() if call.reads or call.writes:
@@ -299,33 +256,39 @@ class _Machine:
         for item in thread.launched:
             item.call = len(self.calls)
         thread.launched = []
-        self.calls.append(Called(thread.name, thread.calls[thread.at], thread.began, self.now))
+        self.calls.append(Called(thread.name, thread.calls[thread.at], thread.began, self.clock.now))
         thread.at += 1
         self.next_call(thread)
 
-    def wait_for(self, thread: _Thread, items: Sequence[_Item], returns_ns: int) -> None:
+    def wait_for(self, thread: _Thread, items: Sequence[Item], returns_ns: int) -> None:
         """The thread goes on when these have ended, and the call has returned."""
         for item in items:
             thread.knows |= item.before | 1 << item.number
             if item.end < 0:
-                item.threads.append(thread)
+                self.waiting[item.number].append(thread)
                 thread.waits += 1
         if not thread.waits:
-            self.at(self.now + returns_ns, self.finish, thread)
+            self.clock.at(self.clock.now + returns_ns, self.finish, thread)
 
-    # Streams and hardware queues --------------------------------------------------------------------------------------
+    def wake(self, item: Item) -> None:
+        """It has ended: threads that waited for nothing else go on."""
+        for thread in self.waiting.pop(item.number, []):
+            thread.waits -= 1
+            if not thread.waits:
+                returns = self.gpu.sync_ns if isinstance(thread.calls[thread.at], Synchronize) else 0
+                self.clock.at(self.clock.now + returns, self.finish, thread)
 
     def submit_graph(self, thread: _Thread, graph: LaunchGraph) -> None:
         """Nodes reach the GPU one after the other, while the call still goes on."""
         gpu, outside = self.gpu, self.events
-        arrives = self.now + gpu.graph_ns + gpu.start_ns - gpu.launch_ns
+        arrives = self.clock.now + gpu.graph_ns + gpu.start_ns - gpu.launch_ns
         self.events = {}  # those of a capture are the graph's own
         for call in graph.calls:
             arrives += gpu.node_ns if isinstance(call, Launch | Copy) else 0
             self.submit(thread, call, arrives, gpu.node_gap_ns)
         self.events = outside
 
-    def submit(self, thread: _Thread, call: Launch | Copy | Record | Wait, arrives: int, gap: int) -> _Item:
+    def submit(self, thread: _Thread, call: Launch | Copy | Record | Wait, arrives: int, gap: int) -> Item:
         needs = [self.last[call.stream]] if call.stream in self.last else []
         if isinstance(call, Wait) and call.event in self.events:
             needs.append(self.events[call.event])
@@ -334,20 +297,12 @@ class _Machine:
         before = thread.knows
         for each in needs:
             before |= each.before | 1 << each.number
-        item = _Item(call, call.stream, arrives, gap, self.numbers, before, ready=arrives)
+        item = Item(call, call.stream, arrives, gap, self.numbers, before, ready=arrives)
         self.numbers += 1
         thread.launched.append(item)
-        for each in needs:
-            if each.end < 0:
-                each.followers.append(item)
-                item.open += 1
-            else:
-                self.follow(item, each)
-        if not item.open:
-            self.at(item.ready, _nothing)
         self.last[call.stream] = item
         queue = self.queue_of.setdefault(call.stream, len(self.queue_of) % self.gpu.queues)
-        self.queues[queue].append(item)
+        self.device.put(item, queue, needs)
         if isinstance(call, Record):
             self.events[call.event] = item
         if isinstance(call, Launch | Copy):
@@ -356,128 +311,20 @@ class _Machine:
                 self.uses.append((item.number, before, call))
         return item
 
-    def follow(self, item: _Item, ended: _Item) -> None:
-        gap = item.gap if isinstance(item.what, Launch | Copy) else 0
-        item.ready = max(item.ready, ended.end + gap)
 
-    def settle(self) -> None:
-        """All that can leave a queue at this moment does so."""
-        moved = True
-        while moved:
-            moved = False
-            for queue in self.queues:
-                while queue and not queue[0].open and queue[0].ready <= self.now:
-                    self.leave(queue.popleft())
-                    moved = True
-        self.place()
-        for to, queue in self.copies.items():
-            if queue and self.copying[to] is None:
-                self.copy(to, queue.popleft())
-
-    def leave(self, item: _Item) -> None:
-        item.left = self.now
-        match item.what:
-            case Launch(blocks=blocks, block_ns=ns, threads=threads, share=share):
-                item.to_place, item.block_ns = blocks, ns
-                item.demand = np.array([1, threads, *([max(1, int(share * SHARE))] if share else [])])[:, None]
-                self.engine.append(item)
-            case Copy(to=to):
-                self.copies[to].append(item)
-            case _:
-                item.start = self.now
-                self.ended(item)
-
-    def ended(self, item: _Item) -> None:
-        item.end = self.now
-        for each in item.followers:
-            each.open -= 1
-            self.follow(each, item)
-            if not each.open:
-                self.at(each.ready, _nothing)
-        for thread in item.threads:
-            thread.waits -= 1
-            if not thread.waits:
-                returns = self.gpu.sync_ns if isinstance(thread.calls[thread.at], Synchronize) else 0
-                self.at(self.now + returns, self.finish, thread)
-
-    # Engines ----------------------------------------------------------------------------------------------------------
-
-    def place(self) -> None:
-        """Place blocks of the kernel at the head, and of the next one when all of its blocks are placed."""
-        while self.engine:
-            item = self.engine[0]
-            if item.start < 0 and self.resident == self.gpu.grids:
-                return
-            rows = len(item.demand)
-            counts = spread((self.free[:rows] // item.demand).min(0), item.to_place)
-            placed = int(counts.sum())
-            if not placed:
-                return
-            if item.start < 0:
-                item.start = self.now
-                self.resident += 1
-            alone = self.resident == 1 and not item.running
-            waves = max(1, (item.to_place - 1) // placed) if alone else 1  # before the last, nothing else has a turn
-            self.free[:rows] -= counts * item.demand
-            item.to_place -= placed * waves
-            item.running += placed
-            self.waves += [(item, self.now + i * item.block_ns, counts) for i in range(waves)]
-            self.at(self.now + waves * item.block_ns, self.blocks_end, item, counts, placed)
-            if item.to_place:
-                return
-            self.engine.popleft()
-
-    def blocks_end(self, item: _Item, counts: Blocks, placed: int) -> None:
-        self.free[: len(item.demand)] += counts * item.demand
-        item.running -= placed
-        if not item.running and not item.to_place:
-            self.resident -= 1
-            self.ended(item)
-
-    def copy(self, to: str, item: _Item) -> None:
-        assert isinstance(item.what, Copy)
-        item.start, self.copying[to] = self.now, item
-        self.at(self.now + copy_ns(item.what, self.gpu), self.copy_ends, to, item)
-
-    def copy_ends(self, to: str, item: _Item) -> None:
-        self.copying[to] = None
-        self.ended(item)
-
-    def races(self) -> list[Race]:
-        """Uses of the same memory that nothing orders: no stream, no event, and no wait of a thread."""
-        by_memory: dict[str, list[tuple[int, int, str, bool]]] = defaultdict(list)
-        for number, before, what in self.uses:
-            for memory in {*what.reads, *what.writes}:
-                by_memory[memory].append((number, before, name_of(what), memory in what.writes))
-        return [
-            Race(memory, first, second)
-            for memory, uses in by_memory.items()
-            for i, (number, known, first, writes) in enumerate(uses)
-            for other, before, second, writes_too in uses[i + 1 :]
-            if (writes or writes_too) and not before >> number & 1 and not known >> other & 1
-        ]
-
-
-def spread(room: Blocks, blocks: int) -> Blocks:
-    """So many blocks, one after the other, each on the SM with most room, the first of several; as many as fit.
-
-    Args:
-        room: for how many of them each SM has room, shape ``(sms,)``.
-    """
-    if blocks >= int(room.sum()):
-        return room
-    # above[i]: how many blocks bring all SMs down to the i-th level from the top
-    above = np.cumsum(np.cumsum(np.bincount(room)[:0:-1]))
-    level = len(above) - int(np.searchsorted(above, blocks))  # the last level that is begun
-    counts = np.maximum(room - level, 0)
-    rest = blocks - int(counts.sum())
-    counts[np.flatnonzero(room >= level)[:rest]] += 1
-    return counts
-
-
-def copy_ns(copy: Copy, gpu: Gpu) -> int:
-    """How long a copy engine takes for a copy; 1 GB/s is 1 byte a nanosecond."""
-    return max(1, round(copy.bytes / (gpu.pinned_gbps if copy.pinned else gpu.pageable_gbps)))
+def races(all_uses: Sequence[tuple[int, int, Work | Launch | Copy]]) -> list[Race]:
+    """Uses of the same memory that nothing orders: no stream, no event, and no wait of a thread."""
+    by_memory: dict[str, list[tuple[int, int, str, bool]]] = defaultdict(list)
+    for number, before, what in all_uses:
+        for memory in {*what.reads, *what.writes}:
+            by_memory[memory].append((number, before, name_of(what), memory in what.writes))
+    return [
+        Race(memory, first, second)
+        for memory, uses in sorted(by_memory.items())
+        for i, (number, known, first, writes) in enumerate(uses)
+        for other, before, second, writes_too in uses[i + 1 :]
+        if (writes or writes_too) and not before >> number & 1 and not known >> other & 1
+    ]
 
 
 def name_of(what: Work | Launch | Copy) -> str:
@@ -486,7 +333,3 @@ def name_of(what: Work | Launch | Copy) -> str:
         return what.name
     host = "Pinned" if what.pinned else "Pageable"
     return f"Memcpy HtoD ({host} -> Device)" if what.to == "device" else f"Memcpy DtoH (Device -> {host})"
-
-
-def _nothing() -> None:
-    """At this time something may leave its queue."""
