@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from kit.reprs import one_line
 from kit.scheduling.gpu import Gpu, Launch
 from kit.trace import Trace, launch_delays
 from kit.trace.categories import Role, having
+from kit.trace.columns import Int64
 
 TILE = 64 * 64  # outputs that a block of a convolution or of a matrix product computes: a usual tile of CUTLASS
 THREADS, EACH = 128, 4  # of an elementwise kernel, and outputs of a thread: PyTorch, native/cuda/thread_constants.h
@@ -95,8 +97,9 @@ def _weights(operator: Operator, outputs: int) -> int:
 def recorded_operations(trace: Trace, gpu: Gpu, fills: float = 1.0) -> list[Operation]:
     """What a GPU ran in a recording: durations as they were, and the host time before each launch.
 
-    Only work whose launch was recorded is taken, in the order of the launches. Each needs the one before it, as in one
-    stream. What the host spent in waiting for the GPU is left out.
+    Only work whose launch was recorded is taken, in the order of the launches. What the host spent in waiting for the
+    GPU is left out. Kernels that were launched within the branches of a region, which recordings of the kit name, are
+    independent of the region's other branches; all others need what is before them.
 
     Args:
         fills: the part of the SMs that each kernel fills, 0 to 1; few recordings say which.
@@ -113,16 +116,43 @@ def recorded_operations(trace: Trace, gpu: Gpu, fills: float = 1.0) -> list[Oper
     order = np.lexsort((trace.start_ns[delays.start], begins))
     calls = having(trace, Role.RUNTIME)
     waits = calls[["Synchronize" in trace.names[name] for name in trace.name[calls].tolist()]]
-    ends, waited = np.sort(trace.end_ns[waits]), np.append(0, np.cumsum(trace.duration_ns[waits]))
+    returned, waited = np.sort(trace.end_ns[waits]), np.append(0, np.cumsum(trace.duration_ns[waits]))
     at = begins[order].tolist()
-    lost = waited[np.searchsorted(ends, at)].tolist()
+    lost = waited[np.searchsorted(returned, at)].tolist()
     host = [b - a - (y - x) - gpu.launch_ns for (a, b), (x, y) in zip(pairwise(at), pairwise(lost), strict=True)]
     blocks = max(1, round(fills * gpu.sms))
-    found = []
-    for i, event in enumerate(delays.start[order].tolist()):
+    inside = _branches(trace, delays.launch[order])
+    found: list[Operation] = []
+    region = -1  # the one that is open
+    fork: tuple[int, ...] = ()  # what was before it
+    ends: dict[int, int] = {}  # branch -> its last operation
+    for i, (event, (where, branch)) in enumerate(zip(delays.start[order].tolist(), inside, strict=True)):
         name, duration = trace.names[trace.name[event]], max(1, int(trace.duration_ns[event]))
         kernel = Launch(name, blocks, duration, threads=1, share=1.0)
-        found.append(Operation(kernel, after=(i - 1,) if i else (), host_ns=max(0, host[i - 1]) if i else 0))
+        if branch < 0 or where != region:
+            region, fork, ends = where, tuple(ends.values()) or fork, {}
+        after = (ends[branch],) if branch in ends else fork
+        found.append(Operation(kernel, branch, after, max(0, host[i - 1]) if i else 0))
+        ends[branch] = i
+    return found
+
+
+def _branches(trace: Trace, launches: Int64) -> list[tuple[int, int]]:
+    """For each launch, the outermost region around it (-1: none), and the place of the region's branch (-1: none)."""
+    spans = {kind: np.flatnonzero(trace.of_category(kind)).tolist() for kind in ("region", "task")}
+    start, end = trace.start_ns.tolist(), trace.end_ns.tolist()
+    of_region: dict[int, list[int]] = defaultdict(list)  # the names of its branches, in their order
+    found = []
+    for launch in launches.tolist():
+        at = start[launch]
+        around = [[e for e in spans[kind] if start[e] <= at < end[e]] for kind in ("region", "task")]
+        if not all(around):
+            found.append((around[0][0] if around[0] else -1, -1))
+            continue
+        region, branch = around[0][0], int(trace.name[around[1][0]])
+        if branch not in of_region[region]:
+            of_region[region].append(branch)
+        found.append((region, of_region[region].index(branch)))
     return found
 
 
