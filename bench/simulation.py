@@ -3,7 +3,7 @@
 For each trace its kernels and the host time between its launches are taken as they were, and launched again as one
 stream. So the table checks when a launched kernel begins, what waits for what, and what is left of the GPU's time; it
 does not check durations. A graph's kernels have one launch in a recording: as launches of their own they are another
-program, which the column "fits" says.
+program, and several streams are one here, so "one stream" is what the table is about.
 """
 
 from __future__ import annotations

@@ -59,22 +59,29 @@ def operations_of(graph: Graph, gpu: Gpu) -> list[Operation]:
         after = tuple(sorted({j for needed in (*each.data, *each.order) for j in place[needed]}))
         place[i] = after if i in free else (len(found),)
         if i not in free:
-            read = sum(sizes[j] for j in each.data) + _weights(each, sizes[i])
-            kernel = _guess(each, sizes[i], BYTES * (read + sizes[i]), gpu)
+            read, weights = sum(sizes[j] for j in each.data), _weights(each, sizes[i])
+            kernel = _guess(each, sizes[i], read, weights, gpu)
             found.append(Operation(kernel, branch_of.get(i, -1), after))
     return found
 
 
-def _guess(operator: Operator, outputs: int, moved: int, gpu: Gpu) -> Launch:
+def _guess(operator: Operator, outputs: int, read: int, weights: int, gpu: Gpu) -> Launch:
     tiled = operator.macs > 0
-    blocks = max(1, math.ceil(outputs / (TILE if tiled else THREADS * EACH)))
+    # Reductions are split by what they read, and matrices times few rows by their weights; convolutions hardly ever.
+    divided = max(outputs, 0 if _is_convolution(operator) else weights if tiled else read)
+    blocks = max(1, math.ceil(divided / (TILE if tiled else THREADS * EACH)))
     threads = min(2 * THREADS if tiled else THREADS, gpu.threads_per_sm)
     per_sm = min(gpu.blocks_per_sm, gpu.threads_per_sm // threads, math.ceil(blocks / gpu.sms))
     waves = math.ceil(blocks / (gpu.sms * per_sm))
     busy = min(1.0, blocks / gpu.sms)  # of the SMs
+    moved = BYTES * (read + weights + outputs)
     needs = max(2 * operator.macs / gpu.flops, moved / gpu.bytes_per_s) * 1e9 / busy
     takes = max(needs, gpu.kernel_ns)
     return Launch(operator.name, blocks, max(1, round(takes / waves)), threads, needs / takes / per_sm)
+
+
+def _is_convolution(operator: Operator) -> bool:
+    return operator.kind.lower().startswith("conv")
 
 
 def _elements(shape: str) -> int:
@@ -88,10 +95,9 @@ def _weights(operator: Operator, outputs: int) -> int:
     sizes = [int(size) for size in operator.shape.split(",")[0].split("x") if size.strip().isdigit()]
     if not operator.macs or not outputs or len(sizes) < 2:
         return 0
-    convolution = operator.kind.lower().startswith("conv")
-    linear = operator.kind.lower() == "linear"
-    channels = sizes[1] if convolution else sizes[-1]
-    return operator.macs * channels // outputs if convolution or linear else 0
+    if _is_convolution(operator):
+        return operator.macs * sizes[1] // outputs
+    return operator.macs * sizes[-1] // outputs if operator.kind.lower() == "linear" else 0
 
 
 def recorded_operations(trace: Trace, gpu: Gpu, fills: float = 1.0) -> list[Operation]:
