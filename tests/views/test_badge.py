@@ -3,6 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from kit.simulating import Gpu, Launch, Synchronize, simulate
 from kit.trace import Trace, load_trace, save_trace, stack
 from kit.views.badge import badge
@@ -35,6 +37,28 @@ def test_a_simulated_trace_without_numbers_is_still_simulated() -> None:
     assert badge(replace(simulate(PROGRAM), about={"simulated": True})).startswith("Simulated, not measured")
 
 
-def test_simulated_traces_of_different_numbers_are_simulated_together() -> None:
-    both = stack({"small": simulate(PROGRAM, gpu=Gpu(sms=4)), "large": simulate(PROGRAM)})
-    assert badge(both).startswith("Simulated, not measured")
+def test_stacked_traces_of_different_origins_say_which_is_which(tmp_path: Path) -> None:
+    recorded, small, large = load_trace(RECORDED), simulate(PROGRAM, gpu=Gpu(sms=4)), simulate(PROGRAM)
+    both = stack({"here": recorded, "model": small})
+    save_trace(both, tmp_path / "both.json")
+    assert badge(load_trace(tmp_path / "both.json")) == f"here: {badge(recorded)}\nmodel: {badge(small)}"
+    lines = badge(stack({"small": small, "large": large, "unknown": Trace.build([])})).split("\n")
+    assert [line.partition(", ")[0] for line in lines] == [
+        "small: Simulated", "large: Simulated", "unknown: No origin."
+    ]  # fmt: skip
+    assert badge(stack({"one": large, "other": large})) == badge(large)
+
+
+@pytest.mark.parametrize(
+    ("about", "said"),
+    [
+        ({"simulated": True, "gpu": ["odd"]}, "Simulated, not measured: the file does not say with which numbers."),
+        ({"simulated": True, "gpu": {"sms": "many"}}, "Simulated, not measured: the file does not say"),
+        ({"traces": ["odd"], "date": 7, "versions": "odd"}, ""),
+        ({"traces": {"a": "odd"}}, "No origin."),
+        ({"version": "of another program"}, ""),
+    ],
+)
+def test_what_other_programs_wrote_is_no_error(about: dict[str, object], said: str) -> None:
+    assert badge(replace(Trace.build([]), about=about)).startswith(said)
+    assert bool(said) == bool(badge(replace(Trace.build([]), about=about)))
