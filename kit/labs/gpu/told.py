@@ -231,7 +231,7 @@ def about_launches(calls: Mapping[str, Trace]) -> str:
 def about_idle(trace: Trace) -> str:
     """Why the GPU is idle in a call, and whether more streams could change that."""
     found = launch_bound(trace)
-    told = f"So says {whose(trace)}: **{found.verdict}**. In words: {found.reason}"
+    told = f"So says {whose(trace)}: **{found.verdict}**, {found.reason}"
     if found.verdict not in ("launch-bound", "partly launch-bound"):
         return told
     return (
