@@ -67,6 +67,6 @@ def badge_html(trace: Trace) -> str:
 def _frame(said: str, simulated: bool, of: str) -> str:
     colour, line = (OKABE_ITO[1], "dashed") if simulated else (OKABE_ITO[0], "solid")
     head, _, rest = said.partition(":")
-    text = f"<b>{html.escape(head)}</b>:{html.escape(rest)}" + (f" <i>({html.escape(of)})</i>" if of else "")
-    style = f"border-left:6px {line} {colour};padding:2px 8px;margin:2px 0;font-size:13px;line-height:1.4"
+    text = f"<b>{html.escape(head)}</b>:{html.escape(rest)}" + (f" <i>Here: {html.escape(of)}</i>" if of else "")
+    style = f"border:2px {line} {colour};padding:2px 8px;margin:2px 0;font-size:13px;line-height:1.4"
     return f"<div style='{style}'>{text}</div>"

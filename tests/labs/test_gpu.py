@@ -116,6 +116,9 @@ def test_whose_a_trace_is_comes_from_its_own_data() -> None:
     assert sources.whose(replace(IN_TURN, about=HERE_ABOUT)) == "this machine"
     assert sources.whose(IN_TURN) == "a recording (a GPU, 2026-01-02)"
     assert sources.whose(replace(IN_TURN, about={})) == "a recording"
+    assert gpu.how(replace(IN_TURN, about=SIMULATED)) == "simulated"
+    assert gpu.how({"a": replace(IN_TURN, about=HERE_ABOUT)}) == "measured"
+    assert gpu.how(IN_TURN) == "recorded"
 
 
 # Measures -------------------------------------------------------------------------------------------------------------
@@ -399,7 +402,7 @@ def test_what_cannot_be_believed_is_said(error: float, usable: bool) -> None:
     text = gpu.about_predictions(of_predictions(error))
     assert f"**{error:+.0%}**" in text
     assert ("Do not believe" not in text) == usable
-    assert "`sequential` is predicted to 0.0%" in text
+    assert "`sequential` is predicted within 0.0%" in text
 
 
 def test_every_recording_of_the_kit_is_predicted() -> None:
@@ -501,7 +504,7 @@ def test_a_picture_carries_its_origin_twice_from_the_traces_data() -> None:
     text = badged(both).still()
     assert text.count("<b>Simulated, not measured</b>") == text.count("dashed") == 1
     assert text.count("<b>Recorded</b>") == text.count("solid") == 1
-    assert "(a (simulated), c (simulated))" in text
+    assert "Here: a (simulated), c (simulated)" in text
     assert "NVIDIA H200" in text
     assert badge_html(made((7, 1, 2), about={})) == ""
     assert "<script>" not in badge_html(replace(IN_TURN, about={"command": "<script>"}))

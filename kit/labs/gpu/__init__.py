@@ -4,7 +4,7 @@ from kit.labs.gpu.exercises import check_at_once, check_waits, fork_join
 from kit.labs.gpu.explorer import Explorer
 from kit.labs.gpu.programs import captured, copies, long_kernels, memory, orders, shown, sizes
 from kit.labs.gpu.settled import about_predictions, about_sweep, conclusion, predictions
-from kit.labs.gpu.sources import call_of
+from kit.labs.gpu.sources import call_of, how
 from kit.labs.gpu.sweep import sweep, sweep_chart
 from kit.labs.gpu.told import (
     about_captured,
@@ -50,6 +50,7 @@ __all__ = [
     "copies",
     "copies_answer",
     "fork_join",
+    "how",
     "launches_answer",
     "long_kernels",
     "memory",

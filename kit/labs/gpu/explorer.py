@@ -59,7 +59,7 @@ class Explorer(Still):
     def _show(self, change: object = None) -> None:
         one, several = self.traces()
         shown = beside({"one stream": one, counted(self.controls["streams"].value, "side stream"): several})
-        picture = figure_svg(shown)
+        picture = figure_svg(shown).replace("<svg ", "<svg style='max-width:100%;height:auto' ", 1)
         self.answer.value = f"{badge_html(shown)}<p>{html.escape(told(one, several))}</p>{picture}"
         self.renew()
 

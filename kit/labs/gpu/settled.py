@@ -8,7 +8,7 @@ from typing import NamedTuple
 from kit.labs.conclusions import Truth, in_a_cell
 from kit.labs.gpu.measures import clocks_ns, copies_ns, hidden_ns, kernels_ns, returned_early, window_ns
 from kit.labs.gpu.programs import BREADTH, DEPTH, LARGE, PINNED, PLAIN, SMALL, of_copies
-from kit.labs.gpu.sources import CALLS, WHOLE, recorded, whose
+from kit.labs.gpu.sources import CALLS, MACHINE, WHOLE, recorded, whose
 from kit.labs.gpu.sweep import CAPTURED, EAGER, PAYS, Sweep
 from kit.labs.gpu.told import compared, gain
 from kit.labs.sentences import overlap_share
@@ -17,7 +17,6 @@ from kit.simulating.validation import busy_share, other_approach
 from kit.text import markdown_table, time_text, times
 from kit.trace import Trace
 
-MACHINE = "this machine"
 UNUSABLE = 0.5  # an error with which a simulation says nothing
 
 
@@ -99,7 +98,7 @@ def about_predictions(found: list[Prediction]) -> str:
     one = max(abs(each.error) for each in found if each.approach == "sequential")
     worst = max(found, key=lambda each: abs(each.error))
     told = (
-        f"`sequential` is predicted to {one:.1%}. That proves little: the times of kernels and of the host are taken "
+        f"`sequential` is predicted within {one:.1%}. That proves little: the times of kernels and of the host come "
         "from the same recording, and only when a kernel begins is predicted. In the other rows the approach changes "
         f"too. The worst is `{worst.approach}` of the {worst.network}, **{worst.error:+.0%}**."
     )
@@ -225,7 +224,7 @@ def _copying(copies: Mapping[str, Trace]) -> list[Heard]:
             "Pinned memory alone lets copies and kernels overlap",
             "true" if hidden else "false",
             pinned,
-            f"at once for {time_text(hidden)}",
+            f"at once for {time_text(hidden)}" if hidden else "no copy ran beside a kernel",
         ),
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,7 +14,9 @@ from kit.machine.about import about_here
 from kit.models import inception_block
 from kit.trace import Trace, load_trace
 from kit.verbs import record
+from kit.views.quiz import How
 
+MACHINE, SIMULATION = "this machine", "a simulation"
 CALLS = ("sequential", "cuda_streams", "cuda_streams_threads", "graphed_streams")
 WHOLE = ("sequential", "cuda_streams", "graphed_streams")  # of which there are recordings of Inception v3
 PRODUCTS, SIDE = 10, 4096  # of matrices
@@ -37,13 +40,19 @@ def recorded(network: str, approach: str) -> Trace:
     return load_trace(data_file(f"traces/h200-inception-{network}-{approach}.json.gz"))
 
 
+def how(what: Trace | Mapping[str, Trace]) -> How:
+    """Whether a trace was simulated, recorded elsewhere, or measured on this machine; of several, the last one."""
+    said = whose(what if isinstance(what, Trace) else [*what.values()][-1])
+    return "simulated" if said == SIMULATION else "measured" if said == MACHINE else "recorded"
+
+
 def whose(trace: Trace) -> str:
     """Who says what a trace says: a simulation, this machine, or a recording of another one; from its own data."""
     if trace.about.get("simulated"):
-        return "a simulation"
+        return SIMULATION
     machine = trace.about.get("machine") or {}
     if machine == about_here().machine:
-        return "this machine"
+        return MACHINE
     found = ", ".join(filter(None, (machine.get("gpus"), str(trace.about.get("date", ""))[:10])))
     return f"a recording ({found})" if found else "a recording"
 

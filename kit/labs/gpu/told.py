@@ -224,7 +224,15 @@ def about_launches(calls: Mapping[str, Trace]) -> str:
         )
         for name, trace in calls.items()
     ]
-    head = ("approach", "first launch to end", "by sequential", "GPU works", "two kernels at once", "", "so says")
+    head = (
+        "approach",
+        "first launch to end",
+        "by sequential",
+        "GPU works",
+        "two kernels at once",
+        "launch-bound?",
+        "so says",
+    )
     return markdown_table(head, "lrrrrll", rows)
 
 
