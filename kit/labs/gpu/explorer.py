@@ -19,7 +19,7 @@ KERNELS = 4  # of each branch
 RANGES = {  # control -> value, least, most
     "SMs": (132, 16, 148),
     "blocks of a kernel": (33, 1, 264),
-    "µs of a kernel": (50, 2, 400),
+    "µs of a kernel": (150, 2, 400),
     "branches": (4, 1, 8),
     "µs from launch to launch": (50, 5, 100),
     "streams": (4, 1, 8),

@@ -21,23 +21,16 @@ UNUSABLE = 0.5  # an error with which a simulation says nothing
 
 
 def about_sweep(found: Sweep) -> str:
-    """Up to which batch size streams pay, when Python launches and when a graph does."""
-    lines = []
+    """What streams gain for each batch size, and at which they pay, when Python launches and when a graph does."""
+    rows, lines = [], []
     for name in (EAGER, CAPTURED):
-        gains, stop = found.gains[name], found.stops(name)
-        most = max(gains)
-        said = (
-            f"at batch {found.batches[-1]} streams still pay"
-            if stop is None
-            else "streams pay at no batch size here"
-            if most < PAYS
-            else f"from batch {stop} on streams no longer pay"
-        )
-        lines.append(
-            f"- {name}: {times(gains[0])}x at batch {found.batches[0]}, at most {times(most)}x (batch "
-            f"{found.batches[gains.index(most)]}), {times(gains[-1])}x at batch {found.batches[-1]}: **{said}**."
-        )
-    return "\n".join([f"So says {whose(found.trace)}. Streams pay where they gain {PAYS}x or more.", "", *lines])
+        pays = found.pays(name)
+        rows.append((name, *(f"**{times(x)}**" if x >= PAYS else times(x) for x in found.gains[name])))
+        which = f"batch {', '.join(map(str, pays))}" if pays else "no batch size here"
+        lines.append(f"- {name}: streams pay at **{'every batch size here' if pays == [*found.batches] else which}**.")
+    head = ("gain, batch", *map(str, found.batches))
+    said = f"So says {whose(found.trace)}. Streams pay where they gain {PAYS}x or more, in bold."
+    return "\n".join([markdown_table(head, "l" + "r" * len(found.batches), rows), "", said, "", *lines])
 
 
 @one_line

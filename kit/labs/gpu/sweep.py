@@ -32,11 +32,9 @@ class Sweep(NamedTuple):
     gains: Mapping[str, Sequence[float]]  # of ``PAIRS``: time on one stream by time on several, for each batch
     trace: Trace  # one of the simulations: its origin is that of all
 
-    def stops(self, name: str) -> int | None:
-        """The batch from which on streams gain less than ``PAYS``; None if they still gain it at the largest one."""
-        pays = [i for i, gain in enumerate(self.gains[name]) if gain >= PAYS]
-        after = pays[-1] + 1 if pays else 0
-        return self.batches[after] if after < len(self.batches) else None
+    def pays(self, name: str) -> list[int]:
+        """The batches at which streams gain ``PAYS`` or more."""
+        return [batch for batch, gain in zip(self.batches, self.gains[name], strict=True) if gain >= PAYS]
 
 
 def sweep(batches: Sequence[int] = BATCHES) -> Sweep:
