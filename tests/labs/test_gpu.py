@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ from kit.labs.gpu.told import QUIZZES
 from kit.machine.about import about_here
 from kit.models import inception_block
 from kit.simulating import Gpu, Launch, Record, Synchronize, Wait, operations_of
-from kit.trace import Event, Lane, Trace
+from kit.trace import Event, Lane, Trace, load_trace, save_trace
 from kit.trace.metrics import on_gpu
 from kit.views.badge import badge
 from kit.views.badged import badge_html, badged, beside
@@ -109,6 +110,18 @@ def test_chunks_are_copied_multiplied_and_copied_back() -> None:
         assert result is taken
         assert torch.equal(taken, 2 * given)
     assert copies(2 * torch.eye(8))[0] is results[0]  # the same memory again
+
+
+@pytest.mark.parametrize(
+    ("model", "x"),
+    [(sources.Products(8), torch.rand(8, 8)), (sources.Copies(False, True, False, side=8), torch.eye(8))],
+)
+def test_what_a_gpu_would_run_is_recorded_as_this_machines(
+    model: torch.nn.Module, x: torch.Tensor, tmp_path: Path
+) -> None:
+    recorded = kit.record(model.eval(), x, "sequential")
+    save_trace(recorded, tmp_path / "here.json.gz")  # as it comes from the process that records a GPU
+    assert sources.whose(load_trace(tmp_path / "here.json.gz")) == "this machine"
 
 
 def test_whose_a_trace_is_comes_from_its_own_data() -> None:
