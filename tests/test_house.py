@@ -41,6 +41,7 @@ FLOORS = {
     "transforms": 5,
     "approaches": 7,
     "graphs": 6,
+    "simulating": 7,
     "recorder": 8,
     "measuring": 9,
     "explaining": 10,
@@ -222,7 +223,7 @@ def test_reading_traces_needs_no_torch() -> None:
 def test_public_names_are_sorted_and_few_lines() -> None:
     assert list(kit.__all__) == sorted(set(kit.__all__))
     assert dir(kit) == list(kit.__all__)
-    assert len((KIT / "__init__.py").read_text().splitlines()) <= 50
+    assert len((KIT / "__init__.py").read_text().splitlines()) <= 52
 
 
 @pytest.mark.parametrize("name", kit.__all__)

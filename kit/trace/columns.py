@@ -263,7 +263,7 @@ def stack(traces: Mapping[str, Trace]) -> Trace:
     """Several traces on one time axis, one above the other; lanes are grouped under the traces' keys.
 
     They are aligned at their first fork: the start of the first region, or of the trace if it has no region. The trace
-    with the longest time before its fork starts at 0.
+    with the longest time before its fork starts at 0. If their origins differ, ``about["traces"]`` has each by its key.
     """
     parts = []
     lead = max(map(_lead_ns, traces.values()), default=0)
@@ -273,6 +273,9 @@ def stack(traces: Mapping[str, Trace]) -> Trace:
         shifted = trace.shifted(lead - _lead_ns(trace) - start)
         parts.append(with_lanes(replace(shifted, lanes=lanes), trace.used_lanes))
     trace = concatenate(parts)
+    origins = {group: dict(each.about) for group, each in traces.items()}
+    if any(each != trace.about for each in origins.values()):
+        trace = replace(trace, about={**trace.about, "traces": origins})
     # By label within a group, numbers by their size: which worker came first is chance.
     keys = [(list(traces).index(lane.group), natural(lane.label)) for lane in trace.lanes]
     return with_lanes(trace, sorted(range(len(keys)), key=keys.__getitem__))

@@ -68,9 +68,10 @@ def test_what_other_writers_say_of_a_traces_origin(tmp_path: Path, behind: bool)
 
 def test_traces_put_together_keep_what_they_agree_on() -> None:
     one, other = (replace(TRACE, about={"machine": {"cores": 2}, "date": date}) for date in ("May", "June"))
-    assert stack({"a": one, "b": other}).about == {"machine": {"cores": 2}}
-    assert stack({"a": one}).about == one.about
-    assert stack({"a": one, "b": TRACE}).about == {}
+    origins = {"a": one.about, "b": other.about}
+    assert stack({"a": one, "b": other}).about == {"machine": {"cores": 2}, "traces": origins}
+    assert stack({"a": one}).about == stack({"a": one, "b": one}).about == one.about
+    assert stack({"a": one, "b": TRACE}).about == {"traces": {"a": one.about, "b": {}}}
 
 
 def test_what_is_saved_is_what_other_viewers_read(tmp_path: Path) -> None:
