@@ -178,6 +178,9 @@ def _changes(traces: dict[str, Any]) -> list[str]:
     return [f"\noperators, recorded under {base} -> under {name}:\n{changes(before, after)}" for name, after in others]
 
 
+_COMPARED = {"operators": "operators, with the calls into CUDA that they make,", "kernels": "kernels and copies"}
+
+
 def _trace(options: argparse.Namespace) -> int:
     from kit import trace
     from kit.trace import overview
@@ -188,9 +191,12 @@ def _trace(options: argparse.Namespace) -> int:
         ]
     except TraceError as error:
         raise TraceError(str(error).replace("load_trace(path, partial=True) loads", "--partial loads")) from error
-    numbers = trace.summary(recorded)
+    names = trace.by_name(recorded, shapes=options.shapes)
+    numbers = {**trace.summary(recorded), "top": [row._asdict() for row in names[: names.SHOWN]]}
     path, idle, bound = trace.critical_path(recorded), trace.idle(recorded), trace.launch_bound(recorded)
-    changed = [trace.changes(other, recorded, kernels=kernels) for other in others for kernels in (False, True)]
+    changed = {
+        what: trace.changes(other, recorded, kernels=what == "kernels") for other in others for what in _COMPARED
+    }
     if options.json:
         found = {
             **numbers,
@@ -198,14 +204,14 @@ def _trace(options: argparse.Namespace) -> int:
             "idle": [row._asdict() for row in idle],
             "launch_bound": asdict(bound),
         }
-        rows = [row._asdict() for table in changed for row in table]
+        rows = {what: [row._asdict() for row in table] for what, table in changed.items()}
         print(_json({**found, "changes": rows} if others else found))
         return 0
     gpu = [idle, bound] if idle else []
-    print(overview.in_words(numbers), trace.by_name(recorded, shapes=options.shapes), path, *gpu, sep="\n\n")
-    for what, table in zip(("operators", "kernels and copies"), changed, strict=False):
+    print(overview.in_words(numbers), names, path, *gpu, sep="\n\n")
+    for what, table in changed.items():
         if table:
-            print(f"\n{what} of {options.against} -> of {options.file}:\n{table}")
+            print(f"\n{_COMPARED[what]} of {options.against} -> of {options.file}:\n{table}")
     for note in recorded.notes:
         print(f"note: {note}")
     return 0

@@ -22,11 +22,11 @@ from kit.trace import Trace, by_name
 USAGE = """%%timeline [options]           record the cell below
 %timeline [options] statement  record the statement
 
-  --warm N        run it N times before, and throw their outputs away: what is first is slow
-  --no-operators  spans only, with their true lengths; without torch.profiler
+  --warm N        run it N times before without recording or output: a first run is slow
+  --no-operators  record spans only, with their true lengths: torch.profiler stays off
   --shapes        keep the shapes of each operator's inputs
   --stacks        record Python's functions too; the code takes several times as long
-  --memory        draw how much memory is allocated; of other threads nothing is recorded then
+  --memory        draw how much memory is allocated; operators of other threads are not recorded then
   --name NAME     keep the trace in the variable NAME
   --help          show this text"""
 _OPTIONS = ["warm=", "no-operators", "shapes", "stacks", "memory", "name=", "help"]
@@ -40,7 +40,7 @@ class TimelineMagics(Magics):
     def timeline(self, line: str, cell: str | None = None) -> None:
         """Record a cell or a statement with kit.recording, and show its timeline; --help names the options."""
         shell: Any = self.shell
-        options, rest = self.parse_options(line, "", *_OPTIONS, posix=False, strict=False, preserve_non_opts=True)
+        options, rest = _parsed(self, line)
         if "help" in options:
             print(USAGE)
             return
@@ -76,6 +76,15 @@ def _awaits(shell: Any, code: str) -> bool:
     except RuntimeError:
         return False
     return bool(shell.should_run_async(code, transformed_cell=shell.transform_cell(code)))
+
+
+def _parsed(magics: Magics, line: str) -> tuple[Any, str]:
+    """The options of a line, and the text behind them."""
+    try:
+        options, rest = magics.parse_options(line, "", *_OPTIONS, posix=False, strict=False, preserve_non_opts=True)
+    except UsageError as error:  # it lists the options as getopt is told them
+        raise UsageError(f"{str(error).partition(' (allowed')[0]}.\n{USAGE}") from None
+    return options, rest.lstrip("= ")  # of "--name=NAME", IPython leaves the sign
 
 
 def _count(text: str) -> int:

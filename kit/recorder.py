@@ -101,7 +101,7 @@ def recording(
         notes.append(f"it is recording {number} of CUDA in its process: PyTorch can shift or lose kernels from 2 on.")
     if memory and operators:
         notes.append(
-            "it has memory, which PyTorch tells to a profile of one thread only: no operators of other threads."
+            "memory was recorded: PyTorch then records one thread only, so operators of other threads are missing."
         )
     first = int(trace.start_ns.min())
     trace = trace.shifted(-first)

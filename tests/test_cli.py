@@ -328,11 +328,11 @@ def test_a_trace_of_a_cpu_has_no_rows_about_a_gpu(tmp_path: Path, capsys: pytest
         assert main(["trace", str(path)]) == 0
         return [line[:18].strip() for line in capsys.readouterr().out.split("\n\n")[0].splitlines()]
 
-    plain = ["complete_events", "lanes", "wall", "busy", "sum", "overlap", "operators", "other", "idle"]
+    plain = ["complete_events", "lanes", "wall", "busy", "sum", "overlap", "of wall", "operators", "other", "idle"]
     assert told(op) == plain
     assert told(op, counter) == [*plain[:1], "counter_values", *plain[1:]]
     gpu = ["gpu_events", "gpu_streams", "gpu_wall", "gpu_sum", "gpu_busy", "gpu_concurrent"]
-    assert told(op, kernel) == [*plain[:6], *gpu, "kernel", "memory", "runtime", *plain[6:]]
+    assert told(op, kernel) == [*plain[:6], *gpu, "of wall", "kernel", "memory", "runtime", *plain[7:]]
 
 
 def test_a_trace_tells_its_critical_path_and_why_the_gpu_was_idle_and_what_changed(
@@ -349,7 +349,7 @@ def test_a_trace_tells_its_critical_path_and_why_the_gpu_was_idle_and_what_chang
     assert " -> of " not in alone
     assert main(["trace", graph, "--against", one]) == 0
     both = capsys.readouterr().out
-    assert f"operators of {one} -> of {graph}:" in both
+    assert f"operators, with the calls into CUDA that they make, of {one} -> of {graph}:" in both
     assert f"kernels and copies of {one} -> of {graph}:" in both
     assert "107 -> 4 " in both  # of operators, together
     assert main(["trace", graph, "--against", one, "--json"]) == 0
@@ -357,7 +357,19 @@ def test_a_trace_tells_its_critical_path_and_why_the_gpu_was_idle_and_what_chang
     assert sum(found["critical_path_ns"].values()) == found["wall_ns"]
     assert found["idle"][0]["busy_ns"] == found["gpu_busy_ns"]
     assert found["launch_bound"]["verdict"] != "launch-bound"
-    assert {"name", "before", "before_ns", "after", "after_ns"} == found["changes"][0].keys()
+    for what, name in (("operators", "aten::conv2d"), ("kernels", "Memcpy DtoD (Device -> Device)")):
+        rows = {row["name"]: row for row in found["changes"][what]}
+        assert {"name", "before", "before_ns", "after", "after_ns"} == rows[name].keys()
+
+
+def test_shapes_are_told_apart_as_json_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "trace.json"
+    op = {"ph": "X", "cat": "cpu_op", "name": "aten::mm", "pid": 1, "tid": 1, "ts": 1, "dur": 2}
+    rows = [op | {"ts": n, "dur": 2, "args": {"Input Dims": [[n, n]]}} for n in (10, 20)]
+    path.write_text(json.dumps({"traceEvents": rows}))
+    for flags, shapes in (([], [""]), (["--shapes"], ["10x10", "20x20"])):
+        assert main(["trace", str(path), "--json", *flags]) == 0
+        assert [row["shapes"] for row in json.loads(capsys.readouterr().out)["top"]] == shapes
 
 
 def test_a_damaged_trace_is_told_with_the_flag_that_loads_the_rest(

@@ -50,6 +50,12 @@ def test_a_statement_is_recorded_as_it_is_written(shell: "InteractiveShell") -> 
     assert names(shell.user_ns["found"]) == {"cell"}
 
 
+def test_an_option_may_have_the_sign_of_equality(shell: "InteractiveShell") -> None:
+    shell.run_cell("%timeline --name=found --warm=1 --no-operators y = 3").raise_error()
+    assert shell.user_ns["y"] == 3
+    assert names(shell.user_ns["found"]) == {"cell"}
+
+
 def test_warm_runs_come_before_and_say_nothing(shell: "InteractiveShell", capsys: pytest.CaptureFixture[str]) -> None:
     shell.run_cell("runs = []")
     shell.run_cell("%%timeline --warm 2\nruns.append(1)\nprint('ran', len(runs))").raise_error()
@@ -89,7 +95,7 @@ def test_text_that_is_no_python_is_a_syntax_error(shell: "InteractiveShell") -> 
         ("%timeline", "there is no code to record"),
         ("%%timeline\n \n", "there is no code to record"),
         ("%%timeline x @ x\n1", "'x @ x' is no option"),
-        ("%%timeline --colour\n1", "option --colour not recognized"),
+        ("%%timeline --colour\n1", "option --colour not recognized.\n%%timeline [options]"),
         ("%%timeline --warm x\n1", "a whole number of runs"),
         ("%%timeline --name a.b\n1", "a variable cannot be called so"),
     ],

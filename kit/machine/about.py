@@ -35,7 +35,9 @@ class About:
     def __str__(self) -> str:
         versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
         cpu, cores, gpus = (self.machine.get(name) for name in ("cpu", "cores", "gpus"))
-        machine = f"{cpu}, {cores} {'core' if cores == 1 else 'cores'}, {gpus or 'no GPU'}" if self.machine else ""
+        count = f"{cores} {'core' if cores == 1 else 'cores'}"
+        parts = [cpu, *([] if count in str(cpu) else [count]), gpus or "no GPU"]  # a name may give the number itself
+        machine = ", ".join(map(str, parts)) if self.machine else ""
         made = f"made {self.date.replace('T', ' ').replace('+00:00', ' UTC')}" if self.date else ""
         by = f"by {self.command}" if self.command else ""
         return "; ".join(filter(None, (" ".join(filter(None, (made, by))), versions, machine)))

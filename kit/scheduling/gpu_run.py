@@ -26,8 +26,9 @@
 10. A captured graph is one launch: ``graph_ns`` and ``node_ns`` for each kernel or copy, one after the other. Its
     streams keep their order. (Recordings.)
 
-What is left out: kernels that run at the same time do not slow each other down by memory, caches or clocks; priorities;
-the limit of launches that wait. So times of many streams are a lower bound.
+What is left out: kernels that run at the same time do not slow each other down by memory, caches or clocks; calls of
+several threads do not wait for each other in the driver; priorities; the limit of launches that wait. So the times of
+many streams and of many threads are lower bounds.
 """
 
 from __future__ import annotations

@@ -250,7 +250,7 @@ class Trace:
         return len(self.start_ns)
 
     def __repr__(self) -> str:
-        return f"Trace({len(self)} events in {len(self.used_lanes)} lanes)"
+        return f"Trace({self.size})"
 
     @property
     def size(self) -> str:

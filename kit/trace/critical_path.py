@@ -17,6 +17,8 @@ What comes before what:
   region's start or for the event before on its lane.
 - **A span of category "wait"**, and Python's built-in ``acquire``, ``wait`` and ``run_backward``, wait for what ended
   last on another thread.
+- **A span around other work**, as that of a recording, says nothing of what its thread waits for: it counts as other
+  code. Where operators of other threads run beside a long piece of it, a note below the table says so.
 - **A thread that was idle** went on when another thread of the process had handed over: the one whose event ended last
   meanwhile, and that did nothing since. This is an assumption: most recordings do not say who woke a thread.
 
@@ -37,6 +39,7 @@ import numpy as np
 from kit.reprs import one_line
 from kit.text import html_table, in_columns, time_text
 from kit.trace.columns import Int64, Trace, concatenate
+from kit.trace.doubts import waiting_doubts
 from kit.trace.metrics import sums, wall_ns
 from kit.trace.tables import named, share
 from kit.trace.walking import Cause, Pieces, Walk
@@ -140,11 +143,15 @@ class CriticalPath:
             *((named(row.name), row.cause, f"{row.pieces:,}", time_text(row.ns), share(row.ns, whole)) for row in rows),
         ]
 
+    def notes(self) -> list[str]:
+        """Whether a thread may have waited where the path has it run other code."""
+        return [*waiting_doubts(self.recording, self.pieces)]
+
     def __str__(self) -> str:
-        return "\n".join([*in_columns(self.table()), "", *in_columns(self.top())])
+        return "\n".join([*in_columns(self.table()), "", *in_columns(self.top()), *self.notes()])
 
     def _repr_html_(self) -> str:
-        return html_table(self.table(), []) + html_table(self.top(), [])
+        return html_table(self.table(), []) + html_table(self.top(), self.notes())
 
 
 def critical_path(trace: Trace) -> CriticalPath:

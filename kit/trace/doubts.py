@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from kit.trace.categories import DEVICE, having, role_of
+from kit.text import time_text
+from kit.trace.categories import DEVICE, Role, having, role_of
 from kit.trace.columns import Trace
+from kit.trace.metrics import busy_ns, wall_ns
 from kit.trace.rules import broken_rules
+from kit.trace.walking import Cause, Pieces
 
 _HOUR, _DAY = 3_600_000_000_000, 86_400_000_000_000  # ns
 
@@ -83,3 +87,30 @@ def _far_away(trace: Trace) -> Iterator[str]:
 
 def _short(text: str) -> str:
     return repr(text if len(text) <= 60 else text[:59] + "…")
+
+
+def waiting_doubts(trace: Trace, pieces: Pieces) -> Iterator[str]:
+    """Long pieces of a critical path in spans whose thread may have waited for the operators of other threads.
+
+    Long is a tenth of the wall time or more, with operators of other threads of the process for half of it. Python's
+    functions are recorded with what they call, so it is known which of them wait.
+    """
+    length = pieces.end_ns - pieces.start_ns
+    spans = (pieces.cause == Cause.CODE) & ~trace.of_category("python_function")[pieces.event]
+    operators = trace.take(having(trace, Role.OPERATOR))
+    doubted = []
+    for i in np.flatnonzero(spans & (length >= 0.1 * wall_ns(trace))).tolist():
+        window = int(pieces.start_ns[i]), int(pieces.end_ns[i])
+        process = trace.lanes[pieces.lane[i]].process
+        others = [n for n, lane in enumerate(trace.lanes) if n != pieces.lane[i] and lane.process == process]
+        beside = operators.select(lanes=others, window=window)
+        start, end = np.clip(beside.start_ns, *window), np.clip(beside.end_ns, *window)
+        if 2 * busy_ns(replace(beside, start_ns=start, duration_ns=end - start)) >= length[i]:
+            doubted.append(i)
+    if doubted:
+        names = dict.fromkeys(_short(trace.names[i]) for i in trace.name[pieces.event[doubted]].tolist())
+        yield (
+            f"for {time_text(int(length[doubted].sum()))} of {', '.join(names)}, other threads ran operators. Whether "
+            "its thread waited for them is not recorded: record with stacks=True, or put what waits into "
+            'kit.span("name", "wait").'
+        )

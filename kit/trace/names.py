@@ -122,7 +122,9 @@ class Changes(Rows[Change]):
         ]
 
     def notes(self) -> list[str]:
-        """How many rows are not shown."""
+        """How many rows are not shown, or that there are none."""
+        if not self:
+            return ["nothing of this kind in either trace"]
         left = len(self) - len(self._told())
         return [f"and {left:,} more, which changed less or not at all"] if left > 0 else []
 
@@ -144,7 +146,8 @@ def changes(before: Trace, after: Trace, *, kernels: bool = False) -> Changes:
     """How the operators of two traces differ, by name: number, self time, and the change of it.
 
     The rows are sorted from the largest loss (the second trace takes more) to the largest gain. The changes add up to
-    the difference of all self times. Here calls into CUDA count for the operator that makes them.
+    the difference of all self times. Here calls into CUDA count for the operator that makes them, so its self time can
+    be longer than in :func:`by_name`.
 
     Args:
         kernels: compare what ran on GPUs, copies included, in place of operators.

@@ -11,6 +11,15 @@ from kit.trace.columns import KINDS, Trace
 from kit.trace.metrics import breakdown, busy_ns, on_gpu, overlap_ns, sum_ns, wall_ns
 from kit.trace.names import by_name
 
+_MEANINGS = {  # of rows that do not say it themselves
+    "lanes": "threads, and streams of GPUs",
+    "wall": "from the first start to the last end",
+    "busy": "at least one event runs",
+    "sum": "all durations added up, also of events within others",
+    "overlap": "at least two lanes are busy",
+    "of wall": "each moment counts once, for the first of these that runs then",
+}
+
 
 def summary(trace: Trace, top: int = 10) -> dict[str, Any]:
     """A summary of a trace as plain data, as ``python -m kit trace`` prints it.
@@ -43,12 +52,11 @@ def summary(trace: Trace, top: int = 10) -> dict[str, Any]:
 def in_words(numbers: dict[str, Any]) -> str:
     """The numbers of a summary as lines of text, without those of a GPU where there is none."""
     plain = {name: value for name, value in numbers.items() if isinstance(value, int)}
-    plain |= {f"  {part}": ns for part, ns in numbers["breakdown_ns"].items()}
+    plain |= {"of wall_ns": numbers["wall_ns"]} | {f"  {part}": ns for part, ns in numbers["breakdown_ns"].items()}
     absent = ["instants", "counter_values"]  # which most traces lack: nothing is said of them
     if not numbers["gpu_events"]:
         absent += [*(name for name in plain if name.startswith("gpu_")), "  kernel", "  memory", "  runtime"]
     plain = {name: value for name, value in plain.items() if value or name not in absent}
     timed = {name for name in plain if name.endswith("_ns") or name.startswith("  ")}
-    return "\n".join(
-        f"{name.removesuffix('_ns'):18} {time_text(n) if name in timed else f'{n:,}'}" for name, n in plain.items()
-    )
+    rows = [(name.removesuffix("_ns"), time_text(n) if name in timed else f"{n:,}") for name, n in plain.items()]
+    return "\n".join(f"{name:18} {text:9}  {_MEANINGS.get(name, '')}".rstrip() for name, text in rows)

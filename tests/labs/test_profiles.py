@@ -136,7 +136,21 @@ def test_children() -> None:
 @pytest.mark.parametrize(("ms", "said"), [(9, "more than 75%"), (5, "25% to 75%"), (1, "less than 25%")])
 def test_a_gpu(ms: int, said: str) -> None:
     assert profiles.asynchronous_answer(on_gpu(ms)) == said
-    assert f"works for {ms * 10}%" in profiles.about_gpu(on_gpu(ms))
+    told = profiles.about_gpu(on_gpu(ms))
+    assert f"works for {ms * 10}% of the 10.0 ms" in told
+    assert f"the {ms}.00 ms from its first kernel" in told
+
+
+def test_a_path_says_what_would_make_the_call_shorter() -> None:
+    said = profiles.about_path(kit.trace.critical_path(profiles.on_a_gpu()))
+    assert said.startswith("Kernels and copies are 0% of the path")
+    assert "the CPU launches faster" in said
+    wait = Event("cudaDeviceSynchronize", "cuda_runtime", 2 * MS, 8 * MS, CALLER)
+    launch = Event("cudaLaunchKernel", "cuda_runtime", 0, MS, CALLER, correlation=1)
+    kernel = Event("conv", "kernel", MS, 9 * MS - 1, STREAM, correlation=1)
+    said = profiles.about_path(kit.trace.critical_path(Trace.build([launch, wait, kernel])))
+    assert said.startswith("Kernels and copies are 90% of the path")
+    assert "the CPU launches faster" not in said
 
 
 def test_a_straggler() -> None:

@@ -37,3 +37,6 @@ def test_what_is_not_known_is_left_out_of_the_line() -> None:
     assert str(About("2026-11-26T04:20:52+00:00", "notebook")) == "made 2026-11-26 04:20:52 UTC by notebook"
     machine = {"cpu": "Z80", "cores": 1, "gpus": "H100"}
     assert str(About(versions={"kit": "1"}, machine=machine)) == "kit 1; Z80, 1 core, H100"
+    assert str(About(machine={"cpu": "16 cores of a virtual machine", "cores": 16})) == (
+        "16 cores of a virtual machine, no GPU"
+    )

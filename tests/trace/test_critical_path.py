@@ -243,6 +243,18 @@ def test_a_thread_that_was_idle_went_on_when_another_had_handed_over() -> None:
     ]
 
 
+def test_a_span_whose_thread_may_have_waited_for_other_threads_is_named() -> None:
+    around = Event("pool", "call", 0, 100, MAIN)
+    beside = op("conv", 10, 60, OTHER)
+    (note,) = critical_path(Trace.build([around, beside])).notes()
+    assert note.startswith("for 100 ns of 'pool', other threads ran operators.")
+    for lane in (MAIN, Lane(2, 1, "another process")):
+        assert not critical_path(Trace.build([around, op("conv", 10, 60, lane)])).notes()
+    assert not critical_path(Trace.build([around, op("conv", 10, 40, OTHER)])).notes()  # less than half of it
+    assert not critical_path(Trace.build([around._replace(category="python_function"), beside])).notes()
+    assert not critical_path(Trace.build([around._replace(category="wait"), beside])).notes()
+
+
 def test_the_recording_around_it_is_in_the_wall_time() -> None:
     around = Event("PyTorch Profiler (0)", "Trace", -10, 100, Lane("Spans", "x", ""))
     assert path_of(op("mm", 0, 10), around) == [

@@ -54,6 +54,7 @@ CHAKRA = {"schema": "1.1.1-chakra.0.0.4", "pid": 7, "nodes": [{"id": 1, "name": 
         (b"  \n ", "it is empty"),
         (b"\x00\x01", "not JSON"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",  # packed bytes hold the time, and ids must not
 )
 def test_what_a_file_is_instead(tmp_path: Path, data: bytes, says: str) -> None:
     path = tmp_path / "t.json"

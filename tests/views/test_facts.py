@@ -91,9 +91,9 @@ def test_the_number_of_lanes_is_one_number_everywhere() -> None:
     trace = replace(trace, lanes=(used, empty, marked), marks=marks, keys=("bytes",))
     assert summary(trace)["lanes"] == 2
     assert trace.size == "1 event in 2 lanes"
-    assert repr(trace) == "Trace(1 events in 2 lanes)"
+    assert repr(trace) == "Trace(1 event in 2 lanes)"
     widget = timeline(trace)
-    assert repr(widget) == "Timeline(1 events in 2 lanes)"
+    assert repr(widget) == "Timeline(1 event in 2 lanes)"
     assert widget.copy["size"] == "1 event in 2 lanes"
     assert "1 event in 2 lanes" in widget.copy["summary"]
     assert "1 event in 2 lanes" in " ".join(ElementTree.fromstring(figure_svg(trace)).itertext())

@@ -71,7 +71,7 @@ def _five_calls() -> Trace:
 
 
 def profiler_cost(model: nn.Module, x: Tensor) -> Workload:
-    """The same calls without a profiler, under torch.profiler, and with all that it can keep."""
+    """The same calls without a profiler, under torch.profiler, and with the shapes and call stacks that it can keep."""
 
     def calls() -> Any:
         with torch.inference_mode():

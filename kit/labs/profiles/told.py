@@ -13,7 +13,7 @@ from kit.labs.profiles.recorded import ALONE, CALLS, DEEP, PROFILED, REQUESTS, F
 from kit.measuring.comparison import Comparison, Row
 from kit.measuring.gate import BUSY
 from kit.text import counted, markdown_table, milliseconds, time_text, times
-from kit.trace import Trace, by_name, gpu_busy_ns, wall_ns
+from kit.trace import CriticalPath, Trace, by_name, gpu_busy_ns, idle, wall_ns
 from kit.trace.categories import DEVICE, having
 from kit.trace.lanes import pack
 from kit.views.quiz import Quiz
@@ -21,12 +21,12 @@ from kit.views.quiz import Quiz
 FEW = 1.25  # times as long
 QUIZZES = {
     "first": (
-        "In a new process, the first call of a network, against the calls after it. How much longer does it take?",
+        "In a new process, the first call of a network, against the calls after it. How long does it take?",
         ["less than 1.25 times as long", "1.25 times as long, or longer"],
     ),
     "cost": (
         f"{CALLS} calls of a block of small operators under torch.profiler, against {CALLS} without it. They take ...",
-        ["longer", "as long", "less time"],
+        ["longer", "equally long", "less time"],
     ),
     "threads": (
         "Two branches run on two worker threads. torch.profiler, as most examples use it, records operators of ...",
@@ -128,13 +128,13 @@ def about_totals(trace: Trace) -> str:
 def about_first(first: First) -> str:
     """How long first calls took."""
     ratios = ", ".join(f"{times(ratio)}x" for ratio in first.ratios)
-    text = f"The first call, by the median of the four after it, in {len(first.traces)} new processes: {ratios}. "
+    text = f"In {len(first.traces)} new processes the first call took {ratios} as long as the median of later calls. "
     said = first_answer(first)
     if said != QUIZZES["first"][1][1]:
         return f"{text}So: **{said}**."
     return (
         f"{text}In the first call threads start, libraries choose their kernels, and memory comes from the system. So "
-        "**a profile of the first call shows the start of a process**, and no usual call."
+        "**a profile of the first call shows the start of a process**, and not a usual call."
     )
 
 
@@ -158,7 +158,10 @@ def about_cost(cost: Comparison, operators: int) -> str:
         return "The profiler was not measured here."
     if open_questions:
         return "\n".join([*lines, "", f"So: **{open_questions[0]}**."])
-    return "\n".join([*lines, "", "The cost is for each operator, whatever it computes: small operators look slower."])
+    lines += ["", "The cost is for each event, however little its operator computes. So small operators look slower."]
+    if DEEP in rows:
+        lines += ["With call stacks, each Python function is an event too."]
+    return "\n".join(lines)
 
 
 def _ns(row: Row) -> Any:
@@ -172,18 +175,37 @@ def threads_table(seen: Seen) -> str:
         ("`torch.profiler.profile()`", seen.plain, seen.ran),
         ("`kit.recording()`, which sets `profile_all_threads`", seen.every, seen.ran),
     ]
-    return markdown_table(("recording", "convolutions in it", "that ran"), "lrr", rows)
+    return markdown_table(("recording", "convolutions recorded", "convolutions that ran"), "lrr", rows)
 
 
 def children_table(seen: Seen) -> str:
     """Whether the work of a DataLoader is in a recording."""
     rows = [("in 2 worker processes", seen.plain, seen.ran), ("in the process itself", seen.every, seen.ran)]
-    return markdown_table(("the DataLoader works", "`aten::stack` in the recording", "that ran"), "lrr", rows)
+    head = ("the DataLoader makes batches", "`aten::stack` recorded", "`aten::stack` that ran")
+    return markdown_table(head, "lrr", rows)
 
 
 def about_gpu(trace: Trace) -> str:
-    """For how much of a recording a GPU works."""
-    return f"The GPU works for {gpu_share(trace):.0%} of the {time_text(wall_ns(trace))}. Why is it idle otherwise?"
+    """For how much of a recording a GPU works, and which time the tables of its idle time are about."""
+    (first, *_) = idle(trace)
+    return (
+        f"The GPU works for {gpu_share(trace):.0%} of the {time_text(wall_ns(trace))}. Why is it idle otherwise? The "
+        f"two tables below are about the {time_text(first.wall_ns)} from its first kernel to its last."
+    )
+
+
+def about_path(path: CriticalPath) -> str:
+    """What would make the recorded call end sooner."""
+    whole = max(1, wall_ns(path.recording))
+    shares = {cause: ns / whole for cause, ns in path.causes.items()}
+    gpu, launching = shares["kernels"] + shares["copies"], shares["operators"] + shares["launches"]
+    text = (
+        f"Kernels and copies are {gpu:.0%} of the path, operators and launches on the CPU {launching:.0%}, other code "
+        f"{shares['other code']:.0%}. Other code is Python between operators, in the span whose name the row has."
+    )
+    if gpu < FEW - 1 and gpu < launching:
+        return f"{text} So **the call ends sooner if the CPU launches faster**, and hardly if a kernel becomes faster."
+    return text
 
 
 def about_straggler(trace: Trace) -> str:
@@ -191,7 +213,7 @@ def about_straggler(trace: Trace) -> str:
     took, mean = _requests(trace), statistics.fmean(_requests(trace))
     near = sum(mean / FEW <= each <= mean * FEW for each in took) or "**none**"
     return (
-        f"A table says: {len(took)} requests, {time_text(sum(took))} in all, {time_text(mean)} on "
+        f"A table of totals and means says: {len(took)} requests, {time_text(sum(took))} in all, {time_text(mean)} on "
         f"average. The median is {time_text(statistics.median(took))}, the longest took {time_text(max(took))}. "
         f"The mean is {times(mean_by_usual(trace))} times the median, and {near} of the requests took about as long as "
         "the mean (within 25%)."
@@ -206,8 +228,8 @@ def dropped(trace: Trace) -> int:
 def about_dropped(trace: Trace) -> str:
     """How many events there are, and how many a viewer would drop."""
     return (
-        f"The trace has {counted(len(trace), 'event')}. {dropped(trace)} of them overlap another one of the same "
-        "thread without nesting. Perfetto's importer does not draw such events (it counts them as "
+        f"The trace has {counted(len(trace), 'event')}. {dropped(trace)} of them overlap an earlier one of the same "
+        "thread and are not inside it. Perfetto's importer does not draw such events (it counts them as "
         "`slice_drop_overlapping_complete_event`). The timeline above gives them rows of their own. `kit.save_trace` "
         "gives them a thread id of their own, so that other viewers draw them too."
     )
@@ -235,7 +257,7 @@ def conclusion(first: First, cost: Comparison, threads: Seen, children: Seen, gp
             Claim(
                 "The first call of a process takes as long as later calls",
                 truth(first_answer(first), QUIZZES["first"][1][0]),
-                f"the first by the median of later ones: {ratios}",
+                f"first call / median of later calls: {ratios}",
             ),
             Claim(
                 "torch.profiler costs nothing",
@@ -243,7 +265,7 @@ def conclusion(first: First, cost: Comparison, threads: Seen, children: Seen, gp
                 f"{row.ratio_text}, {slower}" if row and row.ratio else slower,
             ),
             Claim(
-                "torch.profiler, as it is, shows the operators of all threads",
+                "torch.profiler with its default settings shows the operators of all threads",
                 "true" if threads.plain >= threads.ran else "false",
                 f"{threads.plain} of {threads.ran} convolutions on worker threads",
             ),
