@@ -11,27 +11,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import numpy as np
-
 from kit.errors import KitError
-from kit.simulating import Gpu, recorded_operations, simulate
+from kit.simulating.validation import busy_share, one_stream
 from kit.text import markdown_table
-from kit.trace import Trace, busy_ns, launch_delays, load_trace
+from kit.trace import launch_delays, load_trace
 
 ENOUGH = 50  # kernels
-
-
-def busy_share(trace: Trace) -> float:
-    """Share of the time from the first launch to the end of the GPU's work in which the GPU works."""
-    delays = launch_delays(trace)
-    work = trace.take(np.sort(delays.start))
-    return busy_ns(work) / int(work.end_ns.max() - trace.start_ns[delays.launch].min())
-
-
-def one_stream(trace: Trace) -> float:
-    """The same share, predicted for one stream."""
-    operations = [each._replace(branch=-1) for each in recorded_operations(trace, Gpu())]
-    return busy_share(simulate(operations, "sequential"))
 
 
 def row(path: Path) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from kit.equality import Equality
 from kit.graphs import Graph, Operator
 from kit.labs import Check
 from kit.labs.continual import Explorer
+from kit.labs.gpu import Explorer as GpuExplorer
 from kit.labs.inception.cores import Cores
 from kit.machine import hardware
 from kit.measuring.comparison import Comparison, Ratio, Row, Timing
@@ -29,6 +30,7 @@ from kit.reprs import LONGEST
 from kit.spans import SpanLog
 from kit.trace import Event, Lane, Trace, by_name, changes, idle
 from kit.views.again import Again
+from kit.views.badged import badged
 from kit.views.graph_picture import graph_picture
 from kit.views.grid import Grid
 from kit.views.live import Live
@@ -173,6 +175,7 @@ def samples(ms: float) -> list[Any]:
         *(kit.Quiz("Which?", {"one": "no", "two": "yes"}), Check("hint", "look again"), Figure("<svg/>" * 99)),
         *(Live(lambda: pipeline.Pipeline([stage]), list), Explorer(), graph, graph_picture(graph)),
         *(Cores(kit.explain(comparison, "threads")), Again(comparison, lambda seconds: comparison)),
+        *(GpuExplorer(), badged(row.timing.trace)),
         Trials(lambda row, column: (MODEL, X), ("width", [8]), ("pixels", [16])),
         kit.clip_player(np.zeros((3, 8, 8, 3), np.uint8), np.zeros((2, 8, 8, 2), np.float32)),
     ]

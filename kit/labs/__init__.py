@@ -5,6 +5,7 @@ from kit.labs import (
     choose,
     continual,
     feeding,
+    gpu,
     inception,
     opencv_dnn,
     openmp,
@@ -19,9 +20,11 @@ from kit.labs.checks import Check
 from kit.labs.conclusions import card, decided, fastest, told
 from kit.labs.sentences import describe, overlap_share, reached
 from kit.labs.speed import rounds, size
+from kit.views.badged import badged
 
 __all__ = [
     "Check",
+    "badged",
     "card",
     "causes",
     "choose",
@@ -30,6 +33,7 @@ __all__ = [
     "describe",
     "fastest",
     "feeding",
+    "gpu",
     "inception",
     "opencv_dnn",
     "openmp",

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import ipywidgets as widgets
 
 from kit.views.still import Still
 
+How = Literal["measured", "recorded", "simulated"]
+CANNOT_TELL: Mapping[How, str] = {
+    "measured": "These rounds cannot tell",
+    "recorded": "The recordings cannot tell",
+    "simulated": "The simulation cannot tell",
+}
 # Answering makes the quiz's cell the active one, so that Shift + Enter runs it again: the guess must outlive that.
 _guesses: dict[str, str] = {}
 
@@ -36,6 +43,7 @@ class Quiz(Still):
         at_its_width = {"width": "auto", "align_self": "flex-start", "display": "none"}
         self._show = widgets.Button(description="Show the answer without a guess", layout=at_its_width)
         self._measured: str | None = None
+        self._how: How = "measured"
         self._shown = False
         title = widgets.HTML(f"<b>Predict.</b> {html.escape(question)}")
         super().__init__(title, self._choice, self._answer, self._show)
@@ -55,23 +63,25 @@ class Quiz(Still):
         if self._measured is None:
             return f"Noted: {self.guess}. Now run the next cells." if self.guess else None
         if not self._shown:
-            return "It has been measured. Pick an option to see the answer."
+            return f"It has been {self._how}. Pick an option to see the answer."
         if self._measured not in self._choice.options:
             told = f" Your guess stands: {self.guess}." if self.guess else ""
-            return f"These rounds cannot tell: {self._measured}.{told}"
+            return f"{CANNOT_TELL[self._how]}: {self._measured}.{told}"
+        how = self._how.capitalize()
         if self.guess is None:
-            return f"Measured: {self._measured} (no guess made)."
+            return f"{how}: {self._measured} (no guess made)."
         if self.guess == self._measured:
-            return f"Measured: {self._measured}, as you predicted."
-        return f"Measured: {self._measured}. You predicted: {self.guess}. Why the difference?"
+            return f"{how}: {self._measured}, as you predicted."
+        return f"{how}: {self._measured}. You predicted: {self.guess}. Why the difference?"
 
-    def reveal(self, measured: str) -> None:
+    def reveal(self, measured: str, how: How = "measured") -> None:
         """Set the answer: shown at once after a guess, otherwise on a click.
 
         Args:
             measured: an option; any other text says why the measurement does not decide.
+            how: what is said of the answer: recorded elsewhere and simulated are not measured here.
         """
-        self._measured = measured
+        self._measured, self._how = measured, how
         self._shown = self.guess is not None
         self._say()
         self.renew()

@@ -31,6 +31,8 @@ CELLS = (
     "from kit.workloads import opencv_dnn\n"
     "Grid(lambda items: opencv_dnn.sleep_control(items, 0.001), approaches=['threads'], workers=[1, 2], threads=[1])",
     "from kit import labs\nlabs.continual.Explorer()",
+    "from kit.simulating import Launch, Synchronize\n"
+    "labs.badged({'a kernel': kit.simulate([Launch('k', 1, 1000), Synchronize()])})",
 )
 SOLUTION = "answer = 6 * 7"
 
@@ -76,6 +78,8 @@ def test_the_page_asks_no_host_and_shows_every_figure_and_answer(chromium: Any, 
         "The answer",  # folded away
         "1 OpenCV thread each",  # the grid
         "Receptive field 3, delay 2",  # the explorer
+        "Simulated, not measured: a GPU of 132 SMs",  # the badge
+        "a kernel (simulated)",  # the timeline under it
     ):
         assert said in text, said
     assert not shown.get_by_text(SOLUTION).is_visible()

@@ -149,13 +149,22 @@ def test_wheel_zooms_drag_pans_and_f_fits(chromium: Any, lab: Lab, screenshots: 
     page.close()
 
 
-def test_a_key_on_a_slider_changes_what_the_explorer_says(chromium: Any, lab: Lab) -> None:
-    written(lab.folder / "explorer.ipynb", "from kit import labs\nlabs.continual.Explorer()")
-    page = open_and_run(chromium, lab, "explorer.ipynb")
-    said = page.wait_for_selector("text=Receptive field 3, delay 2", timeout=30_000)
-    page.focus(".widget-slider [role=slider]")  # the kernel
+@pytest.mark.parametrize(
+    ("lab_of", "before", "after"),
+    [
+        ("continual", "Receptive field 3, delay 2", "Receptive field 4, delay 3"),
+        ("gpu", "Simulated, not measured: a GPU of 132 SMs", "Simulated, not measured: a GPU of 133 SMs"),
+    ],
+)
+def test_a_key_on_a_slider_changes_what_the_explorer_says(
+    chromium: Any, lab: Lab, lab_of: str, before: str, after: str
+) -> None:
+    written(lab.folder / f"explorer_{lab_of}.ipynb", f"from kit import labs\nlabs.{lab_of}.Explorer()")
+    page = open_and_run(chromium, lab, f"explorer_{lab_of}.ipynb")
+    said = page.wait_for_selector(f"text={before}", timeout=30_000)
+    page.focus(".widget-slider [role=slider]")  # the first one
     page.keyboard.press("ArrowRight")
-    page.wait_for_selector("text=Receptive field 4, delay 3", timeout=30_000)
+    page.wait_for_selector(f"text={after}", timeout=30_000)
     assert not said.is_visible()
     page.close()
 

@@ -12,6 +12,7 @@ from kit.labs.profiles.recorded import ALONE, CALLS, DEEP, PROFILED, REQUESTS, F
 from kit.labs.profiles.told import QUIZZES
 from kit.machine.load import Taken
 from kit.trace import Event, Lane, Trace, save_trace
+from kit.views.badge import badge
 from tests.labs.made_up import busy, made_up
 
 MS = 1_000_000
@@ -85,7 +86,7 @@ def test_one_request_is_larger_and_tasks_overlap_without_nesting() -> None:
 def test_mine_is_a_file_or_the_recording_that_comes_with_the_kit(tmp_path: Any) -> None:
     save_trace(calls(1, 1), tmp_path / "mine.json")
     assert len(profiles.mine(tmp_path / "mine.json")) == 2
-    assert "H200" in profiles.badge(profiles.mine())
+    assert "H200" in badge(profiles.mine())
 
 
 # What the quizzes reveal ----------------------------------------------------------------------------------------------
@@ -168,10 +169,6 @@ def test_self_times_add_up_to_the_recording_and_totals_do_not() -> None:
     text = profiles.about_totals(trace)
     assert "total times add up to 18.0 ms" in text
     assert "self times add up to 10.0 ms" in text
-
-
-def test_a_file_without_origin_says_so() -> None:
-    assert "does not say where" in profiles.badge(calls(1, 1))
 
 
 def test_the_card_says_what_was_measured() -> None:

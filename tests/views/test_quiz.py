@@ -53,6 +53,17 @@ def test_a_guess_after_the_measurement_still_counts() -> None:
     assert Quiz("Late?", OPTIONS).guess == "slower"
 
 
+def test_what_was_not_measured_here_is_not_called_so() -> None:
+    asked, open_one = Quiz("Simulated?", OPTIONS), Quiz("Recorded?", OPTIONS)
+    asked.reveal("faster", "simulated")
+    assert asked.answer == "It has been simulated. Pick an option to see the answer."
+    pick(asked, "faster")
+    assert asked.answer == "Simulated: faster, as you predicted."
+    pick(open_one, "slower")
+    open_one.reveal("not decided: one call each", "recorded")
+    assert open_one.answer == "The recordings cannot tell: not decided: one call each. Your guess stands: slower."
+
+
 def test_what_is_not_decided_is_neither_right_nor_wrong() -> None:
     asked = Quiz("Busy?", OPTIONS)
     pick(asked, "slower")

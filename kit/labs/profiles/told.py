@@ -10,7 +10,6 @@ import numpy as np
 from kit.labs import conclusions
 from kit.labs.conclusions import Claim, card, told, truth
 from kit.labs.profiles.recorded import ALONE, CALLS, DEEP, PROFILED, REQUESTS, First, Seen
-from kit.machine.about import About
 from kit.measuring.comparison import Comparison, Row
 from kit.measuring.gate import BUSY
 from kit.text import counted, markdown_table, milliseconds, time_text, times
@@ -184,13 +183,6 @@ def children_table(seen: Seen) -> str:
     rows = [("in 2 worker processes", seen.plain, seen.ran), ("in the process itself", seen.every, seen.ran)]
     head = ("the DataLoader makes batches", "`aten::stack` recorded", "`aten::stack` that ran")
     return markdown_table(head, "lrr", rows)
-
-
-def badge(trace: Trace) -> str:
-    """Where and when a recording was made, by its own data."""
-    known = set(About.__dataclass_fields__) & trace.about.keys()
-    said = str(About(**{name: trace.about[name] for name in known}))
-    return f"**Recorded**, not measured here: {said}." if said else "**Recorded**: the file does not say where."
 
 
 def about_gpu(trace: Trace) -> str:
