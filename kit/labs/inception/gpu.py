@@ -19,7 +19,6 @@ from kit.trace import Trace, load_trace
 from kit.verbs import compare, record
 
 SHOWN = ("sequential", "cuda_streams", "graphed_streams")
-RECORDED = "on 2026-11-26 on one NVIDIA H200 with PyTorch 2.11"  # as the table in data/README.md says
 
 
 @one_line
@@ -49,7 +48,7 @@ def gpu_told(gpu: OnGpu) -> str:
     if gpu.reason is not None:
         return (
             f"**No GPU here:** {gpu.reason.rstrip('.')}. The timeline below is a **recording of another machine**, "
-            f"made {RECORDED}: one call of an Inception block for each approach. {overlap} That says nothing about "
+            f"as its badge says: one call of an Inception block for each approach. {overlap} That says nothing about "
             "this machine."
         )
     if gpu.streams is None:
