@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -28,6 +28,7 @@ from kit.trace import Event, Lane, Trace, load_trace, save_trace
 from kit.trace.metrics import on_gpu
 from kit.views.badge import badge
 from kit.views.badged import badge_html, badged, beside
+from tests.conftest import FakeCuda, OnGpu
 
 MS = 1_000_000
 CALLER = Lane(1, 1, "caller")
@@ -110,6 +111,24 @@ def test_chunks_are_copied_multiplied_and_copied_back() -> None:
         assert result is taken
         assert torch.equal(taken, 2 * given)
     assert copies(2 * torch.eye(8))[0] is results[0]  # the same memory again
+
+
+def test_copies_on_streams_wait_for_what_they_read_and_the_caller_for_all(
+    fake_cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Account(sources.Copies):
+        def _up(self, given: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+            return fake_cuda.kernel(name="upload")
+
+        def _down(self, y: torch.Tensor, taken: torch.Tensor) -> torch.Tensor:
+            return fake_cuda.kernel(cast("OnGpu", y), name="download")
+
+    monkeypatch.setattr(OnGpu, "__matmul__", lambda x, weight: fake_cuda.kernel(x, name="product"), raising=False)
+    Account(pinned=False, non_blocking=True, streams=True, side=8)(torch.eye(8))
+    assert fake_cuda.faults == []
+    caller, up, work, down = fake_cuda.streams
+    assert up.seen.keys() == {up.cuda_stream}  # no upload waits for computing
+    assert {caller.seen[each.cuda_stream] for each in (up, work, down)} == {sources.CHUNKS}
 
 
 @pytest.mark.parametrize(
