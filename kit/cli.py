@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kit.errors import KitError, TraceError
+from kit.executors.workers.membership import Membership, membership
 from kit.machine import doctor, hardware
 from kit.machine.load import load_average
 from kit.paths import check_writable
@@ -27,10 +28,14 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0, or 2 after an error that it has printed."""
+    """Run one command; returns the exit status: 0, or 2 after an error that it has printed.
+
+    In a group of ranks, which torchrun or Slurm has started, rank 0 runs the command, and the others serve it.
+    """
     try:
         options = _parser().parse_args(arguments)
-        status: int = options.run(options)
+        member = membership()
+        status: int = options.run(options) if member is None else _run_in_group(member, options)
         sys.stdout.flush()
     except KitError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -41,6 +46,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    return status
+
+
+def _run_in_group(member: Membership, options: argparse.Namespace) -> int:
+    """On rank 0 run the command; on another rank do what rank 0 asks for, and print nothing."""
+    from kit.executors.workers.group import Group, join
+    from kit.executors.workers.serving import serve
+
+    joined = join(member)
+    if not isinstance(joined, Group):
+        serve(joined, member.rank)
+        return 0
+    status: int = options.run(options)
+    joined.check()  # else torchrun would wait for the ranks that are lost
+    joined.end()
     return status
 
 
