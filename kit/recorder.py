@@ -96,6 +96,7 @@ def recording(
         if used:
             torch.cuda.synchronize()
     trace = trace_of(log.spans, profile.trace, others=True)
+    trace = _with_clocks(trace, log)
     notes = list(trace.notes)
     if used and operators and (number := next(_PROFILES_OF_CUDA)) > 1:
         notes.append(f"it is recording {number} of CUDA in its process: PyTorch can shift or lose kernels from 2 on.")
@@ -110,7 +111,7 @@ def recording(
         trace,
         anchor=(anchor.monotonic_ns - first, anchor.wall_ns),
         notes=tuple(notes),
-        about=about_here().to_dict(),
+        about={**trace.about, **about_here().to_dict()},
     )
 
 
@@ -137,7 +138,7 @@ def record_call(runner: Runner, *, warm: bool = True, operators: bool = True) ->
             runner()
             runner()
         trace = _record(runner, warm=warm, operators=operators)
-    return replace(trace, about=about_here().to_dict())
+    return replace(trace, about={**trace.about, **about_here().to_dict()})
 
 
 def record_kernels(runner: Runner) -> Kernels | None:
@@ -203,4 +204,16 @@ def _record(runner: Runner, *, warm: bool, operators: bool, gpu: bool | None = N
     with spans.collect(operators=in_workers) as log, profiler as profile, spans.span("call", "call"):
         synchronize(runner.inputs, runner())
     check_launches(profile.trace)
-    return trace_of(log.spans, profile.trace, others=False)
+    return _with_clocks(trace_of(log.spans, profile.trace, others=False), log)
+
+
+def _with_clocks(trace: Trace, log: spans.SpanLog) -> Trace:
+    """The trace with what is known of the clocks of other hosts: as notes, and in ``about["clocks_ns"]``."""
+    if not log.clocks:
+        return trace
+    notes = [
+        f"times on {host} are exact to ±{ns / 1e6:.3g} ms: its clock was compared with the clock here by messages, and "
+        "half of a round trip is in doubt."
+        for host, ns in log.clocks.items()
+    ]
+    return replace(trace, notes=(*trace.notes, *notes), about={**trace.about, "clocks_ns": dict(log.clocks)})

@@ -49,7 +49,7 @@ class Span(NamedTuple):
     thread_name: str
     correlation: int = -1  # a profiler's: what ties a launch to its kernel; -1: nothing
     cpu_ns: int | None = None  # how long the thread had a core meanwhile; None: not asked
-    host: str = ""  # where it ran, if on another host than the one that collects; times are on the collector's clock
+    host: str = ""  # where it ran, if not on the host that collects; its times are on the collector's clock
 
 
 class ClockAnchor(NamedTuple):
@@ -84,7 +84,7 @@ class SpanLog:
 
     spans: list[Span] = field(default_factory=list)
     operators: bool = False  # whether a recording is on, so that worker processes shall profile their operators too
-    notes: list[str] = field(default_factory=list)  # what a reader of the spans must know, as sentences
+    clocks: dict[str, int] = field(default_factory=dict)  # other host -> how far off its spans may be: ns, either way
 
     def write(
         self, name: str, category: Category, start_ns: int, end_ns: int | None = None, cpu_ns: int | None = None

@@ -16,7 +16,7 @@ from kit.executors.base import Executor, Task
 from kit.executors.workers.clocks import Sample, on_this_clock
 from kit.executors.workers.group import Group, Peer, reply_of
 from kit.executors.workers.messages import Reply
-from kit.executors.workers.pickling import dump, load
+from kit.executors.workers.pickling import dump
 from kit.executors.workers.process import MOST_LOADED
 from kit.executors.workers.rank import Share, unpacked
 from kit.executors.workers.thread_state import ThreadState
@@ -90,14 +90,16 @@ class GroupRanks(Executor):
         """The results of each rank's tasks, or a TaskError: rank 0's as they are, the other ranks' packed."""
         group, n, log = self.group, self.group.size, spans.current()
         inputs = [[task.args for task in tasks[rank::n]] for rank in range(n)]
+        names = [", ".join(repr(task.name) for task in tasks[rank::n]) for rank in range(n)]
         busy = [peer for peer in group.peers if inputs[peer.rank]]
         with spans.span("pack", "transfer"):  # before anything is sent: what cannot travel breaks nothing
-            packed = {peer: dump((inputs[peer.rank],)) for peer in busy}
+            packed = {peer: _packed(inputs[peer.rank], peer, names[peer.rank]) for peer in busy}
         key, shares = self._loaded(tasks, busy)
         operators = log is not None and log.operators
         if operators:
-            for peer in busy:
-                group.compare_clocks(peer)
+            with spans.span("compare clocks", "transfer"):
+                for peer in busy:
+                    group.compare_clocks(peer)
         state, deadline = tuple(ThreadState.here()), time.monotonic() + self.timeout
         sent, sending = {}, []
         with spans.span("send", "transfer"):
@@ -105,8 +107,9 @@ class GroupRanks(Executor):
                 sent[peer] = group.tell(peer, "run", key, len(packed[peer]), self.intra_op_threads, state, operators)
                 sending.append(group.give(peer, packed[peer]))
         outcomes: list[Any] = [_own(shares[0], inputs[0]), *[[]] * (n - 1)]
-        asked = ", ".join(shares[peer.rank].names for peer in busy)
-        for peer, message in group.answers(busy, deadline, asked).items():
+        with spans.span("wait", "wait"):
+            answers = group.answers(busy, deadline, ", ".join(names[peer.rank] for peer in busy))
+        for peer, message in answers.items():
             outcomes[peer.rank] = self._received(peer, message, sent[peer], deadline)
         for wait in sending:
             wait(deadline)
@@ -118,7 +121,8 @@ class GroupRanks(Executor):
         """The packed results of a rank that has answered, or the error of one of its tasks."""
         reply = reply_of(message)
         if not peer.same_clock:
-            peer.clock.add(Sample.of(sent_ns, *message[1:], peer.control.arrived_ns))
+            _, arrived, answered = message
+            peer.clock.add(Sample.of(sent_ns, arrived, answered, peer.control.arrived_ns))
         self._write(peer, reply)
         try:
             sizes = reply.outcome(peer.name)
@@ -138,10 +142,7 @@ class GroupRanks(Executor):
         if not peer.same_clock:
             aligned = peer.clock.best(spans.clock())
             found = on_this_clock(found, peer.host, aligned)
-            log.notes.append(
-                f"times on {peer.host} are exact to ±{aligned.uncertainty_ns / 1e6:.3g} ms, half of the round trip by "
-                "which its clock was compared with the clock here."
-            )
+            log.clocks[peer.host] = max(aligned.uncertainty_ns, log.clocks.get(peer.host, 0))
         log.spans += found
 
     def _loaded(self, tasks: Sequence[Task], busy: Sequence[Peer]) -> tuple[int, list[Share]]:
@@ -172,6 +173,13 @@ class GroupRanks(Executor):
                 reply.outcome(f"{peer.name} ({shares[peer.rank].names})")
                 peer.has.add(key)
         return key, shares
+
+
+def _packed(inputs: Sequence[tuple[Any, ...]], peer: Peer, names: str) -> bytearray:
+    try:
+        return dump((inputs,))
+    except TransferError as error:
+        raise TransferError(f"the inputs of {names}, for {peer.name}: {error}") from error
 
 
 def _own(share: Share, inputs: Sequence[tuple[Any, ...]]) -> list[Any] | TaskError:

@@ -121,7 +121,8 @@ class Hosts:
         for namespace in self._namespaces.values():
             _remove(namespace)
         for started in self._started:
-            started.wait()
+            with suppress(BrokenPipeError), started:  # which closes its pipes and waits
+                pass
         atexit.unregister(self.close)
 
     def __enter__(self) -> Self:

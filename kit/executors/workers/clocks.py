@@ -54,13 +54,12 @@ class OtherClock:
 
 
 def on_this_clock(spans: Iterable[Span], host: str, aligned: Sample) -> list[Span]:
-    """Spans of another host, on this host's clock; host and uncertainty are in the name of their process."""
-    about = f"±{aligned.uncertainty_ns / 1e6:.3g} ms"
+    """Spans of another host, on this host's clock; the name of their process says the host."""
     return [
         span._replace(
             start_ns=span.start_ns - aligned.offset_ns,
             end_ns=span.end_ns - aligned.offset_ns,
-            process=f"{host}: process {span.process}, clock {about}",
+            process=f"{host}: process {span.process}",
             host=host,
         )
         for span in spans

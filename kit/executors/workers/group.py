@@ -25,7 +25,6 @@ from kit.executors.workers.control import Control, Door, knock, ready
 from kit.executors.workers.membership import Membership, boot_id, interface_towards
 from kit.executors.workers.messages import Reply
 from kit.executors.workers.pickling import load
-from kit.spans import clock, span
 
 JOIN_S = 120.0  # for all ranks to come
 ENDING_S = 5.0  # for the other ranks to end
@@ -133,13 +132,12 @@ class Group:
         begun = time.monotonic()
         waiting, found = list(peers), {}
         while waiting:
-            with span("wait", "wait"):
-                come = ready([peer.control for peer in waiting], deadline)
+            come = ready([peer.control for peer in waiting], deadline)
             if not come:
                 names = ", ".join(peer.name for peer in waiting)
                 self.lose(
-                    f"no answer within {deadline - begun:.3g} s from {names}{what and ', asked for '}{what}. Allow more "
-                    "time, as in ranks(timeout=300), or look at the link between the hosts, or for a deadlock."
+                    f"no answer within {deadline - begun:.3g} s from {names}{what and ', asked for '}{what}. Allow "
+                    "more time, as in ranks(timeout=300), or look at the link between the hosts, or for a deadlock."
                 )
             for peer in [each for each in waiting if each.control in come]:
                 try:

@@ -33,8 +33,8 @@ class Membership(NamedTuple):
 def membership(environment: Mapping[str, str] = os.environ) -> Membership | None:
     """The rank that this process is; None outside of a group, and in a group of one.
 
-    ``torchrun`` sets all that is needed. In a job of Slurm's ``srun``, set ``MASTER_ADDR`` and ``MASTER_PORT``: rank and
-    size are Slurm's.
+    ``torchrun`` sets all that is needed. In a job of Slurm's ``srun``, set ``MASTER_ADDR`` and ``MASTER_PORT``: rank
+    and size are Slurm's.
 
     Raises:
         KitError: a variable is missing, or is no number.
@@ -47,8 +47,8 @@ def membership(environment: Mapping[str, str] = os.environ) -> Membership | None
     missing = [name for name in _NEEDED if name not in found]
     if missing:
         raise KitError(
-            f"RANK is set, so this process is a rank of a group, but {', '.join(missing)} is not: start it by torchrun, "
-            "or unset RANK."
+            f"RANK is set, so this process is a rank of a group, but {', '.join(missing)} is not: start it by "
+            "torchrun, or unset RANK."
         )
     try:
         rank, size, port = (int(found[name]) for name in ("RANK", "WORLD_SIZE", "MASTER_PORT"))
