@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = _parser().parse_args(arguments)
         member = membership()
-        status: int = options.run(options) if member is None else _run_in_group(member, options)
+        status: int = options.run(options) if member is None else _in_group(member, options)
         sys.stdout.flush()
     except KitError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -49,19 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status
 
 
-def _run_in_group(member: Membership, options: argparse.Namespace) -> int:
-    """On rank 0 run the command; on another rank do what rank 0 asks for, and print nothing."""
-    from kit.executors.workers.group import Group, join
-    from kit.executors.workers.serving import serve
+def _in_group(member: Membership, options: argparse.Namespace) -> int:
+    from kit.executors.workers.serving import take_part
 
-    joined = join(member)
-    if not isinstance(joined, Group):
-        serve(joined, member.rank)
-        return 0
-    status: int = options.run(options)
-    joined.check()  # else torchrun would wait for the ranks that are lost
-    joined.end()
-    return status
+    return take_part(member, lambda: int(options.run(options)))
 
 
 def _doctor(options: argparse.Namespace) -> int:

@@ -26,6 +26,7 @@ from kit.machine.about import about_here
 from kit.profiler import Profile, profiled, synchronize, trace_of
 from kit.reprs import one_line
 from kit.trace import Trace, check_launches, load_trace, save_trace
+from kit.trace.doubts import of_clocks
 from kit.trace.kernels import Kernels, kernels
 
 _PROFILES_OF_CUDA = count(1)
@@ -208,12 +209,8 @@ def _record(runner: Runner, *, warm: bool, operators: bool, gpu: bool | None = N
 
 
 def _with_clocks(trace: Trace, log: spans.SpanLog) -> Trace:
-    """The trace with what is known of the clocks of other hosts: as notes, and in ``about["clocks_ns"]``."""
+    """The trace with what is known of the clocks of other hosts."""
     if not log.clocks:
         return trace
-    notes = [
-        f"times on {host} are exact to ±{ns / 1e6:.3g} ms: its clock was compared with the clock here by messages, and "
-        "half of a round trip is in doubt."
-        for host, ns in log.clocks.items()
-    ]
-    return replace(trace, notes=(*trace.notes, *notes), about={**trace.about, "clocks_ns": dict(log.clocks)})
+    trace = replace(trace, about={**trace.about, "clocks_ns": dict(log.clocks)})
+    return replace(trace, notes=(*trace.notes, *of_clocks(trace)))

@@ -17,7 +17,7 @@ from kit.errors import TaskError
 from kit.executors.base import Executor, Task
 from kit.executors.processes import Processes
 from kit.executors.workers.process import MOST_LOADED
-from kit.executors.workers.rank import Share, gather, join, unpacked
+from kit.executors.workers.rank import Share, error_of_task, gather, join, unpacked
 from kit.machine.hardware import Hardware
 
 
@@ -57,13 +57,10 @@ class Ranks(Executor):
                 sizes = self._step(self._loaded(tasks), lambda rank: (inputs[rank],))
                 packed, *_ = self._step([gather] * self.workers, lambda rank: (self._group, sizes), together=True)
             except TaskError as error:  # of a rank; its cause is the task's
-                failed = error.__cause__
-                if not isinstance(failed, TaskError):
-                    self._processes.end()
-                    raise
-                task, cause = failed.args
-                cause.__cause__ = failed.__cause__  # the rank's traceback
-                raise TaskError(task, cause) from cause
+                if (failed := error_of_task(error)) is not None:
+                    raise failed from failed.__cause__
+                self._processes.end()
+                raise
             except BaseException:  # a rank is lost, and with it the group
                 self._processes.end()
                 raise

@@ -83,7 +83,8 @@ class Control:
             if not self._watched:
                 return
             with suppress(OSError, ValueError):
-                print(f"error: {why}", file=sys.stderr, flush=True)
+                sys.stderr.write(f"error: {why}\n")
+                sys.stderr.flush()
             os._exit(1)
 
         threading.Thread(target=watch, name="watch rank 0", daemon=True).start()

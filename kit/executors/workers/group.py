@@ -59,23 +59,22 @@ class Group:
         self.lock = threading.RLock()
         self.lost: str | None = None  # why it is closed
         for peer in self.peers:
-            self.compare_clocks(peer)
+            self.compare_clocks(peer, time.monotonic() + JOIN_S)
 
     def check(self) -> None:
         """Raise a WorkerError if the group is closed."""
         if self.lost:
             raise WorkerError(f"the group of ranks is closed, so nothing can run there: {self.lost}")
 
-    def lose(self, why: str) -> NoReturn:
-        """Close the group: the other ranks end, also in the middle of a task.
+    def close(self, why: str) -> None:
+        """Close the group: the other ranks end, also in the middle of a task."""
+        self.lost = why
+        for peer in self.peers:
+            peer.control.close()
 
-        Raises:
-            WorkerError: always, with the reason.
-        """
-        if self.lost is None:
-            self.lost = why
-            for peer in self.peers:
-                peer.control.close()
+    def lose(self, why: str) -> NoReturn:
+        """Close the group, and raise a WorkerError with the reason."""
+        self.close(why)
         raise WorkerError(f"{why} The group of ranks is closed: start all ranks again.")
 
     def end(self) -> None:
@@ -93,11 +92,11 @@ class Group:
             for peer in self.peers:
                 peer.control.close()
 
-    def compare_clocks(self, peer: Peer) -> None:
+    def compare_clocks(self, peer: Peer, deadline: float) -> None:
         """Exchange some messages with a rank that waits for one, if it is on another host."""
         for _ in range(0 if peer.same_clock else EXCHANGES):
             sent = self.tell(peer, "clock")
-            arrived, answered = self.answers([peer], time.monotonic() + JOIN_S)[peer]
+            arrived, answered = self.answers([peer], deadline, "its clock")[peer]
             peer.clock.add(Sample.of(sent, arrived, answered, peer.control.arrived_ns))
 
     def tell(self, peer: Peer, *message: Any) -> int:

@@ -55,6 +55,18 @@ class Share:
         return [len(piece) for piece in _packed]
 
 
+def error_of_task(error: TaskError) -> TaskError | None:
+    """The error of one task out of the error of the rank that ran it; None if the rank itself failed."""
+    failed = error.__cause__
+    if not isinstance(failed, TaskError):
+        return None
+    name, cause = failed.args
+    cause.__cause__ = failed.__cause__  # the rank's traceback
+    found = TaskError(name, cause)
+    found.__cause__ = cause
+    return found
+
+
 def unpacked(task: Task, piece: Tensor) -> Any:
     """The result of a task, in the caller's process.
 

@@ -7,6 +7,7 @@ results are, and sends them.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -17,12 +18,30 @@ from kit import spans
 from kit.errors import TransferError
 from kit.executors.workers import rank as results
 from kit.executors.workers.control import Control
+from kit.executors.workers.group import join
+from kit.executors.workers.membership import Membership
 from kit.executors.workers.messages import Reply, Request
 from kit.executors.workers.pickling import dump, load
 from kit.executors.workers.worker import run_request
 from kit.spans import SpanLog
 
 _LONG = timedelta(days=1)  # whoever is lost meanwhile closes the connection, which ends this process
+
+
+def take_part(member: Membership, work: Callable[[], int]) -> int:
+    """Join the group; then work, as its rank 0, or serve rank 0 until it has ended. Returns the exit status.
+
+    Raises:
+        WorkerError: the ranks cannot reach each other, or one was lost meanwhile: torchrun must not wait for it.
+    """
+    joined = join(member)
+    if isinstance(joined, Control):
+        serve(joined, member.rank)
+        return 0
+    status = work()
+    joined.check()
+    joined.end()
+    return status
 
 
 def serve(control: Control, rank: int) -> None:
