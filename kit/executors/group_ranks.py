@@ -11,7 +11,8 @@ from torch import Tensor
 
 from kit import spans
 from kit.errors import TaskError, TransferError
-from kit.executors.base import Executor, Task
+from kit.executors.base import Executor, Task, use
+from kit.executors.sequential import Sequential
 from kit.executors.workers.clocks import Sample
 from kit.executors.workers.group import Group, Peer, reply_of
 from kit.executors.workers.rank import Share, error_of_task, unpacked
@@ -121,8 +122,9 @@ class GroupRanks(Executor):
 
 
 def _own(share: Share, inputs: Sequence[tuple[Any, ...]]) -> list[Any] | TaskError:
-    """The results of rank 0's tasks, which run here."""
+    """The results of rank 0's tasks, which run here; regions within them run as on the other ranks, in turn."""
     try:
-        return [task._replace(args=args)() for task, args in zip(share.tasks, inputs, strict=True)]
+        with use(Sequential()):
+            return [task._replace(args=args)() for task, args in zip(share.tasks, inputs, strict=True)]
     except TaskError as error:
         return error

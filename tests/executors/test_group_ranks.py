@@ -38,8 +38,17 @@ from kit.executors.group_ranks import GroupRanks
 from kit.executors.workers.group import Group, join
 from kit.executors.workers.membership import membership
 from kit.executors.workers.serving import serve
+from kit.models import inception_block
+from kit.regions import Branches
+from kit.equality import compare_outputs
+from kit import Concat, executors
 
 def rank(): return int(os.environ["RANK"])
+def nested(x):
+    net = Branches({name: inception_block(3).eval() for name in "ab"}, Concat(1))
+    with executors.use(ranks):
+        found = net(x)
+    return compare_outputs(net(x), found).equal and not compare_outputs(net(2 * x), found).equal
 def fail(x): raise ZeroDivisionError("on purpose")
 def hang(): time.sleep(1000)
 def die(): os.kill(os.getpid(), signal.SIGKILL)
@@ -148,6 +157,11 @@ def test_an_error_of_a_task_is_its_own_and_the_group_stays(ranks: Ranks) -> None
     said = ranks.ask("ranks.run([Task('t', rank), Task('u', print, (group.lock,))])")
     assert re.match(r"TransferError: the inputs of 'u', for rank 1 on host-b: .* is a RLock", said)
     assert ranks.ask("ranks.run([Task('t', rank)] * 2)") == [0, 1]
+    assert ranks.end() == [0, 0]
+
+
+def test_a_region_within_a_branch_runs_where_the_branch_runs(ranks: Ranks) -> None:
+    assert ranks.ask("nested(torch.rand(1, 3, 12, 12))") is True
     assert ranks.end() == [0, 0]
 
 

@@ -56,7 +56,7 @@ class Group:
 
     def __init__(self, peers: Sequence[Peer], host: str, on_this_host: int) -> None:
         self.peers, self.host, self.size, self.on_this_host = tuple(peers), host, len(peers) + 1, on_this_host
-        self.lock = threading.RLock()
+        self.lock = threading.Lock()
         self.lost: str | None = None  # why it is closed
         for peer in self.peers:
             self.compare_clocks(peer, time.monotonic() + JOIN_S)

@@ -42,7 +42,7 @@ def membership(environment: Mapping[str, str] = os.environ) -> Membership | None
     found = dict(environment)
     if "MASTER_ADDR" in found:
         found = {ours: found[slurm] for ours, slurm in _SLURM.items() if slurm in found} | found
-    if "RANK" not in found or found.get("WORLD_SIZE") == "1":
+    if "RANK" not in found or found.get("WORLD_SIZE", "1") == "1":
         return None
     missing = [name for name in _NEEDED if name not in found]
     if missing:

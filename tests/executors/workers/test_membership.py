@@ -17,7 +17,7 @@ def test_torchrun_and_slurm_say_which_rank_this_is() -> None:
     assert membership(SLURM | TORCHRUN) == Membership(1, 4, 2, "a", 29500), "torchrun within a job"
 
 
-@pytest.mark.parametrize("outside", [{}, SLURM, {**TORCHRUN, "RANK": "0", "WORLD_SIZE": "1"}, {"WORLD_SIZE": "2"}])
+@pytest.mark.parametrize("outside", [{}, SLURM, {**TORCHRUN, "WORLD_SIZE": "1"}, {"WORLD_SIZE": "2"}, {"RANK": "0"}])
 def test_outside_of_a_group_there_is_no_rank(outside: dict[str, str]) -> None:
     assert membership(outside) is None
 
@@ -25,7 +25,7 @@ def test_outside_of_a_group_there_is_no_rank(outside: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"MASTER_PORT": None, "WORLD_SIZE": None}, "WORLD_SIZE, MASTER_PORT is not"),
+        ({"MASTER_PORT": None, "MASTER_ADDR": None}, "but MASTER_ADDR, MASTER_PORT is not"),
         ({"RANK": "one"}, "must be numbers (invalid literal for int() with base 10: 'one')"),
         ({"RANK": "4"}, "RANK is 4, but a group of WORLD_SIZE=4 has the ranks 0 to 3"),
     ],
