@@ -23,6 +23,7 @@ pytestmark = [
     pytest.mark.skipif(not distributed.is_gloo_available(), reason="this PyTorch has no gloo"),
     pytest.mark.skipif(WHY_NOT is not None, reason=f"no two hosts here: {WHY_NOT}"),
 ]
+SOAK = os.environ.get("KIT_SOAK") == "1"
 LIMIT_S = 60.0  # for what ends by itself
 ROOT = Path(__file__).parents[2]
 
@@ -268,3 +269,26 @@ def test_torchrun_on_two_hosts_compares_and_prints_once(hosts: Hosts) -> None:
     rows = [line for line in printed.splitlines() if line.startswith(("sequential", "ranks"))]
     assert len(rows) == 2
     assert "yes" in rows[1]
+
+
+@pytest.mark.skipif(not SOAK, reason="takes five minutes: KIT_SOAK=1 runs it")
+def test_after_many_calls_and_many_kills_nothing_is_left(hosts: Hosts, tmp_path: Path) -> None:
+    ranks = Ranks(hosts, tmp_path)
+    for i in range(200):
+        assert ranks.ask(f"ranks.run([Task('a', abs, ({i},)), Task('b', abs, (-{i},))])") == [i, i]
+    assert ranks.end() == [0, 0]
+    for i in range(50):
+        folder = tmp_path / str(i)
+        folder.mkdir()
+        ranks = Ranks(hosts, folder)
+        assert ranks.ask("ranks.run([Task('t', rank)] * 2)") == [0, 1]
+        tasks = ["Task('t', rank)", "Task('t', rank)"]
+        tasks[i % 2] = "Task('bad', die)"
+        ranks.begin(f"ranks.run([{', '.join(tasks)}])")
+        if i % 2:
+            said, _ = ranks.result()
+            assert "rank 1 on host-b" in said
+            ranks.end()
+        assert [process.wait(LIMIT_S) != 0 for process in ranks.processes][i % 2]
+        assert ranks.processes[1].wait(LIMIT_S) != 0
+        assert hosts.processes() == []
