@@ -12,6 +12,7 @@ import os
 import pickle
 import select
 import socket
+import struct
 import sys
 import threading
 import time
@@ -38,7 +39,7 @@ class Control:
         for name, value in _KEEPALIVE.items():
             if hasattr(socket, name):
                 connected.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-        self._connection = Connection(connected.detach())
+        self._socket, self._connection = connected, Connection(os.dup(connected.fileno()))
         self.arrived_ns = 0  # when the last message arrived; perf_counter_ns
         self._watched = False
 
@@ -53,13 +54,17 @@ class Control:
         self._connection.send_bytes(body)
         return now
 
-    def receive(self) -> tuple[Any, ...]:
+    def receive(self, within_s: float = 0.0) -> tuple[Any, ...]:
         """The next message.
 
+        Args:
+            within_s: how long the message may stay away, or stop on its way; 0: as long as the other end lives.
+
         Raises:
-            EOFError, OSError: the other end is gone.
+            EOFError, OSError: the other end is gone, or late.
         """
-        self._connection.poll(None)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(within_s))
+        self._connection.poll(within_s or None)
         self.arrived_ns = clock()
         message: tuple[Any, ...] = pickle.loads(self._connection.recv_bytes())
         return message
@@ -71,6 +76,7 @@ class Control:
         """Close the connection; the other end sees the end of the file."""
         self._watched = False
         self._connection.close()
+        self._socket.close()
 
     def end_process_when_lost(self, why: str) -> None:
         """Until :meth:`close`, end this process as soon as the other end is gone, even in the middle of a task."""
@@ -88,6 +94,12 @@ class Control:
             os._exit(1)
 
         threading.Thread(target=watch, name="watch rank 0", daemon=True).start()
+
+
+def _timeval(seconds: float) -> bytes:
+    """As the system takes it in a socket's options: whole seconds and microseconds; zeros for no limit."""
+    whole = int(seconds)
+    return struct.pack("ll", whole, int((seconds - whole) * 1e6))
 
 
 def ready(controls: Sequence[Control], deadline: float) -> list[Control]:

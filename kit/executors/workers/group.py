@@ -10,8 +10,8 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, NoReturn
@@ -109,13 +109,17 @@ class Group:
     def give(self, peer: Peer, piece: bytearray) -> Callable[[float], None]:
         """Begin to send bytes to a rank that expects them; returns what waits until they are sent, or a deadline."""
         tensor = torch.frombuffer(piece, dtype=torch.uint8)
-        return self._waiting(peer, distributed.isend(tensor, peer.rank), tensor)
+        with self._carried(peer, tensor):
+            work = distributed.isend(tensor, peer.rank)
+        return lambda deadline: self._wait(peer, tensor, work, deadline)
 
     def take(self, peer: Peer, sizes: Iterable[int], deadline: float) -> list[Tensor]:
         """Receive pieces of these sizes in bytes from a rank that sends them: tensors ``(bytes,)`` uint8."""
         pieces = [torch.empty(size, dtype=torch.uint8) for size in sizes]
         for piece in pieces:
-            self._waiting(peer, distributed.irecv(piece, peer.rank), piece)(deadline)
+            with self._carried(peer, piece):
+                work = distributed.irecv(piece, peer.rank)
+            self._wait(peer, piece, work, deadline)
         return pieces
 
     def answers(self, peers: Iterable[Peer], deadline: float, what: str = "") -> dict[Peer, tuple[Any, ...]]:
@@ -140,23 +144,27 @@ class Group:
                 )
             for peer in [each for each in waiting if each.control in come]:
                 try:
-                    found[peer] = peer.control.receive()
+                    found[peer] = peer.control.receive(max(0.01, deadline - time.monotonic()))
                 except (EOFError, OSError):
                     self.lose(_ended(peer, what))
                 waiting.remove(peer)
         return found
 
-    def _waiting(self, peer: Peer, work: distributed.Work | None, tensor: Tensor) -> Callable[[float], None]:
-        def wait(deadline: float) -> None:
-            left = max(0.001, deadline - time.monotonic())
-            try:
-                if work is not None:
-                    work.wait(timedelta(seconds=left))
-            except RuntimeError as error:
-                way = f"{tensor.nbytes / 2**20:.3g} MiB were not carried to or from {peer.name} in the time left"
-                self.lose(f"{way}: the rank has ended, or the link between the hosts is cut or too slow ({error}).")
+    def _wait(self, peer: Peer, tensor: Tensor, work: distributed.Work | None, deadline: float) -> None:
+        with self._carried(peer, tensor):
+            if work is not None:
+                work.wait(timedelta(seconds=max(0.001, deadline - time.monotonic())))
 
-        return wait
+    @contextmanager
+    def _carried(self, peer: Peer, tensor: Tensor) -> Iterator[None]:
+        """Carry a tensor to or from a rank in this block. What gloo raises says neither rank nor host."""
+        try:
+            yield
+        except RuntimeError as error:
+            self.lose(
+                f"{tensor.nbytes / 2**20:.3g} MiB were not carried to or from {peer.name} in time: it has ended, or "
+                f"the link between the hosts is cut or too slow ({error})."
+            )
 
 
 def reply_of(message: tuple[Any, ...]) -> Reply:
