@@ -28,6 +28,7 @@ from kit.executors.workers.pickling import load
 
 JOIN_S = 120.0  # for all ranks to come
 ENDING_S = 5.0  # for the other ranks to end
+NEWS_S = 0.5  # for the connection to say that a rank has ended, after gloo has failed
 EXCHANGES = 16  # to compare two clocks
 
 
@@ -160,10 +161,12 @@ class Group:
         """Carry a tensor to or from a rank in this block. What gloo raises says neither rank nor host."""
         try:
             yield
-        except RuntimeError as error:
+        except RuntimeError:
+            if ready([peer.control], time.monotonic() + NEWS_S):  # if it has ended, its connection says so
+                self.answers([peer], time.monotonic() + NEWS_S, "its tensors")
             self.lose(
-                f"{tensor.nbytes / 2**20:.3g} MiB were not carried to or from {peer.name} in time: it has ended, or "
-                f"the link between the hosts is cut or too slow ({error})."
+                f"{tensor.nbytes / 2**20:.3g} MiB were not carried to or from {peer.name} in time: it is stopped, "
+                "or the link between the hosts is cut or too slow. Allow more time, as in ranks(timeout=300)."
             )
 
 
@@ -225,13 +228,21 @@ def join(member: Membership) -> Group | Control:
 
 
 def _peers(controls: Iterable[Control]) -> list[Peer]:
-    """Who is at these connections, by rank. A name that another host has too gets its rank's number."""
+    """Who is at these connections, by rank. Hosts of one name are told apart by their lowest ranks."""
     told = sorted(((*control.receive(), control) for control in controls), key=lambda each: int(each[0]))
     here = (socket.gethostname(), boot_id())
-    machines = {here, *((name, boot) for _, name, boot, _, _ in told)}
-    names = [name for name, _ in machines]
+    lowest = {here: 0}
+    for rank, name, boot, _, _ in told:
+        lowest.setdefault((name, boot), rank)
+    names = [name for name, _ in lowest]
     return [
-        Peer(rank, f"{name} ({rank})" if names.count(name) > 1 else name, pid, (name, boot) == here, control)
+        Peer(
+            rank,
+            f"{name} ({lowest[name, boot]})" if names.count(name) > 1 else name,
+            pid,
+            (name, boot) == here,
+            control,
+        )
         for rank, name, boot, pid, control in told
     ]
 
