@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from torch import distributed
 
+from kit.errors import UnavailableError
 from kit.machine import namespaces
 from kit.machine.namespaces import Hosts
 
@@ -226,6 +227,21 @@ def test_a_slow_link_takes_the_time_of_its_bytes(ranks: Ranks, hosts: Hosts) -> 
     ranks.begin(call)
     _, seconds = ranks.result()
     assert seconds > 0.6, "1 MB there and 1 MB back, at 20 Mbit/s: 0.8 s"
+    assert ranks.end() == [0, 0]
+
+
+def test_a_link_with_delay_takes_its_time_and_the_clock_stays_within_what_is_said(ranks: Ranks, hosts: Hosts) -> None:
+    assert ranks.ask("ranks.run([Task('t', rank)] * 2)") == [0, 1]
+    try:
+        hosts.slow(delay_ms=30)
+    except UnavailableError as error:
+        pytest.skip(f"no delay here: {error}")
+    ranks.begin("ranks.run([Task('t', rank)] * 2)")
+    found, seconds = ranks.result()
+    assert found == [0, 1]
+    assert seconds > 0.06, "there and back"
+    offset, uncertainty, _ = ranks.ask("group.peers[0].clock.best(spans.clock())")
+    assert abs(offset) <= uncertainty
     assert ranks.end() == [0, 0]
 
 

@@ -140,7 +140,7 @@ class Group:
             if not come:
                 names = ", ".join(peer.name for peer in waiting)
                 self.lose(
-                    f"no answer within {deadline - begun:.3g} s from {names}{what and ', asked for '}{what}. Allow "
+                    f"no answer within {deadline - begun:.2g} s from {names}{what and ', asked for '}{what}. Allow "
                     "more time, as in ranks(timeout=300), or look at the link between the hosts, or for a deadlock."
                 )
             for peer in [each for each in waiting if each.control in come]:
