@@ -157,7 +157,7 @@ def test_an_error_of_a_task_is_its_own_and_the_group_stays(ranks: Ranks) -> None
         said = ranks.ask(f"ranks.run([{tasks}])")
         assert "TaskError: branch 'bad' raised ZeroDivisionError: on purpose (cause: ZeroDivisionError)" in said
     said = ranks.ask("ranks.run([Task('t', rank), Task('u', print, (group.lock,))])")
-    assert re.match(r"TransferError: the inputs of 'u', for rank 1 on host-b: .* is a RLock", said)
+    assert re.match(r"TransferError: the inputs of 'u', for rank 1 on host-b: .* is a lock", said)
     assert ranks.ask("ranks.run([Task('t', rank)] * 2)") == [0, 1]
     assert ranks.end() == [0, 0]
 

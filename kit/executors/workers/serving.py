@@ -7,6 +7,7 @@ results are, and sends them.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, distributed
 
 from kit import spans
-from kit.errors import TransferError
+from kit.errors import TransferError, WorkerError, brief
 from kit.executors.workers import rank as results
 from kit.executors.workers.control import Control
 from kit.executors.workers.group import join
@@ -25,6 +26,7 @@ from kit.executors.workers.pickling import dump, load
 from kit.executors.workers.worker import run_request
 from kit.spans import SpanLog
 
+WATCH_S = 1.0
 _LONG = timedelta(days=1)  # whoever is lost meanwhile closes the connection, which ends this process
 
 
@@ -56,7 +58,18 @@ def serve(control: Control, rank: int) -> None:
     - ``end``: nothing
     """
     threading.current_thread().name = f"rank {rank}"
-    control.end_process_when_lost(f"rank {rank} has lost rank 0, which has ended or closed the group.")
+    lost = f"rank {rank} has lost rank 0, which has ended or closed the group."
+    control.end_process_when_lost(lost)
+    try:
+        _serve(control)
+    except (EOFError, OSError, RuntimeError) as error:  # of the connection or of gloo
+        time.sleep(WATCH_S)  # if rank 0 is gone, the watch ends this process meanwhile
+        raise WorkerError(f"{lost} ({brief(error)})") from error
+    control.close()
+    distributed.destroy_process_group()
+
+
+def _serve(control: Control) -> None:
     shares: dict[int, results.Share] = {}
     with spans.collect() as log:
         while True:
@@ -74,11 +87,9 @@ def serve(control: Control, rank: int) -> None:
                 reply = _run(log, shares, *details)
                 control.send(reply.packed(dump), arrived, spans.clock())
                 for piece in results.taken() if reply.error is None else ():
-                    distributed.send(piece, 0)
+                    _carried(distributed.isend(piece, 0))
             else:
                 break
-    control.close()
-    distributed.destroy_process_group()
 
 
 def _loaded(log: SpanLog, shares: dict[int, results.Share], key: int, piece: Tensor) -> Reply:
@@ -112,7 +123,10 @@ def _run(
 
 def _received(size: int) -> Tensor:
     piece = torch.empty(size, dtype=torch.uint8)
-    work = distributed.irecv(piece, 0)
+    _carried(distributed.irecv(piece, 0))
+    return piece
+
+
+def _carried(work: distributed.Work | None) -> None:
     if work is not None:
         work.wait(_LONG)
-    return piece
