@@ -287,7 +287,7 @@ def test_torchrun_on_two_hosts_compares_and_prints_once(hosts: Hosts) -> None:
     assert "yes" in rows[1]
 
 
-@pytest.mark.skipif(not SOAK, reason="takes five minutes: KIT_SOAK=1 runs it")
+@pytest.mark.skipif(not SOAK, reason="takes three minutes: KIT_SOAK=1 runs it")
 def test_after_many_calls_and_many_kills_nothing_is_left(hosts: Hosts, tmp_path: Path) -> None:
     ranks = Ranks(hosts, tmp_path)
     for i in range(200):
