@@ -283,7 +283,7 @@ def test_a_branch_is_marked_in_all_pictures_of_a_notebook(chromium: Any, lab: La
     right = [graph.query_selector(".box[data-path$='right']") for graph in graphs]
 
     def pictures() -> list[str]:
-        page.wait_for_timeout(200)
+        page.wait_for_timeout(500)
         return [canvas.evaluate("canvas => canvas.toDataURL()") for canvas in canvases]
 
     def marked() -> list[list[str]]:
