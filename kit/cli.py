@@ -203,7 +203,7 @@ def _trace(options: argparse.Namespace) -> int:
     except TraceError as error:
         raise TraceError(str(error).replace("load_trace(path, partial=True) loads", "--partial loads")) from error
     names = trace.by_name(recorded, shapes=options.shapes)
-    numbers = {**trace.summary(recorded), "top": [row._asdict() for row in names[: names.SHOWN]]}
+    numbers = trace.summary(recorded, names)
     path, idle, bound = trace.critical_path(recorded), trace.idle(recorded), trace.launch_bound(recorded)
     changed = {
         what: trace.changes(other, recorded, kernels=what == "kernels") for other in others for what in _COMPARED

@@ -6,56 +6,19 @@ between two of these traces has one cause.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import cycle
-from typing import Any
 
 import torch
 from torch import Tensor
 
-import kit
 from kit.approaches import FunctionRunner
-from kit.executors.cuda_streams import record_stream, wait_for
+from kit.workloads.chunks import one_stream, overlap
 
 KINDS = ("pageable-one_stream", "pageable-overlap", "pinned-one_stream", "pinned-overlap")
 CHUNKS = 6
 SIDE, TINY = 2048, 64  # of a chunk, a square float32 matrix; 2048: 16 MB, a third of a millisecond over PCIe 5
 PRODUCTS = 2  # of matrices for each chunk, which take about as long as its copies
-
-Work = Callable[[Any], Any]
-
-
-def one_stream(chunks: Sequence[Any], upload: Work, compute: Work, download: Work) -> list[Any]:
-    """Everything in the order of launches, on the caller's stream."""
-    results = []
-    for i, chunk in enumerate(chunks):
-        with kit.span(f"chunk {i}"):
-            results.append(download(compute(upload(chunk))))
-    return results
-
-
-def overlap(chunks: Sequence[Any], upload: Work, compute: Work, download: Work) -> list[Any]:
-    """Uploads, computing and downloads on a stream each: a chunk is computed with while the next one is copied."""
-    caller = torch.cuda.current_stream()
-    up, work, down = streams = [torch.cuda.Stream() for _ in range(3)]
-    for stream in streams:
-        stream.wait_stream(caller)
-    results = []
-    for i, chunk in enumerate(chunks):
-        with kit.span(f"chunk {i}"):
-            with torch.cuda.stream(up):
-                x = upload(chunk)
-            work.wait_stream(up)
-            record_stream(x, work)
-            with torch.cuda.stream(work):
-                y = compute(x)
-            down.wait_stream(work)
-            record_stream(y, down)
-            with torch.cuda.stream(down):
-                results.append(download(y))
-    wait_for(caller, streams)
-    return results
 
 
 def runner(kind: str, device: str) -> FunctionRunner:

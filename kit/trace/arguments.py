@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from kit.errors import TraceError
 from kit.reprs import one_line
+from kit.trace.expanding import ZSTD
 from kit.trace.mending import mended
 from kit.trace.reading import NoRow, decoded, rows_as
 
 _PENDING = 4  # batches that may wait for being compressed
 _BRACKETS = 200  # in what has more, nesting may be too deep for a parser
 _BATCH = 4_000  # rows of a batch that is made from Python objects
-_ZSTD = b"\x28\xb5\x2f\xfd"  # what a zstandard frame begins with
 
 
 class _Row(msgspec.Struct):
@@ -131,7 +131,7 @@ def _packing() -> Callable[[bytes], bytes]:
 def _unpacked(packed: bytes) -> list[Any]:
     """The rows of a batch."""
     try:
-        if not packed.startswith(_ZSTD):
+        if not packed.startswith(ZSTD):
             return rows_as(zlib.decompress(packed), list[_Row | NoRow])
         import zstandard
 

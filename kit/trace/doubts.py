@@ -10,6 +10,7 @@ import numpy as np
 from kit.text import time_text
 from kit.trace.categories import DEVICE, Role, having, role_of
 from kit.trace.columns import Trace
+from kit.trace.gathering import short
 from kit.trace.metrics import busy_ns, wall_ns
 from kit.trace.rules import broken_rules
 from kit.trace.walking import Cause, Pieces
@@ -48,7 +49,7 @@ def _unknown(trace: Trace, device_lanes: Sequence[int]) -> Iterator[str]:
     events = np.flatnonzero(nobody_knows & (tied | np.isin(trace.lane, list(device_lanes))))
     if len(events):
         names = [trace.categories[i] for i in np.unique(trace.category[events])]
-        told = ", ".join(_short(name) if name else "no category" for name in names[:10])
+        told = ", ".join(short(name) if name else "no category" for name in names[:10])
         yield (
             f"{len(events):,} of {len(trace):,} events belong to a device or are launches, but their category is "
             f"unknown ({told}): they count as other work, not as kernels, copies or launches."
@@ -67,7 +68,7 @@ def _overlapping(trace: Trace) -> Iterator[str]:
         name, lane = trace.names[trace.name[early[0]]], trace.lanes[trace.lane[early[0]]]
         yield (
             f"{len(early):,} of {len(work):,} kernels and copies start before the previous work on their stream has "
-            f"ended, the first of them {_short(name)} on {lane.label}. A stream runs one kernel after the other, "
+            f"ended, the first of them {short(name)} on {lane.label}. A stream runs one kernel after the other, "
             "unless a kernel was launched to overlap the previous one (programmatic dependent launch); otherwise "
             "these times are wrong."
         )
@@ -92,12 +93,8 @@ def _far_away(trace: Trace) -> Iterator[str]:
         side = "before" if farthest < main else "after"
         yield (
             f"{counts[far].sum():,} of {len(order):,} events are far from the others in time, the farthest of them "
-            f"{_short(name)}, {distance[farthest] / _DAY:,.1f} days {side} them. The wall time includes this gap."
+            f"{short(name)}, {distance[farthest] / _DAY:,.1f} days {side} them. The wall time includes this gap."
         )
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 60 else text[:59] + "…")
 
 
 def waiting_doubts(trace: Trace, pieces: Pieces) -> Iterator[str]:
@@ -119,7 +116,7 @@ def waiting_doubts(trace: Trace, pieces: Pieces) -> Iterator[str]:
         if 2 * busy_ns(replace(beside, start_ns=start, duration_ns=end - start)) >= length[i]:
             doubted.append(i)
     if doubted:
-        names = dict.fromkeys(_short(trace.names[i]) for i in trace.name[pieces.event[doubted]].tolist())
+        names = dict.fromkeys(short(trace.names[i]) for i in trace.name[pieces.event[doubted]].tolist())
         yield (
             f"for {time_text(int(length[doubted].sum()))} of {', '.join(names)}, other threads ran operators. Whether "
             "its thread waited for them is not recorded: record with stacks=True, or put what waits into "

@@ -11,14 +11,14 @@ from typing import IO, Any, cast
 from kit.errors import TraceError
 
 MAX_EXPANDED = 2 << 30  # bytes that a file may expand to unless the caller says more: eleven million usual events
-_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"  # what such a file begins with
 _PACKED = 1 << 10  # bytes of zstd to expand at once: four of them become 128 KB at most, so all of them 32 MB
 
 _UTF16 = "it is UTF-16, as PowerShell's > writes: save it as UTF-8 (Get-Content FILE | Set-Content -Encoding utf8 NEW)"
 _BEGINNINGS = {
     b"PK": "it is a zip archive: unzip it, and give the .json file in it",
     _GZIP: "it is compressed twice: expand it once, with gunzip",
-    _ZSTD: "it is compressed twice: expand it once, with unzstd",
+    ZSTD: "it is compressed twice: expand it once, with unzstd",
     b"SQLite format 3\0": "it is a compressed SQLite database: expand it first",
     b"BZh": "it is compressed with bzip2: expand it first, with bunzip2",
     b"\xfd7zXZ": "it is compressed with xz: expand it first, with unxz",
@@ -65,7 +65,7 @@ class Text:
     def __init__(self, file: IO[bytes], max_bytes: int) -> None:
         sign = file.read(4)
         file.seek(0)
-        self._kind = "gzip" if sign[:2] == _GZIP else "zstd" if sign == _ZSTD else ""
+        self._kind = "gzip" if sign[:2] == _GZIP else "zstd" if sign == ZSTD else ""
         self._file: Any = file
         if self._kind:
             self._file = gzip.GzipFile(fileobj=file) if self._kind == "gzip" else _Zstd(file)

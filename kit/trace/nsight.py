@@ -278,20 +278,8 @@ class _Export:
         duration[phase == INSTANT] = 0
         # The ids are of a process; a trace has one number for each.
         correlation = np.where((tie > 0) & (tie < 2**32), tie + (rank << 32), -1)
-        nothing = np.full(len(rows), -1)
-        reader.parts.append(
-            Columns(
-                kind=np.array(kinds, np.int32)[number],
-                phase=phase,
-                start=start,
-                duration=duration,
-                correlation=correlation,
-                external=nothing,
-                key=nothing.astype(np.int32),
-                value=np.full(len(rows), np.nan),
-                row=nothing.astype(np.int32),
-            )
-        )
+        of = Columns.of_nothing(len(rows))._replace(kind=np.array(kinds, np.int32)[number], phase=phase)
+        reader.parts.append(of._replace(start=start, duration=duration, correlation=correlation))
 
     def _thread(self, thread: int) -> tuple[int | str, int | str]:
         """The process and thread of a globalTid; not the number of a GPU, which is a process in a trace, too."""

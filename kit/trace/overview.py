@@ -9,7 +9,7 @@ import numpy as np
 from kit.text import time_text
 from kit.trace.columns import KINDS, Trace
 from kit.trace.metrics import breakdown, busy_ns, on_gpu, overlap_ns, sum_ns, wall_ns
-from kit.trace.names import by_name
+from kit.trace.names import Names, by_name
 
 _MEANINGS = {  # of rows that do not say it themselves
     "lanes": "threads, and streams of GPUs",
@@ -21,11 +21,15 @@ _MEANINGS = {  # of rows that do not say it themselves
 }
 
 
-def summary(trace: Trace, top: int = 10) -> dict[str, Any]:
+def summary(trace: Trace, names: Names | None = None) -> dict[str, Any]:
     """A summary of a trace as plain data, as ``python -m kit trace`` prints it.
 
     GPU numbers include all devices; the GPU wall time is from the first start to the last end on devices.
+
+    Args:
+        names: of :func:`kit.trace.by_name`, whose first rows are included; None: they are made here, without shapes.
     """
+    names = by_name(trace) if names is None else names
     gpu = on_gpu(trace)
     kinds = np.zeros(0, np.int32) if trace.marks is None else trace.marks.kind
     return {
@@ -44,7 +48,7 @@ def summary(trace: Trace, top: int = 10) -> dict[str, Any]:
         "gpu_busy_ns": busy_ns(gpu),
         "gpu_concurrent_ns": overlap_ns(gpu),
         "breakdown_ns": breakdown(trace),
-        "top": [row._asdict() for row in by_name(trace)[:top]],
+        "top": [row._asdict() for row in names[: names.SHOWN]],
         "notes": list(trace.notes),
     }
 

@@ -21,6 +21,7 @@ from bench.gpu.steps import ROOT, Ended, State, Step, run
 from kit.approaches import parse
 from kit.errors import KitError
 from kit.trace import Event, Lane, Trace, load_trace, save_trace
+from kit.workloads import chunks
 
 ABOUT = {
     "date": "2026-11-27T08:32:31+00:00",
@@ -287,7 +288,7 @@ def test_a_dry_run_is_said_to_be_one() -> None:
 # Copies ---------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("order", [copies.one_stream, copies.overlap])
+@pytest.mark.parametrize("order", [chunks.one_stream, chunks.overlap])
 def test_chunks_wait_for_what_they_read_and_all_that_crosses_is_marked(order, fake_cuda) -> None:
     def work(name: str):
         return lambda x: fake_cuda.kernel(*([] if isinstance(x, int) else [x]), name=name)
@@ -304,7 +305,7 @@ def test_overlapping_uploads_wait_for_no_computing(fake_cuda) -> None:
     def upload(_: int):
         return fake_cuda.kernel(name="upload")
 
-    copies.overlap(range(4), upload, fake_cuda.kernel, fake_cuda.kernel)
+    chunks.overlap(range(4), upload, fake_cuda.kernel, fake_cuda.kernel)
     up, work, down = fake_cuda.streams[1:]
     assert up.seen.keys() == {up.cuda_stream}
     assert down.seen[up.cuda_stream] == down.seen[work.cuda_stream] == 4

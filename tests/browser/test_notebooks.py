@@ -196,7 +196,10 @@ def test_the_live_view_plays_and_stops_and_the_grid_measures_again(chromium: Any
     table = page.locator("table", has_text="workers").first
     before = table.inner_text()
     page.locator("select", has_text="16").select_option("8")
-    again = "old => [...document.querySelectorAll('table')].some(t => t.innerText.includes('★') && t.innerText !== old)"
+    # On a busy machine no cell is marked as the best.
+    again = (
+        "old => [...document.querySelectorAll('table')].some(t => /workers/.test(t.innerText) && t.innerText !== old)"
+    )
     page.wait_for_function(again, arg=before, timeout=60_000)
     page.close()
 
@@ -280,7 +283,7 @@ def test_a_branch_is_marked_in_all_pictures_of_a_notebook(chromium: Any, lab: La
     right = [graph.query_selector(".box[data-path$='right']") for graph in graphs]
 
     def pictures() -> list[str]:
-        page.wait_for_timeout(200)
+        page.wait_for_timeout(500)
         return [canvas.evaluate("canvas => canvas.toDataURL()") for canvas in canvases]
 
     def marked() -> list[list[str]]:

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from kit.data_files import data_file
-from kit.executors.cuda_streams import record_stream, wait_for
 from kit.machine.about import about_here
 from kit.models import inception_block
 from kit.trace import Trace, load_trace
 from kit.verbs import record
 from kit.views.quiz import How
+from kit.workloads.chunks import one_stream, overlap
 
 MACHINE, SIMULATION = "this machine", "a simulation"
 CALLS = ("sequential", "cuda_streams", "cuda_streams_threads", "graphed_streams")
@@ -92,35 +92,20 @@ class Copies(nn.Module):
         if not self._memory:
             make = [torch.rand(self.side, self.side, pin_memory=self.pinned) for _ in range(2 * CHUNKS)]
             self._memory = list(zip(make[::2], make[1::2], strict=True))
-        if self.streams:
-            return self._overlapped(weight)
-        return [self._down(self._up(given, weight) @ weight, taken) for given, taken in self._memory]
+        places = (taken for _, taken in self._memory)
+        order = overlap if self.streams else one_stream
+        return order(
+            [given for given, _ in self._memory],
+            lambda given: self._up(given, weight),
+            lambda x: x @ weight,
+            lambda y: self._down(y, next(places)),
+        )
 
     def _up(self, given: Tensor, weight: Tensor) -> Tensor:
         return given.to(weight.device, non_blocking=self.non_blocking)
 
     def _down(self, y: Tensor, taken: Tensor) -> Tensor:
         return taken.copy_(y, non_blocking=self.non_blocking)
-
-    def _overlapped(self, weight: Tensor) -> list[Tensor]:
-        caller = torch.cuda.current_stream()
-        up, work, down = streams = [torch.cuda.Stream() for _ in range(3)]  # type: ignore[no-untyped-call]
-        for stream in streams:
-            stream.wait_stream(caller)
-        results = []
-        for given, taken in self._memory:
-            with torch.cuda.stream(up):
-                x = self._up(given, weight)
-            work.wait_stream(up)
-            record_stream(x, work)
-            with torch.cuda.stream(work):
-                y = x @ weight
-            down.wait_stream(work)
-            record_stream(y, down)
-            with torch.cuda.stream(down):
-                results.append(self._down(y, taken))
-        wait_for(caller, streams)
-        return results
 
 
 def record_here(model: nn.Module, x: Any) -> Trace:
