@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kit.errors import KitError, TraceError
+from kit.executors.workers.membership import Membership, membership
 from kit.machine import doctor, hardware
 from kit.machine.load import load_average
 from kit.paths import check_writable
@@ -27,10 +28,14 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0, or 2 after an error that it has printed."""
+    """Run one command; returns the exit status: 0, or 2 after an error that it has printed.
+
+    In a group of ranks, which torchrun or Slurm has started, rank 0 runs the command, and the others serve it.
+    """
     try:
         options = _parser().parse_args(arguments)
-        status: int = options.run(options)
+        member = membership()
+        status: int = options.run(options) if member is None else _in_group(member, options)
         sys.stdout.flush()
     except KitError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -42,6 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     return status
+
+
+def _in_group(member: Membership, options: argparse.Namespace) -> int:
+    from kit.executors.workers.serving import take_part
+
+    return take_part(member, lambda: int(options.run(options)))
 
 
 def _doctor(options: argparse.Namespace) -> int:

@@ -6,9 +6,10 @@ Also what turns spans of either kind into the events of a trace, and the wait fo
 from __future__ import annotations
 
 import os
+import socket
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -160,19 +161,35 @@ def trace_of(spans: Iterable[Span], profile: Trace, *, others: bool) -> Trace:
     seen = [i for i, label in enumerate(named) if others or label is not None or i in on_devices]
     lanes = [lane._replace(label=label or lane.label) for lane, label in zip(profile.lanes, named, strict=True)]
     below = replace(profile.select(lanes=seen), lanes=tuple(lanes))
-    whole = concatenate([Trace.build(span_events(spans)), below])
-    return with_lanes(whole, whole.used_lanes)
+    return _by_host(concatenate([Trace.build(span_events(spans)), below]), spans)
 
 
-def _labels(spans: Iterable[Span]) -> dict[tuple[int | str, int | str], str]:
-    """What a thread is called, by process and thread."""
+def trace_of_spans(spans: Iterable[Span]) -> Trace:
+    """Spans as a trace; the lanes of each host are together."""
+    spans = list(spans)
+    return _by_host(Trace.build(span_events(spans)), spans)
+
+
+def _labels(spans: Sequence[Span]) -> dict[tuple[int | str, int | str], str]:
+    """What a thread is called, by process and thread; with its host before, if the spans are of several hosts."""
     main, here = threading.main_thread().name, os.getpid()
-    callers = {(here, main): "caller"}
+    callers: dict[tuple[int | str, str], str] = {(here, main): "caller"}
+    own = f"{socket.gethostname()}: " if any(span.host for span in spans) else ""
     return {
-        (span.process, span.thread): callers.get((span.process, span.thread_name), span.thread_name).replace("_", " ")
+        (span.process, span.thread): (f"{span.host}: " if span.host else own)
+        + callers.get((span.process, span.thread_name), span.thread_name).replace("_", " ")
         for span in spans
         if span.thread_name
     }
+
+
+def _by_host(trace: Trace, spans: Sequence[Span]) -> Trace:
+    """The same trace without unused lanes, and with the lanes of each host together: first those of this one."""
+    host_of = {span.process: span.host for span in spans}
+    hosts = ["", *dict.fromkeys(filter(None, host_of.values()))]
+    return with_lanes(
+        trace, sorted(trace.used_lanes, key=lambda lane: hosts.index(host_of.get(trace.lanes[lane].process, "")))
+    )
 
 
 def _on_devices(trace: Trace) -> NDArray[np.bool_]:

@@ -26,6 +26,7 @@ from kit.machine.about import about_here
 from kit.profiler import Profile, profiled, synchronize, trace_of
 from kit.reprs import one_line
 from kit.trace import Trace, check_launches, load_trace, save_trace
+from kit.trace.doubts import of_clocks
 from kit.trace.kernels import Kernels, kernels
 
 _PROFILES_OF_CUDA = count(1)
@@ -96,6 +97,7 @@ def recording(
         if used:
             torch.cuda.synchronize()
     trace = trace_of(log.spans, profile.trace, others=True)
+    trace = _with_clocks(trace, log)
     notes = list(trace.notes)
     if used and operators and (number := next(_PROFILES_OF_CUDA)) > 1:
         notes.append(f"it is recording {number} of CUDA in its process: PyTorch can shift or lose kernels from 2 on.")
@@ -110,7 +112,7 @@ def recording(
         trace,
         anchor=(anchor.monotonic_ns - first, anchor.wall_ns),
         notes=tuple(notes),
-        about=about_here().to_dict(),
+        about={**trace.about, **about_here().to_dict()},
     )
 
 
@@ -137,7 +139,7 @@ def record_call(runner: Runner, *, warm: bool = True, operators: bool = True) ->
             runner()
             runner()
         trace = _record(runner, warm=warm, operators=operators)
-    return replace(trace, about=about_here().to_dict())
+    return replace(trace, about={**trace.about, **about_here().to_dict()})
 
 
 def record_kernels(runner: Runner) -> Kernels | None:
@@ -203,4 +205,12 @@ def _record(runner: Runner, *, warm: bool, operators: bool, gpu: bool | None = N
     with spans.collect(operators=in_workers) as log, profiler as profile, spans.span("call", "call"):
         synchronize(runner.inputs, runner())
     check_launches(profile.trace)
-    return trace_of(log.spans, profile.trace, others=False)
+    return _with_clocks(trace_of(log.spans, profile.trace, others=False), log)
+
+
+def _with_clocks(trace: Trace, log: spans.SpanLog) -> Trace:
+    """The trace with what is known of the clocks of other hosts."""
+    if not log.clocks:
+        return trace
+    trace = replace(trace, about={**trace.about, "clocks_ns": dict(log.clocks)})
+    return replace(trace, notes=(*trace.notes, *of_clocks(trace)))

@@ -44,11 +44,12 @@ class Span(NamedTuple):
     category: str  # a Category, or a profiler's own category
     start_ns: int  # perf_counter_ns
     end_ns: int
-    process: int  # pid
+    process: int | str  # pid; of another host, a name that is unique among the hosts
     thread: int  # native thread id
     thread_name: str
     correlation: int = -1  # a profiler's: what ties a launch to its kernel; -1: nothing
     cpu_ns: int | None = None  # how long the thread had a core meanwhile; None: not asked
+    host: str = ""  # where it ran, if not on the host that collects; its times are on the collector's clock
 
 
 class ClockAnchor(NamedTuple):
@@ -83,6 +84,7 @@ class SpanLog:
 
     spans: list[Span] = field(default_factory=list)
     operators: bool = False  # whether a recording is on, so that worker processes shall profile their operators too
+    clocks: dict[str, int] = field(default_factory=dict)  # other host -> how far off its spans may be: ns, either way
 
     def write(
         self, name: str, category: Category, start_ns: int, end_ns: int | None = None, cpu_ns: int | None = None

@@ -7,17 +7,21 @@ import socket
 from torch import nn
 
 from kit.approaches.registry import Entry, Rewrites, Runs, build_in
+from kit.errors import KitError
 from kit.executors import Sequential
 from kit.executors.cuda_streams import CudaStreams
 from kit.executors.cuda_streams import unavailable_because as cuda_streams_unavailable
 from kit.executors.cuda_streams_threads import CudaStreamsThreads
 from kit.executors.devices import Devices
 from kit.executors.devices import unavailable_because as devices_unavailable
+from kit.executors.group_ranks import GroupRanks
 from kit.executors.processes import Processes
 from kit.executors.processes_cold import ProcessesCold
 from kit.executors.ranks import Ranks
 from kit.executors.ranks import unavailable_because as ranks_unavailable
 from kit.executors.threads import Threads
+from kit.executors.workers.group import joined_group
+from kit.executors.workers.membership import membership
 from kit.graphs.scheduled import Scheduled
 from kit.machine.hardware import Hardware
 from kit.regions import some_regions
@@ -56,8 +60,13 @@ def processes(
 
 def ranks(
     model: nn.Module, cores: int, *, workers: int | None = None, threads: int | None = None, timeout: int = 60
-) -> Ranks:
-    """A rank of torch.distributed per branch, at most one per core; results are gathered by gloo."""
+) -> Ranks | GroupRanks:
+    """A rank of torch.distributed per branch, at most one per core; or the ranks that torchrun or Slurm has started."""
+    if (group := joined_group()) is not None:
+        if workers not in (None, group.size):
+            raise KitError(f"ranks(workers={workers}): the group that was started has {group.size} ranks.")
+        group.check()
+        return GroupRanks(group, threads or max(1, cores // group.on_this_host), timeout)
     workers = workers or min(_widest(model), cores)
     return Ranks(workers, threads or max(1, cores // workers), timeout)
 
@@ -97,6 +106,10 @@ def _needs_descriptors(machine: Hardware) -> str | None:
 
 
 def _ranks_unavailable(machine: Hardware) -> str | None:
+    if joined_group() is None and membership() is not None:  # ranks of its own would pass for those of the group
+        return (
+            "this process has not joined the group of its RANK: start the ranks as `torchrun ... -m kit compare ...`."
+        )
     return ranks_unavailable(machine) or _needs_descriptors(machine)
 
 

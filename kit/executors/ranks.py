@@ -10,15 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, distributed
+from torch import distributed
 
 from kit import spans
-from kit.errors import TaskError, TransferError
+from kit.errors import TaskError
 from kit.executors.base import Executor, Task
 from kit.executors.processes import Processes
-from kit.executors.workers.pickling import load
 from kit.executors.workers.process import MOST_LOADED
-from kit.executors.workers.rank import Share, gather, join
+from kit.executors.workers.rank import Share, error_of_task, gather, join, unpacked
 from kit.machine.hardware import Hardware
 
 
@@ -58,17 +57,14 @@ class Ranks(Executor):
                 sizes = self._step(self._loaded(tasks), lambda rank: (inputs[rank],))
                 packed, *_ = self._step([gather] * self.workers, lambda rank: (self._group, sizes), together=True)
             except TaskError as error:  # of a rank; its cause is the task's
-                failed = error.__cause__
-                if not isinstance(failed, TaskError):
-                    self._processes.end()
-                    raise
-                task, cause = failed.args
-                cause.__cause__ = failed.__cause__  # the rank's traceback
-                raise TaskError(task, cause) from cause
+                if (failed := error_of_task(error)) is not None:
+                    raise failed from failed.__cause__
+                self._processes.end()
+                raise
             except BaseException:  # a rank is lost, and with it the group
                 self._processes.end()
                 raise
-        return [_unpacked(task, packed[i % self.workers][i // self.workers]) for i, task in enumerate(tasks)]
+        return [unpacked(task, packed[i % self.workers][i // self.workers]) for i, task in enumerate(tasks)]
 
     def fork_join(self, tasks: Sequence[Task], merge: Callable[[list[Any]], Any]) -> Any:
         return self._processes.join(self.run(tasks), merge)
@@ -114,15 +110,7 @@ class Ranks(Executor):
 
 
 def _branches(call: Callable[..., Any]) -> str:
-    return f" ({', '.join(task.name for task in call.tasks)})" if isinstance(call, Share) else ""
-
-
-def _unpacked(task: Task, piece: Tensor) -> Any:
-    """The result of a task, in the caller's process."""
-    try:
-        return load(piece.numpy().data)[0]
-    except TransferError as error:
-        raise TaskError(task.name, error) from error
+    return f" ({call.names})" if isinstance(call, Share) else ""
 
 
 def unavailable_because(machine: Hardware) -> str | None:

@@ -94,7 +94,7 @@ def wait_for_calm(patience_s: float, sleep: Callable[[float], object] = time.sle
     return None
 
 
-def queued_ns(threads: Iterable[tuple[int, int]]) -> int | None:
+def queued_ns(threads: Iterable[tuple[int | str, int]]) -> int | None:
     """How long these threads were ready to run but waited for a core: nanoseconds, summed since each began.
 
     None if that is not known for every thread, or if ``threads`` is empty.

@@ -59,7 +59,7 @@ def reduce_turn(spans: Sequence[Span], queued_ns: int | None = None) -> RoundBre
     for region, own in zip(regions, inside, strict=True):
         if call < len(calls) and region.start_ns >= calls[call].start_ns:
             position, call = 0, bisect_right(calls, region.start_ns, key=lambda each: each.start_ns)
-        busy: dict[tuple[int, int], list[Span]] = {}
+        busy: dict[tuple[int | str, int], list[Span]] = {}
         for task in own:
             durations[position, task.name] = durations.get((position, task.name), 0) + task.end_ns - task.start_ns
             busy.setdefault((task.process, task.thread), []).append(task)
@@ -88,7 +88,7 @@ def _outermost(spans: Sequence[Span], call: Span) -> tuple[list[Span], list[Span
     regions: list[Span] = []
     tasks: list[Span] = []
     others: dict[str, list[Interval]] = {kind: [] for kind in OVERHEAD[:3]}
-    until: dict[tuple[int, int], int] = {}  # lane -> end of its last task or region
+    until: dict[tuple[int | str, int], int] = {}  # lane -> end of its last task or region
     for span in sorted(spans, key=lambda span: (span.start_ns, -span.end_ns, span.category)):
         lane = (span.process, span.thread)
         if span.category in others:

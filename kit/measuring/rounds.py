@@ -21,8 +21,7 @@ from kit.machine.load import queued_ns
 from kit.measuring.breakdown import RoundBreakdown, reduce_turn
 from kit.measuring.comparison import Timing
 from kit.measuring.statistics import MIN_ROUNDS, widest_interval
-from kit.profiler import span_events, synchronize
-from kit.trace import Trace
+from kit.profiler import synchronize, trace_of_spans
 
 ROUNDS = 12  # enough for a verdict on each of the dozen approaches that a machine without a GPU has
 STEADY, IN_A_ROW = 0.05, 3  # warm: so many calls in a row no faster, by this share, than the fastest before them
@@ -119,7 +118,7 @@ class _Turn(NamedTuple):
     latencies: list[int]  # of each call
     reduced: RoundBreakdown | None
     last_call: list[spans.Span]
-    lanes: frozenset[tuple[int, int]]  # process and thread of those that ran tasks
+    lanes: frozenset[tuple[int | str, int]]  # process and thread of those that ran tasks
 
 
 def _named(key: Hashable, function: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
@@ -134,7 +133,7 @@ def _interval(runners: Mapping[K, Runner], turns: Mapping[K | R, Sequence[_Turn]
     return widest_interval([np.array([turn.sample for turn in turns[name]]) for name in runners])
 
 
-def _turn(runner: Runner, calls: int, lanes: frozenset[tuple[int, int]], clock: Callable[[], int]) -> _Turn:
+def _turn(runner: Runner, calls: int, lanes: frozenset[tuple[int | str, int]], clock: Callable[[], int]) -> _Turn:
     _take_turn(runner)
     stamps = [0] * (calls + 1)
     queued_before = queued_ns(lanes)
@@ -166,7 +165,7 @@ def _timing(turns: Sequence[_Turn], calls: int) -> Timing:
     return Timing(
         samples,
         calls,
-        Trace.build(span_events(usual.last_call)),
+        trace_of_spans(usual.last_call),
         tuple(turn.reduced for turn in turns),
         np.array([latency for turn in turns for latency in turn.latencies], float),
     )

@@ -29,6 +29,17 @@ def doubts(trace: Trace, device_lanes: Sequence[int] = ()) -> Iterator[str]:
     yield from _overlapping(trace)
     yield from _far_away(trace)
     yield from broken_rules(trace)
+    yield from of_clocks(trace)
+
+
+def of_clocks(trace: Trace) -> Iterator[str]:
+    """How exactly the clocks of other hosts are known, which the recorder writes to ``about["clocks_ns"]``."""
+    origins = [trace.about, *dict(trace.about.get("traces") or {}).values()]
+    for host, ns in {each for origin in origins for each in dict(origin.get("clocks_ns") or {}).items()}:
+        yield (
+            f"times on {host} are exact to ±{ns / 1e6:.3g} ms: its clock was compared with that of the caller's host "
+            "by messages, and half of a round trip is in doubt."
+        )
 
 
 def _unknown(trace: Trace, device_lanes: Sequence[int]) -> Iterator[str]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from kit.measuring.comparison import Comparison
 from kit.reprs import one_line
-from kit.trace.columns import KINDS, Float64, Int32, Int64, Trace
+from kit.trace.columns import KINDS, Float64, Int32, Int64, Lane, Trace
 from kit.trace.lanes import by_lane
 from kit.trace.metrics import lane_concurrency, wall_ns
 from kit.views.levels import Level, thin
@@ -41,6 +41,7 @@ _LANES = {  # what the kit's own threads and processes are for; other programs' 
     r"caller": "the thread that called the model",
     r"worker \d+": "a thread of the pool that runs branches",
     r"process \d+": "a worker process that runs branches",
+    r"rank \d+": "a rank of torch.distributed that runs branches",
     r"merge \d+": "a thread of the calling process that joins the outputs of the branches",
     r"GPU \d+ stream \d+": "a queue of the GPU: its kernels start in this order",
 }
@@ -55,9 +56,16 @@ def said_of(comparison: Comparison) -> Sayings:
     }
 
 
-def lane_meaning(label: str) -> str:
-    """The meaning of a lane, as a clause; empty for lanes that the kit did not name."""
-    return next((meaning for pattern, meaning in _LANES.items() if re.fullmatch(pattern, label)), "")
+def lane_meaning(trace: Trace, lane: Lane) -> str:
+    """The meaning of a lane, as a clause; empty for lanes that the kit did not name.
+
+    Of a lane on another host it also says how exactly the clock of that host is known.
+    """
+    host, _, label = lane.label.rpartition(": ")
+    meaning = next((meaning for pattern, meaning in _LANES.items() if re.fullmatch(pattern, label)), "")
+    origin = trace.about.get("traces", {}).get(lane.group, trace.about)
+    uncertain: int | None = origin.get("clocks_ns", {}).get(host)
+    return meaning if uncertain is None else f"{meaning}; its times are exact to ±{uncertain / 1e6:.3g} ms"
 
 
 def drawn_rows(trace: Trace, row: Int32, limit: int | None = None) -> Int64:

@@ -186,7 +186,7 @@ def _headers(trace: Trace, plan: _Plan, said: Sayings) -> Iterator[str]:
 def _lanes(trace: Trace, plan: _Plan) -> Iterator[str]:
     for lane, y in plan.tops.items():
         label = escape(_cut(trace.lanes[lane].label, int((plan.left - 20) / _CHAR)))
-        meaning = escape(lane_meaning(trace.lanes[lane].label))
+        meaning = escape(lane_meaning(trace, trace.lanes[lane]))
         title = f"<title>{meaning}</title>" if meaning else ""
         yield f"<text x='12' y='{y + 13:.0f}' fill='{_INK}'>{label}{title}</text>"
 

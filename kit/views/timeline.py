@@ -258,7 +258,7 @@ def columns(
         each.look(category, name, branch) for name, category, branch in kinds for each in palettes
     )
     lanes = [
-        {"index": i, "label": lane.label, "meaning": lane_meaning(lane.label), "group": lane.group, "rows": count}
+        {"index": i, "label": lane.label, "meaning": lane_meaning(trace, lane), "group": lane.group, "rows": count}
         for i, (lane, count) in enumerate(zip(trace.lanes, heights.tolist(), strict=True))
         if count
     ]

@@ -1,5 +1,8 @@
 """How much of a trace is drawn, and what is said of the rest."""
 
+import os
+import socket
+import threading
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 
@@ -8,10 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kit.profiler import trace_of_spans
+from kit.spans import Span
 from kit.trace import Event, Lane, Trace, lane_concurrency, links, summary
 from kit.trace.columns import Marks
 from kit.trace.lanes import depths
-from kit.views.facts import busy_lanes, drawn_rows, left_out, part_of
+from kit.views.facts import busy_lanes, drawn_rows, lane_meaning, left_out, part_of
 from kit.views.levels import every_event
 from kit.views.static import figure_svg
 from kit.views.timeline import COPY_BYTES, _size, columns, timeline
@@ -136,3 +141,26 @@ def test_the_page_has_the_curve() -> None:
     copy = timeline(lanes_of(4, 3)).copy
     assert len(copy["busy"]) == 400
     assert max(copy["busy"]) == 4
+
+
+def test_lanes_of_a_host_are_together_and_say_how_exactly_its_clock_is_known() -> None:
+    main = threading.main_thread().name
+    spans = [
+        Span("call", "call", 0, 9, os.getpid(), 1, main),
+        Span("a", "task", 1, 2, "host-b: process 7", 7, "rank 1", host="host-b"),
+        Span("b", "task", 2, 3, 8, 8, "rank 2"),
+        Span("c", "task", 3, 4, "host-b: process 9", 9, "rank 3", host="host-b"),
+    ]
+    trace = replace(trace_of_spans(spans), about={"clocks_ns": {"host-b": 230_000}})
+    here = socket.gethostname()
+    assert [lane.label for lane in trace.lanes] == [
+        f"{here}: caller",
+        f"{here}: rank 2",
+        "host-b: rank 1",
+        "host-b: rank 3",
+    ]
+    caller, _, _, rank = (lane_meaning(trace, lane) for lane in trace.lanes)
+    assert caller == "the thread that called the model"
+    assert rank == "a rank of torch.distributed that runs branches; its times are exact to ±0.23 ms"
+    alone = trace_of_spans(spans[:1])
+    assert [lane.label for lane in alone.lanes] == ["caller"], "one host needs no name"

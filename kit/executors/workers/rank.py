@@ -19,7 +19,7 @@ from kit import spans
 from kit.errors import TaskError, TransferError, WorkerError
 from kit.executors.base import Task
 from kit.executors.workers.messages import portable
-from kit.executors.workers.pickling import dump
+from kit.executors.workers.pickling import dump, load
 
 _joined: int | None = None  # the group that this process is a rank of
 _packed: list[bytearray] = []  # the results of its tasks, until they are gathered
@@ -34,6 +34,11 @@ class Share:
     """The tasks of one rank, which it runs without communication with the other ranks."""
 
     tasks: list[Task]
+
+    @property
+    def names(self) -> str:
+        """Of its tasks, for messages."""
+        return ", ".join(task.name for task in self.tasks)
 
     def __call__(self, inputs: Sequence[tuple[Any, ...]]) -> list[int]:
         """Run the tasks, keep their packed results, and return the size of each packed result in bytes."""
@@ -50,6 +55,30 @@ class Share:
         return [len(piece) for piece in _packed]
 
 
+def error_of_task(error: TaskError) -> TaskError | None:
+    """The error of one task out of the error of the rank that ran it; None if the rank itself failed."""
+    failed = error.__cause__
+    if not isinstance(failed, TaskError):
+        return None
+    name, cause = failed.args
+    cause.__cause__ = failed.__cause__  # the rank's traceback
+    found = TaskError(name, cause)
+    found.__cause__ = cause
+    return found
+
+
+def unpacked(task: Task, piece: Tensor) -> Any:
+    """The result of a task, in the caller's process.
+
+    Raises:
+        TaskError: it cannot be rebuilt there.
+    """
+    try:
+        return load(piece.numpy().data)[0]
+    except TransferError as error:
+        raise TaskError(task.name, error) from error
+
+
 def join(group: int, store: str, timeout: float, ranks: int, rank: int) -> None:
     """Become a rank of a new group."""
     global _joined
@@ -61,6 +90,13 @@ def join(group: int, store: str, timeout: float, ranks: int, rank: int) -> None:
     with spans.span("join the group", "startup"):
         distributed.init_process_group("gloo", f"file://{store}", timedelta(seconds=timeout), ranks, rank)
     _joined = group
+
+
+def taken() -> list[Tensor]:
+    """The packed results, which are forgotten here: tensors ``(bytes,)`` uint8, by task."""
+    own = [torch.frombuffer(piece, dtype=torch.uint8) for piece in _packed]
+    _packed.clear()
+    return own
 
 
 def gather(group: int, sizes: Sequence[Sequence[int]]) -> list[list[Tensor]] | None:
@@ -78,8 +114,7 @@ def gather(group: int, sizes: Sequence[Sequence[int]]) -> list[list[Tensor]] | N
     """
     if _joined != group:
         raise WorkerError("a rank was lost after its tasks, before their results were gathered: call again.")
-    own = [torch.frombuffer(piece, dtype=torch.uint8) for piece in _packed]
-    _packed.clear()
+    own = taken()
     with spans.span("gather", "transfer"):
         if distributed.get_rank() != 0:
             for tag, piece in enumerate(own):
