@@ -213,8 +213,8 @@ def test_the_mended_call_gives_each_process_its_share() -> None:
     assert "equal those computed in this process" in told
     wrong = guide.Mended(torch.zeros(5, 3), [3, 2])
     assert "**The results differ from those computed in this process.**" in lab.about_mended(wrong, images)
-    assert "def process_share(rank, images, results, workers):" in lab.mended_snippet()
-    assert "mp.spawn(process_share, args=(images, results, 4), nprocs=4)" in lab.mended_snippet()
+    assert "def process_share(rank, images, results, workers):" in told
+    assert "mp.spawn(process_share, args=(images, results, 4), nprocs=4)" in told
 
 
 def test_a_first_epoch_is_one_call_and_says_so() -> None:
