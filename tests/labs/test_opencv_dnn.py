@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
+import torch
+from torch import Tensor, nn
 
 from kit.labs import opencv_dnn as lab
 from kit.machine.load import Taken
 from kit.measuring.comparison import Comparison
 from kit.measuring.samples import of_samples
+from kit.trace import Trace
 from kit.workloads.forum import Forked
 from kit.workloads.opencv_dnn import Misuse
-from tests.labs.made_up import made_up
+from tests.labs.made_up import made_up, span
 
 OTHERS = "machine busy: other programs took 50% of the machine's CPU time during the rounds"
 COLD = "pool_cold(workers=4)"
@@ -146,8 +150,33 @@ def test_what_the_cores_allow_and_what_was_reached() -> None:
     assert "reaches **1" not in disturbed, "more than is possible is no success"
     busy = lab.about_fixes(made_up(FIXES, unit="images", items=8, branches=tuple("abcdefgh"), others=0.5), 2)
     assert "%" not in busy.replace("50%", "")
-    assert busy.startswith(f"Nothing is decided about what the cores allow: {OTHERS}.")
+    assert f"\n\nNothing is decided about what the cores allow: {OTHERS}." in busy
     assert "at most" not in busy, "a bound from disturbed rounds is none"
+
+
+def test_the_parts_of_an_image_are_told_where_they_were_recorded() -> None:
+    fixes = made_up(FIXES, unit="images", items=8, branches=tuple("abcdefgh"))
+    assert lab.about_fixes(fixes, 2).startswith("The parts of an image's work are not known.")
+    _, alone, *_ = fixes.rows
+    parts = [span("forward", "part", 0, 4, "caller"), span("decode", "part", 4, 6, "caller")]
+    timing = replace(alone.timing, trace=Trace.build([span("a", "task", 0, 6, "caller"), *parts]))
+    rows = tuple(replace(row, timing=timing) if row is alone else row for row in fixes.rows)
+    said = lab.about_fixes(replace(fixes, rows=rows), 2)
+    assert said.startswith("An image at one thread, in the call that the timeline shows (medians of its images): ")
+    assert "forward 4 ms" in said
+    missing = tuple(replace(row, timing=None, reason="no cores") if row is alone else row for row in fixes.rows)
+    told = lab.about_fixes(replace(fixes, rows=missing), 2)
+    assert "The work of an image alone is not known, so there is no bound to tell." in told
+
+
+def test_what_opencv_refuses_is_told_in_its_own_words() -> None:
+    class Refusing(nn.Module):
+        def forward(self, *images: Tensor) -> None:
+            raise cv2.error("reshape: total(srcShape) == 256")
+
+    image = torch.zeros(1)
+    assert lab.about_refusal(Refusing(), [image]) == "```\nreshape: total(srcShape) == 256\n```"
+    assert lab.about_refusal(nn.Identity(), [image]) == "This OpenCV accepts them."
 
 
 def test_break_even_needs_two_cores_and_calm_rounds() -> None:
