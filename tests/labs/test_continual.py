@@ -17,6 +17,7 @@ from kit.measuring.comparison import Comparison, Ratio, Row, Timing
 from kit.measuring.gate import gated
 from kit.measuring.statistics import with_verdicts
 from kit.models import inception3d_block
+from kit.models.continual import stepper
 from kit.trace import Event, Lane, Trace, wall_ns
 from kit.trace.kernels import Kernel, Kernels, Use
 from kit.verbs import record
@@ -581,3 +582,16 @@ def test_check_partial_sums() -> None:
     assert "(N, kt, O" in hint(lambda conv, x: partial(conv, x).transpose(1, 2))
     assert "differ" in hint(lambda conv, x: partial(conv, x) * 2)
     assert "is there a return?" in hint(forgotten)
+
+
+def test_how_far_a_network_looks_is_told_with_its_steps() -> None:
+    said = lab.network_told(stepper(nn.Conv3d(2, 2, 3)), NO)
+    assert said.startswith("Receptive field 3 frames, delay 2: the first 2 frames give no output")
+    assert said.endswith(f"The same outputs as on the whole clip: {NO}.")
+
+
+def test_every_output_of_a_short_window_of_i3d_depends_on_padding() -> None:
+    said = lab.i3d_told()
+    frames, every, padding = map(int, re.findall(r"(\d+) (?:frames\*\*|frames;|of these)", said))
+    assert frames > 64 > every
+    assert padding > 0

@@ -216,3 +216,17 @@ def test_the_card() -> None:
     assert [line.split(" | ")[1] for line in busy.splitlines()[2:]] == ["not decided"] * 10
     elsewhere = lab.conclusion(arguments[0], "Linux only.", *arguments[1:], WRONG)
     assert "| not decided | Linux only. |" in elsewhere
+
+
+def test_the_batch_stands_beside_the_loop_and_a_row_is_the_fastest_only_where_it_is_known() -> None:
+    calm = lab.about_batch(made_up({**BATCHED, "torch": 36.0}))
+    assert calm.startswith("The loop and the batch: 39.9 ms → 38 ms, 1.05x as fast [")
+    assert calm.endswith("In this table, faster than every other row is `onnxruntime`.")
+    assert "no row is the fastest: not decided: " in lab.about_batch(made_up(BATCHED, others=0.5))
+    assert "The loop and the batch: not measured: no onnx." in lab.about_batch(made_up({**BATCHED, "batch": "no onnx"}))
+
+
+def test_a_net_that_two_threads_share_is_never_called_harmless() -> None:
+    assert lab.about_net(WRONG) == "Of 200 answers 7 were wrong, and 1 call raised an error."
+    assert lab.about_net(Misuse(200)).endswith("That proves nothing: the next run may be another.")
+    assert lab.about_net(Misuse(200, died="signal 11")) == "The process did not survive it: signal 11"

@@ -430,3 +430,9 @@ def test_wrapping_and_its_likely_mistakes() -> None:
     for hint, answer in answers.items():
         assert check(answer).state == ("hint" if hint else "passed")
         assert hint in check(answer).message
+
+
+def test_the_error_of_the_flow_stands_beside_that_of_no_motion() -> None:
+    said = two_stream.about_flow({"dis": 0.25, "farneback": 0.5}, 3.0)
+    assert "`dis` **0.25 pixels** and `farneback` **0.50 pixels**." in said
+    assert said.endswith("nothing moves, it would be 3.00 pixels.")
