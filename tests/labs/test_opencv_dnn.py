@@ -169,6 +169,21 @@ def test_the_parts_of_an_image_are_told_where_they_were_recorded() -> None:
     assert "The work of an image alone is not known, so there is no bound to tell." in told
 
 
+def test_what_did_not_run_or_is_in_doubt_reaches_nothing_of_the_bound() -> None:
+    def told(**changes: str) -> str:
+        fixes = made_up(FIXES, unit="images", items=8, branches=tuple("abcdefgh"))
+        rows = (replace(row, **changes) if row.name == "threads(threads=1)" else row for row in fixes.rows)
+        return lab.about_fixes(replace(fixes, rows=tuple(rows)), 2)
+
+    in_doubt = told(doubt="timings vary a lot")
+    assert "`threads(threads=1)`: not decided: timings vary a lot." in in_doubt
+    assert "`processes(threads=1)` reaches **" in in_doubt
+    missing = lab.about_fixes(
+        made_up({**FIXES, "threads(threads=1)": "no threads"}, unit="images", items=8, branches=tuple("abcdefgh")), 2
+    )
+    assert "`threads(threads=1)`: not measured: no threads." in missing
+
+
 def test_what_opencv_refuses_is_told_in_its_own_words() -> None:
     class Refusing(nn.Module):
         def forward(self, *images: Tensor) -> None:
@@ -199,6 +214,8 @@ def test_theirs_and_ours_are_compared_by_their_order_only() -> None:
     assert [row.split(" | ")[5].rstrip(" |") for row in rows] == ["yes", "-", "no", "-"], "a spawned pool loses sleeps"
     assert OTHERS in lab.theirs_and_ours(forum(0.5), started(), started())
     assert lab.theirs_and_ours("Linux only.", started(), started()).endswith("Linux only.")
+    shorter = lab.theirs_and_ours(forum()._replace(seconds=0.1), started(), started())
+    assert "four times a sleep of 1 s and an inference (here 0.1 s): loop, pool" in shorter
 
 
 def test_the_card() -> None:

@@ -294,6 +294,14 @@ def test_the_lanes_of_the_lock_are_of_the_calls_that_ran() -> None:
     assert groups(lock(20, ONE_CORE), lock(20, 11)) == ["pure Python, one worker", *of_tensors]
 
 
+def test_one_cell_of_four_workers_is_set_against_no_other() -> None:
+    said = threads.about_budget(
+        made_up({"threads(workers=1, threads=2)": 10.0, "threads(workers=4, threads=1)": 9.0}), 2
+    )
+    assert said.startswith("- Highest rate in these rounds: `threads(workers=4, threads=1)`")
+    assert "Four workers" not in said
+
+
 def test_the_fork_says_what_it_was_compared_with() -> None:
     said = threads.about_fork(made_up(FORKED))
     assert "against `threads`: 0.7" in said
