@@ -25,6 +25,8 @@ from kit.labs.transports import PICKLED, SHARED, TRANSPORTS
 from kit.measuring.comparison import Comparison, Timing
 from kit.text import markdown_table
 from kit.trace import Trace
+from kit.views.chart import Chart
+from kit.views.figures import line_chart
 from kit.views.quiz import Quiz
 from kit.workloads.medians import Median
 
@@ -215,13 +217,14 @@ def warm_beats_cold(published: Comparison) -> Claim:
     return Claim(text, "false" if stay.ratio.high < cold.ratio.low else "not decided", by)
 
 
-def transport_lines(trips: Mapping[int, Comparison]) -> dict[str, list[float]]:
-    """Transport -> its median in milliseconds at each size, for a chart."""
-    return {
+def transport_chart(trips: Mapping[int, Comparison]) -> Chart:
+    """The median of each transport over the sizes; without a transport that could not run."""
+    lines = {
         name: [transports.milliseconds(each, name) for each in trips.values()]
         for name in TRANSPORTS
         if all(each[name].timing for each in trips.values())
     }
+    return line_chart(list(trips), lines, x_title="bytes there and back", y_title="milliseconds")
 
 
 def transport_table(trips: Mapping[int, Comparison]) -> str:

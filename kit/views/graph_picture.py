@@ -64,8 +64,8 @@ class GraphPicture(anywidget.AnyWidget):
         self.on_msg(self._answer)
 
     def figure(self) -> Figure:
-        """A still picture of the boxes that are open at first, for viewers without widgets."""
-        return Figure(graph_svg(self.graph, self._boxes))
+        """A still picture with the boxes open that are open now, for viewers without widgets."""
+        return Figure(graph_svg(self.graph, self._boxes, self.opened))
 
     def to_html(self, path: str | Path) -> None:
         """Write an HTML page with every operator, which needs neither kernel nor network.

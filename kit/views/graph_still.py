@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import textwrap
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
 from kit.text import time_text, with_prefix
-from kit.views.boxes import Box, Looks, children, looks, opened_at_first, summary, unit
+from kit.views.boxes import Box, Looks, children, looks, summary, unit
 from kit.views.palette import HATCHES, KNOT, NEUTRAL, TILE, Look, branch_look, ink, mix
 
 if TYPE_CHECKING:
@@ -50,9 +50,13 @@ class _Plan:
         return 2 * self.looks.knotted[self.shown[n]] > len(self.box(n).operators)
 
 
-def graph_svg(graph: Graph, tree: Sequence[Box]) -> str:
-    """The outer boxes in rows, each below the boxes that it depends on, as an SVG document on a light page."""
-    every = _shown(tree)
+def graph_svg(graph: Graph, tree: Sequence[Box], opened: Collection[str]) -> str:
+    """The boxes in rows, each below the boxes that it depends on, as an SVG document on a light page.
+
+    Args:
+        opened: the paths of the boxes that are open, from the outside in; "" is the model.
+    """
+    every = _shown(tree, opened)
     plan = _planned(graph, tree, every[:_MOST])
     boxes = [(x, x + width) for (x, _), width in zip(plan.places, plan.widths, strict=True)]
     first = min((x for x, _ in boxes), default=0.0)
@@ -147,8 +151,7 @@ def _swatches(plan: _Plan) -> Iterator[tuple[Look, str]]:
         )
 
 
-def _shown(tree: Sequence[Box]) -> list[int]:
-    opened = set(opened_at_first(tree))
+def _shown(tree: Sequence[Box], opened: Collection[str]) -> list[int]:
     inside = children(tree)
     found, waiting = [], [0]
     while waiting:

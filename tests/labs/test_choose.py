@@ -195,6 +195,8 @@ def test_rows_without_a_verdict_say_what_is_open() -> None:
     assert "A smaller one may be there." in no_difference
     large = replace(calm(wall=12), rows=tuple(replace(r, minimum_detectable_effect=1.2) for r in calm(wall=12).rows))
     assert "by a factor of 2.2 or more would" in choose.open_questions(large)
+    few = replace(calm(wall=12), rows=tuple(replace(r, minimum_detectable_effect=None) for r in calm(wall=12).rows))
+    assert "too few rounds to say which difference they would have found." in choose.open_questions(few)
     assert "nothing is decided: machine busy: other programs took 50%" in choose.open_questions(busy(calm()))
     assert choose.open_questions(chain()).splitlines() == [
         "- **threads, processes**: not measured: no branches were found in Net",

@@ -1,5 +1,7 @@
 """What may be concluded from a comparison: a verdict, an option of a quiz, a winner, a card."""
 
+from dataclasses import replace
+
 import pytest
 
 from kit.labs.conclusions import Claim, card, claim_faster, decided, fastest, no_gain, row_of, told, truth
@@ -111,3 +113,13 @@ def test_a_card_keeps_each_claim_in_its_row() -> None:
     assert len(lines) == 4
     assert lines[2] == "| a &#124; b | **true** | 1.5x |"
     assert lines[3] == "| c | not decided | two lines &lt;b&gt; |"
+
+
+def test_a_row_with_rounds_of_its_own_is_not_set_against_another_row() -> None:
+    found = made_up({"a": 10.0, "b": 8.0, "cold": 90.0})
+    rows = tuple(
+        replace(row, paired_baseline=replace(found.rows[0].timing)) if row.name == "cold" else row for row in found.rows
+    )
+    apart = replace(found, rows=rows)
+    assert decided(apart, "cold") == "slower"
+    assert decided(apart, "cold", "b") == ("not decided: cold has rounds of its own, which were measured beside a only")

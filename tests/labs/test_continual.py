@@ -17,6 +17,7 @@ from kit.measuring.comparison import Comparison, Ratio, Row, Timing
 from kit.measuring.gate import gated
 from kit.measuring.statistics import with_verdicts
 from kit.models import inception3d_block
+from kit.models.continual import stepper
 from kit.trace import Event, Lane, Trace, wall_ns
 from kit.trace.kernels import Kernel, Kernels, Use
 from kit.verbs import record
@@ -63,6 +64,7 @@ def test_a_step_that_is_wrong_is_found_out() -> None:
 
     found = lab.frame_by_frame(conv, wrong, clip())
     assert "NO" in str(found)
+    assert f"Frame by frame, against the whole clip: <code>{found}</code>" in found._repr_html_()
     assert found.equality
     assert not found.equality.equal
 
@@ -190,6 +192,7 @@ def test_no_part_of_a_ratio_is_told_of_a_row_that_decides_nothing(found: WindowV
 def test_the_parts_reached_are_told_with_their_intervals() -> None:
     found = {"8 frames": EXCHANGED, "64 frames": against(20.0), "32 frames": against(24.0)}
     told = lab.realised_told(found)
+    assert lab.against_told(found) == f"{lab.against_table(found)}\n\n{told}"
     assert re.search(r"\*\*6[23]% \[\d+%, \d+%\]\*\* \(64 frames\), \*\*75% \[\d+%, \d+%\]\*\* \(32 frames\)", told)
     assert "\n- 8 frames: window and step ran on different kernels" in told
     assert "16.0 times the MACs of the step. The speed-up reaches **6" in lab.share_told(against())
@@ -498,6 +501,15 @@ def test_an_encoder_goes_step_by_step_with_pytorch_s_weights() -> None:
     delay, same = lab.encoder_by_steps(encoder, torch.randn(1, 8, 7), window=4)
     assert delay == 3
     assert same.equal
+    told = lab.encoder_told(encoder, torch.randn(1, 8, 7), window=4)
+    assert told.startswith("The first 3 steps give no output. The others, against PyTorch on windows of 4 frames: yes")
+
+
+def test_agreement_counts_the_modules_whose_steps_agree() -> None:
+    yes, no = Equality(True, 0.0), Equality(False, 0.5)
+    assert lab.agreement_told({"a": yes, "b": no}) == "1 of 2 give by steps what they give on the clip"
+    assert lab.turns_told(yes).endswith("against PyTorch: yes, identical.")
+    assert "against PyTorch: NO" in lab.turns_told(no)
 
 
 def test_each_row_s_kernels_are_named() -> None:
@@ -570,3 +582,16 @@ def test_check_partial_sums() -> None:
     assert "(N, kt, O" in hint(lambda conv, x: partial(conv, x).transpose(1, 2))
     assert "differ" in hint(lambda conv, x: partial(conv, x) * 2)
     assert "is there a return?" in hint(forgotten)
+
+
+def test_how_far_a_network_looks_is_told_with_its_steps() -> None:
+    said = lab.network_told(stepper(nn.Conv3d(2, 2, 3)), NO)
+    assert said.startswith("Receptive field 3 frames, delay 2: the first 2 frames give no output")
+    assert said.endswith(f"The same outputs as on the whole clip: {NO}.")
+
+
+def test_every_output_of_a_short_window_of_i3d_depends_on_padding() -> None:
+    said = lab.i3d_told()
+    frames, every, padding = map(int, re.findall(r"(\d+) (?:frames\*\*|frames;|of these)", said))
+    assert frames > 64 > every
+    assert padding > 0

@@ -15,9 +15,10 @@ from kit.labs.threads import IMPOSSIBLE
 from kit.machine.load import Taken
 from kit.measuring.comparison import Comparison
 from kit.pipeline import RunStatistics, StageStatistics
+from kit.trace import Trace
 from kit.workloads import guide
 from kit.workloads.feeding import WORKS
-from tests.labs.made_up import made_up
+from tests.labs.made_up import made_up, span
 
 MS = 1_000_000
 TOOK = "other programs took 50% of the machine's CPU time during the rounds"
@@ -213,8 +214,8 @@ def test_the_mended_call_gives_each_process_its_share() -> None:
     assert "equal those computed in this process" in told
     wrong = guide.Mended(torch.zeros(5, 3), [3, 2])
     assert "**The results differ from those computed in this process.**" in lab.about_mended(wrong, images)
-    assert "def process_share(rank, images, results, workers):" in lab.mended_snippet()
-    assert "mp.spawn(process_share, args=(images, results, 4), nprocs=4)" in lab.mended_snippet()
+    assert "def process_share(rank, images, results, workers):" in told
+    assert "mp.spawn(process_share, args=(images, results, 4), nprocs=4)" in told
 
 
 def test_a_first_epoch_is_one_call_and_says_so() -> None:
@@ -414,3 +415,15 @@ def test_the_claim_about_the_largest_tensor_needs_no_verdict_on_smaller_ones() -
 def truths(card: str) -> dict[str, str]:
     found = [line.split(" | ")[1].strip("*") for line in card.splitlines()[2:]]
     return dict(zip(CLAIMS, found, strict=True))
+
+
+def test_the_steps_of_a_file_have_a_column_for_each_size() -> None:
+    def recorded(*steps: tuple[str, int, int]) -> Trace:
+        return Trace.build([span(name, "part", start, end, "caller") for name, start, end in steps])
+
+    small = recorded(("read", 0, 1), ("decode", 1, 3))
+    large = recorded(("read", 0, 2), ("decode", 2, 9))
+    lines = lab.parts_table({"320x240": small, "1280x960": large}).splitlines()
+    assert lines[0] == "| step | 320x240 | 1280x960 |"
+    steps = [[cell.partition(" (")[0] for cell in line.strip("| ").split(" | ")] for line in lines[2:4]]
+    assert steps == [["read", "1 ms", "2 ms"], ["decode", "2 ms", "7 ms"]]

@@ -11,9 +11,10 @@ import kit
 from kit import labs
 from kit.labs.checks import Check
 from kit.labs.processes import check_break_even
+from kit.labs.sentences import speed
 from kit.labs.two_stream import ThreeHeads, check_bound, check_wrapped
 from kit.trace import Trace
-from tests.labs.made_up import COLD_CALL
+from tests.labs.made_up import COLD_CALL, made_up
 
 
 def stub(a: float, b: float, c: float) -> Any: ...
@@ -98,6 +99,15 @@ def test_describe_names_every_approach_with_its_numbers() -> None:
     assert " ms [" in second
     assert "%] of the time that any of them ran." in second
     assert third.endswith("Its branches write no spans, so how far they overlapped is not known.")
+
+
+def test_a_speed_up_is_told_in_one_direction_and_with_its_interval_where_it_has_one() -> None:
+    rows = made_up({"a": 10.0, "b": 5.0, "c": 40.0, "d": "not here"}).rows
+    assert speed(rows[1]).startswith("2.00x as fast [")
+    assert speed(rows[2]).startswith("4.03x slower [")
+    assert speed(rows[3]) == "-"
+    few = made_up({"a": 10.0, "b": 5.0, "c": 6.0, "d": 7.0}, rounds=6)
+    assert speed(few.rows[1]) == "2.00x as fast"
 
 
 def test_the_switch_for_tests(monkeypatch: pytest.MonkeyPatch) -> None:

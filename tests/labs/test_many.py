@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kit.labs.causes import CAUSES, causes_ms, causes_table, named_share, part_ms
+from kit.labs.causes import CAUSES, about_causes, causes_ms, causes_table, named_share, part_ms
 from kit.labs.checks import Check
 from kit.labs.feeding import check_throughput, check_worker
 from kit.labs.opencv_dnn import bound_per_second, check_pool_pays, check_threads_per_worker
@@ -37,6 +37,10 @@ def test_each_moment_has_one_cause_and_all_add_up() -> None:
     )
     assert sum(found.values()) == pytest.approx(100)
     assert named_share(recorded) == pytest.approx(0.97)
+    work = found["compute"] / sum(found.values())
+    said = about_causes(recorded)
+    assert said.startswith(causes_table(recorded))
+    assert f"97.0% of its time has a cause, and **{work:.1%}** of it is work on the images." in said
     assert "| imports | 30.0 ms | 30.0% |" in causes_table(recorded)
 
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
+import torch
+from torch import Tensor, nn
 
 from kit.labs import opencv_dnn as lab
 from kit.machine.load import Taken
 from kit.measuring.comparison import Comparison
 from kit.measuring.samples import of_samples
+from kit.trace import Trace
 from kit.workloads.forum import Forked
 from kit.workloads.opencv_dnn import Misuse
-from tests.labs.made_up import made_up
+from tests.labs.made_up import made_up, span
 
 OTHERS = "machine busy: other programs took 50% of the machine's CPU time during the rounds"
 COLD = "pool_cold(workers=4)"
@@ -146,8 +150,48 @@ def test_what_the_cores_allow_and_what_was_reached() -> None:
     assert "reaches **1" not in disturbed, "more than is possible is no success"
     busy = lab.about_fixes(made_up(FIXES, unit="images", items=8, branches=tuple("abcdefgh"), others=0.5), 2)
     assert "%" not in busy.replace("50%", "")
-    assert busy.startswith(f"Nothing is decided about what the cores allow: {OTHERS}.")
+    assert f"\n\nNothing is decided about what the cores allow: {OTHERS}." in busy
     assert "at most" not in busy, "a bound from disturbed rounds is none"
+
+
+def test_the_parts_of_an_image_are_told_where_they_were_recorded() -> None:
+    fixes = made_up(FIXES, unit="images", items=8, branches=tuple("abcdefgh"))
+    assert lab.about_fixes(fixes, 2).startswith("The parts of an image's work are not known.")
+    _, alone, *_ = fixes.rows
+    parts = [span("forward", "part", 0, 4, "caller"), span("decode", "part", 4, 6, "caller")]
+    timing = replace(alone.timing, trace=Trace.build([span("a", "task", 0, 6, "caller"), *parts]))
+    rows = tuple(replace(row, timing=timing) if row is alone else row for row in fixes.rows)
+    said = lab.about_fixes(replace(fixes, rows=rows), 2)
+    assert said.startswith("An image at one thread, in the call that the timeline shows (medians of its images): ")
+    assert "forward 4 ms" in said
+    missing = tuple(replace(row, timing=None, reason="no cores") if row is alone else row for row in fixes.rows)
+    told = lab.about_fixes(replace(fixes, rows=missing), 2)
+    assert "The work of an image alone is not known, so there is no bound to tell." in told
+
+
+def test_what_did_not_run_or_is_in_doubt_reaches_nothing_of_the_bound() -> None:
+    def told(**changes: str) -> str:
+        fixes = made_up(FIXES, unit="images", items=8, branches=tuple("abcdefgh"))
+        rows = (replace(row, **changes) if row.name == "threads(threads=1)" else row for row in fixes.rows)
+        return lab.about_fixes(replace(fixes, rows=tuple(rows)), 2)
+
+    in_doubt = told(doubt="timings vary a lot")
+    assert "`threads(threads=1)`: not decided: timings vary a lot." in in_doubt
+    assert "`processes(threads=1)` reaches **" in in_doubt
+    missing = lab.about_fixes(
+        made_up({**FIXES, "threads(threads=1)": "no threads"}, unit="images", items=8, branches=tuple("abcdefgh")), 2
+    )
+    assert "`threads(threads=1)`: not measured: no threads." in missing
+
+
+def test_what_opencv_refuses_is_told_in_its_own_words() -> None:
+    class Refusing(nn.Module):
+        def forward(self, *images: Tensor) -> None:
+            raise cv2.error("reshape: total(srcShape) == 256")
+
+    image = torch.zeros(1)
+    assert lab.about_refusal(Refusing(), [image]) == "```\nreshape: total(srcShape) == 256\n```"
+    assert lab.about_refusal(nn.Identity(), [image]) == "This OpenCV accepts them."
 
 
 def test_break_even_needs_two_cores_and_calm_rounds() -> None:
@@ -170,6 +214,8 @@ def test_theirs_and_ours_are_compared_by_their_order_only() -> None:
     assert [row.split(" | ")[5].rstrip(" |") for row in rows] == ["yes", "-", "no", "-"], "a spawned pool loses sleeps"
     assert OTHERS in lab.theirs_and_ours(forum(0.5), started(), started())
     assert lab.theirs_and_ours("Linux only.", started(), started()).endswith("Linux only.")
+    shorter = lab.theirs_and_ours(forum()._replace(seconds=0.1), started(), started())
+    assert "four times a sleep of 1 s and an inference (here 0.1 s): loop, pool" in shorter
 
 
 def test_the_card() -> None:
@@ -187,3 +233,17 @@ def test_the_card() -> None:
     assert [line.split(" | ")[1] for line in busy.splitlines()[2:]] == ["not decided"] * 10
     elsewhere = lab.conclusion(arguments[0], "Linux only.", *arguments[1:], WRONG)
     assert "| not decided | Linux only. |" in elsewhere
+
+
+def test_the_batch_stands_beside_the_loop_and_a_row_is_the_fastest_only_where_it_is_known() -> None:
+    calm = lab.about_batch(made_up({**BATCHED, "torch": 36.0}))
+    assert calm.startswith("The loop and the batch: 39.9 ms → 38 ms, 1.05x as fast [")
+    assert calm.endswith("In this table, faster than every other row is `onnxruntime`.")
+    assert "no row is the fastest: not decided: " in lab.about_batch(made_up(BATCHED, others=0.5))
+    assert "The loop and the batch: not measured: no onnx." in lab.about_batch(made_up({**BATCHED, "batch": "no onnx"}))
+
+
+def test_a_net_that_two_threads_share_is_never_called_harmless() -> None:
+    assert lab.about_net(WRONG) == "Of 200 answers 7 were wrong, and 1 call raised an error."
+    assert lab.about_net(Misuse(200)).endswith("That proves nothing: the next run may be another.")
+    assert lab.about_net(Misuse(200, died="signal 11")) == "The process did not survive it: signal 11"

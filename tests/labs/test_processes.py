@@ -192,9 +192,15 @@ def test_each_size_has_its_own_fastest_transport() -> None:
     assert large.endswith("| shared_memory |")
     assert processes.transport_table(trips(make=busy)).count(f"not decided: {BUSY}") == 2
     assert "| - |" in processes.transport_table(trips({**TRIPS, transports.QUEUED: "no shared memory"}))
-    assert set(processes.transport_lines(trips())) == set(TRIPS)
-    assert round(processes.transport_lines(trips())[transports.PICKLED][1]) == 40  # milliseconds, as in the table
-    assert transports.QUEUED not in processes.transport_lines(trips({**TRIPS, transports.QUEUED: "no"}))
+
+
+def test_the_chart_of_the_transports_leaves_out_what_could_not_run() -> None:
+    lines = {line.name: line for line in processes.transport_chart(trips()).data}
+    assert set(lines) == set(TRIPS)
+    assert list(lines[transports.PICKLED].x) == [1_000, 10_000_000]
+    assert round(lines[transports.PICKLED].y[1]) == 40  # milliseconds, as in the table
+    without = processes.transport_chart(trips({**TRIPS, transports.QUEUED: "no"})).data
+    assert {line.name for line in without} == set(TRIPS) - {transports.QUEUED}
 
 
 def test_the_card() -> None:

@@ -126,11 +126,17 @@ def test_the_cost() -> None:
 @pytest.mark.parametrize(("plain", "said"), [(0, "neither branch"), (1, "one branch"), (2, "both branches")])
 def test_threads(plain: int, said: str) -> None:
     assert profiles.threads_answer(Seen(2, plain, 2)) == said
+    _, _, profile, recording = profiles.threads_table(Seen(2, plain, 2)).splitlines()
+    assert profile.endswith(f"| {plain} | 2 |")
+    assert recording.endswith("| 2 | 2 |")
 
 
 def test_children() -> None:
     assert profiles.children_answer(Seen(2, 0, 2)) == "not in the profile"
     assert profiles.children_answer(Seen(2, 2, 2)) == "in the profile"
+    _, _, workers, itself = profiles.children_table(Seen(3, 0, 2)).splitlines()
+    assert workers == "| in 2 worker processes | 0 | 3 |"
+    assert itself == "| in the process itself | 2 | 3 |"
 
 
 @pytest.mark.parametrize(("ms", "said"), [(9, "more than 75%"), (5, "25% to 75%"), (1, "less than 25%")])
@@ -162,6 +168,28 @@ def test_a_straggler() -> None:
 
 
 # Sentences, tables, card ----------------------------------------------------------------------------------------------
+
+
+def test_what_a_viewer_of_nested_rows_would_drop_is_counted() -> None:
+    def trace(*spans: tuple[int, int]) -> Trace:
+        return Trace.build([Event("wait", "part", start * MS, (end - start) * MS, CALLER) for start, end in spans])
+
+    assert "The trace has 2 events. 0 of them overlap" in profiles.about_dropped(trace((0, 4), (1, 3)))
+    assert "The trace has 2 events. 1 of them overlap" in profiles.about_dropped(trace((0, 4), (1, 6)))
+
+
+def test_of_a_trace_of_ones_own_the_gpu_is_told_where_there_is_one() -> None:
+    said = profiles.about_mine(requests(1, 3))
+    assert "- The largest self time: `request`, 4.00 ms in 2 events." in said
+    assert "GPU" not in said
+    assert "- A GPU works for 50% of it." in profiles.about_mine(on_gpu(5))
+
+
+def test_the_cost_of_each_event_is_told_only_where_there_is_one() -> None:
+    cheaper = profiles.about_cost(made_up({ALONE: 10.0, PROFILED: 9.0}), 20)
+    assert "for each of its 20 operators" not in cheaper
+    assert "With call stacks" not in cheaper
+    assert "With call stacks" in profiles.about_cost(made_up(COST), 20)
 
 
 def test_self_times_add_up_to_the_recording_and_totals_do_not() -> None:

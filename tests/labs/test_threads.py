@@ -10,7 +10,7 @@ import torch
 import kit
 from kit.labs import threads
 from kit.labs.openmp import AFTER_ALL, AFTER_ONE, DEFAULT, ONE, PASSIVE, Waiting
-from kit.labs.threads import LOCK, QUIZZES, check_pool, check_share, counts, four_branches
+from kit.labs.threads import LOCK, QUIZZES, check_pool, check_share, counts, four_branches, told
 from kit.measuring.comparison import Comparison
 from kit.views.grid import Grid
 from tests.labs.made_up import busy, made_up
@@ -258,10 +258,10 @@ def test_fewer_threads_are_praised_only_where_they_were_faster(trap: Comparison,
 
 
 def test_the_table_of_the_lock_has_intervals_and_says_what_is_missing() -> None:
-    _, _, python, tensors = threads.lock_table(lock(20, 20), lock(20, 11)).splitlines()
+    _, _, python, tensors = told.lock_table(lock(20, 20), lock(20, 11)).splitlines()
     assert python.startswith("| pure Python | 9 ms [8.96, 9.03] | 18.1 ms [17.9, 18.2] | ")
     assert tensors.endswith("**faster** |")
-    _, _, python, _ = threads.lock_table(lock(20, ONE_CORE), lock(20, 11)).splitlines()
+    _, _, python, _ = told.lock_table(lock(20, ONE_CORE), lock(20, 11)).splitlines()
     assert python == f"| pure Python | - | - | - | not measured: {ONE_CORE} |"
 
 
@@ -279,7 +279,27 @@ def test_the_table_of_the_lock_has_intervals_and_says_what_is_missing() -> None:
 def test_the_lock_is_named_only_where_it_decides(
     python: Comparison, tensors: Comparison, locked: bool, says: str
 ) -> None:
-    assert says in threads.about_lock(python, tensors, locked)
+    said = threads.about_lock(python, tensors, locked)
+    assert says in said
+    assert said.startswith(told.lock_table(python, tensors) + "\n\n")
+
+
+def test_the_lanes_of_the_lock_are_of_the_calls_that_ran() -> None:
+    def groups(*calls: Comparison) -> list[str]:
+        return list(dict.fromkeys(lane.group for lane in threads.lock_lanes(*calls).lanes))
+
+    of_tensors = ["tensors, one worker", "tensors, two workers"]
+    both = ["pure Python, one worker", "pure Python, two workers", *of_tensors]
+    assert groups(lock(20, 20), lock(20, 11)) == both
+    assert groups(lock(20, ONE_CORE), lock(20, 11)) == ["pure Python, one worker", *of_tensors]
+
+
+def test_one_cell_of_four_workers_is_set_against_no_other() -> None:
+    said = threads.about_budget(
+        made_up({"threads(workers=1, threads=2)": 10.0, "threads(workers=4, threads=1)": 9.0}), 2
+    )
+    assert said.startswith("- Highest rate in these rounds: `threads(workers=4, threads=1)`")
+    assert "Four workers" not in said
 
 
 def test_the_fork_says_what_it_was_compared_with() -> None:
@@ -315,7 +335,7 @@ def test_the_card() -> None:
 
 
 def test_without_a_gil_the_lock_holds_nothing_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "has_lock", lambda: False)
+    monkeypatch.setattr(told, "has_lock", lambda: False)
     found = card(made_up(TRAP), waiting(20, 18), lock(20, 20), lock(20, 11), made_up(FORKED), True)
     assert found[3] == "false"
 

@@ -318,6 +318,14 @@ def test_what_the_spatial_stream_knows(right: int, says: str, about: str) -> Non
     assert "| guessing | 20% | 11% | 2% |" in said
 
 
+def test_each_stream_has_a_chart_of_texture_and_one_of_motion() -> None:
+    charts = two_stream.confusion_charts(evaluation(30))
+    assert [chart.layout.title.text for chart in charts] == [
+        f"{half}, told by the {stream} stream" for stream in ("spatial", "temporal") for half in ("texture", "motion")
+    ]
+    assert round(float(charts[1].data[0].z.trace())) != round(float(charts[3].data[0].z.trace())), "its own counts"
+
+
 def test_a_clip_of_ones_own_has_no_known_truth_and_no_time_is_told_before_first_calls_are_explained() -> None:
     told = Recognition("mine", (Guess("dots", 0.8),), (Guess("left", 0.6),), {"spatial": 123.0})
     said = two_stream.about_recognition(told, None)
@@ -422,3 +430,9 @@ def test_wrapping_and_its_likely_mistakes() -> None:
     for hint, answer in answers.items():
         assert check(answer).state == ("hint" if hint else "passed")
         assert hint in check(answer).message
+
+
+def test_the_error_of_the_flow_stands_beside_that_of_no_motion() -> None:
+    said = two_stream.about_flow({"dis": 0.25, "farneback": 0.5}, 3.0)
+    assert "`dis` **0.25 pixels** and `farneback` **0.50 pixels**." in said
+    assert said.endswith("nothing moves, it would be 3.00 pixels.")

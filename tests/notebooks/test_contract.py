@@ -21,7 +21,8 @@ The first cell is a card, in Markdown, with these fields in this order, one blan
 sums to its total. A heading without a number takes no time of its own.
 
 An open code cell holds the experiment and nothing else: at most ten lines beside its imports, and no text that depends
-on what came out. Sentences, tables and quizzes come from ``kit.labs`` by one call, where they are under test.
+on what came out. Sentences, tables and quizzes come from ``kit.labs`` by one call, where they are under test. At most a
+quarter of a notebook's code lines only tell, as ``telling.py`` counts them.
 
 An exercise is a cell tagged ``exercise`` that says ``(difficulty 2 of 5, 8 minutes)``. It reaches to the next
 exercise or section, and holds a stub, a check from ``kit.labs``, hints in an unindented ``<details>``, and one code
@@ -39,6 +40,8 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbformat import NotebookNode
+
+from tests.notebooks.telling import Telling, lines_of, telling, without_magics
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 CHECKED = "# NBVAL_CHECK_OUTPUT"
@@ -240,7 +243,7 @@ def open_cells_hold_the_experiment(notebook: NotebookNode) -> Iterator[str]:
 
 def what_is_no_experiment(source: str) -> Iterator[str]:
     """What should come from kit.labs by one call, in the code of one cell."""
-    parsed = ast.parse("\n".join("" if line.lstrip().startswith(("%", "!")) else line for line in source.splitlines()))
+    parsed = ast.parse(without_magics(source))
     imported = {i for node in parsed.body if isinstance(node, ast.Import | ast.ImportFrom) for i in lines_of(node)}
     lines = [i for i, line in enumerate(source.splitlines(), 1) if line.strip() and not line.strip().startswith("#")]
     if (count := len(set(lines) - imported)) > MOST_LINES:
@@ -254,12 +257,18 @@ def what_is_no_experiment(source: str) -> Iterator[str]:
             yield f"chooses between texts, at its line {node.lineno}"
 
 
-def lines_of(node: ast.stmt | ast.expr) -> range:
-    return range(node.lineno, (node.end_lineno or node.lineno) + 1)
-
-
 def is_text(node: ast.expr) -> bool:
     return isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str))
+
+
+MOST_TELLING = 0.25  # of a notebook's code lines
+
+
+@lint
+def most_code_is_no_telling(notebook: NotebookNode) -> Iterator[str]:
+    found = telling(notebook)
+    if found.share > MOST_TELLING:
+        yield f"{found.telling} of its {found.lines} code lines only tell ({found.share:.0%}), not {MOST_TELLING:.0%}"
 
 
 # The notebooks themselves -------------------------------------------------------------------------------------------
@@ -274,6 +283,15 @@ def test_notebook(path: Path, rule: Lint) -> None:
 @pytest.mark.parametrize("path", [path for path in NOTEBOOKS if path.stem >= "01"], ids=lambda path: path.stem)
 def test_notebook_has_two_exercises(path: Path) -> None:
     assert len(list(exercises(nbformat.read(path, as_version=4)))) >= 2
+
+
+def test_how_much_of_the_notebooks_only_tells() -> None:
+    """Prints the table: code lines, those that tell, and those in cells that hold nothing else."""
+    found = {path.stem: telling(nbformat.read(path, as_version=4)) for path in NOTEBOOKS}
+    total = Telling(*map(sum, zip(*found.values(), strict=True)))
+    for name, each in {**found, "all": total}.items():
+        print(f"{name:24}{each.lines:6}{each.telling:6}{each.share:6.0%}{each.alone:6}{each.alone / each.lines:6.0%}")
+    assert total.share <= MOST_TELLING
 
 
 # The rules bite -----------------------------------------------------------------------------------------------------
@@ -386,6 +404,7 @@ def _metadata(index: int, **entries: object) -> Callable[[NotebookNode], None]:
         (_source(6, "labs.check_it(\n    f'{1} of '\n    f'{2}'\n)"), "an f-string over several lines"),
         (_source(6, "labs.check_it('|---|---:|')"), "the markup of a table"),
         (_source(6, "labs.check_it('more' if a > b else 'less')"), "chooses between texts"),
+        (_source(6, "print(1)\n" * 3), "3 of its 5 code lines only tell"),
     ],
 )
 def test_a_faulty_notebook_is_reported(
@@ -395,3 +414,53 @@ def test_a_faulty_notebook_is_reported(
     spoil(sample)
     assert sample != good
     assert any(fault in found for found in faults(sample)), faults(sample)
+
+
+@pytest.mark.parametrize(
+    ("source", "telling_lines"),
+    [
+        ("Markdown(labs.start.about_naps(table))", 1),
+        ("from IPython import display\ndisplay.HTML(f'<b>{n}</b>')", 1),
+        ("print(labs.start.naps_answer(table))", 1),
+        ("quiz.reveal(labs.start.naps_answer(table))\ntable", 1),
+        ("said = labs.describe(table)\nsaid", 2),
+        ("lab = labs.start\nlab.conclusion(a, b)", 1),
+        ("rows = [f'{n} ms' for n in times]\nMarkdown('\\n'.join(rows))", 2),
+        ("for n in times:\n    print(n)", 2),
+        ("for n in times:\n    total += n\n    print(n)", 1),
+        ("def sentence(n):\n    return f'{n} ms'", 2),
+        ("why = 'it ran'\ntry:\n    run()\nexcept ValueError as error:\n    why = str(error)\nMarkdown(why)", 2),
+        ("display(chart, Markdown(f'{n}'))", 1),
+        ("Markdown('a')\n# not a line\n\nmodel(x)", 1),
+    ],
+)
+def test_what_tells(source: str, telling_lines: int) -> None:
+    assert telling(_cells(f"from kit import labs\n{source}")).telling == telling_lines
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "name = f'threads(workers={n})'\nkit.compare(model, x, ['sequential', name])",
+        "one, two = f'threads={n}', 'threads'\nkit.compare(model, x, [one, two])",
+        "table = kit.compare(model, x)\ntable",
+        "kit.timeline(table)",
+        "display(kit.timeline(table))",
+        "quiz = labs.start.quiz('naps')\nquiz",
+        "labs.two_stream.calls_chart(calls)",
+        "net.call_mode = 'forward_step'",
+        "def my_share(cores: int) -> int: ...\n\n\nlabs.threads.check_share(my_share)",
+        "%load_ext kit",
+    ],
+)
+def test_what_does_not_tell(source: str) -> None:
+    assert telling(_cells(f"import kit\nfrom kit import labs\n{source}")).telling == 0
+
+
+def test_what_is_known_of_earlier_cells_counts_and_cells_that_only_tell_are_told_apart() -> None:
+    found = telling(_cells("from kit import labs\nlab = labs.start", "said = lab.about_naps(x)", "run(x)\nprint(x)"))
+    assert found == Telling(lines=5, telling=2, alone=1)
+
+
+def _cells(*sources: str) -> NotebookNode:
+    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])

@@ -15,7 +15,6 @@ from kit.errors import KitError
 from kit.views import boxes as module
 from kit.views.boxes import FLAT, boxes, children, opened_at_first
 from kit.views.graph_picture import COPY_BYTES, columns, fitting, graph_picture, script
-from kit.views.graph_still import graph_svg
 from kit.views.palette import KNOT, branch_look
 from kit.views.timeline import timeline
 from tests.views.networks import Branch, Graph, Operator, Region, inception, nasnet
@@ -28,6 +27,10 @@ def chain(*modules, before=lambda i: (i - 1,) if i else ()):
     """A graph with an operator in each of these modules, each after the one before."""
     rows = (Operator(f"op_{i}", "op", name, "1x8", 1000, 0.1, before(i)) for i, name in enumerate(modules))
     return Graph("Net", "1x8", tuple(rows))
+
+
+def still(graph):
+    return graph_picture(graph).figure().svg
 
 
 def labels(graph):
@@ -182,17 +185,15 @@ def test_what_is_not_series_parallel_is_told_in_the_picture_and_in_the_still():
     assert cell[KNOTTED] == cell[COUNT] > 0
     assert by_path[""][KNOTTED] == len(graph.knots[0])
     assert full["boxes"][-1][KNOTTED] == 0  # the classifier
-    said = " ".join(ElementTree.fromstring(graph_svg(graph, boxes(graph))).itertext())
+    said = " ".join(ElementTree.fromstring(still(graph)).itertext())
     assert "not series-parallel" in said
     assert graph.answer in said
-    assert "not series-parallel" not in " ".join(
-        ElementTree.fromstring(graph_svg(inception(), boxes(inception()))).itertext()
-    )
+    assert "not series-parallel" not in " ".join(ElementTree.fromstring(still(inception())).itertext())
 
 
 def test_the_still_shows_branches_at_the_foot_of_the_boxes_that_hold_them_and_names_them():
     graph = inception()
-    root = ElementTree.fromstring(graph_svg(graph, boxes(graph)))
+    root = ElementTree.fromstring(still(graph))
     fills = Counter(node.get("fill") for node in root.iter())
     for place in range(4):
         assert fills[branch_look(place).colour.lower()] == 1 + 11  # in the key, and in each unit
@@ -204,7 +205,7 @@ def test_the_still_shows_branches_at_the_foot_of_the_boxes_that_hold_them_and_na
 def test_the_still_is_as_wide_as_its_lines_and_its_title():
     far = chain(*(f"m{i}" for i in range(6)), before=lambda i: (0, i - 1) if i > 1 else (0,) if i else ())
     graph = replace(far, inputs="x (2, 12) int64 on cpu, " * 9)
-    root = ElementTree.fromstring(graph_svg(graph, boxes(graph)))
+    root = ElementTree.fromstring(still(graph))
     wide = float(root.get("width"))
     texts = [(float(node.get("x")), node.text) for node in root.iter() if node.get("font-weight") == "600"]
     assert len(texts) > 1
@@ -294,8 +295,17 @@ def test_the_still_has_the_first_boxes_each_below_what_it_depends_on():
     assert dashes[None] > 30
 
 
+def test_the_still_has_the_boxes_open_that_are_open_in_the_widget():
+    widget = graph_picture(chain("a.b", "a.c", "d"))
+    assert {"a.b", "a.c", "d"} < set(ElementTree.fromstring(widget.figure().svg).itertext())
+    widget.opened = [""]
+    texts = set(ElementTree.fromstring(widget.figure().svg).itertext())
+    assert {"a", "d"} < texts
+    assert "a.b" not in texts
+
+
 def test_a_still_of_many_modules_says_how_much_it_leaves_out():
-    svg = graph_svg(wide := chain(*(f"m{i}" for i in range(500))), boxes(wide))
+    svg = still(chain(*(f"m{i}" for i in range(500))))
     assert "Boxes that are not drawn: 380." in svg
     assert len(svg) < 100_000
 

@@ -4,12 +4,15 @@ from kit.labs.continual.claims import conclusion, states
 from kit.labs.continual.diagram import Diagram
 from kit.labs.continual.exercises import check_partial_sums, check_reach
 from kit.labs.continual.experiments import (
+    agreement_told,
     block,
     clip_of_noise,
     encoder_by_steps,
+    encoder_told,
     i3d_told,
     network_told,
     padding_told,
+    turns_told,
     two_blocks,
 )
 from kit.labs.continual.explorer import Explorer
@@ -18,6 +21,7 @@ from kit.labs.continual.quizzes import QUIZZES, cost_answer, quiz, reach_answer,
 from kit.labs.continual.recorded import KINDS, Recorded, gap_told, kinds_table, ms_by_kind, recorded
 from kit.labs.continual.sentences import (
     against_table,
+    against_told,
     kernels_in_words,
     kernels_table,
     macs_told,
@@ -40,6 +44,8 @@ __all__ = [
     "Recorded",
     "Stepped",
     "against_table",
+    "against_told",
+    "agreement_told",
     "block",
     "by_kit",
     "by_library",
@@ -49,6 +55,7 @@ __all__ = [
     "conclusion",
     "cost_answer",
     "encoder_by_steps",
+    "encoder_told",
     "frame_by_frame",
     "gap_told",
     "i3d_told",
@@ -77,5 +84,6 @@ __all__ = [
     "speed_told",
     "states",
     "stepped",
+    "turns_told",
     "two_blocks",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -62,6 +63,26 @@ def network_told(net: Stepper, same: Equality) -> str:
         f"Receptive field {net.reach.receptive_field} frames, delay {net.delay}: the first {net.delay} frames give no "
         f"output, and each later frame gives one. The same outputs as on the whole clip: {same}."
     )
+
+
+def agreement_told(found: Mapping[str, Equality]) -> str:
+    """How many modules give by steps what they give on the whole clip: plain text, and no others are named."""
+    return f"{sum(each.equal for each in found.values())} of {len(found)} give by steps what they give on the clip"
+
+
+def turns_told(same: Equality) -> str:
+    """Whether two clips in turns disturb each other.
+
+    Args:
+        same: the last output of the second clip against PyTorch's.
+    """
+    return f"Two clips in turns; the last output of the second, against PyTorch: {same}."
+
+
+def encoder_told(encoder: nn.TransformerEncoder, tokens: Tensor, window: int) -> str:
+    """What the library's encoder gives step by step; ``tokens`` and ``window`` as of :func:`encoder_by_steps`."""
+    delay, same = encoder_by_steps(encoder, tokens, window)
+    return f"The first {delay} steps give no output. The others, against PyTorch on windows of {window} frames: {same}."
 
 
 def encoder_by_steps(encoder: nn.TransformerEncoder, tokens: Tensor, window: int) -> tuple[int, Equality]:

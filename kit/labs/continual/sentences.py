@@ -125,6 +125,11 @@ def against_table(found: Mapping[str, WindowVersusStep]) -> str:
     return markdown_table(head, "lrrrrrll", rows)
 
 
+def against_told(found: Mapping[str, WindowVersusStep]) -> str:
+    """The table of windows and steps, and which part of the counted ratios the speed-ups reach."""
+    return f"{against_table(found)}\n\n{realised_told(found)}"
+
+
 def realised_told(found: Mapping[str, WindowVersusStep]) -> str:
     """Which part of the counted ratios the speed-ups reach, and from which rows nothing is concluded."""
     doubts = {name: share_doubt(each) for name, each in found.items()}

@@ -48,6 +48,9 @@ class FrameByFrame:
     outputs: tuple[bool, ...]  # frame by frame: whether the step gave one
     equality: Equality | None  # to the outputs of the module on the whole clip; None where no step gave any
 
+    def _repr_html_(self) -> str:
+        return f"<p>Frame by frame, against the whole clip: <code>{html.escape(str(self))}</code></p>"
+
     def __str__(self) -> str:
         pattern = "".join("█" if gave else "·" for gave in self.outputs)
         return f"{pattern} {self.equality or 'no output within this clip'}"

@@ -25,7 +25,6 @@ from kit.labs.feeding.sentences import (
     about_spawn,
     conclusion,
     lock_table,
-    mended_snippet,
     parts_table,
     snippet,
 )
@@ -55,7 +54,6 @@ __all__ = [
     "line_answer",
     "lock_answer",
     "lock_table",
-    "mended_snippet",
     "parts_table",
     "quiz",
     "run_all",

@@ -115,8 +115,7 @@ def snippet() -> str:
     return _python(guide.process_image, "result = mp.spawn(process_image, args=(images,), nprocs=4)")
 
 
-def mended_snippet() -> str:
-    """The mended worker and its call."""
+def _mended_snippet() -> str:
     call = "results = torch.empty_like(images).share_memory_()\n"
     call += "mp.spawn(process_share, args=(images, results, 4), nprocs=4)"
     return _python(guide.process_share, call)
@@ -142,7 +141,7 @@ def about_spawn(spawned: guide.Spawned) -> str:
 
 
 def about_mended(mended: guide.Mended, images: Tensor) -> str:
-    """What the mended call gave: each process its share, and a result for each image."""
+    """The mended worker and its call, and what it gave: each process its share, and a result for each image."""
     rows = [(f"process {i}", f"{share} of {len(images)} images") for i, share in enumerate(mended.shares)]
     workers = len(mended.shares)
     want = torch.cat([part * rank for rank, part in enumerate(images.tensor_split(workers))])
@@ -150,7 +149,7 @@ def about_mended(mended: guide.Mended, images: Tensor) -> str:
     said = "The results are in shared memory, and equal those computed in this process."
     if not right:
         said = "**The results differ from those computed in this process.** Run the cell again."
-    return f"{markdown_table(('', 'got'), 'll', rows)}\n\n{said}"
+    return f"{_mended_snippet()}\n\n{markdown_table(('', 'got'), 'll', rows)}\n\n{said}"
 
 
 def about_ranks(divided: Comparison) -> str:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from torch import Tensor, nn
 
 from kit.labs.causes import part_ms
 from kit.labs.conclusions import decided, fastest, row_of
@@ -52,12 +53,12 @@ def about_control(slept: Comparison) -> str:
 
 
 def about_fixes(fixes: Comparison, cores: int) -> str:
-    """What the cores allow and what was reached of it, in the same rounds; then what OpenCV's threads did.
+    """The parts of an image's work; what the cores allow, and what was reached of it; then what OpenCV's threads did.
 
     The rows are, in this order: a loop on all cores, a loop at one thread, threads, processes, crowded processes.
     """
     _, alone, threads, shared, crowded = (row.name for row in fixes.rows)
-    lines = [_about_bound(fixes, alone, (threads, shared), cores), ""]
+    lines = [_about_parts(fixes), "", _about_bound(fixes, alone, (threads, shared), cores), ""]
     lines.append(
         f"The same workers with one OpenCV thread each, and with {cores} each: {pair(fixes, shared, crowded)}. The "
         "forum's four workers had 20 each, on 20 cores."
@@ -65,7 +66,7 @@ def about_fixes(fixes: Comparison, cores: int) -> str:
     return "\n".join(lines)
 
 
-def about_parts(fixes: Comparison) -> str:
+def _about_parts(fixes: Comparison) -> str:
     """The parts of an image's work at one thread, in the call that the timeline shows."""
     timing = fixes.rows[1].timing
     parts = part_ms(timing.trace) if timing else {}
@@ -73,6 +74,17 @@ def about_parts(fixes: Comparison) -> str:
         return "The parts of an image's work are not known."
     said = ", ".join(f"{name} {ms.ms}" for name, ms in parts.items())
     return f"An image at one thread, in the call that the timeline shows (medians of its images): {said}."
+
+
+def about_refusal(network: nn.Module, images: Sequence[Tensor]) -> str:
+    """What OpenCV says of a call, as a block of text: its own error, or that it accepts the images."""
+    import cv2
+
+    try:
+        network(*images)
+    except cv2.error as error:
+        return f"```\n{error}\n```"
+    return "This OpenCV accepts them."
 
 
 def about_batch(batched: Comparison) -> str:

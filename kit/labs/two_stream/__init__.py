@@ -9,7 +9,7 @@ from kit.labs.two_stream.answers import (
     side_answer,
     toy_answer,
 )
-from kit.labs.two_stream.charts import about_crossing, calls_chart, crossing, toy_timeline
+from kit.labs.two_stream.charts import about_crossing, calls_chart, confusion_charts, crossing, toy_timeline
 from kit.labs.two_stream.exercises import ThreeHeads, check_bound, check_wrapped
 from kit.labs.two_stream.sentences import (
     about_bound,
@@ -41,6 +41,7 @@ __all__ = [
     "check_bound",
     "check_wrapped",
     "conclusion",
+    "confusion_charts",
     "cost_answer",
     "crossing",
     "knows_answer",

@@ -14,10 +14,12 @@ from kit.measuring.comparison import Comparison
 from kit.models import two_stream
 from kit.trace import stack
 from kit.views.chart import Chart
-from kit.views.figures import GRID, TEXT
+from kit.views.figures import GRID, TEXT, confusion_chart
 from kit.views.palette import NEUTRAL, OKABE_ITO
 from kit.views.timeline import Timeline, timeline
 from kit.views.trials import Setting, Trials
+from kit.workloads.recognition import HALVES
+from kit.workloads.training import Evaluation
 
 WIDTHS, SIZES = (4, 8, 16, 32, 64), (32, 64, 112, 224)
 SHOWN = ("sequential", "threads", "processes")  # of the toy: an approach a thousand times as long would hide them
@@ -67,6 +69,15 @@ def calls_chart(calls_ms: Sequence[float]) -> Chart:
         yaxis={"title": {"text": "milliseconds", "font": {"size": 13}}, "rangemode": "tozero", **GRID},
     )
     return figure
+
+
+def confusion_charts(result: Evaluation) -> list[Chart]:
+    """What each stream took for what: texture and motion of the spatial stream, then of the temporal one."""
+    return [
+        confusion_chart(result.confusions[stream][half], names, f"{half}, told by the {stream} stream")
+        for stream in ("spatial", "temporal")
+        for half, names in HALVES.items()
+    ]
 
 
 def toy_timeline(comparison: Comparison) -> Timeline:

@@ -1,11 +1,8 @@
-"""Notebook 03: its quizzes and their answers, its sentences, tables and card, its exercises."""
+"""What notebook 03 measures and asks, what its quizzes reveal, its sentences, tables and card."""
 
 from __future__ import annotations
 
 import sys
-import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -13,7 +10,6 @@ from torch import nn
 
 from kit.approaches import Workload
 from kit.labs import conclusions
-from kit.labs.checks import check, first_wrong
 from kit.labs.conclusions import Claim, card, claim_faster, decided, row_of, told
 from kit.labs.measured import branch_rounds, overlap
 from kit.labs.openmp import AFTER_ALL, DEFAULT, ONE, PASSIVE, Waiting
@@ -21,6 +17,7 @@ from kit.labs.speed import rounds, size
 from kit.measuring.comparison import Comparison, Timing
 from kit.regions import Branches, Concat
 from kit.text import markdown_table
+from kit.trace import Trace, stack
 from kit.views.grid import Grid
 from kit.views.quiz import Quiz
 from kit.workloads.medians import Median
@@ -233,6 +230,18 @@ def branches_ms(timing: Timing) -> str:
     return Median.of(sum(each) / len(each) for each in zip(*branches, strict=True)).ms
 
 
+def lock_lanes(python: Comparison, tensors: Comparison) -> Trace:
+    """The calls on one worker and on two, of pure Python and of tensors, on one axis."""
+    return stack(
+        {
+            f"{work}, {workers}": each.traces[name]
+            for work, each in (("pure Python", python), ("tensors", tensors))
+            for name, workers in zip(LOCK, ("one worker", "two workers"), strict=True)
+            if name in each.traces
+        }
+    )
+
+
 def lock_table(python: Comparison, tensors: Comparison) -> str:
     """What two threads did to branches in pure Python and to tensors, in Markdown."""
     rows = []
@@ -260,11 +269,15 @@ def has_lock() -> bool:
 
 
 def about_lock(python: Comparison, tensors: Comparison, locked: bool) -> str:
-    """What to conclude of the lock.
+    """The table of the lock, and what to conclude of it.
 
     Args:
         locked: whether this Python has a GIL.
     """
+    return f"{lock_table(python, tensors)}\n\n{_of_lock(python, tensors, locked)}"
+
+
+def _of_lock(python: Comparison, tensors: Comparison, locked: bool) -> str:
     _both, only_tensors, _only_python, neither = QUIZZES["lock"][1]
     said = lock_answer(python, tensors, locked)
     if not locked:
@@ -360,55 +373,3 @@ def _by(comparison: Comparison) -> str:
 def _timing(comparison: Comparison, name: str) -> Timing | None:
     row = row_of(comparison, name)
     return row.timing if row else None
-
-
-# Exercises ------------------------------------------------------------------------------------------------------------
-
-
-@check
-def check_share(share: Callable[[int, int], Any]) -> str | None:
-    """``share(cores, workers)``: the intra-op threads of each worker, so that all of them fit the cores."""
-    cases = [
-        ((8, 2), 4, "8 cores for 2 workers are 4 threads each."),
-        ((1, 1), 1, "one worker on one core has one thread."),
-        (
-            (8, 3),
-            2,
-            "8 cores for 3 workers: a thread is whole, and 3 threads each would be 9, one too many. // rounds down.",
-        ),
-        ((2, 4), 1, "4 workers on 2 cores are too many already, but a worker cannot have less than one thread."),
-    ]
-    return first_wrong(share, cases)
-
-
-@check
-def check_pool(make: Callable[[int, int], Any]) -> str | None:
-    """``make(workers, cores)``: a ThreadPoolExecutor whose threads share the cores; its caller keeps what it has."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(6)  # what a thread has that nobody tells otherwise
-    try:
-        pool = make(3, 6)
-        if not isinstance(pool, ThreadPoolExecutor):
-            return f"it gives {pool!r} and not a ThreadPoolExecutor: is there a return?"
-        with pool:
-            return _hint_of_pool(pool)
-    finally:
-        torch.set_num_threads(before)
-
-
-def _hint_of_pool(pool: ThreadPoolExecutor) -> str | None:
-    meet = threading.Barrier(3)
-
-    def ask() -> int:
-        meet.wait(5)
-        return torch.get_num_threads()
-
-    try:
-        found = [future.result() for future in [pool.submit(ask) for _ in range(3)]]
-    except threading.BrokenBarrierError:
-        return "3 workers were asked for, and 3 tasks never ran at the same time: give max_workers."
-    if torch.get_num_threads() != 6:
-        return f"the thread that made the pool now has {torch.get_num_threads()} and had 6: set them in the workers."
-    if found != [2, 2, 2]:
-        return f"3 workers on 6 cores have {found} intra-op threads, {sum(found)} in all: 2 each would fit."
-    return None
