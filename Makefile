@@ -27,7 +27,7 @@ AS_ROOT   := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help lab test setup lint unit nbval browser gpu strip bench soak dist clean
+.PHONY: help lab test setup lint unit nbval browser gpu strip bench soak picture dist clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -90,6 +90,9 @@ soak: $(VENV)/test.stamp  ## full products and hundreds of cycles: processes, co
 	KIT_SOAK=1 $(BIN)/pytest -rP -p no:logging tests/executors tests/graphs tests/transforms tests/models tests/trace tests/bench tests/measuring/test_candidates.py tests/test_cli.py
 	KIT_SOAK=1 KIT_FAST=1 $(BIN)/pytest tests/browser/test_notebooks.py
 	KIT_SOAK=1 $(BIN)/pytest -rP tests/notebooks/test_cards.py
+
+picture: $(VENV)/test.stamp  ## measure and draw docs/timeline.png, on a machine where nothing else runs
+	$(BIN)/python -m tools.picture
 
 dist: $(VENV)/dist.stamp  ## sdist and wheel to dist/, with what a package index would check
 	rm -rf dist
