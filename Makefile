@@ -27,7 +27,7 @@ AS_ROOT   := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help lab test setup lint unit nbval browser gpu strip bench soak clean
+.PHONY: help lab test setup lint unit nbval browser gpu strip bench soak picture dist clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -91,8 +91,16 @@ soak: $(VENV)/test.stamp  ## full products and hundreds of cycles: processes, co
 	KIT_SOAK=1 KIT_FAST=1 $(BIN)/pytest tests/browser/test_notebooks.py
 	KIT_SOAK=1 $(BIN)/pytest -rP tests/notebooks/test_cards.py
 
+picture: $(VENV)/test.stamp  ## measure and draw docs/timeline.png, on a machine where nothing else runs
+	$(BIN)/python -m tools.picture
+
+dist: $(VENV)/dist.stamp  ## sdist and wheel to dist/, with what a package index would check
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/twine check --strict dist/*
+
 clean:  ## remove the environment and everything that was built
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # Setting up. The stamps say which part is installed; a change of the listed files installs it again.
 
@@ -116,4 +124,8 @@ endif
 
 $(VENV)/test.stamp: $(VENV)/lab.stamp
 	$(PIP) -e '.[lab,onnx,openvino,test]'
+	@touch $@
+
+$(VENV)/dist.stamp: $(VENV)/lab.stamp
+	$(PIP) -e '.[dist]' 'setuptools>=77'
 	@touch $@

@@ -52,7 +52,14 @@ def _is_installed(file: str) -> bool:
 
 
 class KitError(Exception):
-    """Base of every error that the kit raises on purpose."""
+    """Base of every error that the kit raises on purpose.
+
+    >>> try:
+    ...     kit.compare(nn.Linear(2, 2), torch.rand(1, 3), "sequential", progress=False)
+    ... except kit.KitError as error:
+    ...     print(type(error).__name__)
+    ShapeError
+    """
 
 
 class ClipError(KitError):

@@ -128,7 +128,14 @@ def _offered(_shell: Any, event: Any) -> list[str]:
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
-    """Register the magics; IPython calls this for ``%load_ext kit``."""
+    """Register the magics; IPython calls this for ``%load_ext kit``.
+
+    >>> from IPython.core.interactiveshell import InteractiveShell
+    >>> shell = InteractiveShell()
+    >>> kit.load_ipython_extension(shell)  # what %load_ext kit does
+    >>> "timeline" in shell.magics_manager.magics["cell"]
+    True
+    """
     shell.register_magics(TimelineMagics)
     for magic in ("%timeline", "%%timeline"):
         shell.set_hook("complete_command", _offered, str_key=magic)  # type: ignore[no-untyped-call]

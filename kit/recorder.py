@@ -59,12 +59,6 @@ def recording(
 ) -> Iterator[Recording]:
     """Record what this block does: spans, and what torch.profiler sees in all threads of this process and on its GPUs.
 
-    >>> with kit.recording() as recording:
-    ...     with kit.span("forward"):
-    ...         out = model(images)
-    ...     out.sum().backward()
-    >>> kit.timeline(recording.trace)
-
     The block runs as it is: under the modes and thread counts that are set, without a warm-up. A process makes its
     first recording, and PyTorch its first operators, slower than later ones: run the block once before. Profiling costs
     some microseconds an operator.
@@ -75,6 +69,15 @@ def recording(
     A GPU is recorded if the process has used it before the block. Its work is waited for at the end of the block. From
     the second recording of CUDA in one process on, kernels can be shifted or missing (PyTorch issues 175790 and
     192021), which a note of the trace says; :func:`kit.record` uses a process of its own instead.
+
+    >>> layer, images = nn.Linear(8, 8), torch.rand(4, 8)
+    >>> with kit.recording() as recording:
+    ...     with kit.span("forward"):
+    ...         loss = layer(images).sum()
+    ...     loss.backward()
+    >>> {"forward", "aten::linear"} <= set(recording.trace.names)
+    True
+    >>> figure = kit.timeline(recording.trace)
 
     Args:
         name: of the span around the whole block, in category "call".

@@ -18,7 +18,11 @@ _ONE_BY_ONE = Sequential()
 
 
 class Concat(nn.Module):
-    """Merge by concatenation along ``dim``: ``[(N, Ci, ...)] -> (N, sum Ci, ...)``."""
+    """Merge by concatenation along ``dim``: ``[(N, Ci, ...)] -> (N, sum Ci, ...)``.
+
+    >>> kit.Concat(1)([torch.zeros(1, 2, 8), torch.zeros(1, 3, 8)]).shape
+    torch.Size([1, 5, 8])
+    """
 
     def __init__(self, dim: int = 1) -> None:
         super().__init__()
@@ -32,7 +36,11 @@ class Concat(nn.Module):
 
 
 class Mean(nn.Module):
-    """Merge by the mean: ``[(N, C), ...] -> (N, C)``."""
+    """Merge by the mean: ``[(N, C), ...] -> (N, C)``.
+
+    >>> kit.Mean()([torch.tensor([[1.0, 3.0]]), torch.tensor([[3.0, 5.0]])])
+    tensor([[2., 4.]])
+    """
 
     def forward(self, outputs: Sequence[Tensor]) -> Tensor:
         return torch.stack(list(outputs)).mean(0)
@@ -48,8 +56,13 @@ class Branches(nn.Module):
     The model does not decide how the branches run: they run on the executor of the innermost :func:`kit.executors.use`,
     and one after the other if there is none.
 
-    >>> block = Branches({"1x1": nn.Conv2d(192, 64, 1), "3x3": nn.Conv2d(192, 96, 3, padding=1)}, merge=Concat(1))
-    >>> Branches({"image": net, "both": fusion, "prior": prior}, list, takes={"image": 0, "both": (1, 0), "prior": ()})
+    >>> block = kit.Branches({"1x1": nn.Conv2d(3, 4, 1), "3x3": nn.Conv2d(3, 8, 3, padding=1)}, merge=kit.Concat(1))
+    >>> block(torch.rand(1, 3, 16, 16)).shape  # 4 + 8 channels
+    torch.Size([1, 12, 16, 16])
+    >>> left, both = nn.Linear(2, 4), nn.Bilinear(2, 2, 4)
+    >>> two = kit.Branches({"left": left, "both": both}, merge=kit.Mean(), takes={"left": 0, "both": (1, 0)})
+    >>> two(torch.rand(1, 2), torch.rand(1, 2)).shape
+    torch.Size([1, 4])
 
     Args:
         branches: name -> module; the order is the order of the merge.

@@ -113,6 +113,11 @@ def collect(*, operators: bool = False) -> Iterator[SpanLog]:
     Spans come from this thread, from every thread that runs in a copy of its context, and from the worker processes of
     executors that are called in the block.
 
+    >>> with kit.collect() as log, kit.span("decode"):
+    ...     total = sum(range(1000))
+    >>> [(span.name, span.category) for span in log.spans]
+    [('decode', 'part')]
+
     Args:
         operators: ask executors that run tasks in other processes for what torch.profiler sees there.
     """
@@ -134,6 +139,11 @@ class span:
 
     The span goes into the log that collects at the moment: that of :func:`kit.record`, of a comparison's rounds, or of
     :func:`kit.collect`. If none collects, nothing is written. A span costs about a microsecond.
+
+    >>> with kit.recording(operators=False) as recording, kit.span("decode"):
+    ...     total = sum(range(1000))
+    >>> recording.trace.names
+    ('recording', 'decode')
 
     Args:
         name: what the block does; the timeline shows it.

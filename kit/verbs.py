@@ -47,11 +47,13 @@ def compare(
 ) -> Comparison:
     """Measure approaches side by side on the same inputs, and check that each gives the baseline's output.
 
-    >>> kit.compare(model, (frame, flow))
-    >>> kit.compare(kit.workloads.workload("feeding"), approaches="sequential,threads,loader(workers=2)")
-    >>> kit.compare(model, (frame, flow), ["sequential", "threads", "folded + channels_last + threads(workers=4)"])
-
     An approach that raises keeps its row, with the error as its reason, and the others go on.
+
+    >>> from kit import models
+    >>> model = models.toy_two_stream()
+    >>> inputs = torch.rand(1, 3, 25, 25), torch.rand(1, 2, 25, 25)
+    >>> kit.compare(model, inputs, "sequential, threads, folded + threads(workers=2)", rounds=6, progress=False)
+    Comparison(sequential, threads, folded + threads(workers=2); 6 rounds)
 
     Args:
         model: in eval mode; it is not changed. Or a :class:`kit.Workload`, which brings its inputs.
@@ -121,6 +123,12 @@ def record(
 
     The trace starts at 0, and its lanes are grouped under the approach's name.
 
+    >>> from kit import models
+    >>> model, inputs = models.toy_two_stream(), (torch.rand(1, 3, 25, 25), torch.rand(1, 2, 25, 25))
+    >>> trace = kit.record(model, inputs, "threads", operators=False)
+    >>> sorted(trace.names)
+    ['call', 'merge', 'region', 'spatial', 'temporal']
+
     Args:
         first: record the very first call, in which threads or processes start and kernels are chosen, instead of a
             warm one. A cold approach has no other.
@@ -147,8 +155,12 @@ def graph(model: nn.Module, inputs: Any) -> Graph:
     The model is captured (``torch.fx``, else ``torch.export``), and each operator is measured on one thread. Operators
     that write into memory that others use, or that draw random numbers, keep their order.
 
-    >>> kit.graph(model, images).parallelism
-    >>> print(kit.graph(model, {"input_ids": ids, "attention_mask": mask}))
+    >>> from kit import models
+    >>> graph = kit.graph(models.inception_block(8, 8), torch.rand(1, 8, 9, 9))
+    >>> [branch.name for branch in graph.regions[0].branches]
+    ['1x1', '5x5', 'double 3x3', 'pool']
+    >>> graph.parallelism > 1  # work over span
+    True
 
     Args:
         model: in eval mode; it is not changed.
@@ -168,7 +180,13 @@ def branched(model: nn.Module, inputs: Any) -> Branched:
     It is called as the model as given, computes the same, and holds that model's own modules and weights: nothing is
     copied. ``state_dict`` has the keys of the model as given.
 
-    >>> kit.compare(kit.branched(model, images), images, "sequential,threads")
+    >>> from kit import models
+    >>> model, images = models.plain.inception()  # ordinary PyTorch code
+    >>> branched = kit.branched(model, images)
+    >>> torch.allclose(branched(images), model(images), atol=1e-4)
+    True
+    >>> branched.state_dict().keys() == model.state_dict().keys()
+    True
 
     Args:
         model: in eval mode; it is not changed.

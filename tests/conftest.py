@@ -18,8 +18,10 @@ NEEDS = {
     "labs/*": "plotly",
     "models/test_weights.py": "safetensors",
     "notebooks/*": "nbformat",
+    "test_examples.py": "plotly",
     "test_packaging.py": "yaml",
     "test_reprs.py": "ipywidgets",
+    "tools/*": "playwright",
     "views/*": "plotly",
 }
 collect_ignore_glob = [tests for tests, package in NEEDS.items() if importlib.util.find_spec(package) is None]

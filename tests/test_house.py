@@ -136,14 +136,14 @@ def test_imports_run_down_the_floors() -> None:
 
 
 def on_the_map(text: str) -> dict[str, float]:
-    """Room -> floor, from the rows of the README's map."""
+    """Room -> floor, from the rows of docs/house.md."""
     rows = re.findall(r"^\| ([\d.]+) \| (`.*?) \|", text, flags=re.MULTILINE)
     return {name: float(floor) for floor, rooms in rows for name in re.findall(r"`(\w+)(?:/|\.py)`", rooms)}
 
 
-def test_the_readmes_map_is_the_list_of_floors() -> None:
+def test_the_map_is_the_list_of_floors() -> None:
     built = {room(name_of(path)) for path in MODULES if path.parent != KIT or not path.name.startswith("__")}
-    text = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## The map of the house\n")[2]
+    text = (ROOT / "docs/house.md").read_text(encoding="utf-8")
     assert on_the_map(text) == {name: floor for name, floor in FLOORS.items() if name in built}
 
 

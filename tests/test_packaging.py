@@ -183,15 +183,55 @@ cli.main(["compare", "pipeline", "--items", "4", "--approaches", "pipeline", "--
 """
 
 
-def test_a_wheel_brings_weights_and_clip_and_runs_from_another_folder(tmp_path: Path) -> None:
-    source = tmp_path / "source"
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder into which a wheel of this project was installed."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source, target = folder / "source", folder / "installed"
     shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(".*", "build", "tests", "notebooks", "*.egg-info"))
     # With the packages that are installed here: what is tried is what the wheel holds, not where the rest comes from.
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
-    installed, elsewhere = tmp_path / "installed", tmp_path / "elsewhere"
-    subprocess.run([*pip, "--target", str(installed), str(source)], check=True)
-    elsewhere.mkdir()
+    subprocess.run([*pip, "--target", str(target), str(source)], check=True)
+    return target
+
+
+def test_a_wheel_brings_weights_and_clip_and_runs_from_another_folder(installed: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(installed)}
     command = [sys.executable, "-c", INSTALLED, str(installed)]
-    done = subprocess.run(command, cwd=elsewhere, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_wheel_holds_the_kit_with_its_scripts_and_data_and_licences_and_nothing_else(installed: Path) -> None:
+    [about] = installed.glob("branch_lab-*.dist-info")
+    assert about.name == f"branch_lab-{PROJECT['version']}.dist-info"
+    assert {path.name for path in installed.iterdir()} == {"bin", "kit", about.name}
+    written = {path.relative_to(installed) for path in (installed / "kit").rglob("*") if path.is_file()}
+    package = {path for folder in ("kit", "data") for path in (ROOT / folder).rglob("*") if path.is_file()}
+    wanted = {path.relative_to(ROOT) for path in package if path.suffix != ".pyc" and path != ROOT / "data/README.md"}
+    assert {path for path in written if path.suffix != ".pyc"} == {
+        path if path.parts[0] == "kit" else "kit" / path for path in wanted
+    }
+    licences = {path.relative_to(about / "licenses") for path in about.rglob("licenses/**/*") if path.is_file()}
+    vendored = {path.relative_to(ROOT) for path in ROOT.glob("kit/views/vendor/*.LICENSE.txt")}
+    assert licences == {Path("LICENSE"), *vendored}
+
+
+def test_every_script_of_others_has_its_licence() -> None:
+    for script in (ROOT / "kit/views/vendor").glob("*.js"):
+        assert script.with_name(script.name.partition(".")[0] + ".LICENSE.txt").is_file(), script.name
+
+
+def test_one_version_is_told_everywhere() -> None:
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert {"cff-version", "message", "title", "authors", "license"} <= cited.keys()
+    newest = re.search(r"^## (\S+), (\d{4}-\d\d-\d\d)$", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
+    assert newest is not None
+    assert newest.groups() == (PROJECT["version"], str(cited["date-released"]))
+    assert cited["version"] == PROJECT["version"]
+
+
+def test_dist_builds_and_checks_what_an_index_would() -> None:
+    *_, build, check = make("dist").splitlines()
+    assert build.endswith("-m build --no-isolation")
+    assert check.endswith("twine check --strict dist/*")

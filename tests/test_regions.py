@@ -18,7 +18,7 @@ from kit.executors import Sequential, use
 from kit.executors.threads import Threads
 from kit.regions import Branches, Concat, Mean, regions
 
-README = Path(__file__).parents[1] / "README.md"
+PAGE = Path(__file__).parents[1] / "docs/models.md"
 
 
 class Times(nn.Module):
@@ -230,7 +230,7 @@ def test_gradients_flow_through_a_region_on_threads() -> None:
 
 
 def test_the_recipe_for_somebody_elses_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    [recipe] = [block for block in README.read_text().split("```")[1::2] if "set_submodule" in block]
+    [recipe] = [block for block in PAGE.read_text().split("```")[1::2] if "set_submodule" in block]
     compared: list[nn.Module] = []
     monkeypatch.setattr(kit, "compare", lambda model, x, approaches: compared.append(model), raising=False)
     exec(recipe.removeprefix("python"), {"torch": torch, "kit": kit})

@@ -50,6 +50,11 @@ class Approach:
     Transforms rewrite the model one after the other; the last step may be an executor, which runs its regions. Without
     an executor, branches run one after the other in the calling thread, on all cores.
 
+    >>> from kit import approaches
+    >>> approach = approaches.parse("folded + threads(workers=2)")
+    >>> approach.name, approach.rewrites
+    ('folded + threads(workers=2)', True)
+
     Raises:
         KitError: steps that do not go together, with the reason.
     """

@@ -14,13 +14,23 @@ from kit.machine import hardware
 
 
 def available(machine: hardware.Hardware | None = None) -> dict[str, str | None]:
-    """Every approach of the registry -> why it cannot run on a machine (default: this one), or None if it can."""
+    """Every approach of the registry -> why it cannot run on a machine (default: this one), or None if it can.
+
+    >>> from kit import approaches
+    >>> reasons = approaches.available()
+    >>> reasons["threads"] is None  # it can run here
+    True
+    """
     machine = machine or hardware.detect()
     return {kind: entry.unavailable_because(machine) for kind, entry in REGISTRY.items()}
 
 
 def parse(text: str, known: Mapping[str, Entry] = REGISTRY) -> Approach:
     """An approach from its name and options, as in ``threads(workers=2)`` or ``channels_last + compiled + threads``.
+
+    >>> from kit import approaches
+    >>> approaches.parse("channels_last + threads(workers=2)").name
+    'channels_last + threads(workers=2)'
 
     Args:
         known: the entries to choose from.
@@ -92,7 +102,12 @@ _ALSO_CALLED = {
 
 
 def meant(text: str, known: Mapping[str, Entry] = REGISTRY) -> list[str]:
-    """The known approaches that others call by this name: ``torch.compile`` is ``compiled``."""
+    """The known approaches that others call by this name: ``torch.compile`` is ``compiled``.
+
+    >>> from kit import approaches
+    >>> approaches.meant("torch.compile")
+    ['compiled']
+    """
     plain = re.sub(r"[\W_]", "", text.partition("(")[0].lower())
     if text.strip() in known:
         return []
@@ -103,6 +118,10 @@ def split_names(names: str | Iterable[str]) -> list[str]:
     """One list of the names in a text, or in several texts; names are separated by commas or spaces.
 
     Commas and spaces in parentheses do not separate names, nor do spaces around ``+`` or in an alias (``cuda graphs``).
+
+    >>> from kit import approaches
+    >>> approaches.split_names("sequential, threads(workers=2), folded + threads")
+    ['sequential', 'threads(workers=2)', 'folded+threads']
 
     Raises:
         KitError: there is no name, or something is not a string.

@@ -60,7 +60,12 @@ class Entry:
 
 @dataclass(frozen=True, repr=False)
 class Runs(Entry):
-    """An executor: it runs the branches of a model's regions."""
+    """An executor: it runs the branches of a model's regions.
+
+    >>> from kit.approaches import REGISTRY, Runs
+    >>> isinstance(REGISTRY["threads"], Runs), list(REGISTRY["threads"].options)
+    (True, ['workers', 'threads'])
+    """
 
     make: Callable[..., Executor]
     sends: bool = False  # whether tasks go to other processes or devices
@@ -68,14 +73,30 @@ class Runs(Entry):
 
 @dataclass(frozen=True, repr=False)
 class Rewrites(Entry):
-    """A transform: it rewrites a model."""
+    """A transform: it rewrites a model.
+
+    >>> from kit.approaches import REGISTRY, Rewrites
+    >>> isinstance(REGISTRY["folded"], Rewrites)
+    True
+    >>> REGISTRY["folded"].about
+    'Folds batch norm, in eval mode a scale and a shift per channel, into the convolution before it.'
+    """
 
     make: type[Transform]
 
 
 @dataclass(frozen=True, repr=False)
 class Calls(Entry):
-    """A runner of its own, which belongs to a workload: it cannot be combined with other steps."""
+    """A runner of its own, which belongs to a workload: it cannot be combined with other steps.
+
+    >>> from kit.approaches import Calls, FunctionRunner, Workload
+    >>> def multiplied(size: int = 8):
+    ...     x = torch.rand(size, size)
+    ...     return FunctionRunner(lambda: x @ x)
+    >>> product = Workload("product", None, (), approaches={"matmul": Calls(multiplied)})
+    >>> product.prepare("matmul(size=4)")().shape
+    torch.Size([4, 4])
+    """
 
     make: Callable[..., Runner]
     rewrites: bool = False  # whether it computes in another way than the baseline, so that their tasks differ
@@ -101,9 +122,13 @@ def register(
 
     >>> class Backwards(kit.Executor):
     ...     '''The branches one after the other, the last one first.'''
+    ...
     ...     def run(self, tasks):
     ...         return [task() for task in reversed(tasks)][::-1]
     >>> kit.register("backwards", Backwards)
+    >>> block = kit.Branches({"a": nn.Linear(8, 8), "b": nn.Linear(8, 8)}, kit.Concat(1)).eval()
+    >>> kit.compare(block, torch.rand(1, 8), "sequential, backwards", rounds=6, progress=False)
+    Comparison(sequential, backwards; 6 rounds)
 
     Args:
         name: letters, digits, ``_`` and ``-``.

@@ -19,7 +19,13 @@ from kit.reprs import one_line
 
 @runtime_checkable
 class Runner(Protocol):
-    """Something that can be measured and recorded. It is bound to its inputs, and called without arguments."""
+    """Something that can be measured and recorded. It is bound to its inputs, and called without arguments.
+
+    >>> from kit import approaches
+    >>> with approaches.parse("sequential").prepare(nn.Linear(8, 4).eval(), torch.rand(1, 8)) as runner:
+    ...     isinstance(runner, approaches.Runner), runner().shape
+    (True, torch.Size([1, 4]))
+    """
 
     @property
     def inputs(self) -> Args:
@@ -61,6 +67,12 @@ class ModelRunner(_Closing):
     """A model whose regions run on an executor, as a :class:`Runner`. As a context manager, it closes itself.
 
     If it was prepared with a dict of keyword arguments, :meth:`run` takes such a dict.
+
+    >>> from kit import approaches
+    >>> layer = nn.Linear(8, 4).eval()
+    >>> with approaches.parse("sequential(threads=1)").prepare(layer, torch.rand(1, 8)) as runner:
+    ...     runner().shape, runner.intra_op_threads
+    (torch.Size([1, 4]), 1)
     """
 
     model: nn.Module
@@ -115,7 +127,14 @@ class ModelRunner(_Closing):
 @one_line
 @dataclass(eq=False)
 class FunctionRunner(_Closing):
-    """A function without arguments as a :class:`Runner`."""
+    """A function without arguments as a :class:`Runner`.
+
+    >>> from kit.approaches import FunctionRunner
+    >>> x = torch.rand(8, 8)
+    >>> with FunctionRunner(lambda: x @ x) as runner:
+    ...     runner().shape
+    torch.Size([8, 8])
+    """
 
     call: Callable[[], Any]
     end: Callable[[], None] = lambda: None

@@ -29,6 +29,14 @@ class Workload:
 
     ``kit.compare(model, inputs)`` makes one for a single request. For many items, the model is a region with one branch
     per item, so that every executor can run it.
+
+    >>> x = torch.rand(64, 64)
+    >>> mine = {"matmul": lambda: x @ x, "einsum": lambda: torch.einsum("ij,jk->ik", x, x)}
+    >>> product = kit.Workload("product", None, (), approaches=mine)
+    >>> product.baseline
+    'matmul'
+    >>> kit.compare(product, approaches="all", rounds=6, progress=False)
+    Comparison(matmul, einsum; 6 rounds)
     """
 
     name: str
@@ -164,6 +172,10 @@ def _entry(name: str, given: Entry | Callable[[], object]) -> Entry:
 
 def one_request(model: nn.Module, inputs: object) -> Workload:
     """The workload of one request: a model on its inputs.
+
+    >>> from kit import approaches
+    >>> approaches.one_request(nn.Linear(8, 4).eval(), torch.rand(1, 8)).description
+    '(1, 8) float32 on cpu'
 
     Args:
         inputs: a tensor, a tuple of arguments or a dict of keyword arguments.

@@ -17,6 +17,10 @@ def bgr_blob(images: Sequence[UInt8]) -> Float32:
     """Images ``(H, W, 3)`` in BGR as a blob ``(N, 3, 224, 224)``, by the steps of the forum thread of notebook 07.
 
     Shrink to 320x240 by area, a blob of 224x224 without the mean, red and blue swapped, divided by the deviation.
+
+    >>> from kit import clips
+    >>> clips.bgr_blob([np.zeros((480, 640, 3), np.uint8)] * 2).shape
+    (2, 3, 224, 224)
     """
     cv2 = opencv()
     small = [cv2.resize(image, (320, 240), interpolation=cv2.INTER_AREA) for image in images]

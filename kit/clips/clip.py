@@ -18,7 +18,12 @@ SMALLEST = 32  # pixels a side, for optical flow: on narrower pictures OpenCV's 
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """Frames, how fast they follow each other, and where they come from."""
+    """Frames, how fast they follow each other, and where they come from.
+
+    >>> frames = np.zeros((11, 64, 64, 3), np.uint8)
+    >>> kit.Clip(frames, fps=25.0, source="a black square")
+    Clip(11 frames of 64x64 at 25 fps from 'a black square')
+    """
 
     frames: UInt8  # (T, H, W, 3), RGB
     fps: float  # frames per second

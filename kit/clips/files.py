@@ -72,6 +72,11 @@ def load(
     decoded, and ``source`` says so; it also says where the time between frames varies. Grey pictures become RGB, an
     alpha channel is left out, and the rotation that a phone notes in its file is applied.
 
+    >>> from kit import clips
+    >>> clips.save(clips.generate(frames=12, height=64, width=64), "shapes.mp4")
+    >>> clips.load("shapes.mp4", max_frames=11, size=(48, 48))
+    Clip(11 frames of 48x48 at 25 fps from 'shapes.mp4')
+
     Args:
         max_frames: largest number of frames to read.
         fps: sample the file at this rate, by the times of its frames. None: every frame, at the file's average rate.
@@ -101,6 +106,11 @@ def stream(
 
     Only one of them is in memory, however long the file. The other arguments, and what is raised, are as in
     :func:`load`.
+
+    >>> from kit import clips
+    >>> clips.save(clips.generate(frames=12, height=64, width=64), "shapes.mp4")
+    >>> [len(part) for part in clips.stream("shapes.mp4", length=5)]
+    [5, 5, 2]
     """
     if length < 1:
         raise ClipError(f"length={length} leaves no frame of {str(path)!r}: give 1 or more frames.")
@@ -201,7 +211,11 @@ def _existing(path: Path) -> Path:
 
 
 def save(clip: Clip, path: str | Path) -> None:
-    """Write ``clip`` as an mp4 (MPEG-4 part 2, lossy). Raises ClipError where that cannot be done whole."""
+    """Write ``clip`` as an mp4 (MPEG-4 part 2, lossy). Raises ClipError where that cannot be done whole.
+
+    >>> from kit import clips
+    >>> clips.save(clips.generate(frames=12, height=64, width=64), "shapes.mp4")  # then: kit compare --clip shapes.mp4
+    """
     cv2 = opencv()
     file = Path(path).expanduser()
     height, width = clip.frames.shape[1:3]

@@ -20,6 +20,10 @@ def optical_flow(frames: UInt8, method: str = "dis") -> Float32:
 
     "dis" is dense inverse search (Kroeger et al. 2016) with OpenCV's medium preset; "farneback" is polynomial expansion
     (Farnebäck 2003) with three levels of pyramid and a window of 15 pixels. Both see grey values only.
+
+    >>> from kit import clips
+    >>> clips.optical_flow(clips.generate(frames=3, height=64, width=96).frames, method="farneback").shape
+    (2, 64, 96, 2)
     """
     cv2 = opencv()
     if method not in FLOW_METHODS:
@@ -42,6 +46,11 @@ def end_point_error(flow: Float32, truth: Float32, *, margin: int = 0) -> float:
     """The mean distance between two flows ``(..., H, W, 2)``, in pixels (Baker et al. 2011).
 
     ``margin`` pixels at each border are left out: what moves out of the picture there cannot be followed.
+
+    >>> from kit import clips
+    >>> clip = clips.generate(frames=3, height=64, width=64)
+    >>> clips.end_point_error(clips.optical_flow(clip.frames), clip.flow, margin=8) < 1  # pixels
+    True
     """
     if flow.shape != truth.shape or flow.ndim < 3 or flow.shape[-1] != 2:
         raise ShapeError(f"both flows must have the same shape (..., H, W, 2), not {flow.shape} and {truth.shape}.")
@@ -57,6 +66,10 @@ def flow_stack(flow: Float32, start: int = 0, length: int = 10, clip: float = 20
 
     The input of a temporal stream (Simonyan & Zisserman 2014, optical flow stacking), without the paper's subtraction
     of the mean. Motion beyond ``clip`` pixels per frame counts as ``clip``, which becomes 1.
+
+    >>> from kit import clips
+    >>> clips.flow_stack(clips.generate(frames=11, height=64, width=64).flow, length=10).shape
+    (20, 64, 64)
     """
     if flow.ndim != 4 or flow.shape[3] != 2:
         raise ShapeError(f"a flow stack is made from flow (T-1, H, W, 2), not {flow.shape}.")
@@ -83,6 +96,11 @@ def two_stream_inputs(
 
     The flow is estimated on the frames of :func:`middle`, so that its pixels are those of the input. RGB is the middle
     one of them, as :func:`rgb_input` makes it; the flow is as in :func:`flow_stack`. Both are float32.
+
+    >>> from kit import clips
+    >>> frame, flow = clips.two_stream_inputs(clips.generate(frames=11, height=64, width=64), size=48)
+    >>> frame.shape, flow.shape
+    ((1, 3, 48, 48), (1, 20, 48, 48))
     """
     frames = middle(clip, size, length)
     stack = flow_stack(optical_flow(frames, flow_method), length=length)
@@ -90,7 +108,12 @@ def two_stream_inputs(
 
 
 def middle(clip: Clip, size: int, length: int) -> UInt8:
-    """The ``length`` + 1 frames in the middle of a clip, as squares ``(length + 1, S, S, 3)`` from their middle."""
+    """The ``length`` + 1 frames in the middle of a clip, as squares ``(length + 1, S, S, 3)`` from their middle.
+
+    >>> from kit import clips
+    >>> clips.middle(clips.generate(frames=24, height=64, width=96), size=48, length=10).shape
+    (11, 48, 48, 3)
+    """
     if length < 1 or size < SMALLEST:
         raise ClipError(
             f"size={size}, length={length} give no input: pass a size of {SMALLEST} or more and a length above 0."
@@ -101,6 +124,11 @@ def middle(clip: Clip, size: int, length: int) -> UInt8:
 
 
 def rgb_input(frame: UInt8) -> Float32:
-    """One frame ``(H, W, 3)`` as ``(1, 3, H, W)``, scaled to [0, 1] and normalised by RGB_MEAN and RGB_STD."""
+    """One frame ``(H, W, 3)`` as ``(1, 3, H, W)``, scaled to [0, 1] and normalised by RGB_MEAN and RGB_STD.
+
+    >>> from kit import clips
+    >>> clips.rgb_input(np.zeros((64, 96, 3), np.uint8)).shape
+    (1, 3, 64, 96)
+    """
     rgb = (frame / np.float32(255) - np.array(RGB_MEAN, np.float32)) / np.array(RGB_STD, np.float32)
     return np.ascontiguousarray(rgb.transpose(2, 0, 1)[None])

@@ -22,6 +22,11 @@ def generate(frames: int = 24, height: int = 240, width: int = 320, *, seed: int
 
     The same arguments give the same bits on every platform (:mod:`kit.clips.scenes`).
 
+    >>> from kit import clips
+    >>> clip = clips.generate(frames=11, height=64, width=96, seed=3)
+    >>> clip, clip.flow.shape
+    (Clip(11 frames of 96x64 at 25 fps from 'generated scene, seed 3'), (10, 64, 96, 2))
+
     Raises:
         ClipError: no frames, a side below 32 pixels, or a negative seed.
     """
@@ -45,6 +50,10 @@ def labelled(
 
     What the object is and what it does are independent: everything else is drawn from the seed alone. The same
     arguments give the same bits on every platform (with ``camera.quality``: those of the platform's JPEG encoder).
+
+    >>> from kit import clips
+    >>> clips.labelled("rings", "clockwise", frames=4, height=64, width=64).labels
+    {'texture': 'rings', 'motion': 'clockwise'}
 
     Args:
         texture: one of TEXTURES.

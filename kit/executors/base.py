@@ -17,7 +17,13 @@ from kit.spans import span
 
 @one_line
 class Task(NamedTuple):
-    """One piece of work that does not depend on the other tasks of its call."""
+    """One piece of work that does not depend on the other tasks of its call.
+
+    >>> from kit.executors import Task
+    >>> task = Task("absolute", abs, (-3,))
+    >>> task, task()
+    (Task(name='absolute', call=abs, args=(-3,)), 3)
+    """
 
     name: str  # a branch's name; the span and any error carry it
     call: Callable[..., Any]  # an nn.Module or any callable
@@ -42,7 +48,18 @@ class Task(NamedTuple):
 
 
 class Executor(ABC):
-    """Runs independent tasks. Use it as a context manager, or close it, since it may own threads or processes."""
+    """Runs independent tasks. Use it as a context manager, or close it, since it may own threads or processes.
+
+    >>> class Backwards(kit.Executor):
+    ...     '''The branches one after the other, the last one first.'''
+    ...
+    ...     def run(self, tasks):
+    ...         return [task() for task in reversed(tasks)][::-1]
+    >>> from kit.executors import Task
+    >>> with Backwards() as executor:
+    ...     executor.run([Task("first", lambda: 1), Task("second", lambda: 2)])
+    [1, 2]
+    """
 
     cold: ClassVar[bool] = False  # whether every call starts new processes, so that no call warms up the next one
 
@@ -109,6 +126,13 @@ def use(executor: Executor) -> Iterator[None]:
 
     The caller chooses the executor, not the model: it is a context variable. So the model is not changed, and the same
     model can run under several executors at once.
+
+    >>> from kit.executors import use
+    >>> from kit.executors.threads import Threads
+    >>> block = kit.Branches({"a": nn.Linear(8, 4), "b": nn.Linear(8, 4)}, kit.Concat(1)).eval()
+    >>> with torch.inference_mode(), Threads(2) as pool, use(pool):  # each branch on a thread of its own
+    ...     block(torch.rand(1, 8)).shape
+    torch.Size([1, 8])
     """
     token = _current.set(executor)
     try:
@@ -118,5 +142,13 @@ def use(executor: Executor) -> Iterator[None]:
 
 
 def current() -> Executor | None:
-    """The executor chosen by the innermost :func:`use`, or None."""
+    """The executor chosen by the innermost :func:`use`, or None.
+
+    >>> from kit.executors import Sequential, current, use
+    >>> current() is None
+    True
+    >>> with use(Sequential()):
+    ...     current()
+    Sequential(intra_op_threads=None)
+    """
     return _current.get()

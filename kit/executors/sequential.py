@@ -15,6 +15,10 @@ class Sequential(Executor):
 
     Only operators run in parallel: each may use all intra-op threads. That is hard to beat if single operators are
     large enough to fill the cores; otherwise cores stay idle.
+
+    >>> from kit.executors import Sequential, Task
+    >>> Sequential().run([Task("first", abs, (-1,)), Task("second", abs, (-2,))])
+    [1, 2]
     """
 
     intra_op_threads: int | None = None  # of the calling thread, which is the only lane; None: one for each core

@@ -156,7 +156,13 @@ class Explanation:
 def explain(comparison: Comparison, approach: str | None = None) -> Explanation:
     """Explain why an approach of this comparison is faster or slower, and give advice; nothing is measured again.
 
-    >>> kit.explain(kit.compare(model, inputs, ["sequential", "threads"]))
+    >>> from kit import models
+    >>> model, inputs = models.toy_two_stream(), (torch.rand(1, 3, 25, 25), torch.rand(1, 2, 25, 25))
+    >>> why = kit.explain(kit.compare(model, inputs, "sequential, threads", rounds=6, progress=False), "threads")
+    >>> why  # in a notebook: factors, bound, advice; print(why) elsewhere
+    Explanation(threads over sequential)
+    >>> why.what_if(4).speed_up > 0  # predicted for four lanes
+    True
 
     Args:
         approach: name of a row; by default the fastest row with the right output, the baseline left out.

@@ -141,9 +141,12 @@ def schedule(
     is recorded with a span for each operator. In the same rounds the operators are measured once more: the prediction
     is computed from these times, so that its error is its own, and none of a machine that has changed since.
 
-    >>> plan = kit.schedule(model, images)
-    >>> kit.timeline(plan.trace)
-    >>> print(plan.what_if(cores=8))
+    >>> block = kit.Branches({"1x1": nn.Conv2d(8, 8, 1), "3x3": nn.Conv2d(8, 8, 3, padding=1)}, kit.Concat(1)).eval()
+    >>> plan = kit.schedule(block, torch.rand(1, 8, 16, 16), rounds=6, progress=False)
+    >>> plan
+    Schedule(name='Branches', inputs='(1, 8, 16, 16) float32 on cpu')
+    >>> figure = kit.timeline(plan.trace)  # predicted above recorded
+    >>> text = str(plan.what_if(cores=8))  # predicted for a larger machine
 
     Args:
         model: in eval mode; it is not changed.

@@ -119,8 +119,6 @@ class Changes:
 def compare_results(old: Comparison, new: Comparison) -> Changes:
     """For each approach of two comparisons, say whether it became faster or slower from the old one to the new one.
 
-    >>> kit.compare_results(kit.load_comparison("before.json"), kit.load_comparison("after.json"))
-
     The runs were made at different times, so their rounds are not paired. The interval of a ratio of two medians comes
     from the exact intervals of both medians: where each holds with probability 1 - e / 2, both hold with 1 - e, and
     then the ratio lies between low / high and high / low. With k ratios in the table, e is 5% / k (Bonferroni). With
@@ -129,6 +127,12 @@ def compare_results(old: Comparison, new: Comparison) -> Changes:
 
     The rounds within a run do not show how the machine changes from run to run. Therefore the table shows the change of
     the speed-up over the baseline beside the change of the time.
+
+    >>> layer, x = nn.Linear(8, 8).eval(), torch.rand(1, 8)
+    >>> kit.compare(layer, x, "sequential", rounds=6, progress=False).save("before.json")
+    >>> now = kit.compare(layer, x, "sequential", rounds=6, progress=False)
+    >>> kit.compare_results(kit.load_comparison("before.json"), now)
+    Changes(1 rows)
     """
     before, after = ({row.name: row for row in each.rows} for each in (old, new))
     names = list(dict.fromkeys([*after, *before]))

@@ -157,7 +157,17 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Approaches measured on the same inputs in interleaved rounds, the baseline first."""
+    """Approaches measured on the same inputs in interleaved rounds, the baseline first.
+
+    >>> x = torch.rand(64, 64)
+    >>> mine = {"matmul": lambda: x @ x, "einsum": lambda: torch.einsum("ij,jk->ik", x, x)}
+    >>> comparison = kit.compare(kit.Workload("product", None, (), approaches=mine), rounds=6, progress=False)
+    >>> [row.name for row in comparison.rows]
+    ['matmul', 'einsum']
+    >>> comparison["einsum"].equality.equal
+    True
+    >>> comparison.save("product.json")
+    """
 
     rows: tuple[Row, ...]
     rounds: int
@@ -283,7 +293,10 @@ FORMAT = Format("kit comparison", 1, Timing, "timings")
 def load_comparison(path: str | Path) -> Comparison:
     """A comparison that :meth:`Comparison.save` wrote: the same table, chart, timeline and explanation.
 
-    >>> print(kit.load_comparison("before.json.gz"))
+    >>> layer, x = nn.Linear(8, 8).eval(), torch.rand(1, 8)
+    >>> kit.compare(layer, x, "sequential", rounds=6, progress=False).save("before.json.gz")
+    >>> kit.load_comparison("before.json.gz")
+    Comparison(sequential; 6 rounds)
 
     Raises:
         ResultError: the file is missing, truncated or damaged, is no comparison, or is of a newer version of the kit.

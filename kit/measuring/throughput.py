@@ -60,6 +60,13 @@ def throughput(
 ) -> dict[str, Throughput]:
     """Requests per second with ``concurrency`` callers at a time, in interleaved rounds.
 
+    >>> from kit import approaches
+    >>> layer, x = nn.Linear(8, 8).eval(), torch.rand(1, 8)
+    >>> with approaches.parse("sequential(threads=1)").prepare(layer, x) as runner:
+    ...     served = kit.throughput({"one thread each": runner}, concurrency=2, rounds=6)
+    >>> served["one thread each"].per_second > 0
+    True
+
     Args:
         runners: name -> runner. Every request uses the runner's inputs; every caller has its number of intra-op
             threads.

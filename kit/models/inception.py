@@ -149,5 +149,10 @@ def inception_block(in_channels: int = 192, pool_features: int = 32, *, seed: in
     ``(N, in_channels, H, W) -> (N, 224 + pool_features, H, W)``; in the published network ``(N, 192, 35, 35)``.
 
     Source: Szegedy et al., *Rethinking the Inception Architecture for Computer Vision*, 2015, figure 5.
+
+    >>> from kit import models
+    >>> block = models.inception_block(in_channels=8, pool_features=8)
+    >>> list(block.branches), block(torch.rand(1, 8, 9, 9)).shape
+    (['1x1', '5x5', 'double 3x3', 'pool'], torch.Size([1, 232, 9, 9]))
     """
     return keep_signal(inception_a(in_channels, pool_features), seed).eval()

@@ -103,6 +103,10 @@ def googlenet(classes: int = 1000, *, width: float = 1, seed: int = 0) -> Incept
     Source: Szegedy et al., *Going Deeper with Convolutions*, 2014, arXiv 1409.4842. As in torchvision the branch named
     5x5 is 3x3, and two auxiliary heads are there for training.
 
+    >>> from kit import models
+    >>> models.googlenet(classes=10, width=1 / 8)(torch.rand(1, 3, 64, 64)).shape
+    torch.Size([1, 10])
+
     Args:
         width: scales every channel number; a multiple of 1/8.
 
@@ -197,6 +201,10 @@ def inception_v3(classes: int = 1000, *, width: float = 1, seed: int = 0) -> Inc
 
     Source: Szegedy et al., *Rethinking the Inception Architecture for Computer Vision*, 2015, arXiv 1512.00567. In
     training mode the auxiliary head wants H and W of 299 or near.
+
+    >>> from kit import models
+    >>> models.inception_v3(classes=10, width=1 / 16)(torch.rand(1, 3, 75, 75)).shape
+    torch.Size([1, 10])
 
     Args:
         width: scales every channel number; a multiple of 1/16.

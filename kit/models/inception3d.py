@@ -23,6 +23,10 @@ def inception3d_block(
 
     Source: Carreira & Zisserman, *Quo Vadis, Action Recognition? A New Model and the Kinetics Dataset*, 2017, figure 3.
 
+    >>> from kit import models
+    >>> models.inception3d_block(8, widths=(8, 8, 8, 8, 8, 8))(torch.rand(1, 8, 4, 7, 7)).shape
+    torch.Size([1, 32, 4, 7, 7])
+
     Args:
         widths: channels of 1x1x1; of 3x3x3 with its reduction first; of the third branch likewise; of the pool branch.
     """
@@ -73,6 +77,11 @@ def two_stream_i3d(classes: int = 400, *, width: float = 1, seed: int = 0) -> Tw
     Source: Carreira & Zisserman, *Quo Vadis, Action Recognition? A New Model and the Kinetics Dataset*, 2017, arXiv
     1705.07750. Unlike there, time is padded by repeating frames (:class:`EdgeConv3d`).
 
+    >>> from kit import models
+    >>> network = models.two_stream_i3d(classes=10, width=1 / 8)
+    >>> network(torch.rand(1, 3, 8, 32, 32), torch.rand(1, 2, 8, 32, 32)).shape
+    torch.Size([1, 10])
+
     Args:
         width: scales every channel number; a multiple of 1/8.
 
@@ -93,6 +102,13 @@ def inflate(stream: Inception, flat: Inception) -> Inception:
     Each kernel is repeated along time and divided by its length there, so that a still clip gets the scores that its
     frame gets from the flat network (section 2.4 of the paper). The flow stream's first layer takes the mean over the
     RGB channels (Wang et al., *Temporal Segment Networks*, 2016, cross-modality pre-training).
+
+    >>> from kit import models
+    >>> flat, solid = models.googlenet(10, width=1 / 8), models.two_stream_i3d(10, width=1 / 8)
+    >>> rgb = models.inflate(solid.streams.branches["rgb"], flat)
+    >>> still = torch.rand(1, 3, 32, 32)
+    >>> torch.allclose(rgb(still[:, :, None].expand(-1, -1, 3, -1, -1)), flat(still), atol=1e-3)
+    True
 
     Raises:
         WeightsError: networks of another width or number of classes.

@@ -79,6 +79,13 @@ class TwoStream(nn.Module):
 
     Source: Simonyan & Zisserman, *Two-Stream Convolutional Networks for Action Recognition in Videos*, NeurIPS 2014.
 
+    >>> from kit import models
+    >>> spatial = nn.Sequential(nn.Flatten(), nn.LazyLinear(5))
+    >>> temporal = nn.Sequential(nn.Flatten(), nn.LazyLinear(5))
+    >>> network = models.TwoStream(spatial, temporal, kit.Mean(), flow_channels=4).eval()
+    >>> network(torch.rand(1, 3, 8, 8), torch.rand(1, 4, 8, 8)).shape
+    torch.Size([1, 5])
+
     Args:
         spatial: maps an RGB frame ``(N, 3, H, W)`` to its output.
         temporal: maps a stack of L flow fields ``(N, 2L, H, W)`` to its output.
@@ -123,6 +130,11 @@ def two_stream(
 ) -> TwoStream:
     """A two-stream network in eval mode, initialised from ``seed`` so that its signal survives.
 
+    >>> from kit import models
+    >>> network = models.two_stream(classes=5, width=8, fusion="mean")
+    >>> network(torch.rand(1, 3, 32, 32), torch.rand(1, 20, 32, 32)).shape
+    torch.Size([1, 5])
+
     Args:
         classes: scores per clip.
         flow_length: L, flow fields per stack; the temporal stream takes 2L channels.
@@ -162,6 +174,13 @@ def trained_two_stream() -> TwoStream:
     them.
     How it was trained, and how well it does, is beside its weights, in ``data/weights/two_stream.json``.
 
+    >>> from kit import clips, models
+    >>> frame, flow = clips.two_stream_inputs(clips.labelled("rings", "left"))
+    >>> scores = models.trained_two_stream()(torch.from_numpy(frame), torch.from_numpy(flow))
+    >>> texture, motion = divmod(int(scores.argmax()), len(clips.MOTIONS))
+    >>> clips.TEXTURES[texture], clips.MOTIONS[motion]
+    ('rings', 'left')
+
     Raises:
         WeightsError: the weights are not there, or damaged.
         UnavailableError: the package safetensors is not installed.
@@ -177,6 +196,10 @@ def toy_two_stream(*, seed: int = 0) -> TwoStream:
 
     Frame ``(N, 3, 25, 25)``, flow ``(N, 2, 25, 25)``, scores ``(N, 10)``. So little work that whatever a parallel
     approach adds outweighs what it saves.
+
+    >>> from kit import models
+    >>> models.toy_two_stream()(torch.rand(1, 3, 25, 25), torch.rand(1, 2, 25, 25)).shape
+    torch.Size([1, 10])
     """
     spatial = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Flatten())  # (N, 16 * 25 * 25)
     temporal = nn.Sequential(nn.Conv2d(2, 16, 3, padding=1), nn.ReLU(), nn.Flatten())

@@ -90,7 +90,16 @@ def put_weights(model: Model, tensors: Mapping[str, Tensor], source: str | Path)
 
 
 def load_weights(model: Model, path: str | Path) -> Model:
-    """:func:`read_weights`, then :func:`put_weights`."""
+    """:func:`read_weights`, then :func:`put_weights`.
+
+    >>> from kit import models
+    >>> trained, fresh = models.toy_two_stream(seed=1), models.toy_two_stream(seed=2)
+    >>> torch.save(trained.state_dict(), "toy.pt")
+    >>> same = models.load_weights(fresh, "toy.pt")
+    >>> inputs = torch.rand(1, 3, 25, 25), torch.rand(1, 2, 25, 25)
+    >>> torch.equal(same(*inputs), trained(*inputs))
+    True
+    """
     return put_weights(model, read_weights(path), path)
 
 

@@ -81,10 +81,14 @@ class _Belt:
 class Pipeline:
     """Stages, each on its own thread or process, with a bounded queue before each stage.
 
-    >>> statistics = Pipeline([Stage("flow", Flow()), Stage("network", network)]).run(frames, results.append)
-
     A slow stage or a slow ``deliver`` makes earlier stages wait (back-pressure), so memory does not grow. A ``live``
     source cannot wait: the oldest waiting items are dropped.
+
+    >>> from kit.pipeline import Pipeline, Stage
+    >>> results = []
+    >>> run = Pipeline([Stage("double", lambda x: 2 * x), Stage("add", lambda x: x + 1)]).run([1, 2, 3], results.append)
+    >>> results, run
+    ([3, 5, 7], RunStatistics(3 of 3 done, 0 dropped, 0 failed))
 
     Args:
         stages: at least one, with different names.

@@ -15,7 +15,14 @@ from kit.reprs import one_line
 
 @one_line
 class Stage(NamedTuple):
-    """One step of a pipeline."""
+    """One step of a pipeline.
+
+    >>> from kit.pipeline import Pipeline, Stage
+    >>> results = []
+    >>> run = Pipeline([Stage("upper", str.upper)]).run(["a", "b"], results.append)
+    >>> results
+    ['A', 'B']
+    """
 
     name: str
     call: Callable[[Any], Any]  # called for one item at a time, in order, so it may keep a state

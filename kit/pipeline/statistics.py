@@ -17,7 +17,13 @@ KEPT = 10_000  # latencies and failures that are remembered: an endless camera m
 
 @one_line
 class Failure(NamedTuple):
-    """An item on which a stage raised."""
+    """An item on which a stage raised.
+
+    >>> from kit.pipeline import Pipeline, Stage
+    >>> run = Pipeline([Stage("invert", lambda x: 1 / x)], on_error="skip").run([1, 0, 2], lambda result: None)
+    >>> run.failures[0].item, type(run.failures[0].error).__name__
+    (1, 'TaskError')
+    """
 
     item: int  # its position in the source
     error: Exception
@@ -26,7 +32,13 @@ class Failure(NamedTuple):
 @one_line
 @dataclass(eq=False)
 class StageStatistics:
-    """Statistics of one stage so far. Only the stage's own thread writes here."""
+    """Statistics of one stage so far. Only the stage's own thread writes here.
+
+    >>> from kit.pipeline import Pipeline, Stage
+    >>> run = Pipeline([Stage("double", lambda x: 2 * x)]).run([1, 2, 3], lambda result: None)
+    >>> [(stage.name, stage.items) for stage in run.stages]  # the source first
+    [('source', 3), ('double', 3)]
+    """
 
     name: str
     items: int = 0
@@ -41,7 +53,13 @@ class StageStatistics:
 
 @dataclass(eq=False)
 class RunStatistics:
-    """Statistics of a run so far; at its end ``read == done + dropped + failed``."""
+    """Statistics of a run so far; at its end ``read == done + dropped + failed``.
+
+    >>> from kit.pipeline import Pipeline, Stage
+    >>> run = Pipeline([Stage("double", lambda x: 2 * x)]).run([1, 2, 3], lambda result: None)
+    >>> run.done, run.failed, run.per_second > 0, run.latency_ms(95) > 0
+    (3, 0, True, True)
+    """
 
     stages: list[StageStatistics]  # the source first
     done: int = 0

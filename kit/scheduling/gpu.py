@@ -39,6 +39,13 @@ class Parameter(NamedTuple):
 class Gpu:
     """A GPU and its driver, by numbers; :meth:`parameters` gives the unit, the range and the source of each.
 
+    >>> from kit.simulating import Gpu
+    >>> small = Gpu(sms=46)
+    >>> small.sms, small.queues
+    (46, 8)
+    >>> [(each.unit, each.low, each.high) for each in Gpu.parameters() if each.name == "sms"]
+    [('SMs', 14, 148)]
+
     Raises:
         KitError: a number that no GPU can have; the message names it.
     """
@@ -102,7 +109,12 @@ class Gpu:
 
 @one_line
 class Work(NamedTuple):
-    """Host time of a thread: Python, or an operator before it launches."""
+    """Host time of a thread: Python, or an operator before it launches.
+
+    >>> from kit.simulating import Launch, Synchronize, Work
+    >>> kit.simulate([Work(50_000, "aten::conv2d"), Launch("a", blocks=40, block_ns=20_000), Synchronize()]).names
+    ('aten::conv2d', 'cudaLaunchKernel', 'cudaDeviceSynchronize', 'a')
+    """
 
     ns: int
     name: str = "operator"
@@ -113,7 +125,13 @@ class Work(NamedTuple):
 
 @one_line
 class Launch(NamedTuple):
-    """A kernel, put into a stream."""
+    """A kernel, put into a stream.
+
+    >>> from kit.simulating import Gpu, Launch, Synchronize
+    >>> from kit.trace import gpu_busy_ns
+    >>> gpu_busy_ns(kit.simulate([Launch("a", blocks=92, block_ns=20_000, share=1.0), Synchronize()], gpu=Gpu(sms=46)))
+    40000
+    """
 
     name: str
     blocks: int  # >= 1
@@ -127,7 +145,13 @@ class Launch(NamedTuple):
 
 @one_line
 class Copy(NamedTuple):
-    """A copy between the host and the GPU, as cudaMemcpyAsync makes it."""
+    """A copy between the host and the GPU, as cudaMemcpyAsync makes it.
+
+    >>> from kit.simulating import Copy, Synchronize
+    >>> from kit.trace import gpu_busy_ns
+    >>> [gpu_busy_ns(kit.simulate([Copy(1_000_000, pinned=pinned), Synchronize()])) for pinned in (True, False)]
+    [83333, 250000]
+    """
 
     bytes: int  # >= 1
     to: Literal["device", "host"] = "device"
@@ -139,7 +163,14 @@ class Copy(NamedTuple):
 
 @one_line
 class Record(NamedTuple):
-    """An event, put into a stream: it happens when what is before it in the stream has ended."""
+    """An event, put into a stream: it happens when what is before it in the stream has ended.
+
+    >>> from kit.simulating import Launch, Record, Synchronize, Wait
+    >>> first = [Launch("a", blocks=40, block_ns=20_000, stream=8, writes=("x",)), Record("done", 8)]
+    >>> then = [Wait("done"), Launch("b", 40, 20_000, reads=("x",)), Synchronize()]
+    >>> kit.simulate([*first, *then]).about["races"]
+    []
+    """
 
     event: str
     stream: int = DEFAULT
@@ -147,7 +178,16 @@ class Record(NamedTuple):
 
 @one_line
 class Wait(NamedTuple):
-    """A stream waits for an event as it was recorded last; for one that is not recorded yet it does not wait."""
+    """A stream waits for an event as it was recorded last; for one that is not recorded yet it does not wait.
+
+    >>> from kit.simulating import Launch, Record, Synchronize, Wait
+    >>> writes = Launch("a", blocks=40, block_ns=20_000, stream=8, writes=("x",))
+    >>> reads = Launch("b", blocks=40, block_ns=20_000, reads=("x",))
+    >>> len(kit.simulate([writes, reads, Synchronize()]).about["races"])  # b may read x before a has written it
+    1
+    >>> len(kit.simulate([writes, Record("done", 8), Wait("done"), reads, Synchronize()]).about["races"])
+    0
+    """
 
     event: str
     stream: int = DEFAULT
@@ -155,7 +195,15 @@ class Wait(NamedTuple):
 
 @one_line
 class Synchronize(NamedTuple):
-    """The thread waits for a stream, for an event, or for all that was launched."""
+    """The thread waits for a stream, for an event, or for all that was launched.
+
+    >>> from kit.simulating import Launch, Synchronize
+    >>> from kit.trace import wall_ns
+    >>> launch = Launch("a", blocks=40, block_ns=200_000)
+    >>> host = [kit.simulate([launch, *rest]).select(lanes=[0]) for rest in ([], [Synchronize()])]
+    >>> [wall_ns(trace) for trace in host]  # without it the thread goes on while the GPU works
+    [5000, 212000]
+    """
 
     stream: int | None = None
     event: str | None = None
@@ -166,6 +214,11 @@ class LaunchGraph(NamedTuple):
     """A captured graph: its calls are those that were captured, and all of them are launched with one call.
 
     A side stream of the capture begins with a Wait, and the stream of the launch waits for its end, as CUDA demands.
+
+    >>> from kit.simulating import Launch, LaunchGraph, Synchronize
+    >>> graph = LaunchGraph((Launch("a", blocks=40, block_ns=20_000), Launch("b", 40, 20_000)))
+    >>> kit.simulate([graph, Synchronize()]).names
+    ('cudaGraphLaunch', 'cudaDeviceSynchronize', 'a', 'b')
     """
 
     calls: tuple[Launch | Copy | Record | Wait, ...]
@@ -175,14 +228,27 @@ class LaunchGraph(NamedTuple):
 
 @one_line
 class Signal(NamedTuple):
-    """The thread sets a flag for other threads."""
+    """The thread sets a flag for other threads.
+
+    >>> from kit.simulating import Await, Launch, Signal, Synchronize, Work
+    >>> helper = [Await("ready"), Launch("a", blocks=40, block_ns=20_000), Synchronize()]
+    >>> kit.simulate({"main": [Work(20_000), Signal("ready")], "helper": helper}).names
+    ('operator', 'cudaLaunchKernel', 'cudaDeviceSynchronize', 'a')
+    """
 
     flag: str
 
 
 @one_line
 class Await(NamedTuple):
-    """The thread waits until another one sets the flag."""
+    """The thread waits until another one sets the flag.
+
+    >>> from kit.simulating import Await, Launch, Signal, Synchronize, Work
+    >>> main = [Work(20_000, "prepare"), Signal("ready")]
+    >>> helper = [Await("ready"), Launch("a", blocks=40, block_ns=20_000), Synchronize()]
+    >>> kit.simulate({"main": main, "helper": helper})
+    Trace(4 events in 3 lanes)
+    """
 
     flag: str
 

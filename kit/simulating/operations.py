@@ -30,7 +30,14 @@ NO_KERNEL = (
 
 @one_line
 class Operation(NamedTuple):
-    """A kernel of a model, and what it needs."""
+    """A kernel of a model, and what it needs.
+
+    >>> from kit.simulating import Launch, Operation
+    >>> kernel = Launch("conv", blocks=40, block_ns=20_000)
+    >>> block = [Operation(kernel, branch=0), Operation(kernel, branch=1), Operation(kernel, after=(0, 1))]
+    >>> sorted(lane.label for lane in kit.simulate(block, "cuda_streams").lanes)
+    ['GPU 0 stream 7', 'GPU 0 stream 8', 'GPU 0 stream 9', 'caller']
+    """
 
     kernel: Launch  # its stream is chosen by an approach
     branch: int = -1  # which of a region's branches it is in; -1: none
@@ -49,6 +56,12 @@ def operations_of(graph: Graph, gpu: Gpu) -> list[Operation]:
 
     Source: Williams, Waterman & Patterson, *Roofline: An Insightful Visual Performance Model for Multicore
     Architectures*, 2009.
+
+    >>> from kit import models
+    >>> from kit.simulating import Gpu, operations_of
+    >>> graph = kit.graph(models.inception_block(8, 8), torch.rand(1, 8, 9, 9))
+    >>> sorted({each.branch for each in operations_of(graph, Gpu())})  # -1: in no branch
+    [-1, 0, 1, 2, 3]
     """
     branch_of = {i: k for region in graph.regions for k, branch in enumerate(region.branches) for i in branch.operators}
     sizes = [_elements(each.shape) for each in graph.operators]
@@ -106,6 +119,14 @@ def recorded_operations(trace: Trace, gpu: Gpu, fills: float = 1.0) -> list[Oper
     Only work whose launch was recorded is taken, in the order of the launches. What the host spent in waiting for the
     GPU is left out. Kernels that were launched within the branches of a region, which recordings of the kit name, are
     independent of the region's other branches; all others need what is before them.
+
+    >>> from kit.data_files import data_file
+    >>> from kit.simulating import Gpu, recorded_operations
+    >>> recorded = kit.load_trace(data_file("traces/h200-inception-block-sequential.json.gz"))
+    >>> len(recorded_operations(recorded, Gpu()))
+    29
+    >>> kit.simulate(recorded, "graphed_streams")
+    Trace(31 events in 6 lanes)
 
     Args:
         fills: the part of the SMs that each kernel fills, 0 to 1; few recordings say which.
@@ -166,6 +187,12 @@ def breadth_first(operations: Sequence[Operation]) -> list[Operation]:
     """The same operations in another order of launch: of several branches one kernel each in turn.
 
     An operation comes after all that it needs, and those that need equally many others before them come in their order.
+
+    >>> from kit.simulating import Launch, Operation, breadth_first
+    >>> a, b = (Launch(name, blocks=40, block_ns=20_000) for name in "ab")
+    >>> chains = [Operation(a, 0), Operation(a, 0, after=(0,)), Operation(b, 1), Operation(b, 1, after=(2,))]
+    >>> [each.kernel.name for each in breadth_first(chains)]
+    ['a', 'b', 'a', 'b']
     """
     depth: list[int] = []
     for each in operations:

@@ -34,6 +34,12 @@ def program(
     A stream waits for an event of another one where an operation takes a result of it, unless it has waited for a later
     one already; a thread waits for the thread that launches it. In the end the caller waits for the GPU.
 
+    >>> from kit.simulating import Gpu, Launch, Operation, program
+    >>> kernel = Launch("conv", blocks=40, block_ns=20_000)
+    >>> calls = program([Operation(kernel, branch=0), Operation(kernel, branch=1)], "cuda_streams", Gpu())
+    >>> [call.stream for call in calls["caller"] if isinstance(call, Launch)]  # a stream for each branch
+    [8, 9]
+
     Args:
         approach: one of ``APPROACHES``, which mean what they mean in :func:`kit.compare`.
         streams: at most so many beside the default stream; None: one for each branch.

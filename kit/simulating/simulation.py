@@ -26,8 +26,14 @@ def simulate(
     simulated, with the numbers of the GPU, and lists uses of memory that nothing orders. The rules, their sources, and
     what they leave out are in :mod:`kit.scheduling.gpu_run`.
 
-    >>> kit.simulate(kit.graph(model, images), "cuda_streams")
-    >>> kit.simulate([Launch("a", blocks=40, block_ns=20_000), Launch("b", 40, 20_000, stream=8), Synchronize()])
+    >>> from kit.simulating import Gpu, Launch, Synchronize
+    >>> two = [Launch("a", blocks=40, block_ns=20_000), Launch("b", 40, 20_000, stream=8), Synchronize()]
+    >>> trace = kit.simulate(two, gpu=Gpu(sms=46))
+    >>> trace, trace.about["simulated"]
+    (Trace(5 events in 3 lanes), True)
+    >>> block = kit.Branches({"1x1": nn.Conv2d(8, 8, 1), "3x3": nn.Conv2d(8, 8, 3, padding=1)}, kit.Concat(1)).eval()
+    >>> kit.simulate(kit.graph(block, torch.rand(1, 8, 16, 16)), "cuda_streams").about["approach"]
+    'cuda_streams'
 
     Args:
         what: the graph of a model; operations; a recording, whose kernels are launched as one stream; or a program:

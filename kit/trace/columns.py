@@ -32,7 +32,12 @@ class Interner(dict[Any, int]):
 
 @one_line
 class Lane(NamedTuple):
-    """One row of a timeline: a thread of a process, or a stream of a GPU."""
+    """One row of a timeline: a thread of a process, or a stream of a GPU.
+
+    >>> from kit.trace import Lane
+    >>> Lane(process=1, thread=7, label="worker 0", group="threads")
+    Lane(process=1, thread=7, label='worker 0', group='threads')
+    """
 
     process: int | str  # pid, or the device's index for a GPU stream; some writers use names
     thread: int | str  # native thread id, or the stream's id
@@ -47,7 +52,12 @@ class Lane(NamedTuple):
 
 @one_line
 class Event(NamedTuple):
-    """One complete event, as a row: the form in which traces are built."""
+    """One complete event, as a row: the form in which traces are built.
+
+    >>> from kit.trace import Event, Lane, Trace
+    >>> Trace.build([Event("decode", "task", start_ns=0, duration_ns=300, lane=Lane(1, 1, "main"))])
+    Trace(1 event in 1 lane)
+    """
 
     name: str
     category: str
@@ -59,7 +69,16 @@ class Event(NamedTuple):
 
 @one_line
 class Marks(NamedTuple):
-    """Entries with a time but no duration: ends of flow arrows, instants, counters; columns of equal length."""
+    """Entries with a time but no duration: ends of flow arrows, instants, counters; columns of equal length.
+
+    >>> from pathlib import Path
+    >>> _ = Path("counted.json").write_text('''[
+    ...     {"ph": "X", "name": "load", "pid": 1, "tid": 1, "ts": 0, "dur": 2},
+    ...     {"ph": "C", "name": "memory", "pid": 1, "ts": 1, "args": {"bytes": 4096}}
+    ... ]''')
+    >>> kit.load_trace("counted.json").marks.value.tolist()
+    [4096.0]
+    """
 
     time_ns: Int64
     lane: Int32  # index into the trace's lanes; -1: of the trace as a whole
@@ -92,6 +111,14 @@ class Trace:
     """Complete events in lanes on one clock. Times are integer nanoseconds; columns have shape ``(n,)``.
 
     Columns that few programs write are None if no event has a value.
+
+    >>> from kit.trace import Event, Lane
+    >>> worker = Lane(process=1, thread=7, label="worker 0")
+    >>> trace = kit.Trace.build([Event("load", "task", 0, 300, worker), Event("decode", "task", 300, 200, worker)])
+    >>> trace
+    Trace(2 events in 1 lane)
+    >>> trace.select(names=["decode"]).duration_ns.tolist()
+    [200]
     """
 
     start_ns: Int64
@@ -264,6 +291,13 @@ def stack(traces: Mapping[str, Trace]) -> Trace:
 
     They are aligned at their first fork: the start of the first region, or of the trace if it has no region. The trace
     with the longest time before its fork starts at 0. If their origins differ, ``about["traces"]`` has each by its key.
+
+    >>> from kit.trace import Event, Lane, Trace, stack
+    >>> old = Trace.build([Event("load", "task", 5_000, 300, Lane(1, 1, "main"))])
+    >>> new = Trace.build([Event("load", "task", 9_000, 200, Lane(1, 1, "main"))])
+    >>> both = stack({"before": old, "after": new})
+    >>> [(lane.group, lane.label) for lane in both.lanes], both.start_ns.tolist()
+    ([('before', 'main'), ('after', 'main')], [0, 0])
     """
     parts = []
     lead = max(map(_lead_ns, traces.values()), default=0)

@@ -70,7 +70,15 @@ class PathRow(NamedTuple):
 @one_line
 @dataclass(frozen=True, eq=False)
 class CriticalPath:
-    """The critical path of a trace."""
+    """The critical path of a trace.
+
+    >>> from kit.trace import Event, Lane, Trace, critical_path
+    >>> main = Lane(1, 1, "main")
+    >>> events = [Event("load", "task", 0, 300, main), Event("decode", "task", 400, 200, main)]
+    >>> path = critical_path(Trace.build(events))
+    >>> path.causes["other code"], path.causes["nothing recorded"]
+    (500, 100)
+    """
 
     recording: Trace  # what it is the path of
     pieces: Pieces  # in order of time: from the first start of the recording to its last end
@@ -157,12 +165,17 @@ class CriticalPath:
 def critical_path(trace: Trace) -> CriticalPath:
     """The critical path of a trace, by the rules above: a few seconds for a million events.
 
-    >>> path = kit.trace.critical_path(kit.load_trace("trace.json.gz"))
-    >>> path  # its time by cause, and the names that take most of it
-    >>> kit.timeline(path.with_recording())
-
     It holds for this recording: make an event on it shorter, and another path may be the longest. Regions of several
     callers at the same time are told apart only by their times.
+
+    >>> from kit.trace import Event, Lane, Trace, critical_path
+    >>> main = Lane(1, 1, "main")
+    >>> events = [Event("load", "task", 0, 300, main), Event("decode", "task", 400, 200, main)]
+    >>> path = critical_path(Trace.build(events))
+    >>> [(row.name, row.cause, row.ns) for row in path.rows]
+    [('load', 'other code', 300), ('decode', 'other code', 200), ('', 'nothing recorded', 100)]
+    >>> kit.timeline(path.with_recording())
+    Timeline(4 events in 2 lanes)
     """
     empty = np.zeros(0, np.int64)
     return CriticalPath(trace, Walk(trace).pieces() if len(trace) else Pieces(empty, empty, empty, empty, empty))

@@ -58,6 +58,12 @@ def load_trace(path: str | Path, *, partial: bool = False, max_bytes: int = MAX_
     Values that other programs write differently are read if they are exact: strings of digits as numbers, 1.0 as 1,
     arguments of any kind. Invalid characters in a name become U+FFFD. A row may have 8 MB at most.
 
+    >>> from pathlib import Path
+    >>> _ = Path("small.json").write_text('[{"ph": "X", "name": "load", "pid": 1, "tid": 1, "ts": 0, "dur": 2.5}]')
+    >>> trace = kit.load_trace("small.json")
+    >>> trace, trace.duration_ns.tolist()
+    (Trace(1 event in 1 lane), [2500])
+
     Args:
         path: the file.
         partial: load as much as possible of a damaged or truncated file; notes say what is missing.

@@ -57,7 +57,14 @@ class IdleRow(NamedTuple):
 
 
 class Idle(Rows[IdleRow]):
-    """Idle time by cause: for each device all of its streams together, then each stream if it has several."""
+    """Idle time by cause: for each device all of its streams together, then each stream if it has several.
+
+    >>> from kit.simulating import Launch, Synchronize
+    >>> from kit.trace import idle
+    >>> trace = kit.simulate([Launch("a", blocks=40, block_ns=20_000), Synchronize(), Launch("b", 40, 20_000)])
+    >>> [(row.where, row.busy_ns, row.host_ns) for row in idle(trace)]
+    [('GPU 0, 1 stream', 40000, 12000)]
+    """
 
     __slots__ = ()
 
@@ -86,6 +93,12 @@ def idle(trace: Trace, kernel_gap_ns: int = KERNEL_GAP_NS) -> Idle:
     """The idle time of each device and stream by cause, in nanoseconds; empty if there is no work of a device.
 
     A device is idle while no stream of it works. Then the cause is that of the work which ends the gap.
+
+    >>> from kit.simulating import Launch, Synchronize
+    >>> from kit.trace import idle
+    >>> print(idle(kit.simulate([Launch("a", blocks=40, block_ns=20_000), Synchronize(), Launch("b", 40, 20_000)])))
+    GPU              wall     busy   idle   for the host  for a copy  another stream  kernel gaps  other
+    GPU 0, 1 stream  52.0 µs  76.9%  23.1%  23.1%         0.0%        0.0%            0.0%         0.0%
 
     Args:
         kernel_gap_ns: a shorter gap, for which there is no other cause, is the usual time between two kernels.
@@ -130,7 +143,14 @@ def _gaps(trace: Trace, work: DeviceWork, here: Int64, kernel_gap_ns: int) -> tu
 @one_line
 @dataclass(frozen=True)
 class LaunchBound:
-    """Whether the GPU waits for launches, with the numbers that say so. Devices are added up."""
+    """Whether the GPU waits for launches, with the numbers that say so. Devices are added up.
+
+    >>> from kit.simulating import Launch, Synchronize
+    >>> from kit.trace import launch_bound
+    >>> found = launch_bound(kit.simulate([*[Launch("large", blocks=400, block_ns=50_000)] * 20, Synchronize()]))
+    >>> found.verdict, found.launches
+    ('not launch-bound', 20)
+    """
 
     verdict: Verdict
     reason: str = field(repr=False)  # and with it what is measured: a stored output must not change
@@ -175,6 +195,13 @@ def launch_bound(trace: Trace, *, least: float = 0.1, most: float = 0.5) -> Laun
     - ``launch-bound`` if h >= ``most`` and s >= 1/2, ``partly launch-bound`` if only s >= 1/2;
     - ``waits for the host`` if s < 1/2: there are few long pauses, as when inputs are loaded, and not many short ones;
     - ``not decided`` if there is no work of a device, or the launches of more than half of it are not recorded.
+
+    >>> from kit.simulating import Launch, Synchronize, Work
+    >>> from kit.trace import launch_bound
+    >>> eager = [Work(50_000), Launch("small", blocks=1, block_ns=2_000)] * 20
+    >>> found = launch_bound(kit.simulate([*eager, Synchronize()]))
+    >>> found.verdict, round(found.host_ns / found.wall_ns, 2)  # the GPU waits for the host
+    ('launch-bound', 0.96)
     """
     work = device_work(trace)
     known = work.launch >= 0

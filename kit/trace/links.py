@@ -16,6 +16,12 @@ def links(trace: Trace) -> Int64:
     They come from flow events, each of which belongs to the innermost event around its moment (`Trace Event Format,
     "Flow events" <https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU>`_), and from
     correlation ids, which link a launch to its work on a GPU.
+
+    >>> from kit.simulating import Launch, Synchronize
+    >>> from kit.trace import links
+    >>> trace = kit.simulate([Launch("a", blocks=40, block_ns=20_000), Synchronize()])
+    >>> [(trace.names[trace.name[i]], trace.names[trace.name[j]]) for i, j in links(trace)]
+    [('cudaLaunchKernel', 'a')]
     """
     delays = launch_delays(trace)
     pairs = [np.stack([delays.launch, delays.start], axis=1)]
@@ -59,6 +65,10 @@ def check_launches(trace: Trace) -> None:
     In a process that profiles CUDA a second time, kernels can be shifted in time or missing (`PyTorch issues 175790
     <https://github.com/pytorch/pytorch/issues/175790>`_ and `192021
     <https://github.com/pytorch/pytorch/issues/192021>`_).
+
+    >>> from kit.simulating import Launch, Synchronize
+    >>> from kit.trace import check_launches
+    >>> check_launches(kit.simulate([Launch("a", blocks=40, block_ns=20_000), Synchronize()]))  # nothing is wrong
 
     Raises:
         TraceError: a kernel or copy starts before its launch; the message names the worst one.

@@ -17,6 +17,13 @@ def merge(traces: Sequence[Trace], anchors: Sequence[tuple[int, int]] | None = N
     in the traces are used: :func:`save_trace` keeps them, and torch.profiler's files are on the wall clock. Times are
     never guessed. Lanes of two traces stay separate, even with the same name.
 
+    >>> from kit.trace import Event, Lane, Trace, merge
+    >>> parent = Trace.build([Event("send", "task", 1_000, 50, Lane(1, 1, "parent"))])
+    >>> child = Trace.build([Event("work", "task", 20, 300, Lane(2, 2, "child"))])  # on a clock of its own
+    >>> both = merge([parent, child], anchors=[(1_000, 5_000), (0, 5_030)])
+    >>> both.start_ns.tolist()
+    [1000, 1050]
+
     Raises:
         TraceError: there is no trace, or a trace has no anchor.
     """

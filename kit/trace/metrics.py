@@ -34,34 +34,72 @@ class Delays(NamedTuple):
 
 
 def wall_ns(trace: Trace) -> int:
-    """Nanoseconds from the first start to the last end, including a profiler's own events: the recording's length."""
+    """Nanoseconds from the first start to the last end, including a profiler's own events: the recording's length.
+
+    >>> from kit.trace import Event, Lane, Trace, wall_ns
+    >>> main = Lane(1, 1, "main")
+    >>> wall_ns(Trace.build([Event("load", "task", 100, 300, main), Event("decode", "task", 500, 200, main)]))
+    600
+    """
     return int(trace.end_ns.max() - trace.start_ns.min()) if len(trace) else 0
 
 
 def sum_ns(trace: Trace) -> int:
-    """Sum of all durations: the work, if the events do not nest. It is the integral of :func:`concurrency`."""
+    """Sum of all durations: the work, if the events do not nest. It is the integral of :func:`concurrency`.
+
+    >>> from kit.trace import Event, Lane, Trace, sum_ns
+    >>> a, b = Lane(1, 1, "worker 0"), Lane(1, 2, "worker 1")
+    >>> sum_ns(Trace.build([Event("left", "task", 0, 300, a), Event("right", "task", 200, 300, b)]))
+    600
+    """
     return int(trace.duration_ns[is_work(trace)].sum())
 
 
 def busy_ns(trace: Trace) -> int:
-    """Time during which at least one event runs (the union of the events)."""
+    """Time during which at least one event runs (the union of the events).
+
+    >>> from kit.trace import Event, Lane, Trace, busy_ns
+    >>> a, b = Lane(1, 1, "worker 0"), Lane(1, 2, "worker 1")
+    >>> busy_ns(Trace.build([Event("left", "task", 0, 300, a), Event("right", "task", 200, 300, b)]))
+    500
+    """
     return _length(_busy(trace))
 
 
 def concurrency(trace: Trace) -> StepCurve:
-    """How many events run at each moment. Nested events count each: see :func:`lane_concurrency` for lanes."""
+    """How many events run at each moment. Nested events count each: see :func:`lane_concurrency` for lanes.
+
+    >>> from kit.trace import Event, Lane, Trace, concurrency
+    >>> a, b = Lane(1, 1, "worker 0"), Lane(1, 2, "worker 1")
+    >>> curve = concurrency(Trace.build([Event("left", "task", 0, 300, a), Event("right", "task", 200, 300, b)]))
+    >>> curve.time_ns.tolist(), curve.level.tolist()
+    ([0, 200, 300, 500], [1, 2, 1, 0])
+    """
     work = is_work(trace)
     return _steps(trace.start_ns[work], trace.end_ns[work])
 
 
 def lane_concurrency(trace: Trace) -> StepCurve:
-    """How many lanes are busy at each moment; nested events of one lane count once."""
+    """How many lanes are busy at each moment; nested events of one lane count once.
+
+    >>> from kit.trace import Event, Lane, Trace, lane_concurrency
+    >>> main = Lane(1, 1, "main")
+    >>> nested = Trace.build([Event("outer", "task", 0, 300, main), Event("inner", "task", 100, 100, main)])
+    >>> lane_concurrency(nested).level.max().item()  # one lane, however deep its events nest
+    1
+    """
     _, start, end = busy_intervals(trace, is_work(trace))
     return _steps(start, end)
 
 
 def overlap_ns(trace: Trace) -> int:
-    """Time during which at least two lanes are busy. Nested events of one lane do not count as overlap."""
+    """Time during which at least two lanes are busy. Nested events of one lane do not count as overlap.
+
+    >>> from kit.trace import Event, Lane, Trace, overlap_ns
+    >>> a, b = Lane(1, 1, "worker 0"), Lane(1, 2, "worker 1")
+    >>> overlap_ns(Trace.build([Event("left", "task", 0, 300, a), Event("right", "task", 200, 300, b)]))
+    100
+    """
     return time_at_least(lane_concurrency(trace), 2)
 
 
@@ -71,7 +109,13 @@ def time_at_least(steps: StepCurve, level: int) -> int:
 
 
 def utilisation(trace: Trace) -> list[float]:
-    """Per lane, the share (0 to 1) of the trace's wall time in which it is busy; 0 if the wall time is 0."""
+    """Per lane, the share (0 to 1) of the trace's wall time in which it is busy; 0 if the wall time is 0.
+
+    >>> from kit.trace import Event, Lane, Trace, utilisation
+    >>> a, b = Lane(1, 1, "worker 0"), Lane(1, 2, "worker 1")
+    >>> utilisation(Trace.build([Event("left", "task", 0, 300, a), Event("right", "task", 200, 300, b)]))
+    [0.6, 0.6]
+    """
     wall = wall_ns(trace)
     lane, start, end = busy_intervals(trace, is_work(trace))
     busy = sums(lane.astype(np.int64), end - start, len(trace.lanes)).tolist()
@@ -82,6 +126,11 @@ def gaps(trace: Trace) -> Int64:
     """Intervals between the first start and the last end in which nothing runs, in order, shape ``(k, 2)``.
 
     Their lengths and the busy time add up to the wall time.
+
+    >>> from kit.trace import Event, Lane, Trace, gaps
+    >>> main = Lane(1, 1, "main")
+    >>> gaps(Trace.build([Event("load", "task", 0, 300, main), Event("decode", "task", 400, 200, main)])).tolist()
+    [[300, 400]]
     """
     if not len(trace):
         return np.zeros((0, 2), np.int64)
@@ -96,6 +145,11 @@ def self_ns(trace: Trace) -> Int64:
 
     The innermost event is the one that started last of those that are running, also if events overlap without nesting.
     So the self times of a lane add up to its busy time.
+
+    >>> from kit.trace import Event, Lane, Trace, self_ns
+    >>> main = Lane(1, 1, "main")
+    >>> self_ns(Trace.build([Event("outer", "task", 0, 300, main), Event("inner", "task", 100, 150, main)])).tolist()
+    [150, 150]
     """
     own = np.zeros(len(trace), np.int64)
     work = np.flatnonzero(is_work(trace))
@@ -109,7 +163,13 @@ def on_gpu(trace: Trace) -> Trace:
 
 
 def gpu_busy_ns(trace: Trace) -> int:
-    """Time during which at least one GPU stream works."""
+    """Time during which at least one GPU stream works.
+
+    >>> from kit.simulating import Launch, Synchronize
+    >>> from kit.trace import gpu_busy_ns
+    >>> gpu_busy_ns(kit.simulate([Launch("a", blocks=40, block_ns=20_000), Synchronize()]))
+    20000
+    """
     return busy_ns(on_gpu(trace))
 
 
@@ -117,6 +177,11 @@ def launch_delays(trace: Trace) -> Delays:
     """The time from each launch on the CPU to the start of its work on the GPU, matched by correlation id.
 
     If several launches have the same id, the first counts; GPU work without a recorded launch is left out.
+
+    >>> from kit.simulating import Launch, Synchronize
+    >>> from kit.trace import launch_delays
+    >>> launch_delays(kit.simulate([Launch("a", blocks=40, block_ns=20_000), Synchronize()])).delay_ns.tolist()
+    [7000]
     """
     tie = trace.ids("correlation")
     launches = having(trace, Role.RUNTIME)
@@ -137,6 +202,12 @@ def breakdown(trace: Trace) -> dict[str, int]:
     Each moment counts for the first of these that runs then: ``kernel`` (GPU), ``memory`` (GPU copies and fills),
     ``runtime`` (calls into CUDA, HIP ...), ``operators`` (of the framework), ``other`` (any other event). The rest is
     ``idle``: nothing runs, or only an annotation, such as a step of the profiler.
+
+    >>> from kit.trace import Event, Lane, Trace, breakdown
+    >>> main = Lane(1, 1, "main")
+    >>> events = [Event("aten::add", "cpu_op", 0, 300, main), Event("load", "task", 400, 100, main)]
+    >>> {name: ns for name, ns in breakdown(Trace.build(events)).items() if ns}
+    {'operators': 300, 'other': 100, 'idle': 100}
     """
     role = roles(trace)
     parts, before = {}, 0

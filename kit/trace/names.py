@@ -31,7 +31,14 @@ class NameRow(NamedTuple):
 
 
 class Names(Rows[NameRow]):
-    """Rows by self time, the largest first."""
+    """Rows by self time, the largest first.
+
+    >>> from kit.trace import Event, Lane, Trace, by_name
+    >>> main = Lane(1, 1, "main")
+    >>> names = by_name(Trace.build([Event("outer", "task", 0, 300, main), Event("inner", "task", 100, 150, main)]))
+    >>> [(row.name, row.total_ns, row.self_ns) for row in names]
+    [('inner', 150, 150), ('outer', 300, 150)]
+    """
 
     SHOWN = 10
     __slots__ = ()
@@ -52,6 +59,13 @@ class Names(Rows[NameRow]):
 
 def by_name(trace: Trace, shapes: bool = False) -> Names:
     """Number, total and self time of each name and category, the largest self time first.
+
+    >>> from kit.trace import Event, Lane, Trace, by_name
+    >>> main = Lane(1, 1, "main")
+    >>> trace = Trace.build([Event("conv", "cpu_op", 0, 300, main), Event("conv", "cpu_op", 300, 200, main)])
+    >>> print(by_name(trace))
+    self    share   total   events  name
+    500 ns  100.0%  500 ns  2       conv
 
     Args:
         shapes: tell operators apart by the shapes of their inputs too (``Input Dims`` of a recording that was made with
@@ -105,7 +119,15 @@ class Change(NamedTuple):
 
 
 class Changes(Rows[Change]):
-    """What changed from one trace to another, from the largest loss to the largest gain."""
+    """What changed from one trace to another, from the largest loss to the largest gain.
+
+    >>> from kit.trace import Event, Lane, Trace, changes
+    >>> main = Lane(1, 1, "main")
+    >>> before = Trace.build([Event("aten::conv2d", "cpu_op", 0, 300, main)])
+    >>> after = Trace.build([Event("aten::conv2d", "cpu_op", 0, 200, main)])
+    >>> [(row.name, row.change_ns) for row in changes(before, after)]
+    [('aten::conv2d', -100)]
+    """
 
     SHOWN = 12
     __slots__ = ()
@@ -148,6 +170,16 @@ def changes(before: Trace, after: Trace, *, kernels: bool = False) -> Changes:
     The rows are sorted from the largest loss (the second trace takes more) to the largest gain. The changes add up to
     the difference of all self times. Here calls into CUDA count for the operator that makes them, so its self time can
     be longer than in :func:`by_name`.
+
+    >>> from kit.trace import Event, Lane, Trace, changes
+    >>> main = Lane(1, 1, "main")
+    >>> before = Trace.build([Event("conv", "cpu_op", 0, 300, main)])
+    >>> after = Trace.build([Event("conv", "cpu_op", 0, 200, main), Event("relu", "cpu_op", 200, 50, main)])
+    >>> print(changes(before, after))
+    name      events  self time         change   share of change
+    relu      0 -> 1  0 ns -> 50 ns     +50 ns   33.3%
+    conv      1 -> 1  300 ns -> 200 ns  -100 ns  66.7%
+    together  1 -> 2  300 ns -> 250 ns  -50 ns
 
     Args:
         kernels: compare what ran on GPUs, copies included, in place of operators.

@@ -26,6 +26,11 @@ def summary(trace: Trace, names: Names | None = None) -> dict[str, Any]:
 
     GPU numbers include all devices; the GPU wall time is from the first start to the last end on devices.
 
+    >>> from kit.trace import Event, Lane, Trace, summary
+    >>> about = summary(Trace.build([Event("load", "task", 0, 300, Lane(1, 1, "main"))]))
+    >>> about["complete_events"], about["wall_ns"]
+    (1, 300)
+
     Args:
         names: of :func:`kit.trace.by_name`, whose first rows are included; None: they are made here, without shapes.
     """

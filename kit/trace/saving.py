@@ -30,6 +30,12 @@ def save_trace(trace: Trace, path: str | Path) -> None:
     own thread id; processes, threads and flows whose id is no number that Perfetto takes get one. The trace's origin,
     ``trace.about``, is written to the format's ``otherData``.
 
+    >>> from kit.trace import Event, Lane
+    >>> trace = kit.Trace.build([Event("load", "task", 0, 300, Lane(1, 7, "worker 0"))])
+    >>> kit.save_trace(trace, "small.json.gz")
+    >>> kit.load_trace("small.json.gz")
+    Trace(1 event in 1 lane)
+
     Raises:
         TraceError: the file cannot be written, or the package ``zstandard`` is missing for a ``.zst``.
     """

@@ -18,7 +18,23 @@ from kit.transforms.undisturbed import undisturbed
 
 
 class Transform(ABC):
-    """Rewrites a model. Transforms are frozen dataclasses; their fields are their options."""
+    """Rewrites a model. Transforms are frozen dataclasses; their fields are their options.
+
+    >>> import copy
+    >>> from dataclasses import dataclass
+    >>> @dataclass(frozen=True)
+    ... class WithoutDropout(kit.Transform):
+    ...     '''Leaves out dropout, which does nothing in eval mode.'''
+    ...
+    ...     def rewrite(self, model, args):
+    ...         return nn.Sequential(*(copy.deepcopy(layer) for layer in model if not isinstance(layer, nn.Dropout)))
+    >>> model = nn.Sequential(nn.Linear(8, 8), nn.Dropout()).eval()
+    >>> WithoutDropout().apply(model, (torch.rand(1, 8),))  # checked on other inputs
+    Sequential(
+      (0): Linear(in_features=8, out_features=8, bias=True)
+    )
+    >>> kit.register("without_dropout", WithoutDropout)
+    """
 
     opaque: ClassVar[str] = ""  # what it gives, where that is no model that others could rewrite or an executor run
     per_branch: ClassVar[bool] = False  # although opaque: before an executor it rewrites each branch by itself

@@ -32,6 +32,10 @@ COPY_BYTES = 300_000  # the most that the synced copy may hold
 def graph_picture(graph: Graph) -> GraphPicture:
     """The picture of a graph from ``kit.graph``: one box per module until it is opened; its width shows its time.
 
+    >>> from kit import models
+    >>> kit.graph_picture(kit.graph(models.inception_block(8, 8), torch.rand(1, 8, 9, 9)))
+    GraphPicture(Branches, 23 operators)
+
     Raises:
         KitError: ``graph`` is not a :class:`kit.graphs.Graph`.
     """

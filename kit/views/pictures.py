@@ -20,6 +20,11 @@ _STEPS = (15, 6, 4, 11, 13, 6)  # from each corner to the next, as far apart as 
 def clip_figure(frames: NDArray[np.uint8], flow: NDArray[np.float32], picks: int = 4) -> Chart:
     """Frames, the motion to the next frame below each, and the colour wheel (the key to the hues) at the right.
 
+    >>> from kit import clips
+    >>> clip = clips.generate(frames=5, height=64, width=64)
+    >>> kit.clip_figure(clip.frames, clip.flow)
+    Chart(9 traces)
+
     Args:
         frames: ``(T, H, W, 3)`` uint8 RGB.
         flow: ``(T - 1, H, W, 2)`` float32, pixels per frame.

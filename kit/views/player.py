@@ -19,6 +19,11 @@ _GAP = 8  # pixels between the pictures
 def clip_player(frames: NDArray[np.uint8], flow: NDArray[np.float32]) -> Player:
     """A clip that plays in the notebook: the frame at the left, its motion to the next frame, and the colour wheel.
 
+    >>> from kit import clips
+    >>> clip = clips.generate(frames=5, height=64, width=64)
+    >>> kit.clip_player(clip.frames, clip.flow)
+    Player(5 frames)
+
     Args:
         frames: ``(T, H, W, 3)`` uint8 RGB.
         flow: ``(T - 1, H, W, 2)`` float32, pixels per frame.

@@ -26,6 +26,9 @@ class Quiz(Still):
     It never blocks a cell, and Run All does not show the answer: until an option is picked, the answer is hidden behind
     a button. The order of the options is fixed.
 
+    >>> kit.Quiz("Which is faster on one core?", ["one after the other", "side by side", "no difference"])
+    Quiz(3 options)
+
     Args:
         question: plain text.
         options: plain text, at least two.

@@ -47,15 +47,18 @@ Traces = Trace | Comparison | str | Path | Mapping[str, Trace | str | Path] | It
 def tensorboard(traces: Traces, *, progress: bool = True) -> TensorBoard:
     """Show traces in TensorBoard, with the PyTorch profiler's plugin (torch-tb-profiler), inside the notebook.
 
-    >>> kit.tensorboard(comparison)
-    >>> kit.tensorboard({"before": trace, "after": "after.pt.trace.json.gz"})
-
     TensorBoard is a process of its own. It listens on 127.0.0.1, on a free port, below a path that nobody can guess.
     It ends with ``close()``, at the end of a ``with`` block, at the next call of this function, and with the kernel,
     however that ends. Then its files, which are copies of the traces, are removed too.
 
     Source: `torch-tb-profiler <https://github.com/pytorch/kineto/tree/main/tb_plugin>`_. Its project was retired in
     2026; nothing else in the kit depends on it.
+
+    >>> with kit.recording() as recording:
+    ...     y = nn.Linear(8, 8)(torch.rand(4, 8))
+    >>> with kit.tensorboard({"one call": recording.trace}, progress=False) as board:
+    ...     board
+    TensorBoard(1 run)
 
     Args:
         traces: a trace, a comparison (the trace of each approach), a file or several files, or a mapping from names to

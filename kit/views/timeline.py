@@ -65,6 +65,13 @@ def timeline(what: Trace | Comparison) -> Timeline:
     Each approach shows the spans of one measured call whose time is near the median. Its header gives the time of this
     call, and the verdict of the table on all rounds. A trace is shown as a whole.
 
+    >>> from kit.trace import Event, Lane
+    >>> a, b = Lane(1, 1, "worker 0"), Lane(1, 2, "worker 1")
+    >>> trace = kit.Trace.build([Event("left", "task", 0, 300, a), Event("right", "task", 200, 300, b)])
+    >>> kit.timeline(trace)
+    Timeline(2 events in 2 lanes)
+    >>> kit.timeline(trace).to_html("timeline.html")  # one page, without Jupyter
+
     Raises:
         KitError: ``what`` is neither a trace nor a comparison.
     """

@@ -19,6 +19,12 @@ def waterfall(explanation: Explanation) -> Chart:
 
     The dashed line is the bound, which no schedule of these branches on these lanes can beat.
 
+    >>> from kit import models
+    >>> model, inputs = models.toy_two_stream(), (torch.rand(1, 3, 25, 25), torch.rand(1, 2, 25, 25))
+    >>> comparison = kit.compare(model, inputs, "sequential, threads", rounds=6, progress=False)
+    >>> kit.waterfall(kit.explain(comparison, "threads"))
+    Chart(speed-up over sequential)
+
     Raises:
         MeasureError: the explanation has no factors.
     """

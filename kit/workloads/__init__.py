@@ -34,6 +34,11 @@ MANY = tuple(_MAKERS_OF_MANY)
 def workload(name: str, clip: Path | None = None, device: str = "cpu", items: int | None = None) -> Workload:
     """A workload by name: one request, or many items.
 
+    >>> from kit.workloads import workload
+    >>> work = workload("inception-block")
+    >>> work.description
+    '(1, 192, 35, 35) float32 on cpu'
+
     Args:
         clip: a video instead of the generated scene, for workloads that read a clip.
         device: device of the model and its inputs: ``cpu``, ``cuda`` or ``cuda:1``.

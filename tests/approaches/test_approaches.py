@@ -428,14 +428,14 @@ def test_what_cannot_be_registered(registry: dict[str, Any], name: str, make: An
     assert registry == before
 
 
-def blocks_of_the_readme(heading: str) -> list[str]:
-    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+def blocks_of_the_page(heading: str) -> list[str]:
+    text = (Path(__file__).parents[2] / "docs/approaches.md").read_text(encoding="utf-8")
     section = text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     return [block.removeprefix("python\n") for block in section.split("```")[1::2]]
 
 
-def test_the_examples_of_the_readme_run(registry: dict[str, Any]) -> None:
-    executor, functions = blocks_of_the_readme("Add your own approach")
+def test_the_examples_of_the_page_run(registry: dict[str, Any]) -> None:
+    executor, functions = blocks_of_the_page("Add your own approach")
     names = {"kit": kit, "model": MODEL, "inputs": torch.randn(3, 1), "torch": torch}
     exec(executor.replace("kit.compare(", "found = kit.compare("), names)
     assert names["found"]["backwards"].equality == (True, 0.0)

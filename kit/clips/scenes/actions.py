@@ -33,7 +33,12 @@ _WAYS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 
 @dataclass(frozen=True)
 class Camera:
-    """What a camera does to a scene. Its shake is motion and part of the exact flow; the others only hide it."""
+    """What a camera does to a scene. Its shake is motion and part of the exact flow; the others only hide it.
+
+    >>> from kit import clips
+    >>> clips.labelled("dots", "grow", frames=4, height=64, width=64, camera=clips.Camera(shake=2.0, noise=8.0))
+    Clip(4 frames of 64x64 at 25 fps from 'generated dots, grow, seed 0')
+    """
 
     shake: float = 0.0  # jumps between frames, up to so many pixels of a picture 240 high
     blur: int = 0  # passes of the filter [1, 2, 1] / 4, both ways

@@ -40,7 +40,14 @@ from kit.regions import Branches
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """What a network remembers of one clip between two frames. It is never changed: each step gives a new one."""
+    """What a network remembers of one clip between two frames. It is never changed: each step gives a new one.
+
+    >>> from kit.models.continual import stepper
+    >>> net = stepper(nn.Sequential(nn.Conv3d(3, 4, 3)).eval())
+    >>> out, state = net(torch.rand(1, 3, 8, 8), None)
+    >>> out is None, state
+    (True, State(Stepper after 1 frames))
+    """
 
     of: Stepper  # the network that made it
     layers: Layers  # earlier frames, layer by layer; tensors that states share
@@ -53,9 +60,15 @@ class State:
 class Stepper(nn.Module):
     """A network over clips, one frame at a time: :func:`stepper` makes it.
 
-    >>> net, state = stepper(model), None
-    >>> for frame in camera:  # (N, C, H, W)
-    ...     out, state = net(frame, state)  # out is None until `net.delay` frames have come
+    >>> from kit.models.continual import stepper
+    >>> net, state = stepper(nn.Sequential(nn.Conv3d(3, 4, 3)).eval()), None
+    >>> for frame in torch.rand(4, 1, 3, 8, 8):  # four frames (N, C, H, W)
+    ...     out, state = net(frame, state)
+    ...     print(None if out is None else out.shape)
+    None
+    None
+    torch.Size([1, 4, 6, 6])
+    torch.Size([1, 4, 6, 6])
     """
 
     def __init__(self, step: ChainStep) -> None:
@@ -145,6 +158,15 @@ def stepper(model: nn.Module, clip: Any = None) -> Stepper:
     The steps are a copy, with the weights as they are now. They are shown to give what the model gives: copies of both
     run on the CPU on an example clip, and every output that is due is compared. What is not due within a clip needs
     frames after its end: of padding, or of the last window of a pool with ``ceil_mode=True``.
+
+    >>> from kit.models.continual import stepper
+    >>> model = nn.Sequential(nn.Conv3d(3, 4, 3), nn.ReLU(), nn.AvgPool3d((2, 6, 6), stride=1)).eval()
+    >>> net = stepper(model)
+    >>> net.delay  # frames before the one that brings the first output
+    3
+    >>> clip = torch.rand(1, 3, 8, 8, 8)
+    >>> torch.allclose(net.over(clip)[0], model(clip), atol=1e-6)
+    True
 
     Args:
         model: in eval mode; of convolutions, pools, batch norms and pointwise layers in three dimensions (``Conv3d`` of

@@ -17,6 +17,11 @@ def shallow_two_stream_3d(classes: int = 10, *, width: int = 32, window: int = 8
     every window of ``8 + window`` frames, with the defaults 16. Time is neither padded nor strided, so that what a
     window gives is the same wherever it lies in a clip.
 
+    >>> from kit.models.continual import shallow_two_stream_3d
+    >>> network = shallow_two_stream_3d(width=8, window=2)
+    >>> network(torch.rand(1, 3, 10, 64, 64), torch.rand(1, 2, 10, 64, 64)).shape  # one window of 10 frames
+    torch.Size([1, 10, 1, 1, 1])
+
     Args:
         width: channels of the first convolution.
         window: frames whose features are averaged, at least 1.

@@ -9,7 +9,13 @@ from kit.errors import KitError
 
 
 class Reach(NamedTuple):
-    """Output i of a layer is made of the frames ``i * stride - padding`` to that ``+ receptive_field - 1``."""
+    """Output i of a layer is made of the frames ``i * stride - padding`` to that ``+ receptive_field - 1``.
+
+    >>> from kit.models.continual import Reach
+    >>> conv = Reach(receptive_field=3)
+    >>> conv.then(conv), conv.then(conv).delay  # two convolutions over time, one after the other
+    (Reach(receptive_field=5, padding=0, stride=1), 4)
+    """
 
     receptive_field: int = 1
     padding: int = 0  # frames before the first, of zeros or repeated; as many come after the last

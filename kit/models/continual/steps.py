@@ -204,6 +204,10 @@ class Crop(nn.Module):
     """Leave out the first and last frames of a clip: ``(N, C, T, H, W) -> (N, C, T - 2 * frames, H, W)``.
 
     What stands beside an unpadded convolution in a region must lose the frames that the convolution loses.
+
+    >>> from kit.models.continual import Crop
+    >>> Crop(1)(torch.rand(1, 3, 8, 4, 4)).shape
+    torch.Size([1, 3, 6, 4, 4])
     """
 
     def __init__(self, frames: int) -> None:
