@@ -20,6 +20,7 @@ _NAMES = {  # module -> the public names that it defines: nothing is imported be
     "measuring.throughput": "throughput",
     "recorder": "recording",
     "regions": "Branches Concat Mean",
+    "scheduling.links": "Link",
     "simulating": "simulate",
     "spans": "collect span",
     "trace": "Trace load_trace save_trace",

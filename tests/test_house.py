@@ -84,7 +84,7 @@ LAB_ONLY += (
     "tensorboard",
     "torch_tb_profiler",
 )
-LAB_ONLY += ("continual", "onnx", "onnxruntime", "onnxscript", "openvino")
+LAB_ONLY += ("continual", "onnx", "onnxruntime", "onnxscript", "openvino", "distributed", "dask")
 
 
 def name_of(path: Path) -> str:
