@@ -21,6 +21,7 @@ from kit.equality import Equality
 from kit.graphs import Graph, Operator
 from kit.labs import Check
 from kit.labs.continual import Explorer
+from kit.labs.devices import Explorer as DevicesExplorer
 from kit.labs.gpu import Explorer as GpuExplorer
 from kit.labs.inception.cores import Cores
 from kit.machine import hardware
@@ -83,6 +84,7 @@ MACHINERY = {  # what no caller is handed
     "kit.views.palette.Look",
     "kit.views.palette.Palette",
     "kit.views.still.Still",
+    "kit.workloads.branch_costs.Counting",
     "kit.workloads.instead.Instead",
     "kit.workloads.instead.Replay",
     "kit.workloads.instead.WithoutZeros",
@@ -182,7 +184,7 @@ def samples(ms: float) -> list[Any]:
         *(kit.Quiz("Which?", {"one": "no", "two": "yes"}), Check("hint", "look again"), Figure("<svg/>" * 99)),
         *(Live(lambda: pipeline.Pipeline([stage]), list), Explorer(), graph, graph_picture(graph)),
         *(Cores(kit.explain(comparison, "threads")), Again(comparison, lambda seconds: comparison)),
-        *(GpuExplorer(), badged(row.timing.trace)),
+        *(GpuExplorer(), DevicesExplorer(), badged(row.timing.trace)),
         Trials(lambda row, column: (MODEL, X), ("width", [8]), ("pixels", [16])),
         kit.clip_player(np.zeros((3, 8, 8, 3), np.uint8), np.zeros((2, 8, 8, 2), np.float32)),
     ]

@@ -15,13 +15,11 @@ from kit.executors.thread_counts import intra_op_threads
 from kit.inputs import opened
 from kit.machine import hardware
 from kit.regions import some_regions
-from kit.reprs import one_line
 from kit.scheduling.links import Branch
 from kit.scheduling.many_machines import Job
 from kit.spans import clock
 
 
-@one_line
 class Counting(Executor):
     """Runs the branches one after the other, and notes the time and the bytes of each, region by region."""
 

@@ -91,7 +91,7 @@ def scatter(executor: Executor) -> Workload:
     )
 
 
-def copies(executor: Executor, sizes: Sequence[int] = SIZES) -> list[tuple[int, float]]:
+def copies(executor: Executor, sizes: Sequence[int]) -> list[tuple[int, float]]:
     """For each number of bytes, how long they take to the second host, in seconds: half of the time there and back."""
     same, found = nn.Identity(), []
     for size in sizes:
@@ -121,7 +121,7 @@ def measure(executor: Executor, rounds: int, carried: Callable[[], int]) -> Meas
     names = [*work.approaches]
     scattered = compare(work, approaches=names, rounds=rounds, progress=False)
     with torch.inference_mode():
-        times = copies(executor)
+        times = copies(executor, SIZES)
         counted = {name: _counted(work, name, carried) for name in names[1:]}
     return Measured(call, times, scattered, counted)
 

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import kit
+from kit.executors.cluster import use_cluster
 from kit.labs.conclusions import decided, in_a_cell
 from kit.measuring.comparison import Comparison
 
@@ -28,11 +28,11 @@ def local_cluster(workers: int = 2) -> Iterator[None]:
         LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None, silence_logs=quiet) as local,
         Client(local) as client,
     ):
-        kit.use_cluster(client)
+        use_cluster(client)
         try:
             yield
         finally:
-            kit.use_cluster(None)
+            use_cluster(None)
 
 
 def about_cluster(comparison: Comparison) -> str:
@@ -42,9 +42,7 @@ def about_cluster(comparison: Comparison) -> str:
         return f"`cluster` is {in_a_cell(said)}"
     row = next(row for row in comparison.rows if row.name == "cluster")
     same = "the same output" if row.equality and row.equality.equal else "**another output**"
-    than = (
-        f"`cluster` against `ranks`: **{said}**." if not said.startswith("not ") else f"`cluster` is {in_a_cell(said)}."
-    )
+    than = f"against `ranks` it is {in_a_cell(said)}" if said.startswith("not ") else f"against `ranks`: **{said}**"
     return (
         f"`cluster` gave {same} as `sequential`; {than}. Both get their share of the weights once, and then only "
         "tensors. What differs: who starts the workers, who finds them, and who notices that one is gone."

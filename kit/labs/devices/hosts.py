@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 from torch import distributed
 
-import kit
 from kit.errors import KitError, UnavailableError, WorkerError
 from kit.executors.declared import DeclaredNetwork
 from kit.labs.speed import rounds
@@ -87,7 +86,7 @@ def _program(hosts: Hosts, folder: Path) -> Measured:
     launch = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1"]
     launch += [f"--master-addr={hosts.addresses['host-a']}", f"--master-port={_PORT}"]
     command = ["-m", program.__name__, str(folder), str(rounds(12, 2))]
-    path = os.pathsep.join(filter(None, [str(Path(kit.__file__).parents[1]), os.environ.get("PYTHONPATH")]))
+    path = os.pathsep.join(filter(None, [str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH")]))
     logs = [folder / f"{host}.err" for host in hosts.addresses]
     started = []
     for rank, (host, log) in enumerate(zip(hosts.addresses, logs, strict=True)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from kit.labs.conclusions import Claim, Truth, card, claim_faster, row_of, truth
 from kit.labs.devices.failures import Outcome
 from kit.labs.devices.hosts import Over
-from kit.labs.devices.told import QUIZZES, STREAMS, killed_answer, parallel_answer
+from kit.labs.devices.told import QUIZZES, STREAMS, by_request_is, killed_answer, parallel_answer
 from kit.labs.measured import overlap
 from kit.measuring.comparison import Comparison
 from kit.workloads.two_hosts import BY_BRANCH, BY_REQUEST, ONE
@@ -59,7 +59,12 @@ def _jobs(over: Over) -> Claim:
     row = row_of(scatter, BY_REQUEST)
     if row is not None and row.equality is not None and not row.equality.equal:
         return Claim(JOBS, "false", "ranks gave another output than one host")
-    return _over(claim_faster(JOBS, scatter, BY_REQUEST, BY_BRANCH), over)
+    said = by_request_is(scatter)
+    rows = [(name, row_of(scatter, name)) for name in (BY_REQUEST, BY_BRANCH)]
+    ratios = ", ".join(f"{name} {each.ratio_text}" for name, each in rows if each is not None and each.ratio)
+    by = f"over one host: {ratios}" if said in ("faster", "slower") else said
+    found: Truth = "true" if said == "faster" else "false" if said == "slower" else "not decided"
+    return _over(Claim(JOBS, found, by), over)
 
 
 def _over(claim: Claim, over: Over) -> Claim:
