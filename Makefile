@@ -116,5 +116,5 @@ endif
 	@touch $@
 
 $(VENV)/test.stamp: $(VENV)/lab.stamp
-	$(PIP) -e '.[lab,onnx,openvino,test]'
+	$(PIP) -e '.[cluster,lab,onnx,openvino,test]'
 	@touch $@

@@ -12,6 +12,7 @@ _NAMES = {  # module -> the public names that it defines: nothing is imported be
     "clips": "Clip",
     "errors": "KitError",
     "executors": "Executor",
+    "executors.cluster": "use_cluster",
     "explaining.explanation": "explain",
     "explaining.schedules": "schedule",
     "magic": "load_ipython_extension",

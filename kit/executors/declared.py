@@ -11,14 +11,12 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
-from torch import Tensor
-from torch.utils._pytree import tree_leaves
-
 from kit import spans
 from kit.errors import TaskError
 from kit.executors.base import Executor, Task, use
 from kit.executors.sequential import Sequential
 from kit.executors.thread_counts import own_intra_op_threads
+from kit.executors.workers.counting import tensor_bytes
 from kit.executors.workers.thread_state import ThreadState
 from kit.reprs import one_line
 from kit.scheduling.links import Link, arrivals
@@ -65,7 +63,7 @@ class DeclaredNetwork(Executor):
             log.about |= {"simulated": True, "network": asdict(self.link)}
         shares = [tasks[host :: self.hosts] for host in range(self.hosts)]
         busy = [host for host in range(1, self.hosts) if shares[host]]
-        sizes = [size_of([task.args for task in shares[host]]) for host in busy]
+        sizes = [tensor_bytes([task.args for task in shares[host]]) for host in busy]
         delays = arrivals(self.link, sizes)
         self.carried += sum(sizes)
         state, sent = ThreadState.here(), {}
@@ -76,7 +74,7 @@ class DeclaredNetwork(Executor):
         with spans.span("wait", "wait"):
             wait(sent.values())
         found |= {host: future.result() for host, future in sent.items()}
-        self.carried += sum(size_of(found[host]) for host in busy)
+        self.carried += sum(tensor_bytes(found[host]) for host in busy)
         for each in found.values():
             if isinstance(each, TaskError):
                 raise each
@@ -98,14 +96,8 @@ class DeclaredNetwork(Executor):
             time.sleep(delay)
         found = _results(share)
         with spans.span("outputs, declared link", "transfer"):
-            time.sleep(self.link.seconds(size_of(found)))
+            time.sleep(self.link.seconds(tensor_bytes(found)))
         return found
-
-
-def size_of(value: Any) -> int:
-    """Bytes of all tensors in nested values; one that is there twice is sent once."""
-    tensors = {id(leaf): leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)}
-    return sum(tensor.nbytes for tensor in tensors.values())
 
 
 def _begin(name: str, threads: int) -> None:

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from kit.executors import Executor, Sequential, Task, use
-from kit.executors.declared import size_of
 from kit.executors.thread_counts import intra_op_threads
+from kit.executors.workers.counting import tensor_bytes
 from kit.inputs import opened
 from kit.machine import hardware
 from kit.regions import some_regions
@@ -32,7 +32,7 @@ class Counting(Executor):
             start = clock()
             with use(Sequential()):  # a region within a branch is a part of it
                 found.append(task())
-            costs.append(Branch((clock() - start) / 1e9, size_of(task.args), size_of(found[-1])))
+            costs.append(Branch((clock() - start) / 1e9, tensor_bytes(task.args), tensor_bytes(found[-1])))
         self.regions.append(tuple(costs))
         return found
 
@@ -58,7 +58,7 @@ def job(model: nn.Module, inputs: Any, calls: int = 9) -> Job:
             if i >= 2:  # the first calls choose kernels
                 walls.append((clock() - start) / 1e9)
                 counted.append(executor.regions)
-    whole = Branch(statistics.median(walls), size_of(args), size_of(output))
+    whole = Branch(statistics.median(walls), tensor_bytes(args), tensor_bytes(output))
     regions = [
         tuple(
             each._replace(work=statistics.median(call[r][b].work for call in counted)) for b, each in enumerate(region)

@@ -17,7 +17,7 @@ from kit.equality import compare_outputs, inputs_without_effect
 from kit.errors import TaskError
 from kit.executors import Sequential, Task, current, use
 from kit.executors import declared as room
-from kit.executors.declared import DeclaredNetwork, size_of
+from kit.executors.declared import DeclaredNetwork
 from kit.models import inception_block, two_stream
 from kit.scheduling.links import Link
 from kit.views.badge import badge
@@ -112,8 +112,3 @@ def test_without_a_collecting_log_nothing_is_written() -> None:
     assert spans.current() is None
     with DeclaredNetwork(FAST) as hosts:
         assert hosts.run([Task("a", abs, (-1,)), Task("b", abs, (-2,))]) == [1, 2]
-
-
-def test_bytes_are_those_of_different_tensors() -> None:
-    x = torch.rand(10)
-    assert size_of([x, {"a": (x, torch.rand(5))}, 3, None]) == 60
