@@ -23,9 +23,9 @@ def local_cluster(workers: int = 2) -> Iterator[None]:
         return
     from distributed import Client, LocalCluster
 
-    quiet = logging.WARNING
+    options = {"threads_per_worker": 1, "dashboard_address": None, "silence_logs": logging.ERROR}
     with (
-        LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None, silence_logs=quiet) as local,
+        LocalCluster(n_workers=workers, **options) as local,
         Client(local) as client,
     ):
         use_cluster(client)
