@@ -83,6 +83,7 @@ bench: $(VENV)/test.stamp  ## measure the kit against plain code; writes build/b
 	$(BIN)/python -m bench
 	$(BIN)/python -m bench.approaches
 	$(BIN)/python -m bench.continual
+	$(BIN)/python -m bench.machines
 	$(BIN)/python -m bench.many
 	$(BIN)/python -m bench.timeline
 
@@ -123,7 +124,7 @@ endif
 	@touch $@
 
 $(VENV)/test.stamp: $(VENV)/lab.stamp
-	$(PIP) -e '.[lab,onnx,openvino,test]'
+	$(PIP) -e '.[cluster,lab,onnx,openvino,test]'
 	@touch $@
 
 $(VENV)/dist.stamp: $(VENV)/lab.stamp

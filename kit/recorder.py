@@ -100,7 +100,7 @@ def recording(
         if used:
             torch.cuda.synchronize()
     trace = trace_of(log.spans, profile.trace, others=True)
-    trace = _with_clocks(trace, log)
+    trace = _as_told(trace, log)
     notes = list(trace.notes)
     if used and operators and (number := next(_PROFILES_OF_CUDA)) > 1:
         notes.append(f"it is recording {number} of CUDA in its process: PyTorch can shift or lose kernels from 2 on.")
@@ -208,11 +208,12 @@ def _record(runner: Runner, *, warm: bool, operators: bool, gpu: bool | None = N
     with spans.collect(operators=in_workers) as log, profiler as profile, spans.span("call", "call"):
         synchronize(runner.inputs, runner())
     check_launches(profile.trace)
-    return _with_clocks(trace_of(log.spans, profile.trace, others=False), log)
+    return _as_told(trace_of(log.spans, profile.trace, others=False), log)
 
 
-def _with_clocks(trace: Trace, log: spans.SpanLog) -> Trace:
-    """The trace with what is known of the clocks of other hosts."""
+def _as_told(trace: Trace, log: spans.SpanLog) -> Trace:
+    """The trace with what executors say of their spans, and with what is known of the clocks of other hosts."""
+    trace = replace(trace, about={**trace.about, **log.about})
     if not log.clocks:
         return trace
     trace = replace(trace, about={**trace.about, "clocks_ns": dict(log.clocks)})

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from kit.reprs import one_line
 
@@ -85,6 +85,9 @@ class SpanLog:
     spans: list[Span] = field(default_factory=list)
     operators: bool = False  # whether a recording is on, so that worker processes shall profile their operators too
     clocks: dict[str, int] = field(default_factory=dict)  # other host -> how far off its spans may be: ns, either way
+    about: dict[str, Any] = field(default_factory=dict)  # what an executor says of its spans, for ``trace.about``
+    sent_bytes: int = 0  # of the tensors in what other processes were given to run, each process apart
+    received_bytes: int = 0  # of the tensors in their results
 
     def write(
         self, name: str, category: Category, start_ns: int, end_ns: int | None = None, cpu_ns: int | None = None

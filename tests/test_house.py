@@ -67,8 +67,9 @@ SCHEDULED = (
 )
 ANALYSED = ("critical_path", "idling", "names", "overview", "rules", "streams", "tables", "walking")
 OTHER_RUNTIMES = ("transforms/onnx_runtime.py", "transforms/openvino.py", "transforms/runtimes.py")
-OTHER_HOSTS = ("executors/group_ranks.py",)
+OTHER_HOSTS = ("executors/cluster.py", "executors/group_ranks.py")
 OTHER_HOSTS += tuple(f"executors/workers/{name}.py" for name in ("clocks", "control", "group", "membership", "shares"))
+OTHER_HOSTS += tuple(f"executors/workers/{name}.py" for name in ("counting", "dask_workers", "keeper"))
 LAB_ONLY = ("IPython", "ipykernel", "jupyter", "jupyterlab", "jupyter_client", "notebook", "nbformat", "traitlets")
 LAB_ONLY += (
     "ipywidgets",
@@ -84,7 +85,7 @@ LAB_ONLY += (
     "tensorboard",
     "torch_tb_profiler",
 )
-LAB_ONLY += ("continual", "onnx", "onnxruntime", "onnxscript", "openvino")
+LAB_ONLY += ("continual", "onnx", "onnxruntime", "onnxscript", "openvino", "distributed", "dask")
 
 
 def name_of(path: Path) -> str:
@@ -225,7 +226,7 @@ def test_reading_traces_needs_no_torch() -> None:
 def test_public_names_are_sorted_and_few_lines() -> None:
     assert list(kit.__all__) == sorted(set(kit.__all__))
     assert dir(kit) == list(kit.__all__)
-    assert len((KIT / "__init__.py").read_text().splitlines()) <= 52
+    assert len((KIT / "__init__.py").read_text().splitlines()) <= 53
 
 
 @pytest.mark.parametrize("name", kit.__all__)
@@ -280,17 +281,17 @@ def test_the_core_and_its_modules_stay_small() -> None:
     core -= analysed
     scheduled = {KIT / name for name in SCHEDULED}  # to run a whole graph on lanes
     runtimes = {KIT / name for name in OTHER_RUNTIMES}  # to compare with what one would take instead of PyTorch
-    hosts = {KIT / name for name in OTHER_HOSTS}  # to run branches on ranks of several hosts
+    hosts = {KIT / name for name in OTHER_HOSTS}  # to run branches on ranks or workers of several hosts
     assert scheduled | runtimes | hosts <= core
     core -= scheduled | runtimes | hosts
     assert KIT / "executors" / "threads.py" in core
     assert KIT / "views" / "timeline.py" not in core
     assert max(lines.values()) <= 300, said
-    assert sum(lines[path] for path in core) <= 9200, said
+    assert sum(lines[path] for path in core) <= 9230, said
     assert sum(lines[path] for path in scheduled) <= 850, said
     assert sum(lines[path] for path in analysed) <= 820, said
     assert sum(lines[path] for path in runtimes) <= 140, said
-    assert sum(lines[path] for path in hosts) <= 560, said
+    assert sum(lines[path] for path in hosts) <= 930, said
 
 
 READABLE = [path for room in ("executors", "transforms") for path in sorted((KIT / room).glob("*.py"))]

@@ -21,6 +21,7 @@ from kit.equality import Equality
 from kit.graphs import Graph, Operator
 from kit.labs import Check
 from kit.labs.continual import Explorer
+from kit.labs.devices import Explorer as DevicesExplorer
 from kit.labs.gpu import Explorer as GpuExplorer
 from kit.labs.inception.cores import Cores
 from kit.labs.modules import Gallery
@@ -50,6 +51,10 @@ MACHINERY = {  # what no caller is handed
     "kit.executors.workers.control.Door",
     "kit.executors.workers.group.Group",
     "kit.executors.workers.group.Peer",
+    "kit.executors.workers.dask_workers.Answer",
+    "kit.executors.workers.dask_workers.DaskWorker",
+    "kit.executors.workers.dask_workers.DaskWorkers",
+    "kit.executors.workers.keeper.Keeper",
     "kit.executors.workers.shares.Shares",
     "kit.machine.namespaces.Hosts",
     "kit.executors.cuda_streams.SideStreams",
@@ -85,6 +90,7 @@ MACHINERY = {  # what no caller is handed
     "kit.views.palette.Look",
     "kit.views.palette.Palette",
     "kit.views.still.Still",
+    "kit.workloads.branch_costs.Counting",
     "kit.workloads.instead.Instead",
     "kit.workloads.instead.Replay",
     "kit.workloads.instead.WithoutZeros",
@@ -184,7 +190,7 @@ def samples(ms: float) -> list[Any]:
         *(kit.Quiz("Which?", {"one": "no", "two": "yes"}), Check("hint", "look again"), Figure("<svg/>" * 99)),
         *(Live(lambda: pipeline.Pipeline([stage]), list), Explorer(), graph, graph_picture(graph)),
         *(Cores(kit.explain(comparison, "threads")), Again(comparison, lambda seconds: comparison)),
-        *(GpuExplorer(), badged(row.timing.trace), Gallery([ModuleRow("Delay", "2", "over time")])),
+        *(GpuExplorer(), DevicesExplorer(), badged(row.timing.trace), Gallery([ModuleRow("Delay", "2", "over time")])),
         Trials(lambda row, column: (MODEL, X), ("width", [8]), ("pixels", [16])),
         kit.clip_player(np.zeros((3, 8, 8, 3), np.uint8), np.zeros((2, 8, 8, 2), np.float32)),
     ]

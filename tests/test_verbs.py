@@ -281,7 +281,7 @@ def test_what_does_not_fit_the_model_keeps_its_row_and_the_others_go_on() -> Non
         assert "no branches were found in Linear" in str(comparison[name].reason)
     replicated = comparison["replicated"]
     assert replicated.equality == (True, 0.0)
-    assert any(caveat.startswith("replicated: on a CPU or a single GPU") for caveat in comparison.caveats)
+    assert any(caveat.startswith("replicated: nn.DataParallel has no GPU here") for caveat in comparison.caveats)
 
 
 @pytest.mark.parametrize("after", [0, 1, 5])

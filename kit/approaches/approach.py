@@ -195,7 +195,7 @@ class Approach:
         if self._executor:
             executor = self._executor.entry.made(self._executor.options, model=model, cores=cores)
         runner = ModelRunner(model, args, executor, executor.caller_threads or cores)
-        runner.remarks = tuple(filter(None, remarks))
+        runner.remarks = tuple(filter(None, (*remarks, executor.remark)))
         if any(transform.not_picklable for transform in self._transforms):
             try:
                 _freeze(runner, self._transforms[-1], given, args)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import socket
+from collections import Counter
 
 from torch import nn
 
 from kit.approaches.registry import Entry, Rewrites, Runs, build_in
 from kit.errors import KitError
 from kit.executors import Sequential
+from kit.executors.cluster import Cluster, given_client
+from kit.executors.cluster import unavailable_because as cluster_unavailable
 from kit.executors.cuda_streams import CudaStreams
 from kit.executors.cuda_streams import unavailable_because as cuda_streams_unavailable
 from kit.executors.cuda_streams_threads import CudaStreamsThreads
@@ -20,6 +23,7 @@ from kit.executors.processes_cold import ProcessesCold
 from kit.executors.ranks import Ranks
 from kit.executors.ranks import unavailable_because as ranks_unavailable
 from kit.executors.threads import Threads
+from kit.executors.workers.dask_workers import DaskWorkers
 from kit.executors.workers.group import joined_group
 from kit.executors.workers.membership import membership
 from kit.graphs.scheduled import Scheduled
@@ -69,6 +73,14 @@ def ranks(
         return GroupRanks(group, threads or max(1, cores // group.on_this_host), timeout)
     workers = workers or min(_widest(model), cores)
     return Ranks(workers, threads or max(1, cores // workers), timeout)
+
+
+def cluster(model: nn.Module, *, workers: int | None = None, threads: int | None = None, timeout: int = 60) -> Cluster:
+    """A worker of a Dask cluster per branch, as far as there are so many; kit.use_cluster names the cluster."""
+    found = DaskWorkers(given_client(), workers or _widest(model), workers or 1, timeout)
+    on_its_host = Counter(worker.host for worker in found.all)
+    shares = [of.cores // on_its_host[worker.host] for worker, of in zip(found.all, found.facts, strict=True)]
+    return Cluster(found, threads or max(1, min(shares)), timeout)
 
 
 def processes_cold(model: nn.Module, *, timeout: int = 120) -> ProcessesCold:
@@ -144,6 +156,7 @@ build_in(
         "graphed_streams": _rewrites(GraphedStreams),
         "processes": Runs(processes, _needs_descriptors, lambda model: 3.0, sends=True),
         "ranks": Runs(ranks, _ranks_unavailable, lambda model: 4.0, sends=True),
+        "cluster": Runs(cluster, cluster_unavailable, lambda model: 4.0, sends=True),
         "openvino": _rewrites(OpenVino, 1.0, 0.03),
         "onnxruntime": _rewrites(OnnxRuntime, 2.0, 0.05),
         "compiled": _rewrites(Compiled, 3.0, 0.4),

@@ -88,6 +88,7 @@ _ALSO_CALLED = {
     "threads": "threading threadpool threadpoolexecutor multithreading",
     "processes": "multiprocessing mp fork spawn torchmultiprocessing processpool processpoolexecutor",
     "ranks": "distributed torchdistributed ddp distributeddataparallel gloo torchrun mpi",
+    "cluster": "dask daskdistributed daskcluster",
     "channels_last": "nhwc memoryformat",
     "folded": "fuse fused fusion fold bnfolding batchnormfolding",
     "compiled": "compile torchcompile inductor torchinductor dynamo torchdynamo",

@@ -73,6 +73,11 @@ class Executor(ABC):
         """Intra-op threads of each lane; None: the executor does not set them, and lanes use the caller's number."""
         return None
 
+    @property
+    def remark(self) -> str:
+        """A caveat for a reader of its results, as sentences; empty: none."""
+        return ""
+
     @abstractmethod
     def run(self, tasks: Sequence[Task]) -> list[Any]:
         """Run all tasks and return their results in the order of the tasks.

@@ -50,6 +50,14 @@ class Devices(Executor):
             raise UnavailableError("torch finds no GPU: name the devices, as in Devices(('cpu', 'cpu')).")
         self.devices = self.devices or (*(f"cuda:{i}" for i in range(gpus)), *(["cpu"] if gpus == 1 else []))
 
+    @property
+    def remark(self) -> str:
+        """That there is only one device, whatever the names."""
+        if len({torch.device(name) for name in self.devices}) > 1:
+            return ""
+        only = self.devices[0]
+        return f"all of its devices are {only}: nothing is copied, and the branches run there one after the other."
+
     def run(self, tasks: Sequence[Task]) -> list[Any]:
         places = [torch.device(self.devices[i % len(self.devices)]) for i in range(len(tasks))]
         homes = [_home(task) for task in tasks]

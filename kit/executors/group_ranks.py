@@ -14,9 +14,10 @@ from kit.errors import TaskError, TransferError
 from kit.executors.base import Executor, Task, use
 from kit.executors.sequential import Sequential
 from kit.executors.workers.clocks import Sample
-from kit.executors.workers.group import Group, Peer, reply_of
+from kit.executors.workers.counting import count
+from kit.executors.workers.group import Group, Peer
 from kit.executors.workers.rank import Share, error_of_task, unpacked
-from kit.executors.workers.shares import Shares, packed, write_spans
+from kit.executors.workers.shares import Shares, packed, reply_of, write_spans
 from kit.executors.workers.thread_state import ThreadState
 
 
@@ -69,7 +70,9 @@ class GroupRanks(Executor):
             if isinstance(outcome, TaskError):
                 raise outcome
         found = [outcomes[i % n][i // n] for i in range(len(tasks))]
-        return [each if i % n == 0 else unpacked(tasks[i], each) for i, each in enumerate(found)]
+        results = [each if i % n == 0 else unpacked(tasks[i], each) for i, each in enumerate(found)]
+        count(([task.args for task in tasks[rank::n]], results[rank::n]) for rank in range(1, n))
+        return results
 
     def close(self) -> None:
         """Let the ranks forget the shares of this executor; the group stays."""
@@ -84,7 +87,7 @@ class GroupRanks(Executor):
         busy = [peer for peer in group.peers if inputs[peer.rank]]
         with spans.span("pack", "transfer"):  # before anything is sent: what cannot travel breaks nothing
             pieces = {peer: packed(inputs[peer.rank], f"the inputs of {names[peer.rank]}", peer) for peer in busy}
-        key, shares = self._shares.of(tasks, busy, self.timeout)
+        key, shares = self._shares.of(tasks, {peer.rank: peer for peer in busy}, self.timeout)
         operators = log is not None and log.operators
         state, deadline = tuple(ThreadState.here()), time.monotonic() + self.timeout
         if operators:
@@ -109,7 +112,7 @@ class GroupRanks(Executor):
         self, peer: Peer, message: tuple[Any, ...], sent_ns: int, deadline: float
     ) -> list[Tensor] | TaskError:
         """The packed results of a rank that has answered, or the error of one of its tasks."""
-        reply, (_, arrived, answered) = reply_of(message), message
+        reply, (_, arrived, answered) = reply_of(message[0]), message
         if not peer.same_clock:
             peer.clock.add(Sample.of(sent_ns, arrived, answered, peer.control.arrived_ns))
         write_spans(peer, reply)

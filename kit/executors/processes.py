@@ -13,6 +13,7 @@ from kit import spans
 from kit.errors import WorkerError
 from kit.executors.base import Executor, Task
 from kit.executors.threads import Threads
+from kit.executors.workers.counting import count
 from kit.executors.workers.messages import Reply
 from kit.executors.workers.process import WorkerProcess, answered, share_of_cores, starting
 from kit.executors.workers.reports import no_answer, starting_is_possible
@@ -142,6 +143,7 @@ class Processes(Executor):
                 if log is not None:
                     log.spans += reply.arrived()
                 replies[i], failed = reply, failed or reply.error is not None
+                count([(tasks[i].args, reply.result)])
             if failed and together:
                 deadline = min(deadline, time.monotonic() + GRACE_S)
 

@@ -16,6 +16,7 @@ from kit import spans
 from kit.errors import TaskError
 from kit.executors.base import Executor, Task
 from kit.executors.processes import Processes
+from kit.executors.workers.counting import count
 from kit.executors.workers.process import MOST_LOADED
 from kit.executors.workers.rank import Share, error_of_task, gather, join, unpacked
 from kit.machine.hardware import Hardware
@@ -64,7 +65,9 @@ class Ranks(Executor):
             except BaseException:  # a rank is lost, and with it the group
                 self._processes.end()
                 raise
-        return [unpacked(task, packed[i % self.workers][i // self.workers]) for i, task in enumerate(tasks)]
+        results = [unpacked(task, packed[i % self.workers][i // self.workers]) for i, task in enumerate(tasks)]
+        count((inputs[rank], results[rank :: self.workers]) for rank in range(self.workers))
+        return results
 
     def fork_join(self, tasks: Sequence[Task], merge: Callable[[list[Any]], Any]) -> Any:
         return self._processes.join(self.run(tasks), merge)

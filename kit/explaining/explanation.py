@@ -17,7 +17,7 @@ from kit.measuring.comparison import Comparison, Ratio, Row, Timing
 from kit.measuring.factors import Bounds, BranchTimes, Excess, RowBreakdown, has_task_times, in_steps, regions_ms
 from kit.measuring.statistics import interval
 from kit.reprs import one_line
-from kit.text import between, counted, milliseconds
+from kit.text import between, counted, milliseconds, with_prefix
 from kit.trace import Trace, kernels
 
 LOSSES = {  # factor -> what it means where it is below 1
@@ -70,6 +70,7 @@ class Explanation:
     intervals: dict[str, tuple[float, float]]  # factor -> the 95% interval of its median over the rounds; lanes apart
     waiting_ms: dict[str, float]  # branches side by side less alone, a call; what is not there could not be told from 0
     overhead_ms: dict[str, float]  # the typical round's call outside the busiest lane's tasks, by kind
+    carried: tuple[float, float] | None  # bytes of tensors to other processes, and back, a call; None: nothing left
     parts_ms: dict[str, float]  # its regions and its serial rest, which add up to the call
     bounds: Bounds | None
     excess: Excess | None  # the limit that the result is beyond, from which nothing is concluded; None: within all
@@ -142,6 +143,9 @@ class Explanation:
             lines.append(f"  timings vary a lot: the factors multiply to the geometric mean, {product:.2f}x")
         parts = {"side by side, against alone": self.waiting_ms, "overhead": self.overhead_ms, "a call": self.parts_ms}
         lines += [f"  {name}: {_in_words(each)}" for name, each in parts.items() if each]
+        if self.carried is not None:
+            there, back = (with_prefix(round(each)) for each in self.carried)
+            lines.append(f"  tensors handed over, a call: {there}B to other processes, {back}B back")
         if self.bounds is not None:
             work, span, serial, least = map(milliseconds, self.bounds[:4])
             least += f" {between(*self.bounds[-2:])}"
@@ -245,6 +249,7 @@ def _explained(comparison: Comparison, row: Row, known: _Known) -> Explanation:
         intervals=case.intervals() if case else {},
         waiting_ms=case.waiting_ms() if case else {},
         overhead_ms=case.overhead_ms() if case else {},
+        carried=case.carried() if case else None,
         parts_ms=case.parts_ms() if case else {},
         bounds=case.bounds(comparison) if case else None,
         excess=excess,

@@ -104,7 +104,8 @@ class Hosts:
                 _tc(namespace, "add", *where, "handle", "1:", "netem", "delay", f"{delay_ms}ms")
                 where = ["parent", "1:"]
             if mbit_s is not None:
-                _tc(namespace, "add", *where, "tbf", "rate", f"{mbit_s}mbit", "burst", "32kbit", "latency", "400ms")
+                burst = f"{max(32, mbit_s):g}kbit"  # what it sends in a millisecond: with less, the timer sets the rate
+                _tc(namespace, "add", *where, "tbf", "rate", f"{mbit_s}mbit", "burst", burst, "latency", "400ms")
 
     def sent_bytes(self, host: str) -> int:
         """All that a host has sent over the link so far, headers included."""

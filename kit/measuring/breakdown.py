@@ -16,7 +16,7 @@ Interval = tuple[int, int]
 
 @one_line
 class RoundBreakdown(NamedTuple):
-    """Where the time of one turn's calls went: mean nanoseconds per call."""
+    """Where the time of one turn's calls went, and what they carried: mean nanoseconds and bytes per call."""
 
     regions: float  # inside regions; the rest of the call is serial
     tasks: dict[tuple[int, str], float]  # (position of its region in the call, branch) -> how long it ran
@@ -26,6 +26,8 @@ class RoundBreakdown(NamedTuple):
     overhead: dict[str, float]  # of OVERHEAD -> regions outside their busiest lane's tasks; sums to regions - busiest
     queued: float | None = None  # how long the lanes' threads could have run but had no core; None: not known
     overlap: float | None = None  # how long two tasks or more ran at the same time; None: not known
+    sent: float | None = None  # bytes of tensors that other processes were given; None: no task left this process
+    received: float | None = None  # bytes of tensors that they gave back
 
     @property
     def work(self) -> float:
@@ -33,7 +35,9 @@ class RoundBreakdown(NamedTuple):
         return sum(self.tasks.values())
 
 
-def reduce_turn(spans: Sequence[Span], queued_ns: int | None = None) -> RoundBreakdown | None:
+def reduce_turn(
+    spans: Sequence[Span], queued_ns: int | None = None, carried: tuple[int, int] = (0, 0)
+) -> RoundBreakdown | None:
     """Reduce the spans of one turn's calls to their breakdown; None if the spans contain no task.
 
     Only outermost regions and tasks count: what runs inside a task counts as that task's time. A call without a region
@@ -41,6 +45,7 @@ def reduce_turn(spans: Sequence[Span], queued_ns: int | None = None) -> RoundBre
 
     Args:
         queued_ns: how long the lanes' threads waited for a core during the turn, in nanoseconds; None: not known.
+        carried: bytes of tensors that went to other processes during the turn, and that came back.
     """
     calls = sorted(span for span in spans if span.category == "call")
     regions, tasks, others = _outermost(spans, calls[0])
@@ -80,6 +85,8 @@ def reduce_turn(spans: Sequence[Span], queued_ns: int | None = None) -> RoundBre
         overhead={kind: length / n for kind, length in overhead.items()},
         queued=None if queued_ns is None else queued_ns / n,
         overlap=sum(map(_overlap, inside)) / n,
+        sent=carried[0] / n if any(carried) else None,
+        received=carried[1] / n if any(carried) else None,
     )
 
 

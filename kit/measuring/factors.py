@@ -218,6 +218,11 @@ class RowBreakdown:
         inside = {} if turn is None else {kind: ns / 1e6 for kind, ns in turn.overhead.items()}
         return inside | {"serial rest": self.parts_ms()["serial rest"]}
 
+    def carried(self) -> tuple[float, float] | None:
+        """Bytes of tensors to other processes and back, a call; None: its tasks run in this process."""
+        turn = self.own.turns[self.median_round]
+        return None if turn is None or turn.sent is None or turn.received is None else (turn.sent, turn.received)
+
     def branch_times(self) -> BranchTimes:
         rest_ms = float(np.median(self.own.samples_ns - _of(self.own, "busiest"))) / 1e6
         regions, contention = regions_ms(self.branches_alone or self.own, np.median), 1.0

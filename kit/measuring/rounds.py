@@ -152,7 +152,11 @@ def _turn(runner: Runner, calls: int, lanes: frozenset[tuple[int | str, int]], c
     return _Turn(
         sample,
         [end - begin for begin, end in pairwise(stamps)],
-        reduce_turn(log.spans, (queued_after or 0) - (queued_before or 0) if known else None),
+        reduce_turn(
+            log.spans,
+            (queued_after or 0) - (queued_before or 0) if known else None,
+            (log.sent_bytes, log.received_bytes),
+        ),
         [span for span in log.spans if span.start_ns >= stamps[-2]],  # the last call of a turn is the warmest
         found or lanes,
     )

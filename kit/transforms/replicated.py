@@ -32,7 +32,8 @@ class Replicated(Transform):
     def remark(self, args: tuple[Any, ...], rewritten: nn.Module) -> str:
         if _on_gpu(args) and torch.cuda.device_count() > 1:
             return ""
-        return "on a CPU or a single GPU, nn.DataParallel only calls the model: nothing runs at the same time."
+        found = "one GPU" if _on_gpu(args) else "no GPU"
+        return f"nn.DataParallel has {found} here, so it only calls the model: nothing runs at the same time."
 
 
 def _on_gpu(args: tuple[Any, ...]) -> bool:

@@ -315,7 +315,9 @@ def test_without_a_compiler_compiled_says_what_to_install() -> None:
     assert "python3-dev" in (parse("folded + compiled").unavailable_because(without_headers) or "")
 
 
-@pytest.mark.parametrize(("approach", "extra"), [("onnxruntime", "onnx"), ("openvino", "openvino")])
+@pytest.mark.parametrize(
+    ("approach", "extra"), [("onnxruntime", "onnx"), ("openvino", "openvino"), ("cluster", "cluster")]
+)
 def test_without_a_runtime_it_says_what_to_install(approach: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert f"pip install -c constraints.txt -e .[{extra}]" in (approaches.available()[approach] or "")

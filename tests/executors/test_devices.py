@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import kit
 from kit import spans
+from kit.approaches.registry import REGISTRY
 from kit.equality import compare_outputs, inputs_without_effect
 from kit.errors import TaskError, UnavailableError
 from kit.executors import Sequential, Task, current, use
@@ -27,6 +29,21 @@ def test_on_the_cpu_alone_it_is_the_sequential_answer() -> None:
         with use(executor):
             assert compare_outputs(expected, model(FRAME, FLOW)).equal
         assert executor._replicas == {}  # the weights are there already
+
+
+def test_one_device_under_several_names_is_told_as_one() -> None:
+    assert Devices(("cpu", "cpu")).remark.startswith("all of its devices are cpu: nothing is copied")
+    assert Devices(("cuda:0", "cuda:0")).remark.startswith("all of its devices are cuda:0")
+    assert Devices(("cuda:0", "cpu")).remark == ""
+
+
+def test_the_table_says_what_an_executor_says_of_itself() -> None:
+    kit.register("one_cpu_twice", lambda: Devices(("cpu", "cpu")))
+    try:
+        comparison = kit.compare(two_stream(width=8), (FRAME, FLOW), "one_cpu_twice", rounds=6, progress=False)
+    finally:
+        del REGISTRY["one_cpu_twice"]
+    assert any(caveat.startswith("one_cpu_twice: all of its devices are cpu") for caveat in comparison.caveats)
 
 
 def test_a_branch_gets_its_copy_of_the_weights_once_and_the_model_keeps_its_own(

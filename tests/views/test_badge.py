@@ -37,6 +37,23 @@ def test_a_simulated_trace_without_numbers_is_still_simulated() -> None:
     assert badge(replace(simulate(PROGRAM), about={"simulated": True})).startswith("Simulated, not measured")
 
 
+def test_a_declared_network_is_simulated_and_the_rest_keeps_its_origin(tmp_path: Path) -> None:
+    link = {"bits_per_second": 1e9, "latency": 5e-5}
+    trace = replace(load_trace(RECORDED), about={**load_trace(RECORDED).about, "simulated": True, "network": link})
+    said = badge(trace)
+    assert said.startswith("Simulated, not measured: a network of 1 Gbit/s, 50 µs one way, slept at each hand-over")
+    assert "All else: made " in said
+    assert "NVIDIA H200" in said
+    save_trace(trace, tmp_path / "trace.json")
+    assert badge(load_trace(tmp_path / "trace.json")) == said
+
+
+def test_hosts_that_are_one_machine_are_told() -> None:
+    recorded = load_trace(RECORDED)
+    trace = replace(recorded, about={**recorded.about, "hosts": "Two hosts are one machine"})
+    assert badge(trace) == f"{badge(recorded)} Two hosts are one machine."
+
+
 def test_stacked_traces_of_different_origins_say_which_is_which(tmp_path: Path) -> None:
     recorded, small, large = load_trace(RECORDED), simulate(PROGRAM, gpu=Gpu(sms=4)), simulate(PROGRAM)
     both = stack({"here": recorded, "model": small})
@@ -54,6 +71,9 @@ def test_stacked_traces_of_different_origins_say_which_is_which(tmp_path: Path) 
     [
         ({"simulated": True, "gpu": ["odd"]}, "Simulated, not measured: the file does not say with which numbers."),
         ({"simulated": True, "gpu": {"sms": "many"}}, "Simulated, not measured: the file does not say"),
+        ({"simulated": True, "network": {"speed": 1}}, "Simulated, not measured: a network, and the file does not say"),
+        ({"simulated": True, "network": {"bits_per_second": "fast"}}, "Simulated, not measured: a network, and"),
+        ({"hosts": ["odd"]}, ""),
         ({"traces": ["odd"], "date": 7, "versions": "odd"}, ""),
         ({"traces": {"a": "odd"}}, "No origin."),
         ({"version": "of another program"}, ""),

@@ -11,6 +11,7 @@ from kit.spans import Span
 
 DRIFT = 0.001  # seconds a second, at most: two crystals, each 50e-6 off, and NTP, which slews each by up to 500e-6
 KEPT = 64  # samples
+EXCHANGES = 16  # to compare two clocks
 
 
 @one_line

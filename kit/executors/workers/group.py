@@ -10,7 +10,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -19,17 +19,16 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, distributed
 
-from kit.errors import TransferError, WorkerError
-from kit.executors.workers.clocks import OtherClock, Sample
+from kit.errors import WorkerError
+from kit.executors.workers.clocks import EXCHANGES, OtherClock, Sample
 from kit.executors.workers.control import Control, Door, knock, ready
-from kit.executors.workers.membership import Membership, boot_id, interface_towards
+from kit.executors.workers.membership import Membership, boot_id, host_names, interface_towards
 from kit.executors.workers.messages import Reply
-from kit.executors.workers.pickling import load
+from kit.executors.workers.shares import reply_of
 
 JOIN_S = 120.0  # for all ranks to come
 ENDING_S = 5.0  # for the other ranks to end
 NEWS_S = 0.5  # for the connection to say that a rank has ended, after gloo has failed
-EXCHANGES = 16  # to compare two clocks
 
 
 @dataclass(eq=False)
@@ -107,6 +106,24 @@ class Group:
         except OSError:
             self.lose(_ended(peer, ""))
 
+    def load(self, key: int, pieces: Mapping[Peer, bytearray], timeout: float) -> dict[Peer, Reply]:
+        """As :meth:`kit.executors.workers.shares.Places.load`."""
+        deadline = time.monotonic() + timeout
+        for peer, piece in pieces.items():
+            self.tell(peer, "load", key, len(piece))
+        sending = [self.give(peer, piece) for peer, piece in pieces.items()]
+        answers = self.answers(pieces, deadline, "its share of the model")
+        for wait in sending:
+            wait(deadline)
+        return {peer: reply_of(message[0]) for peer, message in answers.items()}
+
+    def forget(self, keys: set[int]) -> None:
+        """As :meth:`kit.executors.workers.shares.Places.forget`."""
+        for peer in self.peers:
+            if self.lost is None and keys & peer.has:
+                self.tell(peer, "forget", keys & peer.has)
+                peer.has -= keys
+
     def give(self, peer: Peer, piece: bytearray) -> Callable[[float], None]:
         """Begin to send bytes to a rank that expects them; returns what waits until they are sent, or a deadline."""
         tensor = torch.frombuffer(piece, dtype=torch.uint8)
@@ -170,14 +187,6 @@ class Group:
             )
 
 
-def reply_of(message: tuple[Any, ...]) -> Reply:
-    """The reply in an answer to ``load`` or ``run``."""
-    try:
-        return Reply(*load(message[0]))
-    except TransferError as error:  # of a task's own exception: sizes and spans can always be rebuilt
-        return Reply.lost(error)
-
-
 _group: Group | None = None
 
 
@@ -228,22 +237,13 @@ def join(member: Membership) -> Group | Control:
 
 
 def _peers(controls: Iterable[Control]) -> list[Peer]:
-    """Who is at these connections, by rank. Hosts of one name are told apart by their lowest ranks."""
+    """Who is at these connections, by rank."""
     told = sorted(((*control.receive(), control) for control in controls), key=lambda each: int(each[0]))
     here = (socket.gethostname(), boot_id())
-    lowest = {here: 0}
-    for rank, name, boot, _, _ in told:
-        lowest.setdefault((name, boot), rank)
-    names = [name for name, _ in lowest]
+    _, *names = host_names([here, *((name, boot) for _, name, boot, _, _ in told)])
     return [
-        Peer(
-            rank,
-            f"{name} ({lowest[name, boot]})" if names.count(name) > 1 else name,
-            pid,
-            (name, boot) == here,
-            control,
-        )
-        for rank, name, boot, pid, control in told
+        Peer(rank, host, pid, (name, boot) == here, control)
+        for host, (rank, name, boot, pid, control) in zip(names, told, strict=True)
     ]
 
 

@@ -6,7 +6,7 @@ import os
 import socket
 import struct
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -83,3 +83,12 @@ def boot_id() -> str:
     """What two processes have in common if they run under the same kernel, and so on the same monotonic clock."""
     path = Path("/proc/sys/kernel/random/boot_id")
     return path.read_text().strip() if path.exists() else socket.gethostname()
+
+
+def host_names(processes: Sequence[tuple[str, str]]) -> list[str]:
+    """The host of each process, given its name and boot id; hosts of one name get the number of their first process."""
+    first: dict[tuple[str, str], int] = {}
+    for number, host in enumerate(processes):
+        first.setdefault(host, number)
+    names = [name for name, _ in first]
+    return [f"{host[0]} ({first[host]})" if names.count(host[0]) > 1 else host[0] for host in processes]
