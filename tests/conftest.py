@@ -18,6 +18,7 @@ NEEDS = {
     "labs/*": "plotly",
     "models/test_weights.py": "safetensors",
     "notebooks/*": "nbformat",
+    "site/*": "nbformat",
     "test_packaging.py": "yaml",
     "test_reprs.py": "ipywidgets",
     "views/*": "plotly",
