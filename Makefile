@@ -7,11 +7,13 @@
 #   make lab PYTHON=python3.12  use this Python for the environment
 #   make gpu PYTHON=python3     measure on an NVIDIA GPU, with what this Python has; WHEELS=folder adds to it
 #   make gpu DRY=1              the same steps, small and on the CPU
+#   make site FAST=1            the site from short runs of the notebooks, as the tests run them
 
 PYTHON ?= python3
 TORCH  ?=
 WHEELS ?=
 ARGS   ?=
+FAST   ?=
 
 VENV := .venv
 BIN  := $(VENV)/bin
@@ -27,7 +29,7 @@ AS_ROOT   := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help lab test setup lint unit nbval browser gpu strip bench soak picture dist clean
+.PHONY: help lab test setup lint unit nbval browser gpu site strip bench soak picture dist clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -76,6 +78,9 @@ ifneq ($(WHEELS),)
 endif
 	$(PYTHON) -m bench.gpu $(if $(DRY),--dry) $(ARGS)
 
+site: $(VENV)/test.stamp  ## run every notebook in full, and write the site to site/: static pages, no server
+	$(if $(FAST),KIT_FAST=1) $(BIN)/python -m tools.site site
+
 strip: $(VENV)/lab.stamp  ## take the outputs out of the notebooks, before a commit
 	$(BIN)/python tools/strip.py $(NOTEBOOKS)
 
@@ -101,7 +106,7 @@ dist: $(VENV)/dist.stamp  ## sdist and wheel to dist/, with what a package index
 	$(BIN)/twine check --strict dist/*
 
 clean:  ## remove the environment and everything that was built
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # Setting up. The stamps say which part is installed; a change of the listed files installs it again.
 
@@ -124,7 +129,7 @@ endif
 	@touch $@
 
 $(VENV)/test.stamp: $(VENV)/lab.stamp
-	$(PIP) -e '.[cluster,lab,onnx,openvino,test]'
+	$(PIP) -e '.[cluster,lab,onnx,openvino,site,test]'
 	@touch $@
 
 $(VENV)/dist.stamp: $(VENV)/lab.stamp

@@ -19,6 +19,7 @@ NEEDS = {
     "models/test_weights.py": "safetensors",
     "notebooks/*": "nbformat",
     "test_examples.py": "plotly",
+    "site/*": "nbformat",
     "test_packaging.py": "yaml",
     "test_reprs.py": "ipywidgets",
     "tools/*": "playwright",

@@ -102,6 +102,7 @@ def run_make(*arguments: str) -> subprocess.CompletedProcess[str]:
         "MAKEOVERRIDES",
         "ARGS",
         "DRY",
+        "FAST",
         "PYTHON",
         "TORCH",
         "VENV",
@@ -142,7 +143,7 @@ def test_gpu_takes_the_named_python_and_unpacks_wheels_without_pip() -> None:
 
 
 def test_tests_install_every_extra_but_the_zoo() -> None:
-    assert "-e '.[cluster,lab,onnx,openvino,test]'" in pip_lines(make("test"))[-1]
+    assert "-e '.[cluster,lab,onnx,openvino,site,test]'" in pip_lines(make("test"))[-1]
 
 
 def test_jupyterlab_is_local_has_its_token_and_takes_arguments() -> None:

@@ -181,7 +181,10 @@ def confusion_chart(counts: NDArray[np.int64], names: Sequence[str], title: str 
             y=list(names),
             zmin=0,
             zmax=100,
-            colorscale=[[0, "rgba(0,114,178,0)"], [1, OKABE_ITO[4]]],
+            colorscale=[
+                [0, "#ffffff"],
+                [1, OKABE_ITO[4]],
+            ],  # no transparency: the text must be legible on a dark page too
             showscale=False,
             texttemplate="%{z:.0f}",
             hovertemplate="%{y}, predicted as %{x}: %{z:.0f}%<extra></extra>",

@@ -8,6 +8,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+# A model of a widget's traits with nobody at the other end.
+ALONE = Path(__file__).with_name("alone.js").read_text(encoding="utf-8")
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>TITLE</title>
 <meta name="viewport" content="width=device-width">
@@ -25,22 +27,7 @@ body { margin: 16px; background: var(--jp-layout-color0) }
 <script type="module">
 SCRIPT
 const state = JSON.parse(document.getElementById("columns").textContent);
-const bytes = (text) => {
-  const raw = atob(text), data = new Uint8Array(raw.length);
-  for (let i = 0; i < raw.length; i++) data[i] = raw.charCodeAt(i);
-  return new DataView(data.buffer);
-};
-state.copy.buffers = state.copy.buffers.map(bytes);
-const listeners = {};
-const model = { // what anywidget would hand over, with nobody at the other end
-  get: (key) => state[key],
-  set(key, value) { state[key] = value; (listeners[`change:${key}`] ?? []).forEach((listener) => listener()); },
-  on: (event, listener) => (listeners[event] ??= []).push(listener),
-  off(event, listener) { listeners[event] = listeners[event].filter((other) => other !== listener); },
-  save_changes() {},
-  send() {},
-};
-widget.render({ model, el: document.getElementById("widget") });
+widget.render({ model: alone(state), el: document.getElementById("widget") });
 </script></body></html>
 """
 
@@ -66,7 +53,7 @@ def module(name: str, library: str = "") -> str:
 def page(script: str, traits: dict[str, Any], picture: str, title: str) -> bytes:
     """The page of a widget's script and traits; its ``copy`` has ``buffers``, in base64."""
     parts = {  # from the last to the first, so that no place is looked for in what was filled in before
-        "SCRIPT": script.replace("export default {", "const widget = {"),
+        "SCRIPT": f"{script.replace('export default {', 'const widget = {')}\n{ALONE}",
         "COLUMNS": json.dumps(traits).replace("<", "\\u003c"),  # no name can end the script element
         "PICTURE": picture,
         "TITLE": escape(title),

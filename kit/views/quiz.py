@@ -67,15 +67,19 @@ class Quiz(Still):
             return f"Noted: {self.guess}. Now run the next cells." if self.guess else None
         if not self._shown:
             return f"It has been {self._how}. Pick an option to see the answer."
-        if self._measured not in self._choice.options:
-            told = f" Your guess stands: {self.guess}." if self.guess else ""
-            return f"{CANNOT_TELL[self._how]}: {self._measured}.{told}"
+        return self._told(self._measured, self.guess)
+
+    def _told(self, measured: str, guess: str | None) -> str:
+        """The answer to this guess."""
+        if measured not in self._choice.options:
+            told = f" Your guess stands: {guess}." if guess else ""
+            return f"{CANNOT_TELL[self._how]}: {measured}.{told}"
         how = self._how.capitalize()
-        if self.guess is None:
-            return f"{how}: {self._measured} (no guess made)."
-        if self.guess == self._measured:
-            return f"{how}: {self._measured}, as you predicted."
-        return f"{how}: {self._measured}. You predicted: {self.guess}. Why the difference?"
+        if guess is None:
+            return f"{how}: {measured} (no guess made)."
+        if guess == measured:
+            return f"{how}: {measured}, as you predicted."
+        return f"{how}: {measured}. You predicted: {guess}. Why the difference?"
 
     def reveal(self, measured: str, how: How = "measured") -> None:
         """Set the answer: shown at once after a guess, otherwise on a click.
@@ -90,12 +94,20 @@ class Quiz(Still):
         self.renew()
 
     def still(self) -> str:
-        """The question and its options as HTML; a measured answer is folded."""
-        options = "".join(f"<li>{html.escape(option)}</li>" for option in self._choice.options)
-        asked = f"<p><b>Predict.</b> {html.escape(self._question)}</p><ul>{options}</ul>"
-        if self._measured is None:
-            return f"{asked}<p>{self._answer.value}</p>"
-        return f"{asked}<details><summary>The answer</summary>{html.escape(self._measured)}</details>"
+        """The question and its options as HTML; a measured answer is folded.
+
+        Each option has what is said to those who pick it as ``data-said``, for a page whose own script asks.
+        """
+        asked = f"<p><b>Predict.</b> {html.escape(self._question)}</p>"
+        if (measured := self._measured) is None:
+            options = "".join(f"<li>{html.escape(option)}</li>" for option in self._choice.options)
+            return f"{asked}<ul>{options}</ul><p>{self._answer.value}</p>"
+        options = "".join(
+            f'<li data-said="{html.escape(self._told(measured, option))}">{html.escape(option)}</li>'
+            for option in self._choice.options
+        )
+        answer = f"<details><summary>The answer</summary>{html.escape(self._told(measured, None))}</details>"
+        return f"<div class='kit-quiz'>{asked}<ul>{options}</ul>{answer}</div>"
 
     def _note(self, change: object) -> None:
         if self.guess is not None:

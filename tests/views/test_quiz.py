@@ -108,5 +108,6 @@ def test_the_copy_for_pages_without_widgets_gets_the_answer() -> None:
     assert "<details>" not in asked.still()
     asked.reveal("faster")
     assert "&lt;Which&gt;?" in copies[-1]
-    assert "<li>slower</li>" in copies[-1]
-    assert "<details><summary>The answer</summary>faster</details>" in copies[-1]
+    wrong = "Measured: faster. You predicted: slower. Why the difference?"
+    assert f'<li data-said="{wrong}">slower</li>' in copies[-1]
+    assert "<details><summary>The answer</summary>Measured: faster (no guess made).</details>" in copies[-1]

@@ -1,0 +1,94 @@
+"""The site's parts that need no browser: a broken cell is named, and the reference has every public name."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import nbformat
+import pytest
+
+import kit
+from tools.site import reference
+from tools.site.execute import BrokenCell, copied, executed
+from tools.site.outputs import Outputs
+
+
+def written(path: Path, *sources: str) -> Path:
+    """A notebook of these cells."""
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(each) for each in sources]), path)
+    return path
+
+
+def test_a_broken_cell_is_named_with_its_notebook(tmp_path: Path) -> None:
+    path = written(tmp_path / "broken.ipynb", "fine = 1", "first = 2\nraise ValueError('no such lane')", "never = 3")
+    with pytest.raises(BrokenCell, match=r"^broken\.ipynb, cell 2 \(first = 2\): ValueError: no such lane$"):
+        executed(path)
+
+
+def test_the_notebooks_run_on_a_copy(tmp_path: Path) -> None:
+    path = written(
+        tmp_path / "one.ipynb", "from pathlib import Path\nPath('left.txt').touch()\nPath('../data').is_dir()"
+    )
+    before = path.read_bytes()
+    with copied([path]) as [copy]:
+        notebook = executed(copy)
+        assert (copy.parent / "left.txt").exists()
+    assert notebook.cells[0].outputs[0].data["text/plain"] == "True"
+    assert path.read_bytes() == before
+    assert not copy.exists()
+
+
+def test_an_unknown_output_stays_as_it_is() -> None:
+    output = nbformat.v4.new_output("display_data", {"text/plain": "4", "text/html": "<b>4</b>"})
+    empty = nbformat.v4.new_output("display_data", {"text/plain": ""})
+    cell = nbformat.v4.new_code_cell("4", outputs=[output, empty])
+    notebook = nbformat.v4.new_notebook(cells=[cell])
+    Outputs("").replace(notebook)
+    assert notebook.cells[0].outputs == [output]
+
+
+@pytest.mark.parametrize("name", reference.modules())
+def test_the_reference_has_every_public_name(name: str) -> None:
+    text = reference.module_page(name)
+    assert [line[3:] for line in text.splitlines() if line.startswith("## ")] == importlib.import_module(name).__all__
+    assert text.count("```") % 2 == 0
+
+
+def test_a_docstring_becomes_markdown() -> None:
+    def example(first: int, *, second: str | None = None) -> list[str]:
+        """Do it, as :func:`~kit.trace.stack` with ``x < 1``.
+
+        >>> example(1)
+        []
+
+        Args:
+            first: a number
+                on two lines.
+            second: a text.
+        """
+
+    assert reference.signature(example, "kit.example") == (
+        "kit.example(first: int, *, second: str | None = None) -> list[str]"
+    )
+    assert reference.described(example).splitlines() == [
+        "Do it, as `stack` with `x < 1`.",
+        "",
+        "```python",
+        ">>> example(1)",
+        "[]",
+        "```",
+        "",
+        "**Args**",
+        "",
+        "- `first`: a number",
+        "  on two lines.",
+        "- `second`: a text.",
+    ]
+
+
+def test_all_packages_with_public_names_are_in_the_reference() -> None:
+    assert {"kit", "kit.trace", "kit.models"} <= set(reference.modules())
+    assert "## compare\n" in reference.module_page("kit")
+    assert kit.compare.__doc__ is not None
+    assert kit.compare.__doc__.splitlines()[0] in reference.module_page("kit")
