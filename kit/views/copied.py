@@ -9,7 +9,10 @@ from kit.views.page import module
 
 
 class Copied(anywidget.AnyWidget):
-    """A button that copies code to the clipboard, and shows it below itself."""
+    """A button that copies code to the clipboard, and shows it below itself.
+
+    In a playground it also keeps JupyterLab from taking keys on the controls for commands of its own.
+    """
 
     _esm = module("copied.js")
     code = traitlets.Unicode().tag(sync=True)

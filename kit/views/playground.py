@@ -29,7 +29,6 @@ from kit.text import counted
 from kit.views.cells import BUILT_IN, Cell, inputs_code, modules_in, named
 from kit.views.copied import Copied
 from kit.views.meanwhile import Meanwhile
-from kit.views.palette import NEUTRAL
 from kit.views.still import Still
 from kit.views.timeline import timeline
 
@@ -82,13 +81,7 @@ class Playground(Still):
         machine = hardware.detect()
         reasons = available(machine)
         self.approaches = {
-            name: widgets.Checkbox(
-                name == "threads",
-                description=name,
-                tooltip=REGISTRY[name].about,
-                indent=False,
-                layout={"width": "auto"},
-            )
+            name: widgets.Checkbox(name == "threads", description=name, indent=False, layout={"width": "auto"})
             for name, reason in reasons.items()
             if reason is None and name != "sequential"
         }
@@ -110,11 +103,12 @@ class Playground(Still):
             *(self.model, self.size, self.batch, self.inputs),
             widgets.HTML("<b>approaches</b>, each compared with <code>sequential</code>, the model as it is"),
             widgets.Box(list(self.approaches.values()), layout=columns),
-            widgets.HTML(_missing(reasons)),
+            widgets.HTML(_described(reasons)),
             *(self.others, self.threads, self.rounds),
             widgets.HBox([self.button, self.progress]),
             *(self.said, self.copied, self.results),
         )
+        self.add_class("kit-playground")  # for copied.js
         self.look(namespace)
         self.button.on_click(self._pressed)
         self.model.observe(self._chosen, "value")
@@ -274,13 +268,10 @@ def _whole(name: str, value: int, least: int, most: int) -> Any:
     return widgets.BoundedIntText(value, min=least, max=most, description=name, **_WIDE)
 
 
-def _missing(reasons: Mapping[str, str | None]) -> str:
-    """The approaches that cannot run here, folded, each with what it lacks."""
-    lacking = {name: reason for name, reason in reasons.items() if reason is not None}
-    if not lacking:
-        return ""
-    rows = "".join(f"<li><code>{name}</code>: {html.escape(reason)}</li>" for name, reason in lacking.items())
-    return (
-        f"<details style='line-height:1.5'><summary style='color:{NEUTRAL}'>{len(lacking)} more cannot run here, and "
-        f"why</summary><ul>{rows}</ul></details>"
-    )
+def _described(reasons: Mapping[str, str | None]) -> str:
+    """What each approach does, or why it cannot run here, folded."""
+    said = {name: REGISTRY[name].about if why is None else f"cannot run here: {why}" for name, why in reasons.items()}
+    rows = "".join(f"<li><code>{name}</code>: {html.escape(text)}</li>" for name, text in said.items())
+    lacking = sum(reason is not None for reason in reasons.values())
+    more = f", and why {lacking} more cannot run here" if lacking else ""
+    return f"<details style='line-height:1.5'><summary>What they do{more}</summary><ul>{rows}</ul></details>"
