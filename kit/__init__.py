@@ -31,6 +31,7 @@ _NAMES = {  # module -> the public names that it defines: nothing is imported be
     "views.graph_picture": "graph_picture",
     "views.pictures": "clip_figure",
     "views.player": "clip_player",
+    "views.playground": "playground",
     "views.quiz": "Quiz",
     "views.tensorboard": "tensorboard",
     "views.timeline": "timeline",

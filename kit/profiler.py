@@ -100,6 +100,16 @@ def profiled(
     profile.trace = trace.shifted(anchor.monotonic_ns - anchor.wall_ns)
 
 
+def begin() -> None:
+    """Start PyTorch's profiler library in this thread, which should be the one that imported torch.
+
+    Started by another thread, it writes to stderr that it should not be. It takes some milliseconds, once.
+    """
+    if not is_on():
+        with autograd_profiler.profile(use_kineto=True):
+            pass
+
+
 def is_on() -> bool:
     """Whether torch.profiler is on. PyTorch's own flag for that is of a thread, and not set by one of all threads."""
     return autograd_profiler._is_profiler_enabled

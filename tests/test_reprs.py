@@ -34,9 +34,11 @@ from kit.spans import SpanLog
 from kit.trace import Event, Lane, Trace, by_name, changes, idle
 from kit.views.again import Again
 from kit.views.badged import badged
+from kit.views.copied import Copied
 from kit.views.graph_picture import graph_picture
 from kit.views.grid import Grid
 from kit.views.live import Live
+from kit.views.playground import Playground
 from kit.views.static import Figure
 from kit.views.trials import Trials
 from kit.workloads import live
@@ -89,6 +91,7 @@ MACHINERY = {  # what no caller is handed
     "kit.transforms.copying.Observed",
     "kit.views.palette.Look",
     "kit.views.palette.Palette",
+    "kit.views.meanwhile.Meanwhile",
     "kit.views.still.Still",
     "kit.workloads.branch_costs.Counting",
     "kit.workloads.instead.Instead",
@@ -191,6 +194,7 @@ def samples(ms: float) -> list[Any]:
         *(Live(lambda: pipeline.Pipeline([stage]), list), Explorer(), graph, graph_picture(graph)),
         *(Cores(kit.explain(comparison, "threads")), Again(comparison, lambda seconds: comparison)),
         *(GpuExplorer(), DevicesExplorer(), badged(row.timing.trace), Gallery([ModuleRow("Delay", "2", "over time")])),
+        *(Playground({}), Copied()),
         Trials(lambda row, column: (MODEL, X), ("width", [8]), ("pixels", [16])),
         kit.clip_player(np.zeros((3, 8, 8, 3), np.uint8), np.zeros((2, 8, 8, 2), np.float32)),
     ]

@@ -24,7 +24,7 @@ from kit.measuring.core_scaling import independent_load
 from kit.measuring.gate import gated
 from kit.measuring.rounds import TURN_NS, Reference, RunnerFailed, measure
 from kit.measuring.statistics import MIN_ROUNDS, least_rounds, speed_up, with_verdicts
-from kit.progress import progress_bar
+from kit.progress import checkpoint, progress_bar
 from kit.recorder import record_kernels
 from kit.reprs import one_line
 from kit.text import counted
@@ -98,6 +98,7 @@ class Candidate:
         """Compare its output with the baseline's; the last call, warm if possible, tells how long a turn takes."""
         with torch.inference_mode(), intra_op_threads(runner.intra_op_threads):  # compiled code takes no others
             for _ in range(1 if runner.cold else 2):
+                checkpoint()
                 start = spans.clock()
                 output = runner()
                 call_ns = spans.clock() - start

@@ -22,6 +22,7 @@ from kit.measuring.breakdown import RoundBreakdown, reduce_turn
 from kit.measuring.comparison import Timing
 from kit.measuring.statistics import MIN_ROUNDS, widest_interval
 from kit.profiler import synchronize, trace_of_spans
+from kit.progress import checkpoint
 
 ROUNDS = 12  # enough for a verdict on each of the dozen approaches that a machine without a GPU has
 STEADY, IN_A_ROW = 0.05, 3  # warm: so many calls in a row no faster, by this share, than the fastest before them
@@ -122,7 +123,8 @@ class _Turn(NamedTuple):
 
 
 def _named(key: Hashable, function: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
-    """Call a function; if it raises, raise :class:`RunnerFailed` with the runner's name."""
+    """Call a function; if it raises, raise :class:`RunnerFailed` with the runner's name. Who watches may stop here."""
+    checkpoint()
     try:
         return function(*args, **options)
     except Exception as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import urllib.request
 from collections.abc import Iterator
@@ -330,4 +331,68 @@ def test_run_all_does_not_give_the_answer_of_a_quiz_away(chromium: Any, lab: Lab
     button.click()
     page.wait_for_selector("text=Measured: threads (no guess made).", timeout=30_000)
     assert not button.is_visible()
+    page.close()
+
+
+OWN = """\
+import kit, torch
+kit.playground()"""
+
+
+def test_the_playground_by_keys_alone_runs_stops_and_gives_its_code(chromium: Any, lab: Lab, screenshots: Path) -> None:
+    written(lab.folder / "playing.ipynb", OWN)
+    page = open_and_run(chromium, lab, "playing.ipynb")
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    run, stop = (page.get_by_role("button", name=name, exact=True) for name in ("Run", "Stop"))
+    run.wait_for(timeout=30_000)
+    assert page.get_by_text("Nothing has been measured yet.").is_visible()
+    focused = "() => (document.activeElement.labels?.[0] ?? document.activeElement).textContent.trim()"
+
+    def tab_to(name: str) -> None:
+        for _ in range(40):
+            if page.evaluate(focused) == name:
+                return
+            page.keyboard.press("Tab")
+        raise AssertionError(f"Tab never came to {name}; the focus is on {page.evaluate(focused)[:80]!r}")
+
+    page.get_by_label("model", exact=True).focus()
+    page.keyboard.press("ArrowDown")  # the key is the list's, and moves to no other cell
+    assert page.get_by_label("model", exact=True).input_value() == "two streams, toy"
+    tab_to("processes")
+    page.keyboard.press("Space")
+    tab_to("others")
+    page.keyboard.type("threads(workers=2)")  # no letter is a command of JupyterLab
+    tab_to("rounds")
+    page.keyboard.press("ControlOrMeta+a")
+    page.keyboard.type("1000")
+    tab_to("Run")
+    page.keyboard.press("Enter")
+    stop.wait_for(timeout=30_000)
+    page.get_by_text(re.compile(r"rounds \d+ of 1000")).wait_for(timeout=120_000)
+    page.screenshot(path=screenshots / "playground-runs.png")
+    assert page.evaluate(focused) == "Stop"  # where the focus was
+    page.keyboard.press("Enter")
+    page.get_by_text("Stopped.").wait_for(timeout=60_000)
+    run.wait_for()
+    assert page.locator("table", has_text="verdict").count() == 0
+    page.get_by_label("rounds", exact=True).fill("6")
+    tab_to("Run")
+    page.keyboard.press("Space")
+    page.get_by_text("Measured:").wait_for(timeout=120_000)
+    table = page.locator("table", has_text="verdict")
+    assert all(name in table.inner_text() for name in ("sequential", "processes", "threads(workers=2)"))
+    tab_to("Copy as code")
+    page.keyboard.press("Enter")
+    page.get_by_text("Copied: paste it into a new cell.").wait_for(timeout=30_000)
+    code = page.evaluate("() => navigator.clipboard.readText()")
+    assert code == page.get_by_label("Code of a cell that measures the same").input_value()
+    assert '["sequential", "threads", "processes", "threads(workers=2)"],\n    rounds=6,' in code
+    show(page, page.wait_for_selector(".kit-timeline", timeout=30_000))
+    assert page.get_by_role("heading", name="Explanation").count() == 1
+    page.screenshot(path=screenshots / "playground.png")
+    page.evaluate(RUN_ALL)  # the cell runs again
+    page.wait_for_function(f"() => ({STATES})().every(cell => cell.count === 2)", timeout=60_000)
+    page.get_by_role("heading", name="Explanation").wait_for(timeout=30_000)
+    assert page.get_by_label("others", exact=True).input_value() == "threads(workers=2)"
+    assert [cell for cell in page.evaluate(STATES) if cell["errors"]] == []
     page.close()
