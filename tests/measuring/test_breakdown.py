@@ -130,3 +130,13 @@ def test_parts_add_up(spans: list[Span]) -> None:
     assert turn.work / turn.lanes <= turn.busiest * (1 + 1e-12) <= turn.work * (1 + 1e-9)
     assert turn.cpu is not None
     assert math.isfinite(turn.cpu)
+
+
+def test_what_other_processes_were_given_is_a_mean_per_call() -> None:
+    calls = [span("call", 0, 10), span("task", 1, 9), span("call", 10, 20), span("task", 11, 19)]
+    turn = reduce_turn(calls, carried=(3000, 500))
+    assert turn is not None
+    assert (turn.sent, turn.received) == (1500, 250)
+    here = reduce_turn(calls)
+    assert here is not None
+    assert (here.sent, here.received) == (None, None)

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from kit.errors import KitError
-from kit.executors.workers.membership import Membership, interface_towards, membership
+from kit.executors.workers.membership import Membership, host_names, interface_towards, membership
 
 TORCHRUN = {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "29500"}
 SLURM = {"SLURM_PROCID": "3", "SLURM_NTASKS": "4", "SLURM_LOCALID": "0"}
@@ -39,3 +39,8 @@ def test_what_is_missing_or_wrong_is_named(change: dict[str, str | None], says: 
 def test_gloo_is_told_the_interface_of_the_address() -> None:
     assert interface_towards("127.0.0.1") in ("lo", None)
     assert interface_towards("no.such.host.invalid") is None
+
+
+def test_hosts_of_one_name_are_told_apart_by_their_first_process() -> None:
+    assert host_names([("a", "1"), ("b", "2"), ("a", "1")]) == ["a", "b", "a"]
+    assert host_names([("a", "1"), ("a", "2"), ("b", "3"), ("a", "2")]) == ["a (0)", "a (1)", "b", "a (1)"]
