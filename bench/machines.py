@@ -15,7 +15,6 @@ from torch import nn
 
 from kit.errors import KitError
 from kit.machine.about import about_here
-from kit.machine.load import load_average
 from kit.scheduling.links import LINKS, Branch, by_request
 from kit.scheduling.many_machines import Job, plans
 from kit.text import markdown_table, times
@@ -150,7 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--doc", type=Path, metavar="FILE", help="write into this page, between its marks")
     options = parser.parse_args(arguments)
     jobs = measured()
-    origin = f"{about_here()}; load average {load_average():.1f} of other programs and this one."
+    origin = f"{about_here()}."
     blocks = {"origin": origin, MEASURED: costs_table(jobs), COMPUTED: computed(jobs)}
     if options.doc:
         options.doc.write_text(with_blocks(options.doc.read_text(encoding="utf-8"), blocks), encoding="utf-8")

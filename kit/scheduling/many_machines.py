@@ -21,12 +21,12 @@ ALONE, BRANCHES, QUEUES, REPLICAS = "one machine", "a branch each", "a queue eac
 class Job(NamedTuple):
     """A network, as one machine runs it."""
 
-    whole: Branch  # a request: seconds on one machine under its best approach, bytes of inputs and outputs
+    whole: Branch  # a request: seconds on one machine, bytes of its inputs and outputs
     regions: tuple[tuple[Branch, ...], ...]  # its branches, region by region: each waits for the one before
 
     @property
     def outside(self) -> float:
-        """Seconds that are in no branch, or that an approach saves by running branches side by side (then below 0)."""
+        """Seconds that are in no branch."""
         return self.whole.work - sum(each.work for region in self.regions for each in region)
 
     def over(self, link: Link) -> float:
@@ -88,7 +88,8 @@ def _full(link: Link, rate: float, size: int) -> str:
     needed = 8 * size * rate
     if needed < link.bits_per_second:
         return ""
-    return f"the link is full: {needed / 1e9:.3g} of {link.bits_per_second / 1e9:.3g} Gbit/s"
+    of, most = (f"{float(f'{bits / 1e9:.3g}'):,g}" for bits in (needed, link.bits_per_second))
+    return f"the link is full: {of} of {most} Gbit/s"
 
 
 def _fewest(name: str, response: Callable[[int], float], counts: Sequence[int], within: float, full: str) -> Plan:

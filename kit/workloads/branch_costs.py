@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,11 +14,9 @@ from kit.executors import Executor, Sequential, Task, use
 from kit.executors.thread_counts import intra_op_threads
 from kit.executors.workers.counting import tensor_bytes
 from kit.inputs import opened
-from kit.machine import hardware
 from kit.regions import some_regions
 from kit.scheduling.links import Branch
 from kit.scheduling.many_machines import Job
-from kit.spans import clock
 
 
 class Counting(Executor):
@@ -29,16 +28,20 @@ class Counting(Executor):
     def run(self, tasks: Sequence[Task]) -> list[Any]:
         found, costs = [], []
         for task in tasks:
-            start = clock()
+            start = time.thread_time_ns()
             with use(Sequential()):  # a region within a branch is a part of it
                 found.append(task())
-            costs.append(Branch((clock() - start) / 1e9, tensor_bytes(task.args), tensor_bytes(found[-1])))
+            costs.append(
+                Branch((time.thread_time_ns() - start) / 1e9, tensor_bytes(task.args), tensor_bytes(found[-1]))
+            )
         self.regions.append(tuple(costs))
         return found
 
 
 def job(model: nn.Module, inputs: Any, calls: int = 9) -> Job:
-    """A network as this machine runs it: operators on all cores, medians of several calls.
+    """A network as one thread of this machine runs it: medians of several calls.
+
+    It is CPU time of the calling thread: other programs, which may keep it from a core, hardly change it.
 
     Args:
         model: in eval mode, with regions. Regions within a branch count as part of it.
@@ -50,13 +53,13 @@ def job(model: nn.Module, inputs: Any, calls: int = 9) -> Job:
     given, args = opened(model, inputs)
     some_regions(given)
     walls, counted = [], []
-    with torch.inference_mode(), intra_op_threads(hardware.detect().cores):
+    with torch.inference_mode(), intra_op_threads(1):
         for i in range(calls + 2):
-            executor, start = Counting(), clock()
+            executor, start = Counting(), time.thread_time_ns()
             with use(executor):
                 output = given(*args)
             if i >= 2:  # the first calls choose kernels
-                walls.append((clock() - start) / 1e9)
+                walls.append((time.thread_time_ns() - start) / 1e9)
                 counted.append(executor.regions)
     whole = Branch(statistics.median(walls), tensor_bytes(args), tensor_bytes(output))
     regions = [

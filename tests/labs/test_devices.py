@@ -210,7 +210,7 @@ def test_when_sending_pays_is_computed_for_each_link() -> None:
     assert "| 1 Gbit/s | 4.87 ms | 27 of 27 |" in said  # 49 kB: 0.39 ms and the latency, twice, against 0.5 ms
     slow = replace_work(JOB, 0.0001)
     assert "| 1 Gbit/s | 4.87 ms | 0 of 27 |" in devices.about_break_even(slow)
-    assert "a request takes 20.0 ms on this machine" in said
+    assert "a request takes 20.0 ms on one thread of this machine" in said
 
 
 def replace_work(job: Job, work: float) -> Job:

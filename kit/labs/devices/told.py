@@ -265,8 +265,8 @@ def about_break_even(costs: Job) -> str:
     )
     return (
         f"{markdown_table(head, 'lrrrrr', rows)}\n\nComputed from what was measured here: a request takes "
-        f"{time_text(1e9 * costs.whole.work)} on this machine, all cores. Nothing of the links was measured in this "
-        "table. *At best*: hand-overs cost nothing but the link."
+        f"{time_text(1e9 * costs.whole.work)} on one thread of this machine. Nothing of the links was measured in this "
+        "table. A hand-over costs the link's time here, and nothing else."
     )
 
 
