@@ -21,6 +21,7 @@ NEEDS = {
     "site/*": "nbformat",
     "test_packaging.py": "yaml",
     "test_reprs.py": "ipywidgets",
+    "test_workflows.py": "yaml",
     "views/*": "plotly",
 }
 collect_ignore_glob = [tests for tests, package in NEEDS.items() if importlib.util.find_spec(package) is None]
