@@ -23,6 +23,7 @@ NEEDS = {
     "test_packaging.py": "yaml",
     "test_reprs.py": "ipywidgets",
     "tools/*": "playwright",
+    "test_workflows.py": "yaml",
     "views/*": "plotly",
 }
 collect_ignore_glob = [tests for tests, package in NEEDS.items() if importlib.util.find_spec(package) is None]
