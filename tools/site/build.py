@@ -20,7 +20,7 @@ from tools.site import reference, search
 from tools.site.outputs import Outputs
 from tools.site.pages import HERE, Page, body_of, body_of_text, code_css, write
 
-DOCUMENTS = ("README.md", "notebooks/README.md", "data/README.md", "docs/*.md")
+DOCUMENTS = ("README.md", "docs/*.md", "notebooks/README.md", "data/README.md", "CONTRIBUTING.md", "CHANGELOG.md")
 SHORT = {"README.md": "The manual", "notebooks/README.md": "Teaching with the notebooks", "data/README.md": "The data"}
 FIRST = "00_start_here"  # whose first comparison stands on the first page
 

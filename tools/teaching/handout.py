@@ -50,8 +50,8 @@ GPU = {
     "badge": "says whether a picture was measured here, recorded elsewhere, or <i>simulated</i>.",
 }
 CHOICE = (
-    "One request, as fast as possible: try threads where branches are large and cores are free. Many requests: give each "
-    "one a core. For both, first do less work: fold, merge, compile, a step instead of a window."
+    "One request, as fast as possible: try threads where branches are large and cores are free. Many requests: give "
+    "each one a core. For both, first do less work: fold, merge, compile, a step instead of a window."
 )
 STYLE = """
 @page { size: A4; margin: 9mm }
