@@ -36,14 +36,15 @@ WIDER, SQUEEZED = 2.25, 1 / 16  # channels inside a block, and inside its squeez
 
 
 def x3d(
-    size: Literal["S", "M", "L"] = "M", *, window: int | None = None, classes: int = 400, seed: int = 0
+    size: Literal["S", "M", "L"] | Size = "M", *, window: int | None = None, classes: int = 400, seed: int = 0
 ) -> nn.Sequential:
     """An X3D network, in eval mode: ``(N, 3, T, side, side) -> (N, classes, T - window + 1, 1, 1)``.
 
     Args:
+        size: one of the published ones, or another.
         window: frames that the head averages over; None for those of the published clip.
     """
-    frames, _, depth, channels = SIZES[size]
+    frames, _, depth, channels = size if isinstance(size, Size) else SIZES[size]
     stem, stages = channels[0], []
     for count, before, after in zip(BLOCKS, (stem, *channels), channels, strict=False):
         repeats = math.ceil(depth * count)
