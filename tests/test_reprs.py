@@ -23,6 +23,8 @@ from kit.labs import Check
 from kit.labs.continual import Explorer
 from kit.labs.gpu import Explorer as GpuExplorer
 from kit.labs.inception.cores import Cores
+from kit.labs.modules import Gallery
+from kit.labs.modules import Row as ModuleRow
 from kit.machine import hardware
 from kit.measuring.comparison import Comparison, Ratio, Row, Timing
 from kit.models.continual import stepper
@@ -175,7 +177,7 @@ def samples(ms: float) -> list[Any]:
         *(kit.Quiz("Which?", {"one": "no", "two": "yes"}), Check("hint", "look again"), Figure("<svg/>" * 99)),
         *(Live(lambda: pipeline.Pipeline([stage]), list), Explorer(), graph, graph_picture(graph)),
         *(Cores(kit.explain(comparison, "threads")), Again(comparison, lambda seconds: comparison)),
-        *(GpuExplorer(), badged(row.timing.trace)),
+        *(GpuExplorer(), badged(row.timing.trace), Gallery([ModuleRow("Delay", "2", "over time")])),
         Trials(lambda row, column: (MODEL, X), ("width", [8]), ("pixels", [16])),
         kit.clip_player(np.zeros((3, 8, 8, 3), np.uint8), np.zeros((2, 8, 8, 2), np.float32)),
     ]

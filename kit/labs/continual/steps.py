@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from kit.equality import Equality, compare_outputs
 from kit.labs.continual.diagram import Diagram
-from kit.models.continual import stepper
+from kit.models.continual import State, Stepper, stepper
 from kit.models.init import keep_signal
 from kit.reprs import one_line
 
@@ -30,7 +30,12 @@ def by_library(module: Any) -> FrameStep:
 
 def by_kit(model: nn.Module) -> FrameStep:
     """The step of a network by :func:`kit.models.continual.stepper`, from the start of a clip."""
-    net, states = stepper(model), [None]
+    return by_stepper(stepper(model))
+
+
+def by_stepper(net: Stepper) -> FrameStep:
+    """The step of a network that has been converted, from the start of a clip."""
+    states: list[State | None] = [None]
 
     def step(frame: Tensor) -> Tensor | None:
         out: Tensor | None
