@@ -2,8 +2,9 @@
 
 They differ in where convolutions look over time, and in a pool that halves time in I3D. Sources: Feichtenhofer, Fan,
 Malik, He, *SlowFast Networks for Video Recognition*, 2019 (the Slow pathway, table 1); Carreira and Zisserman, *Quo
-Vadis, Action Recognition?*, 2017, in the ResNet form of Wang et al., *Non-local Neural Networks*, 2018. Written from the
-papers, with random weights; the head averages over a window of frames, so that the same network also runs by steps.
+Vadis, Action Recognition?*, 2017, in the ResNet form of Wang et al., *Non-local Neural Networks*, 2018. Written anew,
+with the kernels in time of the published configurations and random weights; the head averages over a window of frames,
+so that the same network also runs by steps.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from kit.models.init import keep_signal
 from kit.regions import Branches
 
 BLOCKS = (3, 4, 6, 3)  # in each stage
+RESIDUAL = 0.1  # what random blocks add, so that they do not make roundings as large as the output
 # The kernel in time of the stem's convolution, and of the first convolution of the blocks of each stage, in turns.
 OVER_TIME: dict[str, tuple[int, tuple[Sequence[int], ...]]] = {
     "slow": (1, ((1,), (1,), (3,), (3,))),
@@ -51,9 +53,12 @@ def resnet50_3d(kind: Literal["slow", "i3d"], *, window: int = 8, classes: int =
     return keep_signal(nn.Sequential(*layers, *head), seed).eval()
 
 
-def _unit(before: int, after: int, kernel: tuple[int, int, int], stride: tuple[int, int, int]) -> nn.Sequential:
-    padding = tuple(size // 2 for size in kernel)
-    return nn.Sequential(nn.Conv3d(before, after, kernel, stride, padding, bias=False), nn.BatchNorm3d(after))
+def _unit(
+    before: int, after: int, kernel: tuple[int, int, int], stride: tuple[int, int, int], gain: float = 1.0
+) -> nn.Sequential:
+    padding, norm = tuple(size // 2 for size in kernel), nn.BatchNorm3d(after)
+    nn.init.constant_(norm.weight, gain)
+    return nn.Sequential(nn.Conv3d(before, after, kernel, stride, padding, bias=False), norm)
 
 
 def _block(before: int, after: int, over_time: int, stride: int) -> nn.Sequential:
@@ -64,7 +69,7 @@ def _block(before: int, after: int, over_time: int, stride: int) -> nn.Sequentia
         nn.ReLU(),
         _unit(inner, inner, (1, 3, 3), strides),
         nn.ReLU(),
-        _unit(inner, after, (1, 1, 1), (1, 1, 1)),
+        _unit(inner, after, (1, 1, 1), (1, 1, 1), RESIDUAL),
     )
     skip = nn.Identity() if before == after else _unit(before, after, (1, 1, 1), strides)
     return nn.Sequential(Branches({"skip": skip, "deep": deep}, sum), nn.ReLU())

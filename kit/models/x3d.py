@@ -1,9 +1,9 @@
 """X3D: a network over clips that is small in channels and deep, of depthwise 3-D convolutions.
 
-Source: Feichtenhofer, *X3D: Expanding Architectures for Efficient Video Recognition*, 2020, tables 1 and 4. Written from
-the paper, with random weights. Two things are as in the continual version of Hedegaard and Iosifidis (2022), so that the
-same network runs on clips and by steps: squeeze-and-excitation looks at one frame at a time, and the head averages over
-a window of frames.
+Source: Feichtenhofer, *X3D: Expanding Architectures for Efficient Video Recognition*, 2020, tables 1 and 4; written
+anew, with random weights. Two things are as in the continual version of Hedegaard and Iosifidis (2022), so that the same
+network runs on clips and by steps: squeeze-and-excitation looks at one frame at a time, and the head averages over a
+window of frames.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ SIZES = {
 }
 BLOCKS = (1, 2, 5, 3)  # in each stage, before the factor of depth
 WIDER, SQUEEZED = 2.25, 1 / 16  # channels inside a block, and inside its squeeze-and-excitation
+RESIDUAL = 0.1  # what random blocks add, so that 26 of them do not make roundings as large as the output
 
 
 def x3d(
@@ -66,8 +67,10 @@ def x3d(
     return keep_signal(net, seed).eval()
 
 
-def _norm(conv: nn.Conv3d) -> nn.Sequential:
-    return nn.Sequential(conv, nn.BatchNorm3d(conv.out_channels))
+def _norm(conv: nn.Conv3d, gain: float = 1.0) -> nn.Sequential:
+    norm = nn.BatchNorm3d(conv.out_channels)
+    nn.init.constant_(norm.weight, gain)
+    return nn.Sequential(conv, norm)
 
 
 def _block(before: int, after: int, stride: int, excites: bool) -> nn.Sequential:
@@ -80,7 +83,7 @@ def _block(before: int, after: int, stride: int, excites: bool) -> nn.Sequential
         _norm(middle),
         _excitation(inner) if excites else nn.Identity(),
         nn.SiLU(),
-        _norm(nn.Conv3d(inner, after, 1, bias=False)),
+        _norm(nn.Conv3d(inner, after, 1, bias=False), RESIDUAL),
     )
     plain = before == after and stride == 1
     skip = nn.Identity() if plain else _norm(nn.Conv3d(before, after, 1, (1, stride, stride), bias=False))

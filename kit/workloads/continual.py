@@ -20,6 +20,7 @@ from kit.macs import macs_of_call
 from kit.measuring.comparison import Comparison, Ratio, Timing
 from kit.measuring.rounds import ROUNDS
 from kit.models.continual import Stepper, shallow_two_stream_3d, stepper
+from kit.models.continual.pure import tensors
 from kit.regions import Branches, Concat
 from kit.reprs import one_line
 from kit.trace.kernels import Exchange, Kernels, exchanged
@@ -66,17 +67,17 @@ class OneStep(nn.Module):
                 _, state = net(frames[0] if self.single else frames, state)
         self.step = net.step
         leaves, self.shape = tree_flatten(state.layers)
-        self.remembered = nn.ParameterList(nn.Parameter(x, requires_grad=False) for x in _tensors(leaves))
+        self.remembered = nn.ParameterList(nn.Parameter(x, requires_grad=False) for x in tensors(leaves))
         self.others = [None if isinstance(x, Tensor) else x for x in leaves]
         self.frames = times[-1]
         self.eval()
 
     def forward(self, *frames: Tensor) -> tuple[Tensor, ...]:
         own = tuple(x.unsqueeze(self.time) for x in frames)
-        tensors = iter(self.remembered)
-        before = tree_unflatten([next(tensors) if x is None else x for x in self.others], self.shape)
+        earlier = iter(self.remembered)
+        before = tree_unflatten([next(earlier) if x is None else x for x in self.others], self.shape)
         out, after = self.step(own[0] if self.single else own, before)
-        return out.squeeze(self.time), *_tensors(tree_leaves(after))
+        return out.squeeze(self.time), *tensors(tree_leaves(after))
 
 
 def frames_of(clip: Tensor, time: int = 2) -> list[Tensor]:
@@ -89,10 +90,6 @@ def frames_of(clip: Tensor, time: int = 2) -> list[Tensor]:
     """
     last = clip.ndim == 5 and clip.is_contiguous(memory_format=torch.channels_last_3d) and not clip.is_contiguous()
     return [x.contiguous(memory_format=FORMATS[4]) if last else x.contiguous() for x in clip.unbind(time)]
-
-
-def _tensors(leaves: Sequence[Any]) -> list[Tensor]:
-    return [x for x in leaves if isinstance(x, Tensor)]
 
 
 def live_clip(path: Path | None = None, frames: int = 16) -> tuple[Tensor, ...]:
