@@ -17,7 +17,7 @@ import torch
 from kit.labs.continual import kernels_in_words
 from kit.workloads.published import PUBLISHED, clocked, counted_by_name
 
-ROUNDS, OUT = 6, Path("build/bench_published.jsonl")
+ROUNDS, OUT = 9, Path("build/bench_published.jsonl")
 
 
 def main() -> None:

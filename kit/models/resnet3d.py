@@ -56,7 +56,7 @@ def resnet50_3d(kind: Literal["slow", "i3d"], *, window: int = 8, classes: int =
 def _unit(
     before: int, after: int, kernel: tuple[int, int, int], stride: tuple[int, int, int], gain: float = 1.0
 ) -> nn.Sequential:
-    padding, norm = tuple(size // 2 for size in kernel), nn.BatchNorm3d(after)
+    padding, norm = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2), nn.BatchNorm3d(after)
     nn.init.constant_(norm.weight, gain)
     return nn.Sequential(nn.Conv3d(before, after, kernel, stride, padding, bias=False), norm)
 

@@ -1,9 +1,9 @@
 """X3D: a network over clips that is small in channels and deep, of depthwise 3-D convolutions.
 
 Source: Feichtenhofer, *X3D: Expanding Architectures for Efficient Video Recognition*, 2020, tables 1 and 4; written
-anew, with random weights. Two things are as in the continual version of Hedegaard and Iosifidis (2022), so that the same
-network runs on clips and by steps: squeeze-and-excitation looks at one frame at a time, and the head averages over a
-window of frames.
+anew, with random weights. Two things are as in the continual version of Hedegaard and Iosifidis (2022), so that the
+same network runs on clips and by steps: squeeze-and-excitation looks at one frame at a time, and the head averages over
+a window of frames.
 """
 
 from __future__ import annotations
