@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
+import html
 from collections import Counter
 from collections.abc import Sequence
 
 import ipywidgets as widgets
 
-from kit.labs.modules.gallery import Agreement, Answer, Row
-from kit.text import counted, html_table
+from kit.labs.modules.gallery import Answer, Row
+from kit.text import counted
 from kit.views.still import Still
 
 SIGNS = {"equal": "✓", "works": "✓", "differs": "≠", "raises": "✗"}
-HEAD = (
-    "name",
-    "setting",
-    "verdict",
-    "forward is torch's",
-    "forward_steps",
-    "pad_end",
-    "forward_step",
-    "steps with an output",
-    "delay",
-    "receptive field",
-    "state, bytes",
-    "why",
-)
+HEAD = {  # of the table -> what it means
+    "module": "and its setting",
+    "verdict": "",
+    "torch": "forward is PyTorch's",
+    "steps": "forward_steps is forward",
+    "pad_end": "forward_steps(pad_end=True) is forward",
+    "step": "forward_step is forward",
+    "outputs": "a block for each step that gave one, a dot for None",
+    "delay": "in frames",
+    "field": "receptive field in frames",
+    "bytes": "of state",
+    "why": "",
+}
 ALL = "all"
+SHORT = 16  # characters of a cell that stays on one line
+_CELL = "text-align:left;vertical-align:top;padding:3px 8px 3px 0;line-height:1.35"
+_NAME = "font-weight:normal;min-width:130px;max-width:150px;overflow-wrap:anywhere"
 
 
 class Gallery(Still):
@@ -74,7 +77,23 @@ class Gallery(Still):
 
 def gallery_html(rows: Sequence[Row]) -> str:
     """These rows as an HTML table, with a line below that counts them."""
-    return html_table([HEAD, *map(_cells, rows)], [_counted(rows)])
+    head = "".join(
+        f"<th scope='col' style='{_CELL}' title='{html.escape(HEAD[name], True)}'>{name}</th>" for name in HEAD
+    )
+    body = "".join(map(_line, rows))
+    return (
+        f"<table style='font-size:12px'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        f"<p style='line-height:1.4'>{html.escape(_counted(rows))}</p>"
+    )
+
+
+def _line(row: Row) -> str:
+    cells = "".join(
+        f"<td style='{_CELL}{';white-space:nowrap' if len(cell) < SHORT else ''}'>{html.escape(cell)}</td>"
+        for cell in _cells(row)
+    )
+    name = f"<b>{row.name}</b><br>{html.escape(row.case or row.said)}"
+    return f"<tr><th scope='row' style='{_CELL};{_NAME}'>{name}</th>{cells}</tr>"
 
 
 def gallery_told(rows: Sequence[Row], names: Sequence[str]) -> str:
@@ -113,15 +132,14 @@ def _counted(rows: Sequence[Row]) -> str:
 
 
 def _cells(row: Row) -> tuple[str, ...]:
+    """The cells of a row after its module."""
     state = f"{row.state:,}" if row.state else "none" if row.outputs else ""
     return (
-        row.name,
-        row.case or row.said,
         f"{SIGNS[row.verdict]} {row.verdict}",
         *map(_cell, (row.as_torch, row.steps, row.padded, row.step)),
         "".join("█" if gave else "·" for gave in row.outputs),
         *(_pair(pair) for pair in (row.delay, row.field)),
-        f"{state}; get_state() gives None" if row.state and row.gives_state is False else state,
+        f"{state}, get_state(): None" if row.state and row.gives_state is False else state,
         row.why if row.faults else "",
     )
 
@@ -129,9 +147,11 @@ def _cells(row: Row) -> tuple[str, ...]:
 def _cell(answer: Answer) -> str:
     if answer is None:
         return ""
-    if isinstance(answer, Agreement) and not answer.equality.equal:
-        return f"NO, {answer}"
-    return str(answer)
+    if isinstance(answer, str):
+        return answer if len(answer) < 60 else f"{answer[:57]}..."
+    if answer.equality.equal:
+        return f"yes, {answer.equality.max_abs_error:.0e}" if answer.equality.max_abs_error else "yes, 0"
+    return f"NO, {answer}"
 
 
 def _pair(pair: tuple[int, int | None] | None) -> str:
