@@ -30,7 +30,9 @@ def main() -> None:
         name, _, batch = name.partition(":")
         frames, side = PUBLISHED[name].clip
         clip, batches = torch.randn(1, 3, frames, side, side), [int(batch)] if batch else [1, 8]
-        for found in clocked(PUBLISHED[name].make(), clip, rounds=ROUNDS, batches=batches, clock=time.thread_time_ns):
+        for found in clocked(
+            name, PUBLISHED[name].make(), clip, rounds=ROUNDS, batches=batches, clock=time.thread_time_ns
+        ):
             print(f"{name}, batch {found.batch}, MACs ratio {found.ratio:.1f}\n{found.comparison}")
             ran = {row.name: kernels_in_words(row.kernels or {}) for row in found.comparison.rows}
             print(json.dumps(ran, indent=1), flush=True)

@@ -124,6 +124,7 @@ class Clocked:
     """The clock's ratio of a window and a step, beside the ratio of their MACs; on kernels of PyTorch's choice, and on
     oneDNN."""
 
+    name: str  # of the network
     comparison: Comparison  # "window", "step", and both with "_onednn"
     window: Work
     step: Work
@@ -155,6 +156,7 @@ def same_as_over_the_stream(net: Stepper, model: nn.Module, clip: Tensor) -> tup
 
 
 def clocked(
+    name: str,
     model: nn.Module,
     window: Tensor,
     *,
@@ -167,6 +169,7 @@ def clocked(
     All four are in the same rounds. The steps are compared with the network over a stream, at this size.
 
     Args:
+        name: of the network, for tables.
         model: over clips, with stride 1 in time.
         window: ``(1, C, T, H, W)``.
         batches: windows, or streams, in one call; a measurement for each.
@@ -178,7 +181,7 @@ def clocked(
     same, state = same_as_over_the_stream(net, model, window.repeat(1, 1, repeats, 1, 1))
     works = counted(model, window)
     return [
-        Clocked(_measured(model, net, window, state.layers, batch, same, rounds, clock), *works, batch)
+        Clocked(name, _measured(model, net, window, state.layers, batch, same, rounds, clock), *works, batch)
         for batch in batches
     ]
 

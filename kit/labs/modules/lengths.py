@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from kit.equality import Equality, compare_outputs
 from kit.labs.conclusions import decided, row_of
@@ -22,7 +22,7 @@ from kit.text import markdown_table, milliseconds
 from kit.views.chart import Chart
 from kit.views.figures import GRID, TEXT
 from kit.views.palette import NEUTRAL, OKABE_ITO
-from kit.workloads.continual import OneStep, Picked, compared, side
+from kit.workloads.continual import OneStep, Picked, Side, compared, side
 
 ONE_THREAD = "sequential(threads=1)"
 LOOK = {**TEXT, "margin": {"l": 20, "r": 20, "t": 20, "b": 20}, "legend": {"orientation": "h", "y": 1.1}}
@@ -42,7 +42,7 @@ class Length:
         return self.macs["window"] / self.macs[name]
 
 
-def lengths(windows: Iterable[int], *, features: int, rounds: int) -> dict[int, Length]:
+def by_length(windows: Iterable[int], *, features: int, rounds: int) -> dict[int, Length]:
     """Window -> what a prediction costs by the window and by the steps of library and kit, on one thread.
 
     All see the same token again and again, so that the output of every call of a step is the same.
@@ -59,7 +59,7 @@ def lengths(windows: Iterable[int], *, features: int, rounds: int) -> dict[int, 
             for _ in range(window):
                 library.forward_step(tokens[:, 0])
         kit = OneStep(stepper(SlidingAttention(net, window)), tokens)
-        sides: dict[str, tuple[nn.Module, list[Tensor]]] = {
+        sides: dict[str, Side] = {
             "window": (Picked(net, lambda out: out[:, -1]), [tokens]),
             "library": (Picked(library, lambda out: out.reshape(1, -1)), [tokens[:, 0]]),
             "kit": (Picked(kit, lambda out: out[0]), kit.frames),

@@ -18,6 +18,11 @@ from kit.reprs import one_line
 from kit.text import markdown_table
 
 Step = Callable[[Tensor], Tensor | None]  # a token (1, E) -> an output (1, E), or None
+QUIZ = (
+    "The library's encoder of two blocks, with PyTorch's weights, on a stream. Its outputs are those of PyTorch's encoder "
+    "on a sliding window ...",
+    ["for the whole stream", "at first, and then no more", "never"],
+)
 ONE, TWO, REPAIRED, CHAINED = "one block", "two blocks", "two blocks, index repaired", "two single-output blocks"
 
 
@@ -221,6 +226,15 @@ def cancelled_told(found: Mapping[float, Errors]) -> str:
         else "At none of these sizes do the outputs differ by more than 1e-4."
     )
     return f"{markdown_table(('tokens times', 'largest relative error'), 'rr', rows)}\n\n{said}"
+
+
+def blocks_answer(found: Mapping[tuple[str, str], Errors]) -> str:
+    """The quiz's answer: for how long two blocks by the library agree with a sliding window."""
+    each = found["library", TWO]
+    always, first, never = QUIZ[1]
+    if not each.relative:
+        return "not known: it gave no output"
+    return always if each.wrong is None else never if each.wrong == each.first else first
 
 
 def encoder_claims(found: Mapping[tuple[str, str], Errors]) -> list[Claim]:
