@@ -15,8 +15,10 @@ from torch import nn
 
 from kit.models.init import keep_signal
 from kit.regions import Branches, Product
+from kit.reprs import one_line
 
 
+@one_line
 class Size(NamedTuple):
     """One of the published sizes."""
 

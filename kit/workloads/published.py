@@ -35,6 +35,7 @@ from kit.workloads.instead import Given, on_one_dnn
 ONE_THREAD, ON_ONE_DNN = "sequential(threads=1)", "_onednn"
 
 
+@one_line
 class Published(NamedTuple):
     """A line of the published table, and the network that it is of."""
 
@@ -64,6 +65,7 @@ PUBLISHED: dict[str, Published] = {
 # Counted --------------------------------------------------------------------------------------------------------------
 
 
+@one_line
 class Work(NamedTuple):
     """What a prediction costs."""
 

@@ -16,6 +16,7 @@ from kit.measuring.comparison import Comparison
 from kit.models.continual import PureStep, stepper
 from kit.reprs import one_line
 from kit.text import counted
+from kit.transforms.quiet import quiet
 
 
 @one_line
@@ -73,7 +74,8 @@ def library_export(module: Any, frame: Tensor) -> str:
         module.forward_step(frame)  # its state is then there
         state = module.get_state()
         try:
-            co.onnx.export(module, (frame, *(state or ())), io.BytesIO(), input_names=["x"], output_names=["y"])
+            with quiet():
+                co.onnx.export(module, (frame, *(state or ())), io.BytesIO(), input_names=["x"], output_names=["y"])
         except Exception as error:
             return f"{type(error).__name__}: {str(error).splitlines()[0]}"
     return ""

@@ -19,8 +19,8 @@ from kit.text import markdown_table
 
 Step = Callable[[Tensor], Tensor | None]  # a token (1, E) -> an output (1, E), or None
 QUIZ = (
-    "The library's encoder of two blocks, with PyTorch's weights, on a stream. Its outputs are those of PyTorch's encoder "
-    "on a sliding window ...",
+    "The library's encoder of two blocks, with PyTorch's weights, on a stream. Its outputs are those of PyTorch's "
+    "encoder on a sliding window ...",
     ["for the whole stream", "at first, and then no more", "never"],
 )
 ONE, TWO, REPAIRED, CHAINED = "one block", "two blocks", "two blocks, index repaired", "two single-output blocks"
