@@ -294,6 +294,7 @@ def test_claims_on_the_clock(found: Clocked, truth: str) -> None:
         (clock(Ratio(5.6, 5.5, 5.7)), "half to 85%"),
         (clock(Ratio(8.0, 7.9, 8.1)), "more than 85%"),
         (clock(FASTER, 0.5), "not decided: machine busy"),
+        (replace(clock(FASTER), name="a small X3D"), "not measured: KIT_FAST=1 takes a small X3D"),
     ],
 )
 def test_the_quiz_on_the_clock(found: Clocked, answer: str) -> None:

@@ -168,7 +168,7 @@ def positions_figure(found: NDArray[np.int64]) -> Chart:
             mode="markers+text",
             text=[str(number)] * len(rows),
             textfont={"size": 12, "color": "#000000"},
-            marker={"symbol": "square", "size": 24, "color": color, "opacity": 0.6},
+            marker={"symbol": "square", "size": 24, "color": color},
             showlegend=False,
         )
     axis = {"dtick": 1, **GRID, "zeroline": False}
