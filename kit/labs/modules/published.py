@@ -19,8 +19,8 @@ NEAR = 0.05  # "within 5%"
 PARTS = (0.5, 0.85)  # where one option of the quiz ends and the next begins
 QUIZZED = "CoX3D-S"
 QUIZ = (
-    f"A step of {QUIZZED} needs about 13 times fewer MACs than a window of 13 frames. At batch 1, both on oneDNN and on "
-    "one thread: which part of this does the clock reach?",
+    f"A step of {QUIZZED} needs about 13 times fewer MACs than a window of 13 frames. At batch 1, both on oneDNN and "
+    "on one thread: which part of this does the clock reach?",
     ["less than half", "half to 85%", "more than 85%"],
 )
 SMALL = Size(8, 64, 0.4, (16, 24, 32, 64))
