@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from functools import reduce
 from typing import Any
 
 import torch
@@ -44,6 +45,13 @@ class Mean(nn.Module):
 
     def forward(self, outputs: Sequence[Tensor]) -> Tensor:
         return torch.stack(list(outputs)).mean(0)
+
+
+class Product(nn.Module):
+    """Merge by the product, as where one branch gives factors for the other: ``[(N, C, 1, 1), (N, C, H, W)]``."""
+
+    def forward(self, outputs: Sequence[Tensor]) -> Tensor:
+        return reduce(torch.mul, outputs)
 
 
 class Branches(nn.Module):

@@ -20,6 +20,7 @@ from kit.macs import macs_of_call
 from kit.measuring.comparison import Comparison, Ratio, Timing
 from kit.measuring.rounds import ROUNDS
 from kit.models.continual import Stepper, shallow_two_stream_3d, stepper
+from kit.models.continual.pure import tensors
 from kit.regions import Branches, Concat
 from kit.reprs import one_line
 from kit.trace.kernels import Exchange, Kernels, exchanged
@@ -53,43 +54,42 @@ class OneStep(nn.Module):
 
     def __init__(self, net: Stepper, clip: Any) -> None:
         super().__init__()
-        self.single, streams = not isinstance(clip, tuple), as_args(clip)
-        length = streams[0].shape[2]
+        self.single, streams, self.time = not isinstance(clip, tuple), as_args(clip), net.layout.time
+        length = streams[0].shape[self.time]
         if not net.reach.gives(length - 1):
             raise KitError(
                 f"frame {length} gives no output: the first output comes with frame {net.delay + 1} (stride in "
                 f"time: {net.reach.stride}). Give a clip that ends with an output."
             )
-        state, times = net.start(), list(zip(*map(frames_of, streams), strict=True))
+        state, times = net.start(), list(zip(*(frames_of(x, self.time) for x in streams), strict=True))
         with torch.no_grad():
             for frames in times[:-1]:
                 _, state = net(frames[0] if self.single else frames, state)
         self.step = net.step
         leaves, self.shape = tree_flatten(state.layers)
-        self.remembered = nn.ParameterList(nn.Parameter(x, requires_grad=False) for x in _tensors(leaves))
+        self.remembered = nn.ParameterList(nn.Parameter(x, requires_grad=False) for x in tensors(leaves))
         self.others = [None if isinstance(x, Tensor) else x for x in leaves]
         self.frames = times[-1]
         self.eval()
 
     def forward(self, *frames: Tensor) -> tuple[Tensor, ...]:
-        own = tuple(x.unsqueeze(2) for x in frames)
-        tensors = iter(self.remembered)
-        before = tree_unflatten([next(tensors) if x is None else x for x in self.others], self.shape)
+        own = tuple(x.unsqueeze(self.time) for x in frames)
+        earlier = iter(self.remembered)
+        before = tree_unflatten([next(earlier) if x is None else x for x in self.others], self.shape)
         out, after = self.step(own[0] if self.single else own, before)
-        return out.squeeze(2), *_tensors(tree_leaves(after))
+        return out.squeeze(self.time), *tensors(tree_leaves(after))
 
 
-def frames_of(clip: Tensor) -> list[Tensor]:
+def frames_of(clip: Tensor, time: int = 2) -> list[Tensor]:
     """The frames ``(N, C, H, W)`` of a clip ``(N, C, T, H, W)`` as a camera gives them: each a tensor of its own.
 
     They are in the clip's memory format. A slice of the clip would be copied by the first operator of every step.
+
+    Args:
+        time: the dimension of time: 1 for tokens ``(N, T, E)``.
     """
-    last = clip.is_contiguous(memory_format=torch.channels_last_3d) and not clip.is_contiguous()
-    return [x.contiguous(memory_format=FORMATS[4]) if last else x.contiguous() for x in clip.unbind(2)]
-
-
-def _tensors(leaves: Sequence[Any]) -> list[Tensor]:
-    return [x for x in leaves if isinstance(x, Tensor)]
+    last = clip.ndim == 5 and clip.is_contiguous(memory_format=torch.channels_last_3d) and not clip.is_contiguous()
+    return [x.contiguous(memory_format=FORMATS[4]) if last else x.contiguous() for x in clip.unbind(time)]
 
 
 def live_clip(path: Path | None = None, frames: int = 16) -> tuple[Tensor, ...]:

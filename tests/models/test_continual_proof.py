@@ -43,7 +43,7 @@ def in_a_branch(layer: nn.Module, merge: Any = None) -> nn.Module:
 @pytest.fixture
 def trusting(monkeypatch: pytest.MonkeyPatch) -> None:
     """A kind of convolution is taken for what it is not, as if the list of what is known were wrong."""
-    monkeypatch.setattr("kit.models.continual.convert.CONVOLUTIONS", {nn.Conv3d, Residual})
+    monkeypatch.setattr("kit.models.continual.known.CONVOLUTIONS", {nn.Conv3d, Residual})
 
 
 @pytest.mark.usefixtures("trusting")
@@ -185,7 +185,11 @@ def test_the_model_and_the_random_state_are_as_before() -> None:
         (conv, clip(3, 9, 8, 8), "an example clip is"),
         (conv, clip(1, 3, 9, 8, 8).to(torch.uint8), "of floating-point numbers"),
         (conv, clip(1, 4, 9, 8, 8), r"does not take the clip \(2, 4, 9, 8, 8\)"),
-        (lambda: nn.LayerNorm((7, 5)), None, r"no clip was found that LayerNorm takes.*stepper\(model, clip\)"),
+        (
+            lambda: nn.Sequential(conv(3, 3, (1, 2, 2), 0), nn.LayerNorm((7, 5))),
+            None,
+            r"no clip was found that Sequential takes.*stepper\(model, clip\)",
+        ),
         (lambda: nn.Sequential(conv(), nn.Hardtanh(50, 60)), None, "does not move"),
         (lambda: nn.Conv3d(3, 3, 3, device="meta"), None, "on the device meta"),
     ],

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from kit.labs import conclusions
+from kit.labs.modules import published, transformers
 from kit.labs.modules.converters import Taken
 from kit.labs.modules.gallery import Row
 from kit.labs.modules.state import Kept
@@ -33,6 +34,8 @@ QUIZZES = {
         "co.continual(nn.MaxPool3d(3, stride=1, padding=1)) makes a module whose steps give ...",
         ["the outputs of torch's module", "other outputs, without a warning", "an error: it refuses to convert"],
     ),
+    "blocks": transformers.QUIZ,
+    "clock": published.QUIZ,
 }
 
 

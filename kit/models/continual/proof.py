@@ -13,19 +13,22 @@ from torch import Tensor, nn
 from kit import executors
 from kit.equality import as_args, shapes
 from kit.errors import KitError, ShapeError
+from kit.models.continual.attention import AttentionStep
+from kit.models.continual.known import last_dimensions
+from kit.models.continual.layout import Layout
 from kit.models.continual.reach import Reach
 from kit.models.continual.steps import ChainStep, ConvStep, EachFrame, ForkStep, Layers, ModuleStep, RegionStep
 from kit.regions import Branches
 
 Module = TypeVar("Module", bound=nn.Module)
-Clips = Sequence[Tensor]  # (N, C, T, H, W), one for each stream
+Clips = Sequence[Tensor]  # such as (N, C, T, H, W), one for each stream
 _SIDES = (8, 16, 32, 64, 128, 256)  # of drawn frames
 # -> what an output may be off by: a share of how far it moves with the input, and of the largest output. Single
 # precision settles most, double what that leaves open.
 _PRECISIONS = {torch.float32: (1e-4, 0.0), torch.float64: (1e-7, 1e-12)}
 
 
-def prove(model: nn.Module, step: ChainStep, clip: Any = None) -> None:
+def prove(model: nn.Module, step: ChainStep, layout: Layout, clip: Any = None) -> None:
     """Run a model on a clip and its steps on the frames of the clip: each output that is due must be the model's.
 
     Copies run on the CPU, so that the model stays as it is. What a channel of the output may be off by is measured by
@@ -37,10 +40,10 @@ def prove(model: nn.Module, step: ChainStep, clip: Any = None) -> None:
     if any(x.is_meta for x in _tensors(model)):
         raise KitError(f"{step.name} is on the device meta, without values: give it weights, then convert it.")
     with torch.no_grad(), executors.use(executors.Sequential()):
-        clips = _drawn(model, step) if clip is None else _checked(clip, step)
+        clips = _drawn(model, step, layout) if clip is None else _checked(clip, step, layout)
         for precision in _PRECISIONS:
             own, steps = _copied(model, precision), _copied(step, precision)
-            alike, deaf = _compared(own, steps, clips := [_as(x, precision) for x in clips])
+            alike, deaf = _compared(own, steps, clips := [_as(x, precision) for x in clips], layout)
             if alike and not deaf:
                 return
     if deaf:
@@ -49,7 +52,7 @@ def prove(model: nn.Module, step: ChainStep, clip: Any = None) -> None:
             "show nothing: give stepper(model, clip) a clip that it reacts to."
         )
     with torch.no_grad(), executors.use(executors.Sequential()):
-        place = _place(own, cast(ModuleStep, steps.steps[0]), clips)
+        place = _place(own, cast(ModuleStep, steps.steps[0]), clips, layout)
     raise KitError(
         f"the steps of {place} do not give what it gives on clips ({shapes(clips)}), so they are refused: take it out "
         "of the model."
@@ -65,42 +68,55 @@ def _frames(reach: Reach) -> int:
     return reach.delay + (padded + 1) * reach.stride + 1
 
 
-def _checked(clip: Any, step: ModuleStep) -> Clips:
-    clips, frames = as_args(clip), _frames(step.reach)
-    numbers = all(isinstance(x, Tensor) and x.ndim == 5 and (x.is_floating_point() or x.is_complex()) for x in clips)
-    if not numbers or len({x.shape[2] for x in clips}) != 1:
+def _checked(clip: Any, step: ModuleStep, layout: Layout) -> Clips:
+    clips, frames, rank = as_args(clip), _frames(step.reach), layout.rank
+    numbers = all(isinstance(x, Tensor) and x.ndim == rank and (x.is_floating_point() or x.is_complex()) for x in clips)
+    if not numbers or len({x.shape[layout.time] for x in clips}) != 1:
         raise ShapeError(
-            "an example clip is (N, C, T, H, W) of floating-point numbers, with the same T in every stream; got "
+            f"an example clip is {layout.clip} of floating-point numbers, with the same T in every stream; got "
             f"{shapes(clip)}."
         )
-    if clips[0].shape[2] < frames:
+    if clips[0].shape[layout.time] < frames:
         raise ShapeError(
-            f"the example clip has {clips[0].shape[2]} frames, too few to compare the steps of {step.name} on two "
-            f"outputs without padding: give at least {frames}, or no clip."
+            f"the example clip has {clips[0].shape[layout.time]} frames, too few to compare the steps of {step.name} "
+            f"on two outputs without padding: give at least {frames}, or no clip."
         )
     return [_as(x, torch.float64) for x in clips]
 
 
-def _drawn(model: nn.Module, step: ChainStep) -> Clips:
+def _drawn(model: nn.Module, step: ChainStep, layout: Layout) -> Clips:
     """Noise that the model takes, of the first size that does; found by shapes alone, which costs no arithmetic."""
     bare = _copied(model, torch.float64, "meta")
     dtype = torch.complex128 if any(x.is_complex() for x in _tensors(model)) else torch.float64
     failure: Exception | None = None
     for channels in _ways(step.steps[0]):
-        for height in _SIDES:
-            for width in (height + height // 8, height):
-                sizes = [(1, c or 3, _frames(step.reach), height, width) for c in channels]
-                try:
-                    bare(*(torch.empty(size, dtype=dtype, device="meta") for size in sizes))
-                except Exception as error:
-                    failure = error
-                else:
-                    generator = torch.Generator().manual_seed(0)
-                    return [_noise(size, dtype, generator) for size in sizes]
+        for space in _spaces(model, layout):
+            sizes = [layout.size(1, c or 3, _frames(step.reach), space) for c in channels]
+            try:
+                bare(*(torch.empty(size, dtype=dtype, device="meta") for size in sizes))
+            except Exception as error:
+                failure = error
+            else:
+                generator = torch.Generator().manual_seed(0)
+                return [_noise(size, dtype, generator) for size in sizes]
     raise KitError(
         f"no clip was found that {step.name} takes, to compare its steps with it ({failure}). If it takes one, give "
-        "it: stepper(model, clip), with clip (N, C, T, H, W)."
+        f"it: stepper(model, clip), with clip {layout.clip}."
     ) from failure
+
+
+def _spaces(model: nn.Module, layout: Layout) -> Iterator[tuple[int, ...]]:
+    """Heights and widths of frames to try, as many as frames have, or features of tokens; and what layers ask for."""
+    count = layout.space
+    asked = {
+        (8, *sizes)[-count:]
+        for module in model.modules()
+        if (sizes := last_dimensions(module)) and count and len(sizes) <= count
+    }
+    for height in _SIDES:
+        for width in (height + height // 8, height):
+            yield (height, width)[2 - count :]
+    yield from sorted(asked)
 
 
 def _ways(step: Any) -> list[list[int | None]]:
@@ -127,8 +143,12 @@ def _channels(step: Any) -> int | None:
     """Of the frames that a step takes; None for any number."""
     if isinstance(step, ConvStep):
         return step.in_channels
+    if isinstance(step, AttentionStep):
+        return int(step.features)
     if isinstance(step, EachFrame):
         layer: Any = step.layer
+        if type(layer) is nn.Linear:
+            return None  # of the last dimension
         shared = type(layer) is nn.PReLU and layer.num_parameters == 1  # by all channels
         return None if shared else getattr(layer, "num_features", getattr(layer, "num_parameters", None))
     inner: list[Any] = []
@@ -144,7 +164,7 @@ def _channels(step: Any) -> int | None:
 # Comparing ------------------------------------------------------------------------------------------------------------
 
 
-def _compared(module: nn.Module, step: ModuleStep, clips: Clips) -> tuple[bool, list[int]]:
+def _compared(module: nn.Module, step: ModuleStep, clips: Clips, layout: Layout) -> tuple[bool, list[int]]:
     """Whether each output of the steps that is due is the module's, and which streams the module does not react to."""
     share, noise = _PRECISIONS[clips[0].real.dtype]
     generator = torch.Generator().manual_seed(1)
@@ -154,61 +174,61 @@ def _compared(module: nn.Module, step: ModuleStep, clips: Clips) -> tuple[bool, 
         for i, x in enumerate(clips)
         for scale in [float(x.abs().max()) or 1]
     ]
-    whole, stepped = _whole(module, step.name, batches), _stepped(step, batches)
+    whole, stepped = _whole(module, step.name, batches, layout), _stepped(step, batches, layout)
     first, *others = whole.chunk(len(clips) + 1)
-    moved, largest = [_size(other - first) for other in others], _size(whole).max()
+    moved, largest = [_size(other - first, layout) for other in others], _size(whole, layout).max()
     deaf = [i for i, by in enumerate(moved) if by.max() <= share * largest]
-    whole = whole[:, :, : stepped.shape[2]]
+    whole = whole.narrow(layout.time, 0, min(whole.shape[layout.time], stepped.shape[layout.time]))
     allowed = share * torch.stack(moved).amax(0) + noise * largest
-    return whole.shape == stepped.shape and bool((_size(whole - stepped) <= allowed).all()), deaf
+    return whole.shape == stepped.shape and bool((_size(whole - stepped, layout) <= allowed).all()), deaf
 
 
 def _noise(size: Sequence[int], dtype: torch.dtype, generator: torch.Generator) -> Tensor:
     """Normal numbers around another mean in each channel and frame: behind a max pool, too, some are below zero."""
-    means = torch.randn((*size[:3], 1, 1), dtype=dtype, generator=generator)
+    means = torch.randn((*size[:3], *[1] * (len(size) - 3)), dtype=dtype, generator=generator)
     return torch.randn(size, dtype=dtype, generator=generator) + 2 * means
 
 
-def _size(x: Tensor) -> Tensor:
+def _size(x: Tensor, layout: Layout) -> Tensor:
     """The largest magnitude in each channel."""
-    return x.abs().transpose(0, 1).flatten(1).amax(1)
+    return x.abs().transpose(0, layout.channels).flatten(1).amax(1)
 
 
-def _whole(module: nn.Module, name: str, clips: Clips) -> Tensor:
+def _whole(module: nn.Module, name: str, clips: Clips, layout: Layout) -> Tensor:
     try:
         out = module(*(x.clone() for x in clips))  # it may write into them
     except Exception as error:
         raise KitError(
             f"{name} does not take the clip {shapes(clips)}, so its steps cannot be compared with it: {error}"
         ) from error
-    if not isinstance(out, Tensor) or out.ndim != 5 or not out.isfinite().all():
-        raise KitError(f"{name} gives {shapes(out)} on a clip, but steps give finite (N, C, T, H, W).")
+    if not isinstance(out, Tensor) or out.ndim != layout.rank or not out.isfinite().all():
+        raise KitError(f"{name} gives {shapes(out)} on a clip, but steps give finite {layout.clip}.")
     return out
 
 
-def _stepped(step: ModuleStep, clips: Clips) -> Tensor:
+def _stepped(step: ModuleStep, clips: Clips, layout: Layout) -> Tensor:
     state: Layers = step.start()
     outputs = [clips[0].new_empty(0)]
-    for t in range(clips[0].shape[2]):
-        frames = tuple(x[:, :, t : t + 1] for x in clips)
+    for t in range(clips[0].shape[layout.time]):
+        frames = tuple(x.narrow(layout.time, t, 1) for x in clips)
         out, state = step(frames if len(frames) > 1 else frames[0], state)
         outputs += [] if out is None else [out]
-    return torch.cat(outputs[1:], 2)
+    return torch.cat(outputs[1:], layout.time)
 
 
-def _place(module: nn.Module, step: ModuleStep, clips: Clips) -> str:
+def _place(module: nn.Module, step: ModuleStep, clips: Clips, layout: Layout) -> str:
     """The name of the innermost part whose steps differ from it on what comes to it."""
     if isinstance(step, ChainStep):
         for inner, part in zip(cast(Iterable[ModuleStep], step.steps), cast(nn.Sequential, module), strict=True):
-            if not _compared(part, inner, clips)[0]:
-                return _place(part, inner, clips)
-            clips = [_whole(part, inner.name, clips)]
+            if not _compared(part, inner, clips, layout)[0]:
+                return _place(part, inner, clips, layout)
+            clips = [_whole(part, inner.name, clips, layout)]
     if isinstance(step, RegionStep):
         parts = cast(Branches, module).branches.values()
         for inner, part, x in zip(step.steps(), parts, step.given([*clips]), strict=True):
             given = [x] if isinstance(x, Tensor) else [*x]
-            if not _compared(part, inner, given)[0]:
-                return _place(part, inner, given)
+            if not _compared(part, inner, given, layout)[0]:
+                return _place(part, inner, given, layout)
     return step.name
 
 

@@ -1,9 +1,11 @@
 """Layers over time, one frame at a time.
 
 A step takes a frame ``(N, C, 1, H, W)`` and the layer's state, and returns an output, or None where none is due yet,
-and a new state. States are nested tuples of earlier frames and are never changed: whoever keeps an old one can go back
-to it, a step that fails leaves nothing behind, and a frame that several states remember is in memory once. So no step
-writes into what it is given: branches and states share it. Its weights are its own, as they were when it was made.
+and a new state. The frames of 2-D and 1-D layers, ``(N, C, 1, W)`` and ``(N, C, 1)``, are computed as pictures of
+height 1 and of one pixel; tokens are ``(N, 1, E)``. States are nested tuples of earlier frames and are never changed:
+whoever keeps an old one can go back to it, a step that fails leaves nothing behind, and a frame that several states
+remember is in memory once. So no step writes into what it is given: branches and states share it. Its weights are its
+own, as they were when it was made.
 """
 
 from __future__ import annotations
@@ -79,7 +81,7 @@ class Window(ModuleStep):
 
     def forward(self, x: Tensor, state: Layers) -> Stepped:
         before, wait = state
-        x = self.prepared(x)
+        given, x = x, self.prepared(x)
         if before and (x.shape, x.dtype, x.device) != (before[-1].shape, before[-1].dtype, before[-1].device):
             raise ShapeError(
                 f"{self.name} remembers frames {_described(before[-1])}, and now gets {_described(x)}: go on with "
@@ -90,23 +92,28 @@ class Window(ModuleStep):
         if wait:
             return None, (memory, wait - 1)
         window = self.padded(frames)[:: -self.dilation][: self.kernel][::-1]
-        return self.output(window), (memory, self.reach.stride - 1)
+        return self.output(window, given), (memory, self.reach.stride - 1)
 
     def prepared(self, x: Tensor) -> Tensor:
         """What is done with each frame once, before it is remembered: ``(N, C, 1, H, W) -> (N, C', H', W')``."""
-        return x.squeeze(2)
+        return x
 
     def padded(self, frames: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """All frames that the window reaches, where padding is made of frames; the clip's first is still the first."""
         return frames
 
-    def output(self, frames: tuple[Tensor, ...]) -> Tensor:
-        """``(N, C', 1, H', W')`` from the frames of one window, the latest last; fewer than ``kernel`` at the start."""
+    def output(self, frames: tuple[Tensor, ...], given: Tensor) -> Tensor:
+        """``(N, C', 1, H', W')`` from one window.
+
+        Args:
+            frames: as :meth:`prepared` left them, the latest last; fewer than ``kernel`` at the start.
+            given: the latest frame as it came.
+        """
         raise NotImplementedError
 
 
 class ConvStep(Window):
-    """A 3-D convolution as one 2-D convolution over the channels of all frames in its window.
+    """A convolution over time as one 2-D convolution over the channels of all frames in its window.
 
     Nothing is computed for frames that are not there, or that no output is due for. The weights are in the order
     ``(O, kernel x C / groups, kh, kw)``.
@@ -121,17 +128,22 @@ class ConvStep(Window):
         *space, before, after = (
             conv._reversed_padding_repeated_twice
             if isinstance(conv.padding, str) or mode != "constant"
-            else _both_sides(_triple(conv.padding))
+            else _both_sides(conv.padding)
         )
+        flat = 5 - conv.weight.ndim
+        space += [0, 0] * flat
         if before != after:
             raise KitError(
                 f"{name} pads time unevenly, {before} frames before a clip and {after} after it: give the padding in "
                 "numbers."
             )
-        kernel, stride, dilation = map(_triple, (conv.kernel_size, conv.stride, conv.dilation))
+        kernel, stride, dilation = (_triple(x, flat) for x in (conv.kernel_size, conv.stride, conv.dilation))
         super().__init__(name, kernel[0], stride[0], before, dilation[0])
-        self.repeat, self.mode = repeat, mode
-        self.weight = nn.Parameter(conv.weight.detach().transpose(1, 2).flatten(1, 2).clone(), requires_grad=False)
+        self.repeat, self.mode, self.flat = repeat, mode, flat
+        weight = conv.weight.detach().transpose(1, 2).flatten(1, 2)
+        for _ in range(flat):
+            weight = weight.unsqueeze(2)
+        self.weight = nn.Parameter(weight.clone(), requires_grad=False)
         self.bias = None if conv.bias is None else nn.Parameter(conv.bias.detach().clone(), requires_grad=False)
         self.in_channels = conv.in_channels
         even = mode == "constant" and space[::2] == space[1::2]  # conv2d pads by itself
@@ -139,7 +151,7 @@ class ConvStep(Window):
         self.space: Any = (stride[1:], space[::-2] if even else 0, dilation[1:], conv.groups)
 
     def prepared(self, x: Tensor) -> Tensor:
-        weight, x = self.weight, x.squeeze(2)
+        weight, x = self.weight, _plane(x, self.flat)
         if (x.shape[1], x.dtype, x.device) != (self.in_channels, weight.dtype, weight.device):
             raise ShapeError(
                 f"{self.name} takes frames of {self.in_channels} channels, {_kind(weight)}, and gets {_described(x)}."
@@ -150,7 +162,7 @@ class ConvStep(Window):
         missing = self.reach.receptive_field - len(frames)
         return (frames[0],) * missing + frames if self.repeat else frames
 
-    def output(self, frames: tuple[Tensor, ...]) -> Tensor:
+    def output(self, frames: tuple[Tensor, ...], given: Tensor) -> Tensor:
         groups = self.space[-1]
         if len(frames) == 1:
             x = frames[0]
@@ -161,43 +173,57 @@ class ConvStep(Window):
                 1, 3
             )
         weight = self.weight[:, -(self.weight.shape[1] // self.kernel) * len(frames) :]
-        return functional.conv2d(x, weight, self.bias, *self.space).unsqueeze(2)
+        return _frame(functional.conv2d(x, weight, self.bias, *self.space), self.flat)
 
 
 class MaxPoolStep(Window):
-    """A 3-D max pool: each frame is pooled once in space, and the window's frames are compared."""
+    """A max pool over time: each frame is pooled once in space, and the window's frames are compared.
 
-    def __init__(self, name: str, pool: nn.MaxPool3d) -> None:
-        kernel, stride, padding, dilation = map(_triple, (pool.kernel_size, pool.stride, pool.padding, pool.dilation))
+    Args:
+        flat: dimensions of space that frames lack: 0 for ``nn.MaxPool3d``, 2 for ``nn.MaxPool1d``.
+    """
+
+    def __init__(self, name: str, pool: Any, flat: int) -> None:
+        kernel, stride, dilation = (_triple(x, flat) for x in (pool.kernel_size, pool.stride, pool.dilation))
+        padding = _triple(pool.padding, flat, 0)
         super().__init__(name, kernel[0], stride[0], padding[0], dilation[0])
+        self.flat = flat
         self.space: Any = (kernel[1:], stride[1:], padding[1:], dilation[1:], pool.ceil_mode)
 
     def prepared(self, x: Tensor) -> Tensor:
-        pooled: Tensor = functional.max_pool2d(x.squeeze(2), *self.space)
+        pooled: Tensor = functional.max_pool2d(_plane(x, self.flat), *self.space)
         return pooled
 
-    def output(self, frames: tuple[Tensor, ...]) -> Tensor:
+    def output(self, frames: tuple[Tensor, ...], given: Tensor) -> Tensor:
         out = reduce(torch.maximum, frames)
-        return (out.clone() if out is frames[0] else out).unsqueeze(2)  # it is the caller's, and may be remembered
+        return _frame(out.clone() if out is frames[0] else out, self.flat)  # it is the caller's, and may be remembered
 
 
 class AvgPoolStep(Window):
-    """A 3-D average pool: each frame is averaged once in space, and the window's frames over time."""
+    """An average pool over time: each frame is averaged once in space, and the window's frames over time.
 
-    def __init__(self, name: str, pool: nn.AvgPool3d) -> None:
-        kernel, stride, padding = map(_triple, (pool.kernel_size, pool.stride, pool.padding))
+    Args: as :class:`MaxPoolStep`.
+    """
+
+    def __init__(self, name: str, pool: Any, flat: int) -> None:
+        kernel, stride, padding = (
+            _triple(pool.kernel_size, flat),
+            _triple(pool.stride, flat),
+            _triple(pool.padding, flat, 0),
+        )
         super().__init__(name, kernel[0], stride[0], padding[0])
-        self.divisor = pool.divisor_override
+        self.flat = flat
+        self.divisor = getattr(pool, "divisor_override", None)  # a 1-D pool has none
         self.counts_padding = pool.count_include_pad
-        divisor = 1 if pool.divisor_override else None
+        divisor = 1 if self.divisor else None
         self.space: Any = (kernel[1:], stride[1:], padding[1:], pool.ceil_mode, pool.count_include_pad, divisor)
 
     def prepared(self, x: Tensor) -> Tensor:
-        return functional.avg_pool2d(x.squeeze(2), *self.space)
+        return functional.avg_pool2d(_plane(x, self.flat), *self.space)
 
-    def output(self, frames: tuple[Tensor, ...]) -> Tensor:
+    def output(self, frames: tuple[Tensor, ...], given: Tensor) -> Tensor:
         parts = self.divisor or (self.kernel if self.counts_padding else len(frames))
-        return torch.stack(frames, 2).sum(2, keepdim=True).div_(parts)
+        return _frame(torch.stack(frames, 2).sum(2).div_(parts), self.flat)
 
 
 class Crop(nn.Module):
@@ -228,8 +254,8 @@ class CropStep(Window):
         super().__init__(name, 2 * crop.frames + 1)
         self.passes = True
 
-    def output(self, frames: tuple[Tensor, ...]) -> Tensor:
-        return frames[self.kernel // 2].unsqueeze(2).clone()  # it is the caller's, and may be remembered
+    def output(self, frames: tuple[Tensor, ...], given: Tensor) -> Tensor:
+        return frames[self.kernel // 2].clone()  # it is the caller's, and may be remembered
 
 
 class ChainStep(ModuleStep):
@@ -334,9 +360,21 @@ def _both_sides(padding: tuple[int, ...]) -> list[int]:
     return [side for size in reversed(padding) for side in (size, size)]
 
 
-def _triple(size: int | Sequence[int]) -> tuple[int, ...]:
+def _triple(size: int | Sequence[int], flat: int, lacking: int = 1) -> tuple[int, ...]:
+    """``(time, height, width)``, with ``lacking`` for the dimensions of space that frames lack."""
     sizes = tuple(map(int, size if isinstance(size, Sequence) else (size,)))
-    return sizes * 3 if len(sizes) == 1 else sizes
+    sizes = sizes * (3 - flat) if len(sizes) == 1 else sizes
+    return sizes[0], *[lacking] * flat, *sizes[1:]
+
+
+def _plane(x: Tensor, flat: int) -> Tensor:
+    """A frame of time 1 as a picture: ``(N, C, 1, H, W)``, ``(N, C, 1, W)`` or ``(N, C, 1) -> (N, C, H, W)``."""
+    return x.unsqueeze(3) if flat == 2 else x if flat else x.squeeze(2)
+
+
+def _frame(x: Tensor, flat: int) -> Tensor:
+    """A picture ``(N, C, H, W)`` as a frame of time 1; the inverse of :func:`_plane`."""
+    return x.squeeze(3) if flat == 2 else x if flat else x.unsqueeze(2)
 
 
 def _described(x: Any) -> str:
