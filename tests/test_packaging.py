@@ -230,6 +230,7 @@ def test_one_version_is_told_everywhere() -> None:
     assert newest is not None
     assert newest.groups() == (PROJECT["version"], str(cited["date-released"]))
     assert cited["version"] == PROJECT["version"]
+    assert f"branch_lab-{PROJECT['version']}-py3" in (ROOT / "docs/installing.md").read_text()
 
 
 def test_dist_builds_and_checks_what_an_index_would() -> None:
