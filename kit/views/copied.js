@@ -43,7 +43,7 @@ export default {
     const keep = () => {
       const controls = el.closest(".kit-playground");
       if (controls) on(controls, "keydown", own);
-      else frame = requestAnimationFrame(keep); // not on the page yet
+      else if (!el.isConnected) frame = requestAnimationFrame(keep); // not on the page yet
     };
     let frame = requestAnimationFrame(keep);
     undo.push(() => cancelAnimationFrame(frame));
