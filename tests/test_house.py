@@ -226,7 +226,7 @@ def test_reading_traces_needs_no_torch() -> None:
 def test_public_names_are_sorted_and_few_lines() -> None:
     assert list(kit.__all__) == sorted(set(kit.__all__))
     assert dir(kit) == list(kit.__all__)
-    assert len((KIT / "__init__.py").read_text().splitlines()) <= 53
+    assert len((KIT / "__init__.py").read_text().splitlines()) <= 54
 
 
 @pytest.mark.parametrize("name", kit.__all__)
@@ -287,7 +287,7 @@ def test_the_core_and_its_modules_stay_small() -> None:
     assert KIT / "executors" / "threads.py" in core
     assert KIT / "views" / "timeline.py" not in core
     assert max(lines.values()) <= 300, said
-    assert sum(lines[path] for path in core) <= 9230, said
+    assert sum(lines[path] for path in core) <= 9260, said
     assert sum(lines[path] for path in scheduled) <= 850, said
     assert sum(lines[path] for path in analysed) <= 820, said
     assert sum(lines[path] for path in runtimes) <= 140, said

@@ -8,26 +8,21 @@ of code; reading, guessing and discussing are not in it.
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import sys
-import tempfile
 from collections import defaultdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import nbformat
-from nbclient import NotebookClient
 from nbformat import NotebookNode
 
 from kit.machine.about import about_here
 from kit.machine.load import load_average
+from tools.executing import copied, executed
 from tools.lab import ROOT
 
 WALKED = ROOT / "docs" / "walked.json"
-CELL_S = 900  # a cell that takes longer hangs
 
 
 def sections_of(notebook: NotebookNode) -> dict[str, float]:
@@ -54,16 +49,14 @@ def heading(cell: NotebookNode) -> str:
     return match.group(1) if match else ""
 
 
-def walk(path: Path, folder: Path) -> dict[str, Any]:
-    """Run a copy of a notebook in a folder that has the project's data; what was noted.
+def walk(path: Path) -> dict[str, Any]:
+    """Run a notebook; what was noted.
 
     Raises:
-        CellExecutionError: a cell failed.
+        BrokenCell: a cell failed.
     """
-    notebook = nbformat.read(path, as_version=4)
     load = load_average()
-    client = NotebookClient(notebook, timeout=CELL_S, resources={"metadata": {"path": str(folder)}})
-    client.execute(env={**os.environ, "PYTHONPATH": str(ROOT)})
+    notebook = executed(path)
     about = about_here()
     return {
         "date": about.date,
@@ -76,14 +69,11 @@ def walk(path: Path, folder: Path) -> dict[str, Any]:
 def main(names: list[str]) -> None:
     """Walk through the notebooks whose names begin with one of these; all, if there are none."""
     walked = json.loads(WALKED.read_text()) if WALKED.exists() else {}
-    with tempfile.TemporaryDirectory(prefix="branch-lab-walk-") as place:
-        for name in ("notebooks", "data", "docs"):
-            shutil.copytree(ROOT / name, Path(place) / name)
-        for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
-            if not names or path.name.startswith(tuple(names)):
-                walked[path.stem] = walk(path, Path(place) / "notebooks")
-                print(f"{path.stem}: {sum(walked[path.stem]['seconds'].values()):.0f} s", flush=True)
-                WALKED.write_text(json.dumps(dict(sorted(walked.items())), indent=1, ensure_ascii=False) + "\n")
+    every = sorted((ROOT / "notebooks").glob("*.ipynb"))
+    with copied([path for path in every if not names or path.name.startswith(tuple(names))]) as places:
+        for path in places:
+            walked[path.stem] = walk(path)
+            WALKED.write_text(json.dumps(dict(sorted(walked.items())), indent=1, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

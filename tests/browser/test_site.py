@@ -10,8 +10,8 @@ import nbformat
 import pytest
 
 from kit.machine.about import about_here
+from tools.executing import executed
 from tools.site.build import FIRST, build
-from tools.site.execute import executed
 
 TITLE = "# Start here\n\nA page with one formula-free sentence."
 COMPARED = """\

@@ -9,8 +9,8 @@ import nbformat
 import pytest
 
 import kit
+from tools.executing import BrokenCell, copied, executed
 from tools.site import reference
-from tools.site.execute import BrokenCell, copied, executed
 from tools.site.outputs import Outputs
 
 

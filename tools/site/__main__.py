@@ -5,9 +5,9 @@ import time
 from pathlib import Path
 
 from kit.machine.about import about_here
+from tools.executing import BrokenCell, copied, executed
 from tools.lab import ROOT
 from tools.site.build import build, repository
-from tools.site.execute import BrokenCell, copied, executed
 
 
 def main(folder: Path) -> None:

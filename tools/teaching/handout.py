@@ -16,7 +16,7 @@ from kit.measuring.comparison import Comparison, Ratio, Row, Timing
 from kit.simulating import Gpu, Launch, Synchronize, simulate
 from kit.text import html_table
 from kit.trace import Event, Lane, Trace, stack
-from kit.views.boxes import boxes
+from kit.views.boxes import boxes, opened_at_first
 from kit.views.graph_still import graph_svg
 from kit.views.static import figure_svg
 
@@ -103,7 +103,8 @@ class Network(nn.Module):
 def network_svg() -> str:
     """The network as boxes, whose widths are MACs: nothing is measured."""
     graph = graph_of(analysed(Network().eval(), (torch.zeros(1, 3, 16, 16),)), "network", "(1, 3, 16, 16)")
-    return graph_svg(graph, boxes(graph))
+    tree = boxes(graph)
+    return graph_svg(graph, tree, opened_at_first(tree))
 
 
 def lanes(threads: Sequence[Sequence[tuple[str, float, float]]], end: float) -> Trace:

@@ -18,7 +18,7 @@ from nbformat import NotebookNode
 
 from tools.lab import ROOT
 
-CELL_S = 600  # a cell that takes longer hangs
+CELL_S = 900  # a cell that takes longer hangs
 COPIED = ("notebooks", "data", "docs")  # what notebooks read beside themselves
 
 
@@ -29,7 +29,7 @@ class BrokenCell(Exception):
 @contextmanager
 def copied(paths: Sequence[Path]) -> Iterator[list[Path]]:
     """The notebooks in a temporary copy of the folders that they read."""
-    with tempfile.TemporaryDirectory(prefix="branch-lab-site-") as folder:
+    with tempfile.TemporaryDirectory(prefix="branch-lab-notebooks-") as folder:
         for name in COPIED:
             shutil.copytree(ROOT / name, Path(folder) / name)
         places = [Path(folder) / "notebooks" / path.name for path in paths]
