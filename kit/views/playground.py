@@ -167,7 +167,8 @@ class Playground(Still):
         self.progress.layout.visibility = "visible"
         self.progress.value, self.progress.description = 0, "preparing"
         self._say("Measuring. Run no other cell meanwhile: it would take time from the approaches.")
-        self._thread = threading.Thread(target=self._measure, args=(cell,), name="playground", daemon=True)
+        # Its name is that of the lane that a notebook's own calls have in a timeline.
+        self._thread = threading.Thread(target=self._measure, args=(cell,), name="caller", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:

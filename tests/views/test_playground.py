@@ -75,7 +75,7 @@ def play(namespace: dict[str, Any]) -> Iterator[Playground]:
     made.model.value, made.inputs.value, made.rounds.value = "net", "x", 6
     yield made
     made.end()
-    assert not [each for each in threading.enumerate() if each.name == "playground"]
+    assert not [each for each in threading.enumerate() if each.name == "caller"]
     assert active_children() == []
 
 
@@ -217,6 +217,7 @@ def test_a_run_shows_the_comparison_its_timeline_and_why(play: Playground) -> No
     rounds = play.comparison.rounds  # a table of three rows needs more than six
     table, line, why = play.results.children
     assert play.comparison._repr_html_() in table.value
+    assert "caller" in {lane.label for lane in line.trace.lanes}
     assert len(line.trace) == sum(map(len, play.comparison.traces.values()))
     assert kit.explain(play.comparison)._repr_html_() in why.value
     assert f"Measured: {rounds} rounds." in play.said.value
