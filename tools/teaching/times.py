@@ -58,8 +58,8 @@ def _origins(walked: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         dates, loads = sorted(each["date"][:10] for each in here), sorted(each["load average before"] for each in here)
         when = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
         yield (
-            f"Walked through at full length on {when} on {machine}. Before each notebook, the load average of other "
-            f"programs was between {loads[0]:g} and {loads[-1]:g}; on a quiet machine the code takes less."
+            f"Walked through at full length on {when} on {machine}. Before each notebook, the machine's load average "
+            f"was between {loads[0]:g} and {loads[-1]:g}: on a quiet machine the code takes less."
         )
 
 
