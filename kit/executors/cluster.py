@@ -34,10 +34,13 @@ _client: Any = None
 def use_cluster(client: Any) -> None:
     """Let the approach ``cluster`` run on the workers of this client's cluster; None: on no cluster.
 
-    >>> from distributed import Client, LocalCluster
-    >>> with LocalCluster(n_workers=2, threads_per_worker=1) as local, Client(local) as client:
-    ...     kit.use_cluster(client)
-    ...     kit.compare(model, inputs, ["sequential", "cluster"])
+    With two workers on this machine::
+
+        with LocalCluster(n_workers=2, threads_per_worker=1) as local, Client(local) as client:
+            kit.use_cluster(client)
+            kit.compare(model, inputs, ["sequential", "cluster"])
+
+    >>> kit.use_cluster(None)  # from here on the approach says that no cluster was named
 
     The kit neither starts nor closes a cluster. Its workers and its scheduler need this version of the kit. The inputs
     and results of a call pass through the scheduler, unless the client is made with ``direct_to_workers=True``.

@@ -21,7 +21,7 @@ from kit.reprs import one_line
 class Link:
     """A link between two devices or machines, with both directions at the same time, each at this speed.
 
-    >>> Link(1e9, 50e-6).seconds(4 * 3 * 224 * 224)  # a float32 image at 1 Gbit/s: 4.8 ms and the latency
+    >>> kit.Link(1e9, 50e-6).seconds(4 * 3 * 224 * 224)  # a float32 image at 1 Gbit/s: 4.8 ms and the latency
     0.004866896
 
     Raises:

@@ -49,6 +49,7 @@ def playground() -> Playground:
     and knows the variables that were made since.
 
     >>> kit.playground()
+    Playground()
     """
     namespace = sys._getframe(1).f_globals
     if not _the_one:

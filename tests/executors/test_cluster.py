@@ -38,7 +38,7 @@ FOUR = ("two-stream", "googlenet", "inception-v3", "two-stream-i3d")
 
 
 def local_cluster(workers: int) -> Any:
-    return distributed.LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
+    return distributed.LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address="127.0.0.1:0")
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +198,10 @@ def test_a_worker_with_another_kit_is_refused(
     kit_there: Callable[[Path], None], says: str, tmp_path: Path, client: Any
 ) -> None:
     kit_there(tmp_path)
-    with distributed.LocalCluster(n_workers=0, dashboard_address=None) as local, distributed.Client(local) as other:
+    with (
+        distributed.LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0") as local,
+        distributed.Client(local) as other,
+    ):
         command = [sys.executable, "-m", "distributed.cli.dask_worker", local.scheduler_address, "--name", "other"]
         environment = os.environ | {"PYTHONPATH": str(tmp_path)}
         worker = subprocess.Popen(

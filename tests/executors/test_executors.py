@@ -7,6 +7,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -15,14 +16,19 @@ import kit
 from kit import spans
 from kit.errors import TaskError
 from kit.executors import Executor, Sequential, Task, current, use
+from kit.executors.cluster import Cluster
 from kit.executors.cuda_streams import CudaStreams
 from kit.executors.cuda_streams_threads import CudaStreamsThreads
+from kit.executors.declared import DeclaredNetwork
 from kit.executors.devices import Devices
+from kit.executors.group_ranks import GroupRanks
 from kit.executors.lanes import Lanes
 from kit.executors.processes import Processes
 from kit.executors.processes_cold import ProcessesCold
 from kit.executors.ranks import Ranks
 from kit.executors.threads import Threads
+from kit.scheduling.links import Link
+from kit.workloads.branch_costs import Counting
 from kit.workloads.cold_pool import ColdPool
 
 MAKERS = {"sequential": Sequential, "threads": lambda: Threads(2), "one thread": lambda: Threads(1)}
@@ -182,6 +188,10 @@ PROMISES: dict[Callable[[], Executor], tuple[bool, int | None]] = {  # executor 
     lambda: Devices(("cpu",)): (False, None),
     lambda: CudaStreams(): (False, None),
     lambda: CudaStreamsThreads(2): (False, 1),
+    lambda: DeclaredNetwork(Link(1e9), 2, 3): (False, 3),
+    lambda: Counting(): (False, None),
+    lambda: GroupRanks(MagicMock(), 3): (False, 3),  # needs ranks that torchrun has started
+    lambda: Cluster(MagicMock(), 3): (False, 3),  # needs workers of Dask
 }
 
 

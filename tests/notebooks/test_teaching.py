@@ -93,7 +93,9 @@ def test_a_day_gives_each_notebook_the_minutes_of_its_card(title: str, least: in
     assert rows[-1][1] == "end"
 
 
-def test_what_doctor_finds_wrong_has_a_row_that_says_what_to_do() -> None:
+def test_what_doctor_finds_wrong_has_a_row_that_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
     table = README.partition("\n## Recovery, by what `doctor` says\n")[2].partition("\n## ")[0]
     keys = [key.split(" ... ") for key in re.findall(r"^\| `(.+?)` \| .+ \|$", table, re.MULTILINE)]
     here = replace(hardware.detect(), cores=4, affinity=4, memory_bytes=2**34, shm_bytes=2**34)

@@ -23,7 +23,7 @@ def local_cluster(workers: int = 2) -> Iterator[None]:
         return
     from distributed import Client, LocalCluster
 
-    options = {"threads_per_worker": 1, "dashboard_address": None, "silence_logs": logging.ERROR}
+    options = {"threads_per_worker": 1, "dashboard_address": "127.0.0.1:0", "silence_logs": logging.ERROR}
     with (
         LocalCluster(n_workers=workers, **options) as local,
         Client(local) as client,

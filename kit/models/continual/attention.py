@@ -26,6 +26,11 @@ class SlidingAttention(nn.Module):
 
     Each window is given to the layer by itself, as one would without a step.
 
+    >>> from kit.models.continual import SlidingAttention
+    >>> attention = SlidingAttention(nn.MultiheadAttention(16, 4, batch_first=True), window=6).eval()
+    >>> attention(torch.rand(1, 20, 16)).shape
+    torch.Size([1, 15, 16])
+
     Args:
         layer: ``nn.MultiheadAttention`` (each window is its query, key and value), ``nn.TransformerEncoderLayer`` or
             ``nn.TransformerEncoder``, with ``batch_first=True``.

@@ -18,6 +18,15 @@ class PureStep(nn.Module):
     on with which every frame brings an output and all earlier frames that layers look at are there. What comes before
     has to run in PyTorch.
 
+    >>> from kit.models.continual import PureStep, stepper
+    >>> net, state = stepper(nn.Sequential(nn.Conv3d(3, 4, 3)).eval()), None
+    >>> for frame in torch.rand(2, 1, 3, 8, 8):
+    ...     out, state = net(frame, state)
+    >>> step = PureStep(net, state)
+    >>> out, *remembered = step(torch.rand(1, 3, 8, 8), *step.remembered)
+    >>> out.shape
+    torch.Size([1, 4, 6, 6])
+
     Args:
         net: from :func:`kit.models.continual.stepper`.
         state: after so many frames; ``remembered`` are its tensors, in order.
