@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from kit.executors.cluster import use_cluster
 from kit.labs.conclusions import decided, in_a_cell
@@ -21,12 +23,12 @@ def local_cluster(workers: int = 2) -> Iterator[None]:
     if importlib.util.find_spec("distributed") is None:
         yield
         return
-    from distributed import Client, LocalCluster
+    dask: Any = importlib.import_module("distributed")
 
     options = {"threads_per_worker": 1, "dashboard_address": "127.0.0.1:0", "silence_logs": logging.ERROR}
     with (
-        LocalCluster(n_workers=workers, **options) as local,
-        Client(local) as client,
+        dask.LocalCluster(n_workers=workers, **options) as local,
+        dask.Client(local) as client,
     ):
         use_cluster(client)
         try:
