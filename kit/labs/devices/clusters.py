@@ -26,6 +26,7 @@ def local_cluster(workers: int = 2) -> Iterator[None]:
     dask: Any = importlib.import_module("distributed")
 
     options = {"threads_per_worker": 1, "dashboard_address": "127.0.0.1:0", "silence_logs": logging.ERROR}
+    options["preload"] = ["from kit.profiler import begin; begin()"]  # in the main thread of each worker
     with (
         dask.LocalCluster(n_workers=workers, **options) as local,
         dask.Client(local) as client,
