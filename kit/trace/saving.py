@@ -13,6 +13,7 @@ from kit.errors import TraceError
 from kit.trace.categories import DEVICE, role_of
 from kit.trace.columns import KINDS, Int32, Lane, Marks, Trace
 from kit.trace.expanding import packed
+from kit.trace.units import LAST
 from kit.trace.viewers import ProcessThread, flow_ids, parts_of, parts_of_marks, places_of
 
 _BATCH = 50_000
@@ -42,7 +43,10 @@ def save_trace(trace: Trace, path: str | Path) -> None:
     path = Path(path)
     marks = trace.marks
     times = [column for column in (trace.start_ns, None if marks is None else marks.time_ns) if column is not None]
-    base = min((int(column.min()) for column in times if len(column)), default=0)
+    ends = [int(end) for column in times if len(column) for end in (column.min(), column.max())] or [0]
+    base, last = min(ends), max(ends)
+    if last - base > LAST:  # a time in the file may not be further from the base
+        base = (base + last) // 2
     about: dict[str, Any] = {"schemaVersion": 1, "displayTimeUnit": "ns", "baseTimeNanoseconds": base}
     if trace.anchor is None:
         del about["schemaVersion"]  # which would say that the times are since the Unix epoch

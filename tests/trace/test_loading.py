@@ -347,9 +347,10 @@ plausible = st.fixed_dictionaries(
 )
 
 
-def test_times_far_apart_are_saved_and_read_again(tmp_path: Path) -> None:
-    """Their distance is as large as a time may be, and the file's base as far below."""
-    rows = [{"ph": "X", "ts": ts, "dur": 0} for ts in (0, -2305843009213695.0)]
+@pytest.mark.parametrize("times", [(0, -2305843009213695.0), (2604857228446416.0, -2006828789980972.0)])
+def test_times_far_apart_are_saved_and_read_again(tmp_path: Path, times: tuple[float, ...]) -> None:
+    """Their distance is larger than a time may be, or as large and the file's base as far below."""
+    rows = [{"ph": "X", "ts": ts, "dur": 0} for ts in times]
     trace = load_trace(write(tmp_path, json.dumps(rows)))
     save_trace(trace, tmp_path / "again.json")
     np.testing.assert_array_equal(load_trace(tmp_path / "again.json").start_ns, trace.start_ns)
