@@ -6,11 +6,12 @@ A text that begins with "not " (not decided, not measured, not known) is no answ
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
+from kit.labs.measured import overlap
 from kit.measuring.comparison import Comparison, Ratio, Row
-from kit.measuring.gate import over
+from kit.measuring.gate import NO_OVERLAP, over
 from kit.reprs import one_line
 from kit.text import markdown_table
 from kit.views.quiz import Quiz
@@ -60,6 +61,24 @@ def decided(comparison: Comparison, name: str, baseline: str | None = None) -> s
     if row.verdict == "not available":
         return f"not decided: {name} has rounds of its own, which were measured beside {comparison.baseline.name} only"
     return f"not decided: {row.doubt}" if row.verdict == "not decided" else row.verdict
+
+
+def streams_ran(comparison: Comparison, name: str, options: Sequence[str]) -> str:
+    """Which of two options is true of an approach's streams, at any load of the machine, or why neither can be said.
+
+    Args:
+        options: that they ran at the same time, and that they ran one after the other.
+    """
+    together, apart = options
+    row = row_of(comparison, name)
+    if row is None or row.timing is None:
+        return decided(comparison, name)
+    share = overlap(row.timing)
+    if share is None:
+        return "not known: the streams wrote no spans"
+    if share.high <= NO_OVERLAP:
+        return apart
+    return together if share.low > NO_OVERLAP else f"not decided: they overlapped for {share.percent} of the time"
 
 
 def told(comparison: Comparison, name: str, baseline: str | None = None, *, faster: str, slower: str, same: str) -> str:

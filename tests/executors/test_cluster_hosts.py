@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from kit.errors import UnavailableError
 from kit.machine import namespaces
 from kit.machine.namespaces import Hosts
+from tests.executors.on_hosts import ANSWERS, Caller
 
 pytest.importorskip("distributed", reason="Dask is not installed")
 WHY_NOT = namespaces.unavailable_because()
@@ -46,24 +44,14 @@ def connect(timeout):
     globals().update(cluster=Cluster(DaskWorkers(client, 2, 2, {LIMIT_S}), 1, timeout))
 
 client = Client(f"tcp://{{sys.argv[1]}}:{PORT}", timeout={LIMIT_S})
-torch.manual_seed(0)
-model, x = nn.Linear(1000, 1000).eval(), torch.rand(250, 1000)
-with torch.inference_mode():
-    for line in sys.stdin:
-        begun = time.monotonic()
-        try:
-            found = eval(line)
-        except KitError as error:
-            found = f"{{type(error).__name__}}: {{error}}"
-        print(json.dumps([found, time.monotonic() - begun]), flush=True)
 """
 
 
-class OnTwoHosts:
+class OnTwoHosts(Caller):
     """A scheduler and the caller on host-a, and a worker on each host, which its nanny starts again."""
 
     def __init__(self, hosts: Hosts, folder: Path) -> None:
-        self.hosts, self.errors = hosts, folder / "caller.err"
+        self.hosts, failures = hosts, folder / "caller.err"
         own = dict(hosts.addresses)
         self._start("host-a", "distributed.cli.dask_scheduler", f"--host={own['host-a']}", f"--port={PORT}")
         for host, address in own.items():
@@ -71,9 +59,9 @@ class OnTwoHosts:
             about = ("--nthreads=1", f"--name={host[-1]}", f"--host={address}", f"--local-directory={folder}")
             self._start(host, "distributed.cli.dask_worker", scheduler, *about)
         program = folder / "program.py"
-        program.write_text(PROGRAM)
-        with self.errors.open("w") as errors:
-            self.caller = hosts.start(
+        program.write_text(PROGRAM + ANSWERS)
+        with failures.open("w") as errors:
+            caller = hosts.start(
                 "host-a",
                 [sys.executable, str(program), own["host-a"]],
                 env=os.environ | {"PYTHONPATH": str(ROOT)},
@@ -81,6 +69,7 @@ class OnTwoHosts:
                 stdout=subprocess.PIPE,
                 stderr=errors,
             )
+        super().__init__(caller, failures)
         self.ask("connect(20)")
 
     def _start(self, host: str, module: str, *arguments: str) -> None:
@@ -88,36 +77,9 @@ class OnTwoHosts:
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         self.hosts.start(host, [sys.executable, "-m", module, *arguments, "--no-dashboard"], env=environment, **quiet)
 
-    def begin(self, expression: str) -> None:
-        assert self.caller.stdin is not None
-        self.caller.stdin.write(expression + "\n")
-        self.caller.stdin.flush()
-
-    def result(self) -> tuple[Any, float]:
-        """What the expression gave, or the error as text; and the seconds that it took."""
-        assert self.caller.stdout is not None
-        line = self.caller.stdout.readline()
-        assert line, self.errors.read_text()
-        found, seconds = json.loads(line)
-        return found, seconds
-
-    def ask(self, expression: str) -> Any:
-        self.begin(expression)
-        return self.result()[0]
-
     def end(self) -> int:
-        assert self.caller.stdin is not None
-        self.caller.stdin.close()
-        return self.caller.wait(LIMIT_S)
-
-
-@pytest.fixture
-def hosts() -> Iterator[Hosts]:
-    with Hosts() as two:
-        yield two
-    assert two.processes() == []
-    left = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout
-    assert f"kit-{os.getpid()}-" not in left
+        self.finish()
+        return self.process.wait(LIMIT_S)
 
 
 @pytest.fixture

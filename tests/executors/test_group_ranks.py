@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from torch import distributed
@@ -18,6 +15,7 @@ from torch import distributed
 from kit.errors import UnavailableError
 from kit.machine import namespaces
 from kit.machine.namespaces import Hosts
+from tests.executors.on_hosts import ANSWERS, Caller
 
 WHY_NOT = namespaces.unavailable_because()
 pytestmark = [
@@ -60,71 +58,32 @@ group = join(member)
 if not isinstance(group, Group):
     serve(group, member.rank)
     sys.exit()
-torch.manual_seed(0)
-model, x = nn.Linear(1000, 1000).eval(), torch.rand(250, 1000)
-with torch.inference_mode():
-    for line in sys.stdin:
-        begun = time.monotonic()
-        try:
-            found = eval(line)
-        except KitError as error:
-            found = f"{type(error).__name__}: {error} (cause: {type(error.__cause__).__name__})"
-        print(json.dumps([found, time.monotonic() - begun]), flush=True)
 """
 
 
-class Ranks:
+class Ranks(Caller):
     """The program above on both hosts."""
 
     def __init__(self, hosts: Hosts, folder: Path, executor: str = "GroupRanks(group, timeout=20)") -> None:
         self.hosts = hosts
         program = folder / "program.py"
-        program.write_text(PROGRAM)
+        program.write_text(PROGRAM + ANSWERS)
         here = {"WORLD_SIZE": "2", "MASTER_ADDR": hosts.addresses["host-a"], "MASTER_PORT": "29400"}
         environment = os.environ | here | {"PYTHONPATH": str(ROOT)}
-        self.errors = {host: folder / f"{host}.err" for host in hosts.addresses}
+        self.failures = {host: folder / f"{host}.err" for host in hosts.addresses}
         self.processes = []
         for rank, host in enumerate(hosts.addresses):
-            with self.errors[host].open("w") as errors:
+            with self.failures[host].open("w") as errors:
                 pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": errors}
                 command = [sys.executable, str(program)]
                 self.processes.append(hosts.start(host, command, env=environment | {"RANK": str(rank)}, **pipes))
+        super().__init__(self.processes[0], self.failures["host-a"])
         self.ask(f"globals().update(ranks={executor})")
 
-    def begin(self, expression: str) -> None:
-        stdin = self.processes[0].stdin
-        assert stdin is not None
-        stdin.write(expression + "\n")
-        stdin.flush()
-
-    def result(self) -> tuple[Any, float]:
-        """What the expression gave, or the error as text; and the seconds that it took."""
-        stdout = self.processes[0].stdout
-        assert stdout is not None
-        line = stdout.readline()
-        assert line, self.errors["host-a"].read_text()
-        found, seconds = json.loads(line)
-        return found, seconds
-
-    def ask(self, expression: str) -> Any:
-        self.begin(expression)
-        return self.result()[0]
-
     def end(self) -> list[int]:
-        """Let rank 0 end; the exit status of each rank, which must end by itself."""
-        stdin = self.processes[0].stdin
-        assert stdin is not None
-        stdin.close()
+        """The exit status of each rank, which must end by itself."""
+        self.finish()
         return [process.wait(LIMIT_S) for process in self.processes]
-
-
-@pytest.fixture
-def hosts() -> Iterator[Hosts]:
-    with Hosts() as two:
-        yield two
-    assert two.processes() == []
-    left = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout
-    assert f"kit-{os.getpid()}-" not in left
 
 
 @pytest.fixture
@@ -149,7 +108,7 @@ def test_calls_over_two_hosts_and_only_tensors_travel(ranks: Ranks, hosts: Hosts
         per_call = (hosts.sent_bytes(host) - before) / calls
         assert 1_000_000 < per_call < 1_100_000, f"{host} sends 250 x 1000 float32"
     assert ranks.end() == [0, 0]
-    assert "rror" not in ranks.errors["host-b"].read_text()
+    assert "rror" not in ranks.failures["host-b"].read_text()
 
 
 def test_an_error_of_a_task_is_its_own_and_the_group_stays(ranks: Ranks) -> None:
@@ -188,13 +147,13 @@ def test_a_rank_that_dies_or_hangs_is_named_and_the_group_is_refused(how: str, h
     assert seconds < 1
     assert ranks.end()[1] != 0
     if how == "hang":
-        assert "rank 1 has lost rank 0" in ranks.errors["host-b"].read_text()
+        assert "rank 1 has lost rank 0" in ranks.failures["host-b"].read_text()
 
 
 def test_ranks_end_when_rank_0_is_killed(ranks: Ranks) -> None:
     ranks.begin("ranks.run([Task('t', die), Task('long', hang)])")
     assert [process.wait(LIMIT_S) != 0 for process in ranks.processes] == [True, True]
-    assert "rank 1 has lost rank 0" in ranks.errors["host-b"].read_text()
+    assert "rank 1 has lost rank 0" in ranks.failures["host-b"].read_text()
 
 
 @pytest.mark.parametrize("when", ["while it computes", "while tensors travel"])

@@ -6,12 +6,11 @@ import math
 from collections.abc import Mapping
 
 from kit.labs import conclusions
-from kit.labs.conclusions import decided, in_a_cell, row_of
+from kit.labs.conclusions import decided, in_a_cell, row_of, streams_ran
 from kit.labs.devices.failures import Outcome
 from kit.labs.devices.hosts import Over
 from kit.labs.measured import call_ms, overlap
 from kit.measuring.comparison import Comparison
-from kit.measuring.gate import NO_OVERLAP
 from kit.scheduling.links import LINKS, by_request
 from kit.scheduling.many_machines import Job
 from kit.text import counted, markdown_table, time_text, times
@@ -58,28 +57,14 @@ def how(over: Over) -> How:
 # What the quizzes reveal ----------------------------------------------------------------------------------------------
 
 
-def streams_answer(comparison: Comparison, name: str) -> str:
-    """Whether the two streams overlapped under an approach, which does not depend on how busy the machine is."""
-    together, apart = STREAMS
-    row = row_of(comparison, name)
-    if row is None or row.timing is None:
-        return decided(comparison, name)
-    share = overlap(row.timing)
-    if share is None:
-        return "not known: the streams wrote no spans"
-    if share.high <= NO_OVERLAP:
-        return apart
-    return together if share.low > NO_OVERLAP else f"not decided: they overlapped for {share.percent} of the time"
-
-
 def parallel_answer(comparison: Comparison) -> str:
     """How the streams ran in nn.DataParallel."""
-    return streams_answer(comparison, "replicated")
+    return streams_ran(comparison, "replicated", STREAMS)
 
 
 def places_answer(comparison: Comparison) -> str:
     """How the streams ran on two devices that are both the CPU."""
-    return streams_answer(comparison, TWICE)
+    return streams_ran(comparison, TWICE, STREAMS)
 
 
 def ranks_answer(comparison: Comparison) -> str:

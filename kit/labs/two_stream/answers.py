@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from kit.labs import conclusions
-from kit.labs.conclusions import SAME, decided, row_of
-from kit.labs.measured import branch_rounds, overlap
+from kit.labs.conclusions import SAME, decided, streams_ran
+from kit.labs.measured import branch_rounds
 from kit.measuring.comparison import Comparison
-from kit.measuring.gate import NO_OVERLAP
 from kit.views.quiz import Quiz
 from kit.workloads.medians import Median
 from kit.workloads.training import Evaluation
@@ -81,16 +80,7 @@ def side_answer(comparison: Comparison) -> str:
 
 def parallel_answer(comparison: Comparison) -> str:
     """Whether the streams overlapped in nn.DataParallel, which is no matter of how busy the machine is."""
-    together, apart = QUIZZES["parallel"][1]
-    row = row_of(comparison, DATA_PARALLEL)
-    if row is None or row.timing is None:
-        return decided(comparison, DATA_PARALLEL)
-    share = overlap(row.timing)
-    if share is None:
-        return "not known: the streams wrote no spans"
-    if share.high <= NO_OVERLAP:
-        return apart
-    return together if share.low > NO_OVERLAP else f"not decided: they overlapped for {share.percent} of the time"
+    return streams_ran(comparison, DATA_PARALLEL, QUIZZES["parallel"][1])
 
 
 def toy_answer(comparison: Comparison) -> str:
