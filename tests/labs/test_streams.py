@@ -322,8 +322,8 @@ def test_sentences_on_exporting() -> None:
     assert "1 tensor of state (1x3x6x6)" in onnx_step.streamed_told(found)
     assert "are **not** those" in onnx_step.streamed_told(replace(found, equality=NO))
     assert [onnx_step.onnx_claim(replace(found, equality=same)).truth for same in (YES, NO)] == ["true", "false"]
-    assert "worked here" in onnx_step.library_export_told("")
-    assert "`ValueError: no`" in onnx_step.library_export_told("ValueError: no")
+    assert "worked here" in onnx_step.exported_told("")
+    assert "`ValueError: no`" in onnx_step.exported_told("ValueError: no")
 
 
 @pytest.mark.parametrize(
@@ -343,5 +343,5 @@ def test_sentences_on_the_runtime(found: Comparison, words: str) -> None:
 def test_the_librarys_own_export_is_tried() -> None:
     co = pytest.importorskip("continual")
     pytest.importorskip("onnxscript")
-    error = onnx_step.library_export(co.Conv3d(2, 2, 3).eval(), torch.randn(1, 2, 4, 4))
+    error = onnx_step.exported_by_library(co.Conv3d(2, 2, 3).eval(), torch.randn(1, 2, 4, 4))
     assert "\n" not in error

@@ -29,8 +29,8 @@ from kit.labs.modules.lengths import (
 )
 from kit.labs.modules.names import exported, others
 from kit.labs.modules.onnx_step import (
-    library_export,
-    library_export_told,
+    exported_by_library,
+    exported_told,
     onnx_claim,
     runtime_told,
     streamed,
@@ -112,6 +112,8 @@ __all__ = [
     "excited_told",
     "explorer",
     "exported",
+    "exported_by_library",
+    "exported_told",
     "gallery",
     "gallery_told",
     "in_turns",
@@ -121,8 +123,6 @@ __all__ = [
     "lengths_chart",
     "lengths_table",
     "lengths_told",
-    "library_export",
-    "library_export_told",
     "modes_agree",
     "modes_answer",
     "modes_told",

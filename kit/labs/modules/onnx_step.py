@@ -66,7 +66,7 @@ def streamed_told(found: Streamed) -> str:
     )
 
 
-def library_export(module: Any, frame: Tensor) -> str:
+def exported_by_library(module: Any, frame: Tensor) -> str:
     """What the library's own export of a step gives here: nothing if it works, else the error, in one line."""
     import continual as co
 
@@ -81,7 +81,7 @@ def library_export(module: Any, frame: Tensor) -> str:
     return ""
 
 
-def library_export_told(error: str) -> str:
+def exported_told(error: str) -> str:
     """What came of the library's own export."""
     if not error:
         return "The library's `co.onnx.export` worked here."
