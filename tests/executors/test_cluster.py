@@ -169,10 +169,14 @@ def test_a_worker_that_hangs_is_named_within_the_timeout(client: Any) -> None:
 def test_an_interrupted_call_lets_the_workers_go(client: Any) -> None:
     with on_workers(client) as executor:
         executor.run([Task("a", abs, (1,)), Task("b", abs, (1,))])
-        signal.signal(signal.SIGALRM, lambda *args: signal.raise_signal(signal.SIGINT))
-        signal.setitimer(signal.ITIMER_REAL, 0.5)
-        with pytest.raises(KeyboardInterrupt):
-            executor.run([Task("t", time.sleep, (3,))])
+        handler = signal.signal(signal.SIGALRM, lambda *args: signal.raise_signal(signal.SIGINT))
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.5)
+            with pytest.raises(KeyboardInterrupt):
+                executor.run([Task("t", time.sleep, (3,))])
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, handler)
         with pytest.raises(WorkerError, match=r"broken off \(KeyboardInterrupt\)"):
             executor.run([Task("t", abs, (1,))])
 
