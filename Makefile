@@ -49,11 +49,8 @@ lint: $(VENV)/test.stamp  ## ruff (notebooks too) and mypy
 # Two runs share two cores here. OpenMP's threads would spin while they wait, and take the cores from the other run.
 unit nbval browser: export OMP_WAIT_POLICY := passive
 
-# The tests of workloads have processes of their own: a worker of pytest that had run many other tests ended without a word
-# in the first of these that forks a loader. The cause is not known; alone, these tests never did that.
 unit: $(VENV)/test.stamp  ## the tests that need no browser
-	$(BIN)/pytest --numprocesses=2 --dist=worksteal --ignore=tests/browser --ignore=tests/workloads tests
-	$(BIN)/pytest --numprocesses=2 --dist=worksteal tests/workloads
+	$(BIN)/pytest --numprocesses=2 --dist=worksteal --ignore=tests/browser tests
 
 nbval: $(VENV)/test.stamp  ## run every notebook, short version
 ifneq ($(NOTEBOOKS),)

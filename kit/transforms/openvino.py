@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -58,7 +59,11 @@ class OpenVino(OtherRuntime):
             # On a CPU with instructions for bfloat16 it would use that, and its output would not be the model's.
             "INFERENCE_PRECISION_HINT": "f32",
         }
-        compiled = openvino.Core().compile_model(front_end.convert(front_end.load(decoder)), "CPU", options)
+        converted = front_end.convert(front_end.load(decoder))
+        # OpenVINO gives the thread in which it loads its CPU plugin another stack for signal handlers, and frees that
+        # stack later: in this thread, the next Ctrl-C could end Python with a segmentation fault.
+        with ThreadPoolExecutor(1) as apart:
+            compiled = apart.submit(openvino.Core().compile_model, converted, "CPU", options).result()
         # A request serves one call at a time. A new one for each call takes 10 us, and then any thread may call. Its
         # threads wait in a busy loop for 1 ms after a call, which nothing can stop; PyTorch's own do so for longer.
         return lambda arrays: compiled.create_infer_request().infer(arrays, share_inputs=True).values()

@@ -1,5 +1,7 @@
 """OpenVINO: silent on the network, callable from several threads, and refusing what it would leave out."""
 
+import ctypes
+import gc
 import importlib.util
 import os
 import subprocess
@@ -124,3 +126,24 @@ def test_the_same_tensor_may_be_absent_twice() -> None:
         first, found, last = runner()
     assert first is last is None
     assert torch.equal(found, X + 1)
+
+
+class SignalStack(ctypes.Structure):
+    _fields_ = (("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have another structure")
+def test_signals_are_handled_on_the_stack_of_before() -> None:
+    """OpenVINO's own is freed when it ends, and the next signal would end the process."""
+
+    def here() -> tuple[int | None, int, int]:
+        found = SignalStack()
+        assert ctypes.CDLL(None).sigaltstack(None, ctypes.byref(found)) == 0
+        return found.start, found.flags, found.size
+
+    before = here()
+    with parse("openvino").prepare(nn.Linear(4, 4).eval(), torch.rand(1, 4)) as runner:
+        runner()
+        assert here() == before
+    gc.collect()
+    assert here() == before
