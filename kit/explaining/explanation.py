@@ -211,7 +211,10 @@ def _explained(comparison: Comparison, row: Row, known: _Known) -> Explanation:
         notes.append(f"it was not measured: {row.reason}")
     elif case is None:
         notes.append(
-            "this approach has no tasks, or no task that takes time: it changes the model's operators, not when "
+            f"it runs {row.runs}, of which no tasks are recorded, so its speed-up cannot be divided into factors. Its "
+            "timeline shows what ran at the same time, and kit.trace.changes how its operators differ."
+            if row.runs
+            else "this approach has no tasks, or no task that takes time: it changes the model's operators, not when "
             "branches run. kit.trace.changes shows these changes from two recordings."
             if row.rewritten
             else "its branches run one after the other: its speed-up is due only to rewriting the model."
@@ -323,6 +326,9 @@ def _what_would_change(comparison: Comparison, case: RowBreakdown) -> Advice:
     text = f"The factor that costs {case.row.name} most is {name}, {by}: {meaning}."
     if round(value, 2) >= 1:
         text = f"No factor costs {case.row.name} speed: the smallest is {name}, {by}."
+    if not case.on_cpu:
+        text += " These are times of the host, which launches kernels: kit.trace.launch_bound of a recorded call says "
+        return _point(text + "whether the GPU waits for it.", case.row, longest)
     if (widest := max(map(len, regions))) > case.lanes:
         times = case.branch_times()
         gain = times.baseline_ms / times.call_ms(widest)

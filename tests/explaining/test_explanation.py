@@ -228,6 +228,10 @@ def test_on_a_gpu_tasks_are_launches() -> None:
     assert found.bounds is None
     assert found.factors is not None
     assert "a task only launches kernels" in found.notes[0]
+    said = " ".join(advice.text for advice in found.advice)
+    assert "kit.trace.launch_bound" in said
+    assert "one per branch" not in said, "cores of the host do not make a GPU faster"
+    assert "says nothing about a GPU" not in said
 
 
 def test_an_approach_without_tasks_and_one_that_is_missing() -> None:
@@ -237,6 +241,8 @@ def test_an_approach_without_tasks_and_one_that_is_missing() -> None:
     comparison = replace(example(), rows=(*rows, whole, absent))
     assert explain(comparison, "compiled").factors is None
     assert "changes the model's operators" in str(explain(comparison, "compiled"))
+    graph = replace(comparison, rows=(*rows, replace(whole, name="graphed", runs="one captured CUDA graph")))
+    assert "it runs one captured CUDA graph, of which no tasks are recorded" in str(explain(graph, "graphed"))
     pool = replace(comparison, rows=(*rows, replace(whole, name="pool", rewritten=False)))
     assert "no task of this approach was recorded" in str(explain(pool, "pool"))
     assert "there is no GPU" in str(explain(comparison, "streams"))
