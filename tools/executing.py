@@ -57,6 +57,7 @@ def executed(path: Path) -> NotebookNode:
         notebook,
         timeout=CELL_S,
         kernel_name="python3",
+        extra_arguments=["--log-level=ERROR"],  # not a warning of each kernel that its socket is not encrypted
         resources={"metadata": {"path": str(path.parent)}},
         on_cell_start=started,
     )

@@ -5,7 +5,7 @@ function alone(state) {
     for (let i = 0; i < raw.length; i++) data[i] = raw.charCodeAt(i);
     return new DataView(data.buffer);
   };
-  state.copy.buffers = state.copy.buffers.map(bytes);
+  if (state.copy) state.copy.buffers = state.copy.buffers.map(bytes); // of what is drawn
   const listeners = {};
   return {
     get: (key) => state[key],

@@ -48,6 +48,18 @@ def test_an_unknown_output_stays_as_it_is() -> None:
     assert notebook.cells[0].outputs == [output]
 
 
+def test_a_playground_keeps_its_code_and_its_controls_are_disabled(tmp_path: Path) -> None:
+    notebook = executed(written(tmp_path / "play.ipynb", "import kit\nkit.playground()"))
+    outputs = Outputs("needs Python")
+    outputs.replace(notebook)
+    shown = notebook.cells[0].outputs[0].data["text/html"]
+    assert "'kit-live'" in shown
+    assert "compare(" in shown.partition("'kit-live'")[2], "the code that Run would execute"
+    assert "<button disabled>Run</button>" in shown
+    assert "needs Python" in shown
+    assert any("Copy as code" in script for script in outputs.scripts.values())
+
+
 @pytest.mark.parametrize("name", reference.modules())
 def test_the_reference_has_every_public_name(name: str) -> None:
     text = reference.module_page(name)

@@ -89,7 +89,8 @@ class Outputs:
         traits = {
             name: value for name, value in model["state"].items() if not name.startswith("_") and name != "layout"
         }
-        traits["copy"]["buffers"] = [buffer["data"] for buffer in model.get("buffers", ())]
+        if "copy" in traits:  # of a timeline or a graph; what they draw is in its buffers
+            traits["copy"]["buffers"] = [buffer["data"] for buffer in model.get("buffers", ())]
         script = model["state"]["_esm"]
         name = hashlib.sha256(script.encode()).hexdigest()[:12]
         self.scripts.setdefault(name, f'"use strict";\n{script.replace("export default {", "return {")}')
