@@ -215,11 +215,6 @@ class Approach:
         """Whether it runs a model as one piece, with or without regions in it."""
         return self._executor is None and not any(transform.wants_regions for transform in self._transforms)
 
-    @property
-    def opaque(self) -> str:
-        """What it runs, where that has no regions whose tasks could be seen, as ``one captured CUDA graph``; or ""."""
-        return "" if self._executor else next((each.opaque for each in self._transforms if each.opaque), "")
-
     @cached_property
     def _transforms(self) -> list[Transform]:
         return [term.entry.made(term.options) for term in self.terms if isinstance(term.entry, Rewrites)]

@@ -34,6 +34,9 @@ GAINS = {  # factor -> what it means where it is above 1; the others never are
     "computation efficiency": "branches take less time than in the baseline; the causes were not measured separately",
     "rewriting": "the branches one after the other take less time than the model as given, without any concurrency",
 }
+ON_THE_HOST = (
+    " These are times of the host, which launches kernels: kit.trace.launch_bound says if the GPU waits for it."
+)
 NOTABLE_GAIN = 0.05  # beyond which a factor above 1 is told in a sentence of its own
 
 
@@ -211,11 +214,8 @@ def _explained(comparison: Comparison, row: Row, known: _Known) -> Explanation:
         notes.append(f"it was not measured: {row.reason}")
     elif case is None:
         notes.append(
-            f"it runs {row.runs}, of which no tasks are recorded, so its speed-up cannot be divided into factors. Its "
-            "timeline shows what ran at the same time, and kit.trace.changes how its operators differ."
-            if row.runs
-            else "this approach has no tasks, or no task that takes time: it changes the model's operators, not when "
-            "branches run. kit.trace.changes shows these changes from two recordings."
+            "this approach has no tasks, or no task that takes time: it runs a rewritten model, so its speed-up cannot "
+            "be divided into factors. kit.trace.changes shows from two recordings how its operators differ."
             if row.rewritten
             else "its branches run one after the other: its speed-up is due only to rewriting the model."
             if row.name == FOUND
@@ -314,8 +314,9 @@ def _efficiencies(case: RowBreakdown) -> dict[str, float]:
 
 def _what_would_change(comparison: Comparison, case: RowBreakdown) -> Advice:
     """The factor that costs most speed, what it means, and what more lanes would change."""
-    name, value = min(_efficiencies(case).items(), key=lambda each: each[1])
-    by = "x {:.2f} [{:.2f}, {:.2f}]".format(value, *case.intervals()[name])
+    factors, intervals = _efficiencies(case), case.intervals()
+    shown = {each: "{}, x {:.2f} [{:.2f}, {:.2f}]".format(each, by, *intervals[each]) for each, by in factors.items()}
+    name, value = min(factors.items(), key=lambda each: each[1])
     regions = regions_ms(case.own, np.median)
     longest = max((ms, branch) for region in regions for branch, ms in region.items())[1]
     waiting, overhead = (_largest(parts) for parts in (case.waiting_ms(), case.overhead_ms()))
@@ -323,18 +324,17 @@ def _what_would_change(comparison: Comparison, case: RowBreakdown) -> Advice:
     meaning = LOSSES[name].format(baseline=baseline, longest=longest, waiting=waiting, overhead=overhead)
     if case.lanes > cores:  # nor would splitting help then
         meaning = f"{meaning.partition(': split')[0]}; {case.lanes} lanes share {cores} cores, {cores}x at most"
-    text = f"The factor that costs {case.row.name} most is {name}, {by}: {meaning}."
+    near = [shown[each] for each in factors if each != name and intervals[each][0] <= intervals[name][1]]
+    text = f"The factor that costs {case.row.name} most {'may be' if near else 'is'} {shown[name]}: {meaning}."
+    text += f" These rounds do not decide it: it may also be {' or '.join(near)}." if near else ""
     if round(value, 2) >= 1:
-        text = f"No factor costs {case.row.name} speed: the smallest is {name}, {by}."
-    if not case.on_cpu:
-        text += " These are times of the host, which launches kernels: kit.trace.launch_bound of a recorded call says "
-        return _point(text + "whether the GPU waits for it.", case.row, longest)
-    if (widest := max(map(len, regions))) > case.lanes:
+        text = f"No factor costs {case.row.name} speed: the smallest is {shown[name]}."
+    if (widest := max(map(len, regions))) > case.lanes and case.on_cpu:
         times = case.branch_times()
-        gain = times.baseline_ms / times.call_ms(widest)
-        text += f" With {widest} cores, one per branch, {gain:.2f}x is predicted (error of the same "
-        text += f"prediction with the measured lanes: {times.error:+.0%})."
-    return _point(text + " This says nothing about a GPU, which needs its own comparison.", case.row, longest)
+        text += f" With {widest} cores, one per branch, {times.baseline_ms / times.call_ms(widest):.2f}x is predicted"
+        text += f" (error of the same prediction with the measured lanes: {times.error:+.0%})."
+    elsewhere = " This says nothing about a GPU, which needs its own comparison."
+    return _point(text + (elsewhere if case.on_cpu else ON_THE_HOST), case.row, longest)
 
 
 def _point(text: str, row: Row, name: str) -> Advice:

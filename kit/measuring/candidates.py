@@ -132,7 +132,6 @@ class Candidate:
             self.paired_baseline,
             self.runner.lane_threads if self.runner else None,
             rewritten=self.approach.rewrites,
-            runs=self.approach.opaque,
             kernels=self.kernels,
             one_by_one=self.one_by_one_timing,
         )

@@ -94,7 +94,6 @@ class Row:
     lane_threads: int | None = None  # intra-op threads of each lane; None: not known
     minimum_detectable_effect: float | None = None  # smallest relative change found with 90% power
     rewritten: bool = False  # whether it runs a rewritten model: its tasks are then not the baseline's
-    runs: str = ""  # what it runs, where that is no model with regions: "one captured CUDA graph"
     decidable: bool = True  # whether so few rounds could tell so many rows apart
     doubt: str | None = None  # why its rounds decide nothing, or None: what :mod:`kit.measuring.gate` found
     kernels: Kernels | None = None  # that one call of it ran; None: not recorded

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from pathlib import Path
 
 import nbformat
@@ -11,6 +12,7 @@ import pytest
 import kit
 from tools.executing import BrokenCell, copied, executed
 from tools.site import reference
+from tools.site.build import build
 from tools.site.outputs import Outputs
 
 
@@ -58,6 +60,24 @@ def test_a_playground_keeps_its_code_and_its_controls_are_disabled(tmp_path: Pat
     assert "<button disabled>Run</button>" in shown
     assert "needs Python" in shown
     assert any("Copy as code" in script for script in outputs.scripts.values())
+
+
+def test_every_link_between_documents_leads_to_a_heading(tmp_path: Path) -> None:
+    build({}, tmp_path / "site", "")
+    pages = {path: path.read_text(encoding="utf-8") for path in (tmp_path / "site").rglob("*.html")}
+    ids = {path: set(re.findall(r'\bid="([^"]+)"', text)) for path, text in pages.items()}
+    links = [
+        (path, link.partition("#"))
+        for path, text in pages.items()
+        for link in re.findall(r'<a\b[^>]*?\bhref="([^":]*#[^"]+)"', text)
+    ]
+    wrong = [
+        f"{path.name}: {to}#{anchor}"
+        for path, (to, _, anchor) in links
+        if anchor not in ids[(path.parent / to).resolve() if to else path]
+    ]
+    assert len(links) > 20
+    assert wrong == []
 
 
 @pytest.mark.parametrize("name", reference.modules())

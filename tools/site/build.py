@@ -71,9 +71,9 @@ def build(notebooks: Mapping[str, tuple[NotebookNode, About]], folder: Path, rep
 
 def _notebook(name: str, notebook: NotebookNode, about: About, outputs: Outputs) -> Page:
     outputs.replace(notebook)
-    origin = (
-        f"Ran {about.date.replace('T', ' ').replace('+00:00', ' UTC')} on {_machine(about)}, with {_versions(about)}."
-    )
+    ran = "A short version, with few rounds, ran" if os.environ.get("KIT_FAST") == "1" else "Ran"
+    when = about.date.replace("T", " ").replace("+00:00", " UTC")
+    origin = f"{ran} {when} on {_machine(about)}, with {_versions(about)}."
     return Page(f"notebooks/{name}.html", body_of(notebook), f"notebooks/{name}.ipynb", origin, name.replace("_", " "))
 
 

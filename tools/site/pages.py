@@ -51,6 +51,11 @@ class Page:
         return self.source if self.source.endswith(".ipynb") else ""
 
     @property
+    def anchors(self) -> dict[str, str]:
+        """``#the-verdict``, as GitHub names a heading -> ``#The-verdict``, as nbconvert does."""
+        return {f"#{text.id.lower()}": f"#{text.id}" for text in self.texts if text.id}
+
+    @property
     def sections(self) -> list[tuple[str, str]]:
         """The id and title of each second heading."""
         return [(text.id, text.title) for text in self.texts if text.level == "h2"]
@@ -131,9 +136,9 @@ def write(folder: Path, menu: Mapping[str, Sequence[Page]], **shared: Any) -> No
     loader = jinja2.FileSystemLoader(HERE / "templates")
     template = jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined).get_template("page.html.j2")
     pages = [page for part in menu.values() for page in part]
-    places = {page.source: page.place for page in pages if page.source}
+    sources = {page.source: page for page in pages if page.source}
     for page in pages:
-        page.body = _linked(page, places, shared["repository"])
+        page.body = _linked(page, sources, shared["repository"])
         part = next(part for part in menu.values() if page in part)
         at = part.index(page)
         text = template.render(
@@ -149,7 +154,7 @@ def write(folder: Path, menu: Mapping[str, Sequence[Page]], **shared: Any) -> No
         path.write_text(text, encoding="utf-8")
 
 
-def _linked(page: Page, places: Mapping[str, str], repository: str) -> str:
+def _linked(page: Page, sources: Mapping[str, Page], repository: str) -> str:
     """The body, in which a link to a source of a page leads to the page, and one to another file to the repository."""
 
     def turned(found: re.Match[str]) -> str:
@@ -157,8 +162,9 @@ def _linked(page: Page, places: Mapping[str, str], repository: str) -> str:
         if not link or ":" in link:
             return found[0]
         source = posixpath.normpath(posixpath.join(posixpath.dirname(page.source), link))
-        if source in places:
-            link = posixpath.relpath(places[source], posixpath.dirname(page.place) or ".")
+        if source in sources:
+            link = posixpath.relpath(sources[source].place, posixpath.dirname(page.place) or ".")
+            rest = sources[source].anchors.get(rest.lower(), rest)
         elif repository:
             link = f"https://github.com/{repository}/blob/HEAD/{source}"
         else:
