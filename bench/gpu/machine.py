@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-NEEDED = ("torch", "numpy", "msgspec", "cloudpickle", "pytest", "xdist")
+NEEDED = ("torch", "numpy", "msgspec", "cloudpickle", "pytest")
 
 
 def missing() -> list[str]:

@@ -52,10 +52,8 @@ def steps(folder: Path, device: str, prefix: str) -> list[Step]:
 
 def _tests(folder: Path) -> Step:
     out = folder / "tests.xml"
-    # One after the other the products of networks and approaches take longer than everything else.
-    options = ["-m", "gpu", "--ignore=tests/browser", "--numprocesses=8", "--dist=worksteal"]
-    options += ["-p", "no:cacheprovider", "-p", "no:benchmark", f"--junitxml={out}"]
-    return Step("tests", ("-m", "pytest", *options, "tests"), (out,), expected_s=60, limit_s=180)
+    options = ["-m", "gpu", "--ignore=tests/browser", "-p", "no:xdist", "-p", "no:cacheprovider", f"--junitxml={out}"]
+    return Step("tests", ("-m", "pytest", *options, "tests"), (out,), expected_s=40, limit_s=180)
 
 
 def _compare(folder: Path, device: str, network: str, batch: int) -> Step:
