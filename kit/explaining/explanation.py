@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kit.approaches.workload import FOUND
-from kit.errors import MeasureError, UnknownNameError
+from kit.errors import MeasureError
 from kit.explaining.snippets import snippet
 from kit.measuring.comparison import Comparison, Ratio, Row, Timing
 from kit.measuring.factors import Bounds, BranchTimes, Excess, RowBreakdown, has_task_times, in_steps, regions_ms
@@ -34,9 +34,7 @@ GAINS = {  # factor -> what it means where it is above 1; the others never are
     "computation efficiency": "branches take less time than in the baseline; the causes were not measured separately",
     "rewriting": "the branches one after the other take less time than the model as given, without any concurrency",
 }
-ON_THE_HOST = (
-    " These are times of the host, which launches kernels: kit.trace.launch_bound says if the GPU waits for it."
-)
+ON_THE_HOST = " These are times of the host, which launches kernels: kit.trace.launch_bound says if the GPU waits."
 NOTABLE_GAIN = 0.05  # beyond which a factor above 1 is told in a sentence of its own
 
 
@@ -78,9 +76,7 @@ class Explanation:
     bounds: Bounds | None
     excess: Excess | None  # the limit that the result is beyond, from which nothing is concluded; None: within all
     advice: tuple[Advice, ...]  # none where a result is beyond its limits
-    snippet: (
-        str | None
-    )  # plain PyTorch that runs branches as the advised approach does; None: no short form, or no advice
+    snippet: str | None  # the advised approach in plain PyTorch; None: no short form, or no advice
     notes: tuple[str, ...]  # what could not be told, in sentences
     branch_times: BranchTimes | None  # what predictions are made from; None: it has no tasks
     prediction_errors: dict[str, float] | None  # approach that was measured -> predicted / measured - 1
@@ -177,11 +173,7 @@ def explain(comparison: Comparison, approach: str | None = None) -> Explanation:
     Raises:
         UnknownNameError: the comparison has no such row.
     """
-    names = [row.name for row in comparison.rows]
-    if approach is not None and approach not in names:
-        raise UnknownNameError("row", approach, names)
-    measured = ("faster", "slower", "no difference found", "not decided")
-    right = [row for row in comparison.rows[1:] if row.verdict in measured]
+    right = [row for row in comparison.rows[1:] if row.ratio and row.verdict != "wrong output"]
     row = comparison[approach] if approach is not None else max(right, key=_estimate, default=comparison.baseline)
     return _explained(comparison, row, _Known.of(comparison))
 
@@ -202,9 +194,8 @@ class _Known(NamedTuple):
     def of(cls, comparison: Comparison) -> _Known:
         cases = {row.name: RowBreakdown(comparison, row) for row in comparison.rows if has_task_times(row)}
         times = {name: case.branch_times() for name, case in cases.items()}
-        return cls(
-            cases, {name: each.call_ms(each.lanes) / cases[name].own.median_ms - 1 for name, each in times.items()}
-        )
+        errors = {name: each.call_ms(each.lanes) / cases[name].own.median_ms - 1 for name, each in times.items()}
+        return cls(cases, errors)
 
 
 def _explained(comparison: Comparison, row: Row, known: _Known) -> Explanation:
@@ -292,19 +283,22 @@ def _advice(comparison: Comparison, best: Row, case: RowBreakdown | None) -> lis
 def _for_many_requests(comparison: Comparison, alone: Timing, best: Row, timing: Timing) -> str:
     """Advice for throughput: undecided if the intervals of both rates overlap."""
     side = "several at the same time, each on one thread with its branches one after the other"
-    (least, most), (low, high) = _rates(alone, comparison.cores), _rates(timing, 1)
+    cores, gain, (low, high) = comparison.cores, comparison.core_scaling, _rates(timing)
+    known = f"independent work ran {gain} as fast on them as on one" if gain else "if none slows another down"
+    together = (gain.low, gain.high) if gain else (cores, cores)
+    least, most = (rate * min(cores, each) for rate, each in zip(_rates(alone), together, strict=True))
     use = f"run {side}" if least > high else f"use {best.name}" if low > most else "these rounds cannot decide"
     return (
         f"For many requests {use}: a call takes {milliseconds(alone.median_ms)} on one core, so "
-        f"{counted(comparison.cores, 'core')} can serve {least:,.3g} to {most:,.3g} a second; {best.name}, with one "
-        f"request at a time, serves {low:,.3g} to {high:,.3g} (95% intervals). Measure it with kit.throughput."
+        f"{counted(cores, 'core')} ({known}) can serve {least:,.3g} to {most:,.3g} a second; {best.name}, "
+        f"with one request at a time, serves {low:,.3g} to {high:,.3g} (95% intervals). Measure it with kit.throughput."
     )
 
 
-def _rates(timing: Timing, cores: int) -> tuple[float, float]:
-    """The 95% interval of calls per second on this many cores."""
+def _rates(timing: Timing) -> tuple[float, float]:
+    """The 95% interval of calls per second."""
     fast, slow = interval(timing.samples_ns)
-    return cores * 1e9 / slow, cores * 1e9 / fast
+    return 1e9 / slow, 1e9 / fast
 
 
 def _efficiencies(case: RowBreakdown) -> dict[str, float]:
@@ -312,11 +306,17 @@ def _efficiencies(case: RowBreakdown) -> dict[str, float]:
     return {name: by for name, by in in_steps(case.factors(), case.computation()).items() if name in LOSSES}
 
 
+def costliest(costs: Mapping[str, float], intervals: Mapping[str, Sequence[float]]) -> tuple[str, list[str]]:
+    """The factor that costs most; and those that may cost more, as far as these rounds tell: the intervals overlap."""
+    name = min(costs, key=costs.__getitem__)
+    return name, [each for each in costs if each != name and intervals[each][0] <= intervals[name][1]]
+
+
 def _what_would_change(comparison: Comparison, case: RowBreakdown) -> Advice:
     """The factor that costs most speed, what it means, and what more lanes would change."""
     factors, intervals = _efficiencies(case), case.intervals()
     shown = {each: "{}, x {:.2f} [{:.2f}, {:.2f}]".format(each, by, *intervals[each]) for each, by in factors.items()}
-    name, value = min(factors.items(), key=lambda each: each[1])
+    name, near = costliest(factors, intervals)
     regions = regions_ms(case.own, np.median)
     longest = max((ms, branch) for region in regions for branch, ms in region.items())[1]
     waiting, overhead = (_largest(parts) for parts in (case.waiting_ms(), case.overhead_ms()))
@@ -324,10 +324,11 @@ def _what_would_change(comparison: Comparison, case: RowBreakdown) -> Advice:
     meaning = LOSSES[name].format(baseline=baseline, longest=longest, waiting=waiting, overhead=overhead)
     if case.lanes > cores:  # nor would splitting help then
         meaning = f"{meaning.partition(': split')[0]}; {case.lanes} lanes share {cores} cores, {cores}x at most"
-    near = [shown[each] for each in factors if each != name and intervals[each][0] <= intervals[name][1]]
     text = f"The factor that costs {case.row.name} most {'may be' if near else 'is'} {shown[name]}: {meaning}."
-    text += f" These rounds do not decide it: it may also be {' or '.join(near)}." if near else ""
-    if round(value, 2) >= 1:
+    text += (
+        f" These rounds do not decide it: it may also be {' or '.join(shown[each] for each in near)}." if near else ""
+    )
+    if round(factors[name], 2) >= 1:
         text = f"No factor costs {case.row.name} speed: the smallest is {shown[name]}."
     if (widest := max(map(len, regions))) > case.lanes and case.on_cpu:
         times = case.branch_times()

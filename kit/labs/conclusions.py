@@ -17,6 +17,7 @@ from kit.text import markdown_table
 from kit.views.quiz import Quiz
 
 SAME = 1.1  # "the same" is an answer only where the interval leaves no larger factor open
+_MORE = f"a difference of more than {SAME - 1:.0%}"
 CLEAR = 1.25  # times as fast: a gain that only running at the same time explains
 
 Truth = Literal["true", "false", "not decided"]
@@ -92,7 +93,7 @@ def told(comparison: Comparison, name: str, baseline: str | None = None, *, fast
     if said == "no difference found":
         row = row_of(comparison, name, baseline)
         assert row is not None
-        return same if same == said or _is_narrow(row.ratio) else f"not decided: {row.ratio} leaves either open"
+        return same if same == said or _is_narrow(row.ratio) else f"not decided: {row.ratio} leaves {_MORE} open"
     return {"faster": faster, "slower": slower}.get(said, said)
 
 
@@ -117,9 +118,13 @@ def fastest(comparison: Comparison, names: Iterable[str] | None = None) -> str:
 def claim_faster(text: str, comparison: Comparison, name: str, baseline: str | None = None) -> Claim:
     """The claim that an approach is faster than another, and what this machine said."""
     said = told(comparison, name, baseline, faster="true", slower="false", same="false")
-    row = row_of(comparison, name, baseline)
-    by = f"{row.ratio_text}, {decided(comparison, name, baseline)}" if row and row.ratio else said
-    return Claim(text, truth(said, "true"), by)
+    found = truth(said, "true")
+    row, verdict = row_of(comparison, name, baseline), decided(comparison, name, baseline)
+    if verdict == "no difference found" and said != "false":  # one result, so not two names for it
+        said = f"no difference found: {said.removeprefix('not decided: ')}"
+    elif row and row.ratio:
+        said = f"{row.ratio_text}, {verdict}"
+    return Claim(text, found, said)
 
 
 def no_gain(comparison: Comparison, name: str, baseline: str | None = None) -> str:

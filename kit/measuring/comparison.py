@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kit.equality import Equality
+from kit.errors import UnknownNameError
 from kit.machine.about import About, about_here
 from kit.machine.load import Taken
 from kit.measuring.breakdown import RoundBreakdown
@@ -183,10 +184,15 @@ class Comparison:
     about: About = field(default_factory=about_here)  # when, by which command, and on which machine it was measured
 
     def __getitem__(self, name: str) -> Row:
-        for row in self.rows:
-            if row.name == name:
-                return row
-        raise KeyError(f"{name!r} is not in this comparison; its rows are {', '.join(row.name for row in self.rows)}")
+        """The row of that name.
+
+        Raises:
+            UnknownNameError: there is none; its text names those that there are.
+        """
+        rows = {row.name: row for row in self.rows}
+        if name not in rows:
+            raise UnknownNameError("row", name, rows)
+        return rows[name]
 
     @property
     def baseline(self) -> Row:

@@ -39,7 +39,8 @@ from kit.executors.workers.dask_workers import DaskWorkers
 from kit.profiler import trace_of_spans
 
 def pid(): return os.getpid()
-def connect(timeout):
+def connect(timeout, killed=None):
+    while killed in client.scheduler_info(n_workers=-1)["workers"]: time.sleep(0.05)  # its caller knows first
     client.wait_for_workers(2, timeout={LIMIT_S})
     globals().update(cluster=Cluster(DaskWorkers(client, 2, 2, {LIMIT_S}), 1, timeout))
 
@@ -70,7 +71,7 @@ class OnTwoHosts(Caller):
                 stderr=errors,
             )
         super().__init__(caller, failures)
-        self.ask("connect(20)")
+        assert self.ask("connect(20)") is None
 
     def _start(self, host: str, module: str, *arguments: str) -> None:
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -149,14 +150,14 @@ def test_a_slow_link_takes_the_time_of_its_bytes(both: OnTwoHosts, hosts: Hosts)
 
 
 def test_a_worker_that_is_killed_is_named_with_its_host(both: OnTwoHosts) -> None:
-    there = both.ask("cluster.run([Task('t', pid)] * 2)")[1]
+    there, killed = both.ask("cluster.run([Task('t', pid)] * 2)")[1], both.ask("cluster.workers.all[1].address")
     both.begin("cluster.run([Task('t', pid), Task('long', time.sleep, (60,))])")
     time.sleep(0.5)
     os.kill(there, signal.SIGKILL)
     said, seconds = both.result()
     assert said.startswith("WorkerError: worker b on host-b has ended")
     assert seconds < 20
-    both.ask("connect(20)")  # the worker that its nanny has started
+    assert both.ask(f"connect(20, {killed!r})") is None  # the worker that its nanny has started
     assert there not in both.ask("cluster.run([Task('t', pid)] * 2)")
     assert both.end() == 0
 
@@ -166,9 +167,10 @@ def test_after_many_calls_and_many_kills_nothing_is_left(both: OnTwoHosts, hosts
     for i in range(200):
         assert both.ask(f"cluster.run([Task('a', abs, ({i},)), Task('b', abs, (-{i},))])") == [i, i]
     descriptors = "len(os.listdir('/proc/self/fd'))"
-    had, used = both.ask(descriptors), set[int]()
+    had, used, killed = both.ask(descriptors), set[int](), None
     for i in range(50):
-        both.ask("connect(20)")
+        assert both.ask(f"connect(20, {killed!r})") is None
+        killed = both.ask(f"cluster.workers.all[{i % 2}].address")
         pids = both.ask("cluster.run([Task('t', pid)] * 2)")
         used |= {*pids}
         tasks = ["Task('t', pid)", "Task('t', pid)"]

@@ -258,7 +258,7 @@ def test_advice_has_numbers_and_evidence() -> None:
     assert latency.text.startswith("For one request at a time keep sequential, 6 ms a call")
     assert throughput.text.startswith("For many requests run several at the same time, each on one thread")
     assert (
-        "8.5 ms on one core, so 2 cores can serve 235 to 235 a second; sequential, with one request at a time, "
+        "8.5 ms on one core, so 2 cores (if none slows another down) can serve 235 to 235 a second; sequential, "
         in throughput.text
     )
     said = "load balance, x 0.67 [0.67, 0.67]: the other lanes wait for the longest branch, b:"
@@ -273,8 +273,18 @@ def test_which_serves_many_requests_is_open_where_the_rates_overlap() -> None:
     alone = timing([ms * MS for ms in walls], [turn({"a": ms / 4, "b": ms / 2}, ms * 0.75, 1) for ms in walls])
     throughput = explain(compared(base, example().rows[1].timing or base, {1: alone})).advice[1]
     assert throughput.text.startswith("For many requests these rounds cannot decide: ")
-    assert "so 2 cores can serve 167 to 250 a second; sequential, " in throughput.text
+    assert "so 2 cores (if none slows another down) can serve 167 to 250 a second; " in throughput.text
     assert "with one request at a time, serves 200 to 200" in throughput.text
+
+
+def test_cores_that_slow_each_other_down_serve_fewer_requests() -> None:
+    alone = replace(example(), core_scaling=Ratio(1.5, 1.4, 2.3))  # more than one a core is a scatter of the clock
+    throughput = explain(alone).advice[1].text
+    assert "independent work ran 1.50x [1.40, 2.30] as fast on them as on one" in throughput
+    assert "can serve 165 to 235 a second" in throughput  # 1.4 to 2 times 1 / 8.5 ms
+    slower = replace(example(), core_scaling=Ratio(1.2, 1.1, 1.3))
+    throughput = explain(slower).advice[1].text
+    assert throughput.startswith("For many requests use sequential: "), "167 a second, against 129 to 153"
 
 
 def test_more_lanes_than_cores_are_told_and_no_splitting_is_advised() -> None:

@@ -19,7 +19,7 @@ TWICE = {"sequential": 10.0, "threads": 6.0, "processes": 20.0}
         (made_up({"sequential": 10.0, "threads": 10.0}), "same"),
         (
             made_up({"sequential": 10.0, "threads": 10.0}, scatter=0.3),
-            "not decided: 0.93x [0.72, 1.08] leaves either open",
+            "not decided: 0.93x [0.72, 1.08] leaves a difference of more than 10% open",
         ),
         (made_up({"sequential": 10.0, "threads": "needs two cores"}, cores=1), "not measured: needs two cores"),
         (made_up({"sequential": 10.0}), "not measured: threads is not in the table"),
@@ -35,6 +35,8 @@ def test_what_is_told(comparison: Comparison, says: str) -> None:
     claim = claim_faster("threads help", comparison, "threads")
     want = {"faster": "true", "slower": "false", "same": "false"}.get(says, "not decided")
     assert claim.truth == want
+    if "leaves" in says:
+        assert claim.by == "no difference found: 0.93x [0.72, 1.08] leaves a difference of more than 10% open"
 
 
 def test_too_few_rounds_are_no_answer() -> None:

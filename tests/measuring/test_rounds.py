@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from kit import spans
 from kit.equality import Equality
-from kit.errors import MeasureError
+from kit.errors import MeasureError, UnknownNameError
 from kit.measuring.budget import Budget
 from kit.measuring.comparison import Comparison, Ratio, Row, Timing
 from kit.measuring.rounds import Reference, RunnerFailed, measure
@@ -613,7 +613,7 @@ def test_json_keeps_the_contract() -> None:
 def test_rows_by_name_and_traces_of_what_ran() -> None:
     assert COMPARISON["wrong"].verdict == "wrong output"
     assert list(COMPARISON.traces) == ["sequential", "threads<2>", "wrong"]
-    with pytest.raises(KeyError, match=r"'thread' is not in this comparison; its rows are sequential, threads<2>"):
+    with pytest.raises(UnknownNameError, match=r"no row 'thread': did you mean .threads<2>.\? Known: sequential, "):
         COMPARISON["thread"]
 
 

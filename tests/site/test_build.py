@@ -85,6 +85,9 @@ def test_the_reference_has_every_public_name(name: str) -> None:
     text = reference.module_page(name)
     assert [line[3:] for line in text.splitlines() if line.startswith("## ")] == importlib.import_module(name).__all__
     assert text.count("```") % 2 == 0
+    table = [line for line in text.partition("\n## ")[0].splitlines() if line.startswith("| [")]
+    assert [line.partition("(#")[2].partition(")")[0] for line in table] == importlib.import_module(name).__all__
+    assert not any(line.endswith("|  |") for line in table), "each is described"
 
 
 def test_a_docstring_becomes_markdown() -> None:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from kit.text import markdown_table
 from tools.lab import ROOT
 
 SECTION = re.compile(r"^(Args|Raises|Returns|Yields|Attributes|Examples?|Notes?):$")
@@ -27,7 +28,8 @@ def modules() -> list[str]:
 def module_page(name: str) -> str:
     """All public names of a module."""
     module = importlib.import_module(name)
-    parts = [f"# {name}", described(module)]
+    rows = [(f"[{public}](#{public})", in_short(getattr(module, public))) for public in module.__all__]
+    parts = [f"# {name}", described(module), markdown_table(("name", "what it is"), "ll", rows)]
     for public in module.__all__:
         value = getattr(module, public)
         if getattr(value, "__module__", "").startswith("kit") and callable(value):
@@ -35,6 +37,13 @@ def module_page(name: str) -> str:
         else:
             parts += [f"## {public}", f"```python\n{name}.{public} = {_short(value)}\n```"]
     return "\n\n".join(parts)
+
+
+def in_short(value: Any) -> str:
+    """The first line of a docstring, for a cell of a table; what has none is a constant, or a type made of others."""
+    if inspect.ismodule(value) or getattr(value, "__module__", "").startswith("kit"):
+        return described(value).partition("\n")[0].replace("|", "&#124;")
+    return f"a constant, {type(value).__name__}" if isinstance(value, float | int | dict | tuple) else "a type"
 
 
 def index_page() -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from kit.approaches.workload import FOUND
-from kit.explaining.explanation import Explanation
+from kit.explaining import explanation
+from kit.explaining.explanation import LOSSES, Explanation
 from kit.graphs.operators import WORTH_IT, Graph
 from kit.labs import conclusions
 from kit.labs.choose.models import NoGraph
@@ -11,7 +12,6 @@ from kit.labs.conclusions import decided, told
 from kit.measuring.comparison import Comparison
 from kit.views.quiz import Quiz
 
-NO_COST = ("lanes", "1 / baseline efficiency")  # steps of an explanation from which nothing is lost
 QUIZZES = {
     "gain": (
         "Could this model become faster if its independent parts ran at the same time, each on one thread?",
@@ -62,16 +62,16 @@ def threads_answer(comparison: Comparison) -> str:
 
 def costs_answer(comparison: Comparison, why: Explanation) -> str:
     """The factor that costs most, or why none can be named."""
-    name, by = costliest(why)
-    if not name:
+    costs = {name: by for name, by in why.steps() if name in LOSSES}
+    if not costs:
         return "not known: there are no factors"
     if said := doubt(comparison):
         return f"not decided: {said}"
-    if round(by, 2) >= 1:
+    name, near = explanation.costliest(costs, why.intervals)
+    if round(by := costs[name], 2) >= 1:
         return "none of them: no factor is below 1"
-    others = [each for each, _ in why.steps() if each not in (*NO_COST, name)]
     low, high = why.intervals[name]
-    if high >= min((why.intervals[each][0] for each in others), default=1.0):
+    if near:
         return f"not decided: {name} is {by:.2f} [{low:.2f}, {high:.2f}], and another factor may be as small"
     return name if name in QUIZZES["costs"][1] else f"not one of these: {name}, {by:.2f} [{low:.2f}, {high:.2f}]"
 
@@ -111,7 +111,7 @@ def doubt(comparison: Comparison) -> str:
 
 def costliest(why: Explanation) -> tuple[str, float]:
     """The factor that costs most, with its value; no name where there are no factors."""
-    costs = {name: by for name, by in why.steps() if name not in NO_COST}
+    costs = {name: by for name, by in why.steps() if name in LOSSES}
     return min(costs.items(), key=lambda each: each[1], default=("", 1.0))
 
 

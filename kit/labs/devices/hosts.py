@@ -74,7 +74,10 @@ def _over_namespaces() -> Over:
         found = _program(hosts, Path(folder))
     limit = f"limited to {SPEED}" if link else "without a limit of its speed"
     told = f"Two hosts are network namespaces of this machine and share its cores; their virtual link is {limit}"
-    return Over(found._replace(call=replace(found.call, about={**found.call.about, "hosts": told})), link)
+    command = f"torchrun --nnodes=2 -m {program.__name__}"  # without the folder, which is gone by now
+    call = replace(found.call, about={**found.call.about, "command": command, "hosts": told})
+    scatter = replace(found.scatter, about=replace(found.scatter.about, command=command))
+    return Over(found._replace(call=call, scatter=scatter), link)
 
 
 def _program(hosts: Hosts, folder: Path) -> Measured:

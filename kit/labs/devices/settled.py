@@ -10,7 +10,7 @@ from kit.labs.measured import overlap
 from kit.measuring.comparison import Comparison
 from kit.workloads.two_hosts import BY_BRANCH, BY_REQUEST, ONE
 
-JOBS = "Large jobs use DDP, Horovod or MPI: a rank for each host, and whole requests for each rank"
+JOBS = "On two hosts, ranks with whole requests, as in DDP, Horovod and MPI jobs, serve more than ranks that share each"
 
 
 def conclusion(
@@ -54,7 +54,7 @@ def _split(parallel: Comparison) -> Claim:
 
 
 def _jobs(over: Over) -> Claim:
-    """True where ranks on two hosts gave the outputs of one host, and requests were the faster way to use them."""
+    """Of what such jobs have in common, what two hosts can show; that they are used is no question to a clock."""
     scatter = over.found.scatter
     row = row_of(scatter, BY_REQUEST)
     if row is not None and row.equality is not None and not row.equality.equal:
@@ -62,7 +62,7 @@ def _jobs(over: Over) -> Claim:
     said = by_request_is(scatter)
     rows = [(name, row_of(scatter, name)) for name in (BY_REQUEST, BY_BRANCH)]
     ratios = ", ".join(f"{name} {each.ratio_text}" for name, each in rows if each is not None and each.ratio)
-    by = f"over one host: {ratios}" if said in ("faster", "slower") else said
+    by = f"against one host: {ratios}" if said in ("faster", "slower") else said
     found: Truth = "true" if said == "faster" else "false" if said == "slower" else "not decided"
     return _over(Claim(JOBS, found, by), over)
 
