@@ -17,6 +17,7 @@ const MODES = ["branch", "name", "category"]; // what colours can stand for, in 
 const MAX_ARROWS = 500; // of one event, that are drawn
 const LONGEST = 300; // characters of a name that are measured and shown
 
+const HINT = "click or arrow keys: select an event · wheel: zoom · drag: pan · shift-drag: measure · F: fit";
 const STYLE = `
 .kit-timeline { --page: var(--jp-layout-color0, #fff); --band: var(--jp-layout-color2, #eef0f2);
   --ink: var(--jp-ui-font-color0, #111); --muted: var(--jp-ui-font-color2, #5f6368); --line: var(--jp-border-color2, #d0d4da);
@@ -28,8 +29,7 @@ const STYLE = `
 .kit-timeline .found { color: var(--muted); min-width: 84px; font-variant-numeric: tabular-nums; }
 .kit-timeline .key { display: inline-flex; align-items: center; gap: 6px; max-width: 260px; }
 .kit-timeline .key span { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
-.kit-timeline .hint { color: var(--muted); flex: 1 1 160px; min-width: 0; overflow: hidden; text-overflow: ellipsis;
-  white-space: nowrap; text-align: right; }
+.kit-timeline .gap { flex: 1 1 0; }
 .kit-timeline :is(button, input, select) { font: inherit; color: var(--ink); background: var(--page); border: 1px solid var(--muted);
   padding: 2px 6px; border-radius: 3px; box-sizing: border-box; height: 24px; margin: 0; }
 .kit-timeline input { width: 150px; }
@@ -213,7 +213,6 @@ class View {
     this.bar = element("div", "bar");
     this.legend = element("div", "bar");
     this.scrolled = -Infinity; // when the wheel last turned elsewhere on the page
-    this.hint = element("span", "hint");
     this.search = element("input", "");
     this.search.type = "search";
     this.search.placeholder = "a name, or press /";
@@ -250,7 +249,7 @@ class View {
     this.ruler = element("div", "ruler"); // an element, as it follows the pointer: no frame has to be drawn for it
     this.ruler.hidden = true;
     this.ruler.append(element("span", ""));
-    this.bar.append(labelled("Search", this.search), this.found, labelled("Colour by", this.colour), this.hint, this.fitting, this.button);
+    this.bar.append(labelled("Search", this.search), this.found, labelled("Colour by", this.colour), element("span", "gap"), this.fitting, this.button);
     this.stage.append(this.canvas);
     this.root.append(element("style", "", STYLE), this.bar, this.legend, this.stage, this.cue, this.details, this.args, this.twin, this.ruler, this.tip);
     el.append(this.root);
@@ -262,8 +261,6 @@ class View {
     this.several = data.groups.length > 1;
     this.fitting.hidden = !this.several;
     this.arrange();
-    this.hint.textContent = `wheel: zoom · drag: pan · shift-drag: measure · F: fit${this.several ? " · E: fit each row" : ""}`;
-    this.hint.title = this.hint.textContent; // a narrow cell cuts it first
     this.root.dataset.events = data.count; // how many can be drawn: the whole trace, or its thinned copy
     const keys = "W and S zoom, A and D pan, F fits, E fits each row, arrows walk the events, slash searches, M measures, R sets a ruler, Escape clears.";
     this.stage.setAttribute("aria-label", `${data.summary}. ${keys}`);
@@ -919,7 +916,7 @@ class View {
     if (place >= 0) {
       const { name, where, when, length, category } = this.facts(place);
       lines.push(`${name}: ${where}, ${when}, ${length} (${category})`, ...this.arrowsInWords(place));
-    } else if (!lines.length && total) lines.push("Click an event, or use the arrow keys, to select it.");
+    } else if (!lines.length && total) lines.push(`${HINT}${this.several ? " · E: fit each row" : ""}`);
     this.details.replaceChildren(...lines.map((line) => element("div", "", line)));
     this.tally();
     this.askArguments();
@@ -1231,9 +1228,12 @@ class View {
     pen.fillRect(from, y + height - 6, to - from, 2);
     this.font(600);
     const said = group.said ?? "";
-    const wall = said ? `this call ${human(group.wall)}, ` : human(group.wall);
-    const [wide, more] = [wall, said].map((text) => pen.measureText(text).width);
     const name = group.name || [this.data.size, this.data.also].filter(Boolean).join(", ");
+    const width = (text) => pen.measureText(text).width;
+    const room = this.right - width(said) - 4 * PAD;
+    const took = said ? `${human(group.wall)}, ` : human(group.wall);
+    const wall = said && width(`${name}this call ${took}`) <= room ? `this call ${took}` : took;
+    const [wide, more] = [wall, said].map(width);
     const middle = y + HEADER / 2 - 3;
     pen.fillStyle = theme.ink;
     pen.fillText(this.fit(name, this.right - wide - more - 4 * PAD), PAD, middle);

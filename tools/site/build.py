@@ -97,10 +97,17 @@ def _start(
 
 
 def _comparison(notebook: NotebookNode) -> str:
-    """The last live timeline of a comparison in a notebook whose outputs were replaced; nothing if there is none."""
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
-    shown = [output.data["text/html"] for output in outputs if "text/html" in output.get("data", {})]
-    return next((each for each in reversed(shown) if "kit-live" in each and '"said":' in each), "")
+    """The last live timeline of a comparison, and what the notebook says of it; nothing if there is none.
+
+    Args:
+        notebook: executed, with its outputs replaced.
+    """
+    data = [output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", ())]
+    live = [i for i, each in enumerate(data) if "kit-live" in (html := each.get("text/html", "")) and '"said":' in html]
+    if not live:
+        return ""
+    said = next((each["text/markdown"] for each in data[live[-1] :] if "text/markdown" in each), "")
+    return f"{data[live[-1]]['text/html']}{body_of_text(said)}"
 
 
 def _document(path: Path) -> Page:
