@@ -1,6 +1,5 @@
 // The page half of Copied: a button that shows the code below itself, selects it and copies it. Where the page may not
 // write to the clipboard (a notebook that is not served over https), the code is selected, and the keys of the system copy it.
-// It also leaves the keys to the controls of the playground around it.
 
 const STYLE = `
 .kit-copied { --page: var(--jp-layout-color0, #fff); --ink: var(--jp-ui-font-color0, #111); --muted: var(--jp-ui-font-color2, #5f6368);
@@ -36,17 +35,6 @@ export default {
       const copied = await navigator.clipboard?.writeText(text.value).then(() => true, () => false);
       said.textContent = copied ? "Copied: paste it into a new cell." : "Selected: copy it with Ctrl + C, or ⌘ + C on a Mac.";
     });
-    // JupyterLab takes keys for its commands where no text is written: arrows in a list, letters on a check box.
-    const own = (event) => {
-      if (!event.ctrlKey && !event.metaKey && !(event.shiftKey && event.key === "Enter")) event.stopPropagation();
-    };
-    const keep = () => {
-      const controls = el.closest(".kit-playground");
-      if (controls) on(controls, "keydown", own);
-      else if (!el.isConnected) frame = requestAnimationFrame(keep); // not on the page yet
-    };
-    let frame = requestAnimationFrame(keep);
-    undo.push(() => cancelAnimationFrame(frame));
     follow("change:code", show);
     show();
     root.append(element("style", "", STYLE), button, said, text);

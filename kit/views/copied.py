@@ -9,10 +9,7 @@ from kit.views.page import module
 
 
 class Copied(anywidget.AnyWidget):
-    """A button that copies code to the clipboard, and shows it below itself.
-
-    In a playground it also keeps JupyterLab from taking keys on the controls for commands of its own.
-    """
+    """A button that copies code to the clipboard, and shows it below itself."""
 
     _esm = module("copied.js")
     code = traitlets.Unicode().tag(sync=True)

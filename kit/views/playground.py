@@ -109,7 +109,6 @@ class Playground(Still):
             widgets.HBox([self.button, self.progress]),
             *(self.said, self.copied, self.results),
         )
-        self.add_class("kit-playground")  # for copied.js
         self.look(namespace)
         self.button.on_click(self._pressed)
         self.model.observe(self._chosen, "value")

@@ -6,12 +6,15 @@ from typing import Any
 
 import ipywidgets as widgets
 
+from kit.views.keys import Keys
+
 
 class Still(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
     """A widget whose output also holds a still copy as HTML. Viewers without widgets and exported pages show it."""
 
     def __init__(self, *children: Any) -> None:
-        super().__init__(children)
+        super().__init__((*children, Keys()))
+        self.add_class("kit-controls")  # for keys.js
         self._handle: Any = None  # of the output that shows the widget
 
     def still(self) -> str:

@@ -320,7 +320,9 @@ asked = Quiz("Which one is faster?", ["threads", "sequential"])
 asked"""
 
 
-def test_run_all_does_not_give_the_answer_of_a_quiz_away(chromium: Any, lab: Lab, screenshots: Path) -> None:
+def test_run_all_does_not_give_the_answer_of_a_quiz_away_and_keys_pick_one(
+    chromium: Any, lab: Lab, screenshots: Path
+) -> None:
     written(lab.folder / "quiz.ipynb", QUIZ, "asked.reveal('threads')")
     page = open_and_run(chromium, lab, "quiz.ipynb")
     button = page.get_by_role("button", name="Show the answer without a guess")
@@ -331,6 +333,11 @@ def test_run_all_does_not_give_the_answer_of_a_quiz_away(chromium: Any, lab: Lab
     button.click()
     page.wait_for_selector("text=Measured: threads (no guess made).", timeout=30_000)
     assert not button.is_visible()
+    page.get_by_role("radio").first.focus()
+    page.keyboard.press("Space")
+    page.wait_for_selector("text=Measured: threads, as you predicted.", timeout=30_000)
+    page.keyboard.press("ArrowDown")  # JupyterLab would go to the next cell
+    page.wait_for_selector("text=You predicted: sequential. Why the difference?", timeout=30_000)
     page.close()
 
 
