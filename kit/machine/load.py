@@ -14,6 +14,7 @@ from kit.reprs import one_line
 NOTABLE = 0.1  # share of the machine's CPU time: if others took more, a table says so
 CALM_S, CHECK_S = 3.0, 0.5  # so long it has to be calm, looked at so often
 PROC = Path("/proc")
+also_own = set[int]()  # pids of processes that somebody else has started and that work for this one, as ranks do
 UNREADABLE = (OSError, ValueError, IndexError, OverflowError)  # raised by reading counters of an unknown form
 
 
@@ -28,7 +29,7 @@ class Usage(NamedTuple):
     cores: float  # CPU time of all cores together
     busy: float  # the part of it that any program used
     stolen: float  # the part of it that the host of a virtual machine gave to others
-    own: float  # the part of it that this process and its children used
+    own: float  # the part of it that this process, its children and ``also_own`` used
     counted: int = 0  # whose time that is: in a container this can be all cores of its host; 0: not known
 
     @classmethod
@@ -43,7 +44,8 @@ class Usage(NamedTuple):
         except UNREADABLE:
             return None
         own = time.process_time() + sum(os.times()[2:4])  # with its children that have ended, and those that run
-        own += sum(_cpu(proc, child.pid, second) for child in active_children() if child.pid is not None)
+        pids = {*also_own, *(child.pid for child in active_children() if child.pid is not None)}
+        own += sum(_cpu(proc, pid, second) for pid in pids)
         return cls(had, busy, lent, own, len(each))
 
 
@@ -53,9 +55,7 @@ class Taken(NamedTuple):
 
     others: float  # by other programs
     host: float  # by the host of a virtual machine, for others
-    counted: int = (
-        0  # cores whose counters said so: more than this process may use, where they are a host's; 0: unknown
-    )
+    counted: int = 0  # cores whose counters said so: a host's may be more than this process may use; 0: unknown
 
     @property
     def share(self) -> float:
@@ -71,7 +71,8 @@ def taken(before: Usage | None, after: Usage | None) -> Taken | None:
     if before is None or after is None:
         return None
     cores, busy, stolen, own = (b - a for a, b in zip(before[:4], after[:4], strict=True))
-    return Taken(max(0.0, busy - own) / cores, stolen / cores, after.counted) if cores > 0 else None
+    known = cores > 0 and own >= 0  # what a process of ``also_own`` had used is lost when it ends
+    return Taken(max(0.0, busy - own) / cores, stolen / cores, after.counted) if known else None
 
 
 def wait_for_calm(patience_s: float, sleep: Callable[[float], object] = time.sleep) -> float | None:

@@ -36,6 +36,7 @@ from kit.errors import KitError
 from kit.executors import Task
 from kit.executors.cluster import Cluster
 from kit.executors.workers.dask_workers import DaskWorkers
+from kit.machine import load
 from kit.profiler import trace_of_spans
 
 def pid(): return os.getpid()
@@ -117,6 +118,11 @@ def test_over_two_hosts_only_tensors_travel_and_clocks_are_aligned(both: OnTwoHo
     assert wait[4] - 2 * uncertainty <= b[4] < b[5] <= wait[5] + 2 * uncertainty
     assert both.ask("log.clocks")["host-b"] >= uncertainty / 2
     assert "host-b: worker b" in both.ask("sorted({lane.label for lane in trace_of_spans(log.spans).lanes})")
+    # Two hosts in truth are one machine, so what the workers compute is not what other programs take of it.
+    pids = both.ask("cluster.run([Task('t', pid)] * 2)")
+    assert both.ask("sorted(load.also_own)") == sorted(pids)
+    assert both.ask("cluster.close()") is None
+    assert both.ask("sorted(load.also_own)") == []
     assert both.end() == 0
 
 

@@ -33,6 +33,31 @@ def test_how_much_others_and_the_host_took() -> None:
     assert str(Taken(0.3, 0.001)) == "other programs took 30% of the machine's CPU time during the rounds"
 
 
+@linux
+def test_a_process_that_works_for_this_one_is_no_other_program() -> None:
+    busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        shares = []
+        for own in (set(), {busy.pid}):
+            load.also_own.update(own)
+            before = Usage.now()
+            time.sleep(1)
+            after = Usage.now()
+            assert before is not None
+            assert after is not None
+            shares.append(after.own - before.own)
+        assert shares[0] < 0.2
+        assert shares[1] > shares[0] + 0.3, "it had at least a third of a core"
+        busy.kill()
+        busy.wait()
+        ended = Usage.now()
+        assert ended is not None
+        assert taken(after, ended._replace(own=after.own - 1)) is None, "what it had used is lost with it"
+    finally:
+        busy.kill()
+        load.also_own.discard(busy.pid)
+
+
 def test_without_counters_nothing_is_said() -> None:
     now = Usage(1, 1, 1, 1)
     assert taken(None, now) is taken(now, None) is taken(now, now) is None

@@ -21,6 +21,7 @@ from kit.executors.workers.membership import host_names
 from kit.executors.workers.messages import Reply
 from kit.executors.workers.rank import error_of_task
 from kit.executors.workers.shares import reply_of, write_spans
+from kit.machine.load import also_own
 from kit.spans import Span
 
 FORGET_S = 10.0  # to forget shares
@@ -91,6 +92,7 @@ class DaskWorkers:
 
     def __init__(self, client: Any, most: int, least: int, timeout: float) -> None:
         self._client, self.lost = client, ""  # why nothing can run there
+        self._own = set[int]()  # pids of those on this machine
         known = client.scheduler_info(n_workers=-1)["workers"]
         if len(known) < least:
             address = client.scheduler.address
@@ -123,6 +125,7 @@ class DaskWorkers:
         """Let the actors go, and with them the weights, unless Dask has let them go with the client."""
         if not self.lost and self._client.status == "running":
             self._client.cancel([worker.future for worker in self.all])
+        also_own.difference_update(self._own)
         self.lost = self.lost or why
 
     def load(self, key: int, pieces: Mapping[DaskWorker, bytearray], timeout: float) -> dict[DaskWorker, Reply]:
@@ -198,6 +201,8 @@ class DaskWorkers:
         answers = self.ask("facts", dict.fromkeys(self.all, ()), timeout, "its versions")
         here, facts = Facts.here(), [Facts(*answers[worker].value) for worker in self.all]
         names = host_names([(each.host, each.boot) for each in (here, *facts)])[1:]
+        self._own = {each.process for each in facts if each.boot == here.boot}
+        also_own.update(self._own)
         for worker, of, host in zip(self.all, facts, names, strict=True):
             worker.host, worker.same_clock = host, (of.host, of.boot) == (here.host, here.boot)
             for what, version in here.versions.items():

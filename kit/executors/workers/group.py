@@ -25,6 +25,7 @@ from kit.executors.workers.control import Control, Door, knock, ready
 from kit.executors.workers.membership import Membership, boot_id, host_names, interface_towards
 from kit.executors.workers.messages import Reply
 from kit.executors.workers.shares import reply_of
+from kit.machine.load import also_own
 
 JOIN_S = 120.0  # for all ranks to come
 ENDING_S = 5.0  # for the other ranks to end
@@ -207,13 +208,7 @@ def join(member: Membership) -> Group | Control:
     if interface:  # else gloo takes the one that has the address of the host's name, which is often the loopback
         os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
     try:
-        distributed.init_process_group(
-            "gloo",
-            "env://",
-            timedelta(seconds=JOIN_S),
-            member.size,
-            member.rank,
-        )
+        distributed.init_process_group("gloo", "env://", timedelta(seconds=JOIN_S), member.size, member.rank)
         door = Door() if member.rank == 0 else None
         where = [(door.port, door.token) if door else None]
         distributed.broadcast_object_list(where, 0)
@@ -241,6 +236,7 @@ def _peers(controls: Iterable[Control]) -> list[Peer]:
     told = sorted(((*control.receive(), control) for control in controls), key=lambda each: int(each[0]))
     here = (socket.gethostname(), boot_id())
     _, *names = host_names([here, *((name, boot) for _, name, boot, _, _ in told)])
+    also_own.update(pid for _, _, boot, pid, _ in told if boot == here[1])  # also on hosts that are namespaces
     return [
         Peer(rank, host, pid, (name, boot) == here, control)
         for host, (rank, name, boot, pid, control) in zip(names, told, strict=True)

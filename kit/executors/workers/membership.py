@@ -80,9 +80,11 @@ def interface_towards(address: str) -> str | None:
 
 
 def boot_id() -> str:
-    """What two processes have in common if they run under the same kernel, and so on the same monotonic clock."""
-    path = Path("/proc/sys/kernel/random/boot_id")
-    return path.read_text().strip() if path.exists() else socket.gethostname()
+    """What processes have in common if they run under one kernel with the same process ids: a monotonic clock, too."""
+    path, pids = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
+    if not path.exists():
+        return socket.gethostname()
+    return f"{path.read_text().strip()} {pids.readlink() if pids.is_symlink() else ''}"
 
 
 def host_names(processes: Sequence[tuple[str, str]]) -> list[str]:

@@ -23,7 +23,7 @@ class Told:
         return self.message
 
 
-def test_ranks_are_in_order_and_hosts_of_one_name_are_told_apart() -> None:
+def test_ranks_are_in_order_and_hosts_of_one_name_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     here = socket.gethostname()
     told = [
         Told(3, "node", "boot x", 30),
@@ -31,14 +31,18 @@ def test_ranks_are_in_order_and_hosts_of_one_name_are_told_apart() -> None:
         Told(2, "other", "boot y", 20),
         Told(4, "node", "boot z", 40),
         Told(5, "node", "boot x", 50),
+        Told(6, "namespace", boot_id(), 60),
     ]
+    monkeypatch.setattr(group, "also_own", own := set[int]())
     peers = group._peers(told)  # type: ignore[arg-type]
+    assert own == {os.getpid(), 60}, "the CPU time of ranks on this machine is not that of other programs"
     assert [(peer.name, peer.same_clock) for peer in peers] == [
         (f"rank 1 on {here}", True),
         ("rank 2 on other", False),
         ("rank 3 on node (3)", False),
         ("rank 4 on node (4)", False),
         ("rank 5 on node (3)", False),
+        ("rank 6 on namespace", False),
     ]
 
 
