@@ -37,6 +37,7 @@ from kit.views.badged import badged
 from kit.views.copied import Copied
 from kit.views.graph_picture import graph_picture
 from kit.views.grid import Grid
+from kit.views.keys import Keys
 from kit.views.live import Live
 from kit.views.playground import Playground
 from kit.views.static import Figure
@@ -194,7 +195,7 @@ def samples(ms: float) -> list[Any]:
         *(Live(lambda: pipeline.Pipeline([stage]), list), Explorer(), graph, graph_picture(graph)),
         *(Cores(kit.explain(comparison, "threads")), Again(comparison, lambda seconds: comparison)),
         *(GpuExplorer(), DevicesExplorer(), badged(row.timing.trace), Gallery([ModuleRow("Delay", "2", "over time")])),
-        *(Playground({}), Copied()),
+        *(Playground({}), Copied(), Keys()),
         Trials(lambda row, column: (MODEL, X), ("width", [8]), ("pixels", [16])),
         kit.clip_player(np.zeros((3, 8, 8, 3), np.uint8), np.zeros((2, 8, 8, 2), np.float32)),
     ]
