@@ -21,9 +21,7 @@ ROUNDINGS = 4  # two right outputs are each one rounding from the exact one, and
 class Equality(NamedTuple):
     """Whether an output equals the baseline's, and its largest absolute error."""
 
-    equal: (
-        bool  # max_abs_error <= tolerance(dtype) * max finite |baseline|, tensor by tensor; or within TF32's rounding
-    )
+    equal: bool  # max_abs_error <= tolerance(dtype) * max finite |baseline|, by tensor; or within TF32's rounding
     max_abs_error: float
 
     def __str__(self) -> str:

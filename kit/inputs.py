@@ -160,9 +160,7 @@ def _told(model: nn.Module, args: Args, error: Exception) -> KitError | None:
     """A clearer error for an error in a call; None if the error itself is clear."""
     name, given = type(model).__name__, shapes(args)
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
-        return KitError(
-            f"memory ran out while {name} was called with {given}: give a smaller batch or a smaller model."
-        )
+        return KitError(f"memory ran out while {name} was called with {given}: give a smaller batch or model.")
     begin = f"{name} does not take these inputs, {given}"
     if remedy := _remedy(model, args):
         why, instead = remedy

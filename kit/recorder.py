@@ -47,9 +47,7 @@ class Recording:
             KitError: the block has not ended, or has ended with an exception.
         """
         if self._trace is None:
-            raise KitError(
-                "this recording has no trace: read it behind the `with` block, which must end without error."
-            )
+            raise KitError("this recording has no trace: read it behind the `with` block, that must end without error.")
         return self._trace
 
 

@@ -24,7 +24,7 @@ LOSSES = {  # factor -> what it means where it is below 1
     "thread efficiency": "a branch has fewer intra-op threads than in {baseline}; more cores would allow more",
     "contention efficiency": "branches slow each other down, mostly by {waiting}",
     "computation efficiency": "branches take longer than in {baseline}; the causes were not measured separately",
-    "load balance": "the other lanes wait for the longest branch, {longest}: split it, or merge the other branches",
+    "load balance": "the other lanes wait for {waits}",
     "scheduling efficiency": "time outside the branches, mostly {overhead}",
     "rewriting": "the branches one after the other, {baseline}, take longer than the model as given",
 }
@@ -35,7 +35,7 @@ GAINS = {  # factor -> what it means where it is above 1; the others never are
     "rewriting": "the branches one after the other take less time than the model as given, without any concurrency",
 }
 ON_THE_HOST = " These are times of the host, which launches kernels: kit.trace.launch_bound says if the GPU waits."
-NOTABLE_GAIN = 0.05  # beyond which a factor above 1 is told in a sentence of its own
+NOTABLE = 0.05  # beyond which a gain, or another sharing of the branches, is told
 
 
 @one_line
@@ -68,7 +68,7 @@ class Explanation:
     ratio: Ratio | None  # of the table: the median of the rounds
     factors: dict[str, float] | None  # of FACTORS, and REWRITING; None where there are no tasks to explain it by
     computation: dict[str, float] | None  # thread efficiency * contention efficiency; None: not separated
-    intervals: dict[str, tuple[float, float]]  # factor -> the 95% interval of its median over the rounds; lanes apart
+    intervals: dict[str, tuple[float, float]]  # factor -> its 95% interval over the rounds; lanes apart
     waiting_ms: dict[str, float]  # branches side by side less alone, a call; what is not there could not be told from 0
     overhead_ms: dict[str, float]  # the typical round's call outside the busiest lane's tasks, by kind
     carried: tuple[float, float] | None  # bytes of tensors to other processes, and back, a call; None: nothing left
@@ -194,8 +194,7 @@ class _Known(NamedTuple):
     def of(cls, comparison: Comparison) -> _Known:
         cases = {row.name: RowBreakdown(comparison, row) for row in comparison.rows if has_task_times(row)}
         times = {name: case.branch_times() for name, case in cases.items()}
-        errors = {name: each.call_ms(each.lanes) / cases[name].own.median_ms - 1 for name, each in times.items()}
-        return cls(cases, errors)
+        return cls(cases, {name: each.error for name, each in times.items()})
 
 
 def _explained(comparison: Comparison, row: Row, known: _Known) -> Explanation:
@@ -224,7 +223,7 @@ def _explained(comparison: Comparison, row: Row, known: _Known) -> Explanation:
         )
     excess = case.excess(comparison) if case else None
     if case is not None and excess is None:
-        gains = {name: value for name, value in _efficiencies(case).items() if value > 1 + NOTABLE_GAIN}
+        gains = {name: value for name, value in _efficiencies(case).items() if value > 1 + NOTABLE}
         notes += [f"{name}, x {value:.2f}, is a gain: {GAINS[name]}." for name, value in gains.items()]
     notes += kernels.caveats(baseline.name, baseline.kernels, [(row.name, row.kernels, row.rewritten)])
     best = max((each for each in comparison.rows if each.verdict == "faster"), key=_estimate, default=baseline)
@@ -321,9 +320,15 @@ def _what_would_change(comparison: Comparison, case: RowBreakdown) -> Advice:
     longest = max((ms, branch) for region in regions for branch, ms in region.items())[1]
     waiting, overhead = (_largest(parts) for parts in (case.waiting_ms(), case.overhead_ms()))
     baseline, cores = FOUND if case.row.one_by_one else comparison.baseline.name, comparison.cores
-    meaning = LOSSES[name].format(baseline=baseline, longest=longest, waiting=waiting, overhead=overhead)
-    if case.lanes > cores:  # nor would splitting help then
-        meaning = f"{meaning.partition(': split')[0]}; {case.lanes} lanes share {cores} cores, {cores}x at most"
+    times = case.branch_times()
+    busiest = times.measured_ms - times.rest_ms
+    even = times._replace(regions_ms=regions, contention=1.0, rest_ms=0.0).call_ms(case.lanes)
+    waits = f"the longest branch, {longest}"
+    if even < (1 - NOTABLE) * busiest:  # a lane that starts late leaves its branches to others
+        waits = f"the busiest one: {milliseconds(busiest)} of branches, {milliseconds(even)} if shared out well"
+    meaning = LOSSES[name].format(baseline=baseline, waits=waits, waiting=waiting, overhead=overhead)
+    if case.lanes > cores:
+        meaning += f"; {case.lanes} lanes share {cores} cores, {cores}x at most"
     text = f"The factor that costs {case.row.name} most {'may be' if near else 'is'} {shown[name]}: {meaning}."
     text += (
         f" These rounds do not decide it: it may also be {' or '.join(shown[each] for each in near)}." if near else ""
@@ -331,7 +336,6 @@ def _what_would_change(comparison: Comparison, case: RowBreakdown) -> Advice:
     if round(factors[name], 2) >= 1:
         text = f"No factor costs {case.row.name} speed: the smallest is {shown[name]}."
     if (widest := max(map(len, regions))) > case.lanes and case.on_cpu:
-        times = case.branch_times()
         text += f" With {widest} cores, one per branch, {times.baseline_ms / times.call_ms(widest):.2f}x is predicted"
         text += f" (error of the same prediction with the measured lanes: {times.error:+.0%})."
     elsewhere = " This says nothing about a GPU, which needs its own comparison."
@@ -339,9 +343,10 @@ def _what_would_change(comparison: Comparison, case: RowBreakdown) -> Advice:
 
 
 def _point(text: str, row: Row, name: str) -> Advice:
-    """The advice with the first event of that name on the row's timeline."""
+    """The advice with the longest event of that name on the row's timeline."""
     trace = row.timing.trace if row.timing is not None else Trace.build([])
-    start, duration = next(((e.start_ns, e.duration_ns) for e in trace.events() if e.name == name), (0, 0))
+    found = ((e.duration_ns, e.start_ns) for e in trace.events() if e.name == name)
+    duration, start = max(found, default=(0, 0))
     return Advice(text, row.name, name, start - int(min(trace.start_ns, default=0)), duration)
 
 

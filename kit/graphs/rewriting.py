@@ -253,11 +253,7 @@ class _Region(NamedTuple):
 
 
 # Functions that do what a layer does, with its arguments in the same order: transforms know layers.
-_AS_LAYERS: dict[Any, Any] = {
-    functional.relu: nn.ReLU,
-    torch.relu: nn.ReLU,
-    functional.avg_pool2d: nn.AvgPool2d,
-}
+_AS_LAYERS: dict[Any, Any] = {functional.relu: nn.ReLU, torch.relu: nn.ReLU, functional.avg_pool2d: nn.AvgPool2d}
 
 
 def _sequential(layers: Sequence[tuple[str, nn.Module]]) -> nn.Sequential:

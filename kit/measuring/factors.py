@@ -39,7 +39,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kit.measuring.comparison import SMALLEST_EFFECT, Comparison, Row, Timing
-from kit.measuring.statistics import MIN_ROUNDS, interval
+from kit.measuring.statistics import MIN_ROUNDS, interval, mean_interval
 from kit.reprs import one_line
 from kit.scheduling import Node, lower_bound, makespan
 from kit.scheduling.policies import in_order
@@ -191,8 +191,8 @@ class RowBreakdown:
         return {"thread efficiency": base / solo, "contention efficiency": solo / own}
 
     def intervals(self) -> dict[str, tuple[float, float]]:
-        """Factor -> the 95% interval of its median over the rounds; also for the parts of computation efficiency."""
-        return {name: interval(rounds) for name, rounds in (self._factors() | (self._computation() or {})).items()}
+        """Factor -> the 95% interval of its geometric mean; also for the parts of computation efficiency."""
+        return {name: mean_interval(rounds) for name, rounds in (self._factors() | (self._computation() or {})).items()}
 
     def waiting_ms(self) -> dict[str, float]:
         """Extra milliseconds of branches side by side against alone, by cause: medians over the rounds, if not 0."""

@@ -38,7 +38,7 @@ def over(comparison: Comparison, name: str) -> Comparison:
     A cold approach was measured in separate rounds beside the old baseline only: its speed-up is not known.
 
     Raises:
-        KeyError: no such row.
+        UnknownNameError: no such row.
         MeasureError: the new baseline was not measured.
     """
     new, old = comparison[name], comparison.baseline

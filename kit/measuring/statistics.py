@@ -135,6 +135,18 @@ def interval(rounds: Sequence[float] | NDArray[np.float64]) -> tuple[float, floa
     return float(values[low]), float(values[high])
 
 
+def mean_interval(ratios: NDArray[np.float64]) -> tuple[float, float]:
+    """The 95% interval of the geometric mean of these ratios, all above 0; for one ratio, that ratio.
+
+    Student's t of the logarithms. Source of its quantile: Abramowitz and Stegun, *Handbook of Mathematical Functions*,
+    1964, 26.7.5.
+    """
+    logs, n, z = np.log(ratios), max(1, len(ratios) - 1), 1.96
+    t = z + (z**3 + z) / (4 * n) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * n**2)
+    half = t * float(np.std(logs)) / math.sqrt(n)
+    return math.exp(logs.mean() - half), math.exp(logs.mean() + half)
+
+
 def widest_interval(samples_ns: Sequence[NDArray[np.float64]]) -> float:
     """The relative width of the widest interval of a ratio to the first runner's samples, each ``(rounds,)``."""
     first, *others = samples_ns

@@ -103,12 +103,14 @@ def by_branch(link: Link, branches: Sequence[Branch]) -> float:
 
 
 def by_request(link: Link, request: Branch, machines: int) -> float:
-    """Requests per second, at most, of ``machines`` that each compute whole requests, which come over one link.
+    """Requests per second, at most, of ``machines`` that each compute whole requests.
 
-    Requests are sent ahead, so latency does not count; in each direction the link carries one after the other.
+    The first machine has the requests, computes some of them, and sends the others over one link. They are sent ahead,
+    so latency does not count; in each direction the link carries one after the other.
     """
     carried = 8 * max(request.sent, request.received)
-    return min(machines / request.work, link.bits_per_second / carried if carried else math.inf)
+    others = (machines - 1) / request.work
+    return 1 / request.work + min(others, link.bits_per_second / carried if carried else math.inf)
 
 
 def fitted(copies: Sequence[tuple[float, float]]) -> Link:

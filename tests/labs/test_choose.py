@@ -128,7 +128,7 @@ def test_the_verdict_on_threads(comparison: Comparison, threads: str, requests: 
         (calm(wall=6), "none of them: no factor is below 1"),
         (busy(example()), TAKEN),
         (chain(), "not known: there are no factors"),
-        (two_alike(), "not decided: load balance is 0.80 [0.75, 0.86], and another factor may be as small"),
+        (two_alike(), "not decided: load balance is 0.80 [0.75, 0.85], and another factor may be as small"),
     ],
 )
 def test_what_costs_most(comparison: Comparison, says: str) -> None:

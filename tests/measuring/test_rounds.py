@@ -24,6 +24,7 @@ from kit.measuring.rounds import Reference, RunnerFailed, measure
 from kit.measuring.statistics import (
     MIN_ROUNDS,
     least_rounds,
+    mean_interval,
     median_interval,
     minimum_detectable_effect,
     speed_up,
@@ -630,3 +631,12 @@ def test_items_and_their_unit_make_it_a_comparison_of_rates() -> None:
     assert [row["per_second"] for row in plain["approaches"]] == [2000, 4000, 8000, None]
     assert not any("latency_ms" in row for row in plain["approaches"])
     assert repr(rates) == repr(COMPARISON)
+
+
+def test_the_interval_of_a_geometric_mean_holds_it_in_19_of_20_samples() -> None:
+    random, held = np.random.default_rng(0), 0
+    for _ in range(1000):
+        low, high = mean_interval(np.exp(random.normal(0.3, 0.2, 10)))
+        held += math.log(low) <= 0.3 <= math.log(high)
+    assert 930 <= held <= 970
+    assert mean_interval(np.array([2.0])) == pytest.approx((2.0, 2.0))

@@ -76,8 +76,10 @@ def test_what_one_machine_sends_leaves_one_after_the_other() -> None:
 @given(links, branches, st.integers(1, 1000))
 def test_requests_are_limited_by_the_machines_and_by_the_link(link: Link, request: Branch, machines: int) -> None:
     rate = by_request(link, request, machines)
-    assert rate <= machines / request.work
-    assert rate * 8 * max(request.sent, request.received) <= link.bits_per_second * (1 + 1e-9)
+    alone = 1 / request.work
+    assert alone <= rate <= machines * alone * (1 + 1e-9), "others never make the first machine slower"
+    assert (rate - alone) * 8 * max(request.sent, request.received) <= link.bits_per_second * (1 + 1e-9)
+    assert by_request(link, request, 1) == alone
 
 
 @given(links, st.lists(st.integers(1, 10**8), min_size=2, max_size=6, unique=True))
