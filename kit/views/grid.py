@@ -54,7 +54,7 @@ def grid_html(cells: Cells, unit: str, doubt: str | None = None, kind: str = "Op
     legend = (
         f"not decided which cell is fastest: {doubt}"
         if doubt
-        else "&#9733; fastest, ~ not decided whether slower than that"
+        else "&#9733; highest in these rounds, ~ not decided whether slower than that"
     )
     head = "".join(f"<th scope='col' style='padding:6px'>{t} {kind}{'s' * (t > 1)} each</th>" for t in threads)
     rows = ""

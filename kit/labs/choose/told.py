@@ -149,12 +149,12 @@ def _decision(comparison: Comparison) -> tuple[str, ...]:
     row = max(rows, key=lambda row: row.ratio.estimate if row.verdict != "wrong output" and row.ratio else 0.0)
     why = next(each for each in explain_all(comparison) if each.approach == row.name)
     factor, by = costliest(why)
-    least = f"{factor} {_factor(why, factor, by)}" if factor else "not known"
+    least = f"{factor} {_factor(why, factor, by)}" if factor else "no factors: its tasks are no branches"
     if why.excess is not None:
         least = f"not decided: {why.excess.factor:.2f} times what is possible"
     elif row.verdict == "not decided":
         least = "not decided"
-    best = "not known"
+    best = "no bound"
     if why.bounds:
         best = f"{milliseconds(why.bounds.least_ms)} {between(why.bounds.least_low_ms, why.bounds.least_high_ms)}"
     return row.name, row.ratio_text, in_a_cell(decided(comparison, row.name)), least, best
