@@ -214,11 +214,11 @@ def about_waiting(found: Waiting) -> str:
     if any(each.startswith(("not ", "wrong")) for each in said.values()):
         why = next(each for each in said.values() if each.startswith(("not ", "wrong")))
         return f"**{why[0].upper()}{why[1:]}.**"
-    why = {
+    praise = {
         ONE: "**Beside that program, one thread is faster than all cores by default**: it has no barrier to wait at.",
         PASSIVE: "**Beside that program, `OMP_WAIT_POLICY=passive` makes all cores faster**: who waits, sleeps.",
     }
-    lines = [f"- {why[name]} {_alone(found.alone, name)}" for name in why if said[name] == "faster"]
+    lines = [f"- {text} {_alone(found.alone, name)}" for name, text in praise.items() if said[name] == "faster"]
     return "\n".join(lines) or "Beside that program, neither setting was found faster than the default."
 
 

@@ -100,8 +100,8 @@ def test_it_tells_the_error_its_causes_and_the_memory() -> None:
 
 def test_where_no_lane_was_faster_it_says_what_decided_that() -> None:
     assert (
-        "no schedule on lanes was clearly faster than one operator after the other on all cores: mixed was more than 2% "
-        "faster in 4 of 9 trial calls, and 70% of them are needed, so it runs them so"
+        "no schedule on lanes was clearly faster than one operator after the other on all cores: mixed was more than "
+        "2% faster in 4 of 9 trial calls, and 70% of them are needed, so it runs them so"
         in str(made_up(plan=diamond(ALL_CORES)))
     )
 
