@@ -90,13 +90,13 @@ def said(plan: Plan) -> str:
     """What a reader must know of a plan, in a sentence with numbers."""
     best, given = plan.best, f"{milliseconds(plan.best.predicted)} a call predicted"
     if plan.taken == ALL_CORES:
-        other, tried = min(
-            (each for each in plan.tried.items() if each[0] != ALL_CORES), key=lambda each: each[1].measured
+        other, tried = max(
+            (each for each in plan.tried.items() if each[0] != ALL_CORES), key=lambda each: each[1].faster
         )
         return (
-            "no schedule on lanes was faster, in most trial calls, than one operator after the other on all cores "
-            f"({other}: {milliseconds(tried.measured)} against {milliseconds(best.measured)}, medians), so it runs "
-            f"them so; {given}."
+            "no schedule on lanes was clearly faster than one operator after the other on all cores: "
+            f"{other} was more than {1 - MARGIN:.0%} faster in {tried.faster} of {tried.calls} trial calls, and "
+            f"{MOSTLY:.0%} of them are needed, so it runs them so; {given}."
         )
     beside = sum(len(phase.slots) for phase in best.phases if phase.lanes > 1)
     all_cores = len(plan.names) - beside
@@ -127,7 +127,10 @@ def _fastest(found: Found, policy: str, lanes: Lanes, leaves: Sequence[Tensor], 
         lanes=lanes.workers,
         policy=policy,
         overheads=overheads,
-        tried={name: Tried(phases, statistics.median(took[name])) for name, phases in made.items()},
+        tried={
+            name: Tried(phases, statistics.median(took[name]), clearly_faster(took, name), len(took[name]))
+            for name, phases in made.items()
+        },
         taken=taken,
     )
     bodies[taken].plan = plan
@@ -158,10 +161,12 @@ def choice(took: dict[str, list[float]]) -> str:
     Args:
         took: how long a call took with each, in each round, in any unit.
     """
-    all_cores = took[ALL_CORES]
     faster = {
-        name: statistics.median(ms)
-        for name, ms in took.items()
-        if sum(own < MARGIN * other for own, other in zip(ms, all_cores, strict=True)) >= MOSTLY * len(ms)
+        name: statistics.median(ms) for name, ms in took.items() if clearly_faster(took, name) >= MOSTLY * len(ms)
     }
     return min(faster, key=faster.__getitem__, default=ALL_CORES)
+
+
+def clearly_faster(took: dict[str, list[float]], name: str) -> int:
+    """In how many rounds a schedule was faster than all cores in the same round, by more than the margin."""
+    return sum(own < MARGIN * other for own, other in zip(took[name], took[ALL_CORES], strict=True))

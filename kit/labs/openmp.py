@@ -214,14 +214,20 @@ def about_waiting(found: Waiting) -> str:
     if any(each.startswith(("not ", "wrong")) for each in said.values()):
         why = next(each for each in said.values() if each.startswith(("not ", "wrong")))
         return f"**{why[0].upper()}{why[1:]}.**"
-    lines = []
-    if said[ONE] == "faster":
-        lines.append("- **One thread does the same work sooner than all cores**: it has no barrier to wait at.")
-    if said[PASSIVE] == "faster":
-        lines.append("- **With `OMP_WAIT_POLICY=passive` all cores are faster than by default**: who waits, sleeps.")
-    if not lines:
-        return "Neither setting was found faster than the default here: the cores that are left do."
-    return "\n".join(lines)
+    praise = {
+        ONE: "**Beside that program, one thread is faster than all cores by default**: it has no barrier to wait at.",
+        PASSIVE: "**Beside that program, `OMP_WAIT_POLICY=passive` makes all cores faster**: who waits, sleeps.",
+    }
+    lines = [f"- {text} {_alone(found.alone, name)}" for name, text in praise.items() if said[name] == "faster"]
+    return "\n".join(lines) or "Beside that program, neither setting was found faster than the default."
+
+
+def _alone(alone: Comparison, name: str) -> str:
+    """What a setting does where no other program runs, against the default."""
+    said = decided(alone, name)
+    if said.startswith(("not ", "wrong")):
+        return f"Alone, against the default: {said}."
+    return f"Alone, against the default: {alone[name].ratio_text}, **{said}**."
 
 
 # Threads that spin after an operator ----------------------------------------------------------------------------------

@@ -95,7 +95,8 @@ def _check_load(hardware: Hardware, load: float) -> Iterator[Finding]:
                 "the threads of an operator wait for each other by spinning: while another program runs on the core "
                 "of one thread, the other threads wait and keep their cores busy, and an operator takes many times as "
                 "long",
-                "set OMP_WAIT_POLICY=passive before Python starts, or use one thread for each operator",
+                "set OMP_WAIT_POLICY=passive before Python starts, or use one thread for each operator; where nothing "
+                "else runs that costs time: notebook 03_threads_and_cores measures both",
             )
 
 

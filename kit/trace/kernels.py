@@ -165,7 +165,7 @@ def caveats(baseline: str, kernels: Kernels | None, others: Iterable[tuple[str, 
     ]
 
 
-SAME_MODEL = "a part of the speed-up is due to PyTorch's choice of kernel, not to concurrency."
+SAME_MODEL = "a part of the difference in time is due to PyTorch's choice of kernel, not to concurrency."
 REWRITTEN = "other kernels are a part of the effect of this rewriting."
 
 

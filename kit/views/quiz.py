@@ -10,11 +10,12 @@ import ipywidgets as widgets
 
 from kit.views.still import Still
 
-How = Literal["measured", "recorded", "simulated"]
+How = Literal["measured", "recorded", "simulated", "computed"]
 CANNOT_TELL: Mapping[How, str] = {
     "measured": "These rounds cannot tell",
     "recorded": "The recordings cannot tell",
     "simulated": "The simulation cannot tell",
+    "computed": "The computation cannot tell",
 }
 # Answering makes the quiz's cell the active one, so that Shift + Enter runs it again: the guess must outlive that.
 _guesses: dict[str, str] = {}
@@ -86,7 +87,8 @@ class Quiz(Still):
 
         Args:
             measured: an option; any other text says why the measurement does not decide.
-            how: what is said of the answer: recorded elsewhere and simulated are not measured here.
+            how: what is said of the answer: what was recorded elsewhere or simulated is not measured here, nor is what
+                was computed from measurements, such as a bound or a prediction.
         """
         self._measured, self._how = measured, how
         self._shown = self.guess is not None

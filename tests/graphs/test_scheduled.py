@@ -14,7 +14,7 @@ from kit.errors import KitError
 from kit.graphs import analysed, scheduled
 from kit.graphs.costs import costs
 from kit.graphs.lanes import OnLanes
-from kit.graphs.scheduled import choice
+from kit.graphs.scheduled import choice, clearly_faster
 from kit.inputs import opened
 from kit.scheduling.plans import ALL_CORES, MIXED, SIDE_BY_SIDE
 from tests.graphs import plain_models
@@ -45,6 +45,7 @@ def test_lanes_are_taken_only_where_they_are_clearly_faster_than_all_cores() -> 
     assert taken([30.0] * 5, slow) == ALL_CORES
     assert taken([9.0, 18.0, 9.0, 9.0, 15.0], slow) == SIDE_BY_SIDE
     assert taken([5.0, 5.0, 5.0, 10.0, 10.0], slow) == ALL_CORES  # a lower median, in too few rounds
+    assert clearly_faster({ALL_CORES: [10.0, 20.0, 10.0], MIXED: [5.0, 19.0, 9.9]}, MIXED) == 2
 
 
 def always_lanes(monkeypatch: pytest.MonkeyPatch) -> None:

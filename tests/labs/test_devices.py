@@ -93,6 +93,7 @@ def test_whether_data_parallel_splits_streams(comparison: Comparison, answer: st
     assert says in devices.about_parallel(comparison)
     card = devices.conclusion(comparison, places(), ranks(), over(), IN_TIME, FINE)
     assert f"split streams | {'**' + truth + '**' if truth != 'not decided' else truth} |" in card
+    assert ("both streams ran at the same time for " in card) == (truth != "not decided")
 
 
 def places(devices_ms: float | str = "no second device.", **options: Any) -> Comparison:
@@ -148,7 +149,9 @@ def test_what_a_copy_costs_stands_beside_the_formula() -> None:
     here = {"in memory": dict.fromkeys(SIZES, 1e-6), "to the GPU": dict.fromkeys(SIZES, 2e-6)}
     said = devices.about_copies(over(), here)
     assert "| 602,112 bytes, the image | 1.00 µs | 2.00 µs | **7.30 ms** | 4.87 ms |" in said
-    assert "1.50 times as long" in said
+    slow = [(size, LINK.seconds(size) * times) for size, times in zip(SIZES, (12, 3, 2, 1.5), strict=True)]
+    uneven = devices.about_copies(over()._replace(found=Measured(CALL, slow, scatter(), {})), here)
+    assert "The smallest copy took 12.0 times as long as it says, the largest 1.50 times." in uneven
     assert "| one way | in memory | to the GPU | to the other host |" in said
     assert "over the declared network (simulated)" in devices.about_copies(over("no Linux."), here)
 
@@ -211,6 +214,9 @@ def test_when_sending_pays_is_computed_for_each_link() -> None:
     slow = replace_work(JOB, 0.0001)
     assert "| 1 Gbit/s | 4.87 ms | 0 of 27 |" in devices.about_break_even(slow)
     assert "a request takes 20.0 ms on one thread of this machine" in said
+    assert "Of 36 branches in 9 regions, the first of each region stays where the image is: 27 could be sent." in said
+    assert "| an image of 224 x 224, one way |" in said
+    assert "the table of copies above shows what it costs besides" in said
 
 
 def replace_work(job: Job, work: float) -> Job:

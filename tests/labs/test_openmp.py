@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import re
 import signal
 import threading
 import time
@@ -119,9 +120,9 @@ def test_the_table_of_settings_has_intervals() -> None:
 @pytest.mark.parametrize(
     ("found", "says", "not_said"),
     [
-        (waiting(20, 18), "One thread does the same work sooner", "Not decided"),
-        (waiting(20, 180), "`OMP_WAIT_POLICY=passive` all cores are faster", "One thread does"),
-        (waiting(100, 100), "Neither setting was found faster", "sooner"),
+        (waiting(20, 18), "Beside that program, one thread is faster", "Not decided"),
+        (waiting(20, 180), "Beside that program, `OMP_WAIT_POLICY=passive` makes all cores faster", "one thread is"),
+        (waiting(100, 100), "Beside that program, neither setting was found faster", "**"),
         (waiting(20, "its process died"), "**Not measured: its process died.**", "faster"),
         (Waiting(busy({DEFAULT: 1.0}), busy(BESIDE)), f"**Not decided: {BUSY}.**", "- "),
     ],
@@ -130,6 +131,15 @@ def test_settings_are_praised_only_where_they_were_faster(found: Waiting, says: 
     said = openmp.about_waiting(found)
     assert says in said
     assert not_said not in said
+
+
+def test_what_is_faster_beside_the_program_may_be_slower_alone() -> None:
+    alone: dict[str, float | str] = {DEFAULT: 6.4, PASSIVE: 12.0, ONE: 6.4}
+    beside = waiting(20, 18).beside
+    one, passive = openmp.about_waiting(Waiting(without_tasks(made_up(alone)), beside)).splitlines()
+    assert one.endswith("**no difference found**.")
+    assert re.search(r"Alone, against the default: 0\.53x \[.*\], \*\*slower\*\*\.$", passive)
+    assert f"Alone, against the default: not decided: {BUSY}." in openmp.about_waiting(Waiting(busy(alone), beside))
 
 
 # Threads that spin, and whose number counts ---------------------------------------------------------------------------

@@ -203,6 +203,7 @@ def test_threads_that_spin_on_busy_cores_are_a_warning_with_what_to_set(monkeypa
     _, spinning = [check for check in doctor.checks(GOOD, load=4.1) if check.status == "WARN"]
     assert "wait for each other by spinning" in spinning.what
     assert "OMP_WAIT_POLICY=passive" in spinning.do
+    assert "where nothing else runs that costs time: notebook 03_threads_and_cores measures both" in spinning.do
     assert len([check for check in doctor.checks(replace(GOOD, cores=1), load=4.1) if "spinning" in check.what]) == 0
     monkeypatch.setenv("GOMP_SPINCOUNT", "0")
     assert len([check for check in doctor.checks(GOOD, load=4.1) if "spinning" in check.what]) == 0

@@ -21,7 +21,7 @@ def plan(nodes: list[Node], on_all: list[float], cores: int = 2, measured: float
         lanes=cores,
         policy=policy,
         overheads=overheads,
-        tried={name: Tried(phases, measured) for name, phases in made.items()},
+        tried={name: Tried(phases, measured, 0, 9) for name, phases in made.items()},
         taken=min(made, key=lambda name: ends(made[name])),
     )
 

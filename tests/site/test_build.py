@@ -10,6 +10,7 @@ import nbformat
 import pytest
 
 import kit
+from kit.machine.about import About
 from tools.executing import BrokenCell, copied, executed
 from tools.site import reference
 from tools.site.build import build
@@ -60,6 +61,17 @@ def test_a_playground_keeps_its_code_and_its_controls_are_disabled(tmp_path: Pat
     assert "<button disabled>Run</button>" in shown
     assert "needs Python" in shown
     assert any("Copy as code" in script for script in outputs.scripts.values())
+
+
+def test_a_page_says_where_its_numbers_were_measured(tmp_path: Path) -> None:
+    about = About("2030-01-02T03:04+00:00", "", {"torch": "9.9"}, {"cpu": "Some CPU", "cores": 3})
+    build({"mine": (nbformat.v4.new_notebook(), about)}, tmp_path / "site", "")
+    page = (tmp_path / "site/notebooks/mine.html").read_text(encoding="utf-8")
+    [origin] = re.findall(r'<p class="origin">(.*)', page)
+    assert "2030-01-02 03:04 UTC on " in origin
+    assert "Some CPU" in origin
+    assert "The numbers were measured there" in origin
+    assert "in JupyterLab the notebook measures on your machine." in origin
 
 
 def test_every_link_between_documents_leads_to_a_heading(tmp_path: Path) -> None:

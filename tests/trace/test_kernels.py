@@ -118,7 +118,7 @@ def test_a_caveat_says_whether_the_kernel_was_exchanged_on_purpose() -> None:
     said = caveats("sequential", slow, [("threads", fast, False), ("same", slow, False), ("processes", fast, False)])
     assert said == [
         "conv3d ran as slow_conv3d in sequential and as oneDNN in threads and processes (2 calls, 90% of the time of "
-        "sequential): a part of the speed-up is due to PyTorch's choice of kernel, not to concurrency."
+        "sequential): a part of the difference in time is due to PyTorch's choice of kernel, not to concurrency."
     ]
     (said,) = caveats("sequential", slow, [("channels_last", fast, True)])
     assert said.endswith("other kernels are a part of the effect of this rewriting.")

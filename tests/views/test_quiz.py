@@ -62,6 +62,12 @@ def test_what_was_not_measured_here_is_not_called_so() -> None:
     pick(open_one, "slower")
     open_one.reveal("not decided: one call each", "recorded")
     assert open_one.answer == "The recordings cannot tell: not decided: one call each. Your guess stands: slower."
+    predicted = Quiz("Computed?", OPTIONS)
+    pick(predicted, "slower")
+    predicted.reveal("slower", "computed")
+    assert predicted.answer == "Computed: slower, as you predicted."
+    predicted.reveal("not known: no branches", "computed")
+    assert predicted.answer == "The computation cannot tell: not known: no branches. Your guess stands: slower."
 
 
 def test_what_is_not_decided_is_neither_right_nor_wrong() -> None:

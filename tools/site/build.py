@@ -23,6 +23,10 @@ from tools.site.pages import HERE, Page, body_of, body_of_text, code_css, write
 DOCUMENTS = ("README.md", "docs/*.md", "notebooks/README.md", "data/README.md", "CONTRIBUTING.md", "CHANGELOG.md")
 SHORT = {"README.md": "The manual", "notebooks/README.md": "Teaching with the notebooks", "data/README.md": "The data"}
 FIRST = "00_start_here"  # whose first comparison stands on the first page
+MEASURED_THERE = (
+    "The numbers were measured there, unless they are marked as recorded or simulated; in JupyterLab the notebook "
+    "measures on your machine."
+)
 
 
 def repository() -> str:
@@ -73,7 +77,7 @@ def _notebook(name: str, notebook: NotebookNode, about: About, outputs: Outputs)
     outputs.replace(notebook)
     ran = "A short version, with few rounds, ran" if os.environ.get("KIT_FAST") == "1" else "Ran"
     when = about.date.replace("T", " ").replace("+00:00", " UTC")
-    origin = f"{ran} {when} on {_machine(about)}, with {_versions(about)}."
+    origin = f"{ran} {when} on {_machine(about)}, with {_versions(about)}. {MEASURED_THERE}"
     return Page(f"notebooks/{name}.html", body_of(notebook), f"notebooks/{name}.ipynb", origin, name.replace("_", " "))
 
 

@@ -30,8 +30,8 @@ QUIZZES = {
         ["one request at a time on all cores", "a request on each core", "no difference found"],
     ),
     "cores": (
-        "With a core for each of your branches, the predicted call is ...",
-        ["at least 1.5 times as fast as here", "a little faster", "no faster"],
+        "A call predicted for a core for each of your branches, against one predicted for this machine's cores, is ...",
+        ["at least 1.5 times as fast", "faster, but by less than 1.5 times", "no faster"],
     ),
     "trust": (
         "Would you act on the table of section 2?",
@@ -83,7 +83,7 @@ def requests_answer(served: Comparison) -> str:
 
 
 def cores_answer(why: Explanation, cores: int) -> str:
-    """What a core for each branch would change.
+    """What a core for each branch would change, against the call that is predicted for this machine's cores.
 
     Args:
         cores: of this machine.

@@ -166,7 +166,7 @@ def conclusion(graph: Graph | NoGraph, comparison: Comparison, served: Compariso
     return card(
         [
             Claim(
-                "On one thread each, independent parts of this model at the same time can be faster than one by one",
+                "By its graph, this model leaves something to gain: independent parts at the same time, a thread each",
                 truth(gain_answer(graph), yes),
                 gain_answer(graph) if isinstance(graph, NoGraph) else graph.answer,
             ),

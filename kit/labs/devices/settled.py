@@ -49,7 +49,7 @@ def _split(parallel: Comparison) -> Claim:
     row = row_of(parallel, "replicated")
     share = overlap(row.timing) if row is not None and row.timing is not None else None
     said = parallel_answer(parallel)
-    by = f"both streams ran for {share.percent} of the time" if share else said
+    by = f"both streams ran at the same time for {share.percent} of the time" if share else said
     return Claim("nn.DataParallel can conceptually split streams", truth(said, STREAMS[0]), by)
 
 

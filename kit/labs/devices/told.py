@@ -181,10 +181,11 @@ def about_copies(over: Over, here: Mapping[str, Mapping[int, float]]) -> str:
     ]
     head = ("one way", *here, whose, f"formula: {link}")
     table = markdown_table(head, "lr" + "r" * len(here) + "r", rows)
-    ratio = sent[SIZES[-1]] / link.seconds(SIZES[-1])
+    small, large = (times(sent[each] / link.seconds(each)) for each in (SIZES[0], SIZES[-1]))
     return (
-        f"{table}\n\nThe formula is latency + 8 · bytes / (bits per second). The largest copy took {times(ratio)} "
-        "times as long as it says. Not in the formula: packing, Python, and what else uses the cores."
+        f"{table}\n\nThe formula is latency + 8 · bytes / (bits per second). The smallest copy took {small} times as "
+        f"long as it says, the largest {large} times. Not in the formula: packing, Python, and what else uses the "
+        "cores."
     )
 
 
@@ -242,16 +243,19 @@ def about_break_even(costs: Job) -> str:
         )
     head = (
         "link",
-        "the image, one way",
+        "an image of 224 x 224, one way",
         "branches that take longer than their transfer",
         "a request, each branch on a machine of its own",
         "gain of a request",
         "gain of many requests on 2 machines",
     )
+    branches = sum(map(len, costs.regions))
     return (
         f"{markdown_table(head, 'lrrrrr', rows)}\n\nComputed from what was measured here: a request takes "
-        f"{time_text(1e9 * costs.whole.work)} on one thread of this machine. Nothing of the links was measured in this "
-        "table. A hand-over costs the link's time here, and nothing else."
+        f"{time_text(1e9 * costs.whole.work)} on one thread of this machine. Of {branches} branches "
+        f"in {counted(len(costs.regions), 'region')}, the first of each region stays where the image is: {len(others)} "
+        "could be sent. Nothing of the links was measured in this table. A hand-over costs the link's time here, and "
+        "nothing else: the table of copies above shows what it costs besides."
     )
 
 
@@ -278,4 +282,4 @@ def _overlaps(comparison: Comparison) -> str:
         if row.timing is not None and (share := overlap(row.timing)) is not None
     }
     found = ", ".join(f"`{name}` {share}" for name, share in shares.items())
-    return f"Share of the time in which both streams ran: {found}. " if found else ""
+    return f"Share of the time in which both streams ran at the same time: {found}. " if found else ""
