@@ -14,6 +14,12 @@ import plotly.graph_objects as go
 _DPI = 100
 _WIDTH = 9.0  # inches
 _PAGE, _INK, _LINE = "#ffffff", "#1a1a1a", "#d0d4da"
+_OF_THE_PAGE = {  # the colours that follow the theme of the page: JupyterLab's names for them, which the site has too
+    _PAGE: "--jp-layout-color0",
+    _INK: "--jp-content-font-color1",
+    _LINE: "--jp-border-color2",
+}
+_ON_CELLS = "#000000"  # text on a coloured cell, which no theme changes
 _MARKERS = {  # plotly's symbol -> matplotlib's
     "circle": "o",
     "square": "s",
@@ -36,7 +42,11 @@ class Chart(go.Figure):  # type: ignore[misc]  # plotly has no types
     _ipython_display_ = _repr_html_ = None  # plotly's own displays would leave the picture out, or load a script
 
     def still(self) -> str:
-        """The figure as an SVG document on a light page, drawn by matplotlib from the same data."""
+        """The figure as an SVG document, drawn by matplotlib from the same data.
+
+        Inside a page it has the page's colours for paper, text and lines, if the page names them as JupyterLab does. As
+        a file it is light.
+        """
         return _still(self)
 
     def _repr_mimebundle_(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -58,7 +68,9 @@ def _still(figure: Chart) -> str:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
+    inks = ("text.color", "axes.labelcolor", "xtick.color", "ytick.color")
     look: Any = {"svg.fonttype": "none", "svg.hashsalt": "kit", "font.size": 9.5, "axes.edgecolor": _LINE}
+    look |= dict.fromkeys(inks, _INK)
     with mpl.rc_context(look):
         page = Figure((_WIDTH, (figure.layout.height or 450) / _DPI), dpi=_DPI, facecolor=_PAGE)
         FigureCanvasSVG(page)
@@ -74,7 +86,17 @@ def _still(figure: Chart) -> str:
                 page.text(note.x, 0.03 + 0.9 * note.y, _plain(note.text), ha="center", rotation=-(note.textangle or 0))
         file = io.StringIO()
         page.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
-    return re.sub(r"^.*?(?=<svg)", "", file.getvalue(), flags=re.DOTALL)
+    return _with_colours_of_the_page(re.sub(r"^.*?(?=<svg)", "", file.getvalue(), flags=re.DOTALL))
+
+
+def _with_colours_of_the_page(svg: str) -> str:
+    """The drawing whose own colours stand only where its page names none; a viewer without variables keeps them too."""
+
+    def with_name(found: re.Match[str]) -> str:
+        what, colour = found.groups()
+        return f"{what}: {colour}; {what}: var({_OF_THE_PAGE[colour]}, {colour})"
+
+    return re.sub(rf"\b(fill|stroke): ({'|'.join(_OF_THE_PAGE)})\b", with_name, svg)
 
 
 class _Panel:
@@ -129,10 +151,10 @@ class _Panel:
                 self.axes.annotate(_plain(text), (at, height), **place)
 
     def _waterfall(self, trace: Any) -> None:
-        reached = 0.0
+        reached = base = trace.base or 0.0
         for i, (name, change, kind) in enumerate(zip(trace.x, trace.y, trace.measure, strict=True)):
             start, length = (
-                (reached, change) if kind == "relative" else (0.0, change if kind == "absolute" else reached)
+                (reached, change) if kind == "relative" else (base, change if kind == "absolute" else reached - base)
             )
             direction = trace.totals if kind != "relative" else trace.increasing if change > 0 else trace.decreasing
             self.axes.bar(_plain(name), length, bottom=start, width=0.8, color=_colour(direction.marker.color))
@@ -150,7 +172,7 @@ class _Panel:
         for i, row in enumerate(trace.z):
             for j, value in enumerate(row):
                 text = _plain(trace.text[i][j]) if trace.text is not None else f"{value:.0f}"
-                self.axes.text(j, i, text, ha="center", va="center", color=_INK)
+                self.axes.text(j, i, text, ha="center", va="center", color=_ON_CELLS)
 
     def _image(self, trace: Any) -> None:
         from PIL import Image

@@ -32,7 +32,7 @@ class Group(NamedTuple):
 class Said(NamedTuple):
     """The verdict of a comparison's table on one approach, for the header of its group."""
 
-    text: str  # "all rounds 1.63x as fast", "not decided"
+    text: str  # "median of all rounds 1.63x as fast", "not decided"
     decided: bool = True
 
 
@@ -49,7 +49,7 @@ _LANES = {  # what the kit's own threads and processes are for; other programs' 
 
 def said_of(comparison: Comparison) -> Sayings:
     """The verdict and speed-up of each row, as in the table."""
-    rounds = {"faster": "all rounds ", "slower": "all rounds "}  # and not the call that is drawn
+    rounds = dict.fromkeys(("faster", "slower"), "median of all rounds ")  # and not the call that is drawn
     return {
         row.name: Said(rounds.get(row.verdict, "") + row.speed_text, row.verdict != "not decided")
         for row in comparison.rows

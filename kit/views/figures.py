@@ -81,7 +81,7 @@ def comparison_chart(comparison: Comparison) -> Chart:
     figure.add_vline(x=1, line={"color": NEUTRAL, "dash": "dash"})
     # Plotly wants the logarithm for an annotation on a logarithmic axis, but not for a line.
     figure.add_annotation(x=0, y=1, yref="paper", yanchor="bottom", text=f"as fast as {baseline.name}", showarrow=False)
-    ticks = _ticks(np.concatenate([np.asarray(trace.x, float) for trace in figure.data] or [np.ones(1)]))
+    ticks = ratio_ticks(np.concatenate([np.asarray(trace.x, float) for trace in figure.data] or [np.ones(1)]))
     for row, label in labels:
         _write_above(figure, row, label, ticks)
     figure.update_layout(
@@ -121,8 +121,8 @@ def _write_above(figure: Chart, row: Row, label: str, ticks: Sequence[float]) ->
     figure.add_annotation(x=at, y=row.name, xanchor=side, yanchor="bottom", yshift=10, text=label, showarrow=False)
 
 
-def _ticks(values: NDArray[np.float64]) -> list[float]:
-    """At most a dozen round speed-ups that enclose the values, since plotly's own ticks are powers of ten or none."""
+def ratio_ticks(values: NDArray[np.float64]) -> list[float]:
+    """At most a dozen round ratios that enclose the values and 1, since plotly's own are powers of ten or none."""
     low, high = min(0.95, float(values.min())), max(1.05, float(values.max()))
     ladders = (
         [1, 1.05, 1.1, 1.15],

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import html
+import re
 import sys
 import threading
 import time
@@ -272,7 +273,12 @@ def _whole(name: str, value: int, least: int, most: int) -> Any:
 def _described(reasons: Mapping[str, str | None]) -> str:
     """What each approach does, or why it cannot run here, folded."""
     said = {name: REGISTRY[name].about if why is None else f"cannot run here: {why}" for name, why in reasons.items()}
-    rows = "".join(f"<li><code>{name}</code>: {html.escape(text)}</li>" for name, text in said.items())
+    rows = "".join(f"<li><code>{name}</code>: {_with_code(text)}</li>" for name, text in said.items())
     lacking = sum(reason is not None for reason in reasons.values())
     more = f", and why {lacking} more cannot run here" if lacking else ""
     return f"<details style='line-height:1.5'><summary>What they do{more}</summary><ul>{rows}</ul></details>"
+
+
+def _with_code(text: str) -> str:
+    """A sentence of a docstring or an error as HTML: what stands between backticks is code."""
+    return re.sub(r"(`{1,2})(.+?)\1", r"<code>\2</code>", html.escape(text))

@@ -1227,12 +1227,9 @@ class View {
     pen.fillStyle = theme.muted;
     pen.fillRect(from, y + height - 6, to - from, 2);
     this.font(600);
-    const said = group.said ?? "";
     const name = group.name || [this.data.size, this.data.also].filter(Boolean).join(", ");
     const width = (text) => pen.measureText(text).width;
-    const room = this.right - width(said) - 4 * PAD;
-    const took = said ? `${human(group.wall)}, ` : human(group.wall);
-    const wall = said && width(`${name}this call ${took}`) <= room ? `this call ${took}` : took;
+    const [wall, said] = this.wordsOf(group, (words) => width(name + words) <= this.right - 4 * PAD);
     const [wide, more] = [wall, said].map(width);
     const middle = y + HEADER / 2 - 3;
     pen.fillStyle = theme.ink;
@@ -1241,6 +1238,14 @@ class View {
     if (group.decided === false) pen.fillStyle = theme.muted;
     pen.fillText(said, this.right - more, middle);
     this.font();
+  }
+
+  /** How long the call that is drawn took, which its line shows too, and the verdict: the longest words that fit. */
+  wordsOf({ wall, said }, fits) {
+    const took = human(wall);
+    if (!said) return [took, ""];
+    const before = [`this call ${took}, `, `${took}, `, ""].find((words) => fits(words + said));
+    return before === undefined ? ["", said.replace(" of all rounds", "")] : [before, said];
   }
 
   drawRows(bands, scroll) {

@@ -27,6 +27,7 @@ OTHERS = (
     "quiz.reveal('neither')\nkit.comparison_chart(comparison)",
     "kit.graph_picture(kit.graph(block, inputs))",
     "from kit import labs\nlabs.continual.Explorer()",
+    "clip = kit.clips.generate(frames=5, height=64, width=64)\nkit.clip_player(clip.frames, clip.flow)",
     "import numpy as np\nnp.arange(4000).reshape(20, 200)",
     "from IPython.display import HTML\nHTML('<iframe src=\"http://127.0.0.1:9/\"></iframe>')",
 )
@@ -116,7 +117,7 @@ def test_a_quiz_answers_and_what_needs_python_says_so(reader: Any) -> None:
     quiz.get_by_label("threads").check()
     assert "Measured: neither. You predicted: threads. Why the difference?" in quiz.inner_text()
     assert quiz.get_by_label("neither").is_disabled()
-    explorer = page.locator(".kit-needs", has=page.locator("input[type=range]"))
+    explorer = page.locator(".kit-needs", has=page.locator("input[type=range]"), has_text="kernel")
     assert explorer.locator("input:not([disabled])").count() == 0
     assert "needs Python" in explorer.inner_text()
     assert page.locator("iframe").count() == 0
@@ -171,6 +172,29 @@ def test_a_phone_never_scrolls_sideways(reader: Any, place: str, screenshots: Pa
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
+@pytest.mark.parametrize(("width", "colours"), [(1280, "light"), (1280, "dark"), (800, "light"), (390, "dark")])
+@pytest.mark.parametrize("place", [NOTEBOOK, "api/kit.html", "api/index.html"])
+def test_at_the_end_of_a_page_the_footer_is_clear_of_the_menu(
+    reader: Any, place: str, width: int, colours: str, screenshots: Path
+) -> None:
+    page = reader(place, width=width, colours=colours)
+    page.wait_for_timeout(500)  # the views are drawn
+    page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
+    page.screenshot(path=screenshots / f"site-end-{Path(place).stem}-{width}-{colours}.png")
+    menu, footer = (page.locator(each).bounding_box() for each in ("#menu", "footer"))
+    assert footer["y"] >= menu["y"] + menu["height"] - 1 or footer["x"] >= menu["x"] + menu["width"] - 1
+
+
+@pytest.mark.parametrize("place", ["index.html", "api/kit.html", "api/kit.trace.html"])
+def test_the_menu_shows_the_page_that_is_open(reader: Any, place: str, screenshots: Path) -> None:
+    page = reader(place)
+    page.screenshot(path=screenshots / f"site-menu-{Path(place).stem}.png")
+    entry, menu = (page.locator(each).bounding_box() for each in ("#menu .here > a", "#menu"))
+    assert menu["y"] <= entry["y"]
+    assert entry["y"] + entry["height"] <= menu["y"] + menu["height"]
+    assert page.evaluate("scrollY") == 0
+
+
 def test_dark_is_dark_and_the_button_changes_it_for_good(reader: Any, screenshots: Path) -> None:
     page = reader(NOTEBOOK, colours="dark")
     page.wait_for_function("() => document.querySelector('.kit-timeline')?.dataset.lanes", timeout=30_000)
@@ -182,3 +206,15 @@ def test_dark_is_dark_and_the_button_changes_it_for_good(reader: Any, screenshot
     assert all(min(page.evaluate(lightness, place)[:3]) > 200 for place in places)
     page.reload()
     assert min(page.evaluate(lightness, "body")[:3]) > 200
+
+
+def test_a_still_picture_has_the_colours_of_the_page(reader: Any) -> None:
+    page = reader(NOTEBOOK, colours="dark")
+    paper = "svg => getComputedStyle(svg.querySelector('#patch_1 path')).fill"
+    ink = "svg => getComputedStyle(svg.querySelector('text')).fill"
+    still = page.locator(".output_area svg", has=page.locator("image"))
+    still.scroll_into_view_if_needed()
+    for _ in ("dark", "light"):
+        body = page.evaluate("[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]")
+        assert [still.evaluate(paper), still.evaluate(ink)] == body
+        page.click("#theme")

@@ -855,6 +855,35 @@ def test_one_recording_has_nothing_to_fit_row_by_row(chromium):
     page.close()
 
 
+WRITTEN = """() => {
+    window.written = [];
+    const { fillText } = CanvasRenderingContext2D.prototype;
+    CanvasRenderingContext2D.prototype.fillText = function (text, ...at) {
+        window.written.push(text);
+        return fillText.call(this, text, ...at);
+    };
+}"""
+
+
+def test_a_narrow_header_keeps_its_name_and_that_its_verdict_is_a_median(chromium, uneven, screenshots):
+    """The words for the call that is drawn go first, then its time, which the line below shows too."""
+    page = show(chromium, uneven)
+    page.evaluate(WRITTEN)
+    found = []
+    for width in range(990, 350, -10):
+        page.evaluate("window.written = []")
+        page.set_viewport_size({"width": width, "height": 700})
+        page.wait_for_function("window.written.includes('baseline')")
+        written = page.evaluate("written")
+        found.append(tuple(written[written.index("threads") + 1 :][:2]))
+        if width == 390:
+            page.screenshot(path=screenshots / "timeline-header-390.png")
+    whole = "median of all rounds 1.64x as fast"
+    times = [("this call 13.4 ms, ", whole), ("13.4 ms, ", whole), ("", whole), ("", "median 1.64x as fast")]
+    assert list(dict.fromkeys(found)) == times
+    page.close()
+
+
 def test_a_header_is_grey_where_nothing_is_decided(chromium, uneven):
     page = show(chromium, uneven)
 

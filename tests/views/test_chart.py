@@ -58,6 +58,27 @@ def test_bars_of_a_waterfall_begin_where_the_last_one_ended() -> None:
     assert ideal[1] == total[1] > lost[1]
 
 
+def test_bars_of_a_waterfall_begin_at_its_base() -> None:
+    """On a logarithmic axis there is no 0 to begin from."""
+    figure = Chart(
+        go.Waterfall(
+            base=1,
+            x=["ideal", "lost", "measured"],
+            y=[1.0, -1.5, 0],
+            measure=["absolute", "relative", "total"],
+            text=["2x", "0.5x", "0.5x"],
+            decreasing={"marker": {"color": "#D55E00"}},
+            totals={"marker": {"color": "#8A8F98"}},
+        )
+    )
+    figure.update_yaxes(type="log", range=[-1, 1])
+    (ideal, total), (lost,) = corners(figure, "#8a8f98", "#d55e00")
+    assert ideal[1] == total[0]  # 1, below the ideal and above a result that is slower
+    assert total[1] == lost[1]
+    assert lost[0] == ideal[0]
+    assert ideal[1] - ideal[0] == pytest.approx(total[1] - total[0], abs=0.01)  # of 2 and of 1 / 2
+
+
 def corners(figure: Chart, *colours: str) -> Iterator[list[tuple[float, float]]]:
     """Of the bars of each colour, from left to right, where they begin and end from above."""
     svg = figure.still()
@@ -65,6 +86,21 @@ def corners(figure: Chart, *colours: str) -> Iterator[list[tuple[float, float]]]
         paths = re.findall(rf'd="([^"]*)"[^>]*style="fill: {colour}', svg)
         heights = [[float(y) for y in re.findall(r"[ML] [\d.]+ ([\d.]+)", path)] for path in paths]
         yield [(min(ys), max(ys)) for ys in heights]
+
+
+def test_a_picture_has_the_colours_of_its_page_and_its_own_where_the_page_names_none() -> None:
+    svg = line_chart([1, 10], {"a": [1, 2]}, x_title="x", y_title="y").still()
+    for colour in ("#ffffff", "#1a1a1a", "#d0d4da"):
+        alone = re.findall(rf"(?:fill|stroke): {colour}(?!; (?:fill|stroke): var\(--jp-[\w-]+, {colour}\))", svg)
+        assert f"{colour}; " in svg
+        assert alone == []
+    assert all("fill: var(" in style for style in re.findall(r"<text([^>]*)>[xy]<", svg))
+
+
+def test_numbers_on_coloured_cells_follow_no_page() -> None:
+    svg = confusion_chart(np.array([[3, 1], [0, 4]]), ["up", "down"]).still()
+    (cell,) = re.findall(r"<text([^>]*)>75<", svg)
+    assert "var(" not in cell
 
 
 def test_pictures_stand_beside_each_other_and_stay_small() -> None:

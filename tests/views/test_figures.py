@@ -9,7 +9,7 @@ from kit.equality import Equality
 from kit.measuring.comparison import Comparison, Ratio, Row, Timing
 from kit.trace import Trace
 from kit.views.chart import Chart
-from kit.views.figures import _ticks, comparison_chart, confusion_chart, line_chart
+from kit.views.figures import comparison_chart, confusion_chart, line_chart, ratio_ticks
 from kit.views.palette import NEUTRAL
 from tests.labs.made_up import busy, made_up
 
@@ -105,7 +105,7 @@ def test_a_comparison_of_one_is_an_empty_chart() -> None:
 
 @pytest.mark.parametrize("values", [[1.0], [0.99, 1.01], [0.5, 3.0], [0.0001, 1.2], [1.0, 60.0], [0.8, 0.9]])
 def test_ticks_enclose_the_values_and_the_one(values: list[float]) -> None:
-    ticks = _ticks(np.array(values))
+    ticks = ratio_ticks(np.array(values))
     assert ticks == sorted(set(ticks))
     assert ticks[0] <= min(values)
     assert ticks[-1] >= max(values)

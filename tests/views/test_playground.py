@@ -182,9 +182,13 @@ def test_only_what_can_run_here_is_offered_and_the_rest_says_what_it_lacks(monke
     play = Playground({})
     assert play.approaches.keys() == REGISTRY.keys() - {"sequential", "openvino"}
     said = "".join(str(each.value) for each in play.children if hasattr(each, "value"))
+    assert "`" not in said  # the marks of a docstring
     assert "why 1 more cannot run here" in said
-    assert "<code>openvino</code>: cannot run here: openvino not installed: run `pip install openvino`." in said
+    assert (
+        "<code>openvino</code>: cannot run here: openvino not installed: run <code>pip install openvino</code>." in said
+    )
     assert f"<code>threads</code>: {REGISTRY['threads'].about}" in said
+    assert "on all cores (or on <code>threads</code> of them)." in said
 
 
 def test_a_built_in_network_has_a_size_and_an_own_one_has_inputs(play: Playground) -> None:

@@ -224,8 +224,8 @@ def test_a_header_says_what_the_table_says_in_its_words():
     widget = timeline(compared)
     assert headers(widget) == {
         "sequential": "baseline",
-        "threads": "all rounds 1.64x as fast",
-        "cold": "all rounds 36x slower",
+        "threads": "median of all rounds 1.64x as fast",
+        "cold": "median of all rounds 36x slower",
         "same": "no difference found",
         "other": "wrong output",
     }

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from kit.scheduling.links import LINKS, Link
 from kit.views.chart import Chart
 from kit.views.figures import line_chart
+from kit.views.palette import NEUTRAL
 
 SIZES = tuple(10.0**exponent for exponent in range(3, 10))  # bytes
 X, Y = "bytes, there and back together", "work of a branch, ms"
@@ -25,6 +26,6 @@ def break_even_chart(
     }
     chart = line_chart(SIZES, lines, x_title=X, y_title=Y)
     for name, (size, work) in (points or {}).items():
-        marker = {"symbol": "star", "size": 14, "color": "#000000", "line": {"color": "#ffffff", "width": 1}}
+        marker = {"symbol": "star", "size": 14, "color": NEUTRAL, "line": {"color": "#ffffff", "width": 1}}
         chart.add_scatter(x=[size], y=[1e3 * work], name=name, mode="markers", marker=marker)
     return chart

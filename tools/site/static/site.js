@@ -78,6 +78,11 @@ document.querySelectorAll("main table").forEach((table) => {
   box.append(table);
 });
 
+// The menu: a long one shows where the reader is ----------------------------------------------------------------------
+
+const menu = document.getElementById("menu");
+menu.scrollTop = menu.querySelector(".here").offsetTop - menu.clientHeight / 4; // on a narrow page it has no scroll bar
+
 // Theme ----------------------------------------------------------------------------------------------------------
 
 const themeButton = document.getElementById("theme");
