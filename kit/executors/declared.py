@@ -16,7 +16,7 @@ from kit.errors import TaskError
 from kit.executors.base import Executor, Task, use
 from kit.executors.sequential import Sequential
 from kit.executors.thread_counts import own_intra_op_threads
-from kit.executors.workers.counting import tensor_bytes
+from kit.executors.workers.counting import count, tensor_bytes
 from kit.executors.workers.thread_state import ThreadState
 from kit.reprs import one_line
 from kit.scheduling.links import Link, arrivals
@@ -78,6 +78,7 @@ class DeclaredNetwork(Executor):
         for each in found.values():
             if isinstance(each, TaskError):
                 raise each
+        count(([task.args for task in shares[host]], found[host]) for host in busy)
         return [found[i % self.hosts][i // self.hosts] for i in range(len(tasks))]
 
     def close(self) -> None:

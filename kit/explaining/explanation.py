@@ -144,7 +144,7 @@ class Explanation:
         lines += [f"  {name}: {_in_words(each)}" for name, each in parts.items() if each]
         if self.carried is not None:
             there, back = (with_prefix(round(each)) for each in self.carried)
-            lines.append(f"  tensors handed over, a call: {there}B to other processes, {back}B back")
+            lines.append(f"  tensors handed over, a call: {there}B to other processes or hosts, {back}B back")
         if self.bounds is not None:
             work, span, serial, least = map(milliseconds, self.bounds[:4])
             least += f" {between(*self.bounds[-2:])}"

@@ -276,7 +276,7 @@ def test_what_a_call_hands_over_is_told_for_each_approach_that_sends(used: Any) 
     for name in ("processes", "ranks", "cluster"):
         told = kit.explain(table, name)
         assert told.carried == (tensor_bytes(work.inputs), tensor_bytes(outputs))
-        assert "tensors handed over, a call: 1.15 MB to other processes, 1.02 kB back" in str(told)
+        assert "tensors handed over, a call: 1.15 MB to other processes or hosts, 1.02 kB back" in str(told)
     assert kit.explain(table, "sequential").carried is None
     assert {"inputs through Dask", "results through Dask"} <= {event.name for event in table.traces["cluster"].events()}
 

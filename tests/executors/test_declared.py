@@ -99,6 +99,9 @@ def test_a_recording_and_a_table_say_that_it_is_simulated_from_their_own_data() 
         comparison = kit.compare(model, inputs, "declared_for_a_test", rounds=6, progress=False)
     finally:
         del REGISTRY["declared_for_a_test"]
+    carried = kit.explain(comparison, "declared_for_a_test").carried
+    assert carried is not None
+    assert carried[0] == inputs[1].nbytes, "the frame stays on the first host"
     assert trace.about["simulated"]
     assert trace.about["network"] == asdict(link)
     assert badge(trace).startswith(f"Simulated, not measured: a network of {link}, slept at each hand-over")
