@@ -60,8 +60,8 @@ def compare(
         inputs: a tensor, a tuple of the model's arguments, or a dict of its keyword arguments.
         approaches: names from the registry, or one string of them with commas between; ``all`` stands for every one.
             ``sequential`` leads, as the baseline of all others; it is added if it is not among them.
-        rounds: interleaved rounds, at least 6; where the verdicts of a table need more, so many, which the table says.
-            An approach that starts from nothing on every call has the fewest that a verdict needs, by itself.
+        rounds: interleaved rounds, at least 6. A table of many rows needs more for its verdicts: it then takes that
+            many, and says so. An approach that starts from nothing on every call has the fewest that a verdict needs.
         budget: seconds for everything. What is prepared quickly comes first, and what does not end within its share is
             cut off and left out, with that as its reason. When they run short there are fewer rounds; those that a
             verdict needs may take up to 1.4 times the budget, and six of the baseline whatever they take. Outside of
