@@ -6,6 +6,7 @@ import posixpath
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ class Page:
         """The notebook to open for it; empty for other pages."""
         return self.source if self.source.endswith(".ipynb") else ""
 
-    @property
+    @cached_property
     def anchors(self) -> dict[str, str]:
         """``#the-verdict``, as GitHub names a heading -> ``#The-verdict``, as nbconvert does."""
         return {f"#{text.id.lower()}": f"#{text.id}" for text in self.texts if text.id}

@@ -62,7 +62,7 @@ def threads_answer(comparison: Comparison) -> str:
 
 def costs_answer(comparison: Comparison, why: Explanation) -> str:
     """The factor that costs most, or why none can be named."""
-    costs = {name: by for name, by in why.steps() if name in LOSSES}
+    costs = _costs(why)
     if not costs:
         return "not known: there are no factors"
     if said := doubt(comparison):
@@ -111,8 +111,12 @@ def doubt(comparison: Comparison) -> str:
 
 def costliest(why: Explanation) -> tuple[str, float]:
     """The factor that costs most, with its value; no name where there are no factors."""
-    costs = {name: by for name, by in why.steps() if name in LOSSES}
-    return min(costs.items(), key=lambda each: each[1], default=("", 1.0))
+    return min(_costs(why).items(), key=lambda each: each[1], default=("", 1.0))
+
+
+def _costs(why: Explanation) -> dict[str, float]:
+    """The factors that can cost speed, with their values; none where there are no factors."""
+    return {name: by for name, by in why.steps() if name in LOSSES}
 
 
 def with_a_core_each(why: Explanation, cores: int) -> tuple[float, float]:

@@ -23,6 +23,7 @@ from kit.workloads import two_hosts as program
 from kit.workloads.two_hosts import Measured
 
 SPEED = "1 Gbit/s"
+ROUNDS = 40  # of the requests: twelve could not tell a fifth
 LIMIT_S = 300.0  # of the whole program, on a machine that is busy
 _PORT = "29406"
 
@@ -61,7 +62,7 @@ def two_hosts() -> Over:
 def declared(link: Link, why_not: str) -> Over:
     """The same over a network that is declared, and slept."""
     with DeclaredNetwork(link) as hosts:
-        return Over(program.measure(hosts, rounds(40, 2), lambda: hosts.carried), link, why_not)
+        return Over(program.measure(hosts, rounds(ROUNDS, 2), lambda: hosts.carried), link, why_not)
 
 
 def _over_namespaces() -> Over:
@@ -88,7 +89,7 @@ def _program(hosts: Hosts, folder: Path) -> Measured:
     """
     launch = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1"]
     launch += [f"--master-addr={hosts.addresses['host-a']}", f"--master-port={_PORT}"]
-    command = ["-m", program.__name__, str(folder), str(rounds(40, 2))]
+    command = ["-m", program.__name__, str(folder), str(rounds(ROUNDS, 2))]
     path = os.pathsep.join(filter(None, [str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH")]))
     logs = [folder / f"{host}.err" for host in hosts.addresses]
     started = []
