@@ -36,6 +36,7 @@ START_S = 120.0  # until TensorBoard answers; 3 s on two cores
 _SILENT_S = (
     20.0  # until a run that nobody reads any more counts as unreadable; the plugin looks for new runs every 10 s
 )
+_GROUP_S = 2.0  # at most for a killed group to be gone; where nobody reaps its dead processes it never is
 _HEIGHT = 720  # pixels of the frame
 _SERVE = "from kit.views.tensorboard_server import main; main()"
 _LONGEST = 80  # characters of a run's name
@@ -255,7 +256,17 @@ def _end(process: subprocess.Popen[bytes], folder: Path, owner: int) -> None:
         with contextlib.suppress(OSError):
             os.killpg(process.pid, signal.SIGKILL) if hasattr(os, "killpg") else process.kill()
         process.wait()
+    _wait_for_group(process.pid)  # what it started was killed with it, but may still write into the folder
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _wait_for_group(leader: int) -> None:
+    """Wait until the system has ended the last process of a killed group, which is after its leader has ended."""
+    deadline = time.monotonic() + _GROUP_S
+    with contextlib.suppress(OSError):  # there is no such group any more
+        while hasattr(os, "killpg") and time.monotonic() < deadline:
+            os.killpg(leader, 0)  # sends nothing: asks whether the group is there
+            time.sleep(0.01)
 
 
 def _named(traces: Traces) -> dict[str, Trace | Path]:

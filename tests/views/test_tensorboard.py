@@ -183,6 +183,16 @@ def test_what_the_plugin_cannot_read_is_an_error_that_names_the_run(temporary: P
     assert nothing_left(temporary)
 
 
+def test_the_folder_is_removed_after_the_last_process_that_may_write_into_it(folder: Path) -> None:
+    made, written = folder / "kit-tb-1", folder / "written"
+    made.mkdir()
+    late = f"sleep 0.5; mkdir -p {made}/late; touch {written}"
+    leader = subprocess.Popen(["sh", "-c", f"({late}) & exit"], stdin=subprocess.PIPE, start_new_session=True)
+    module._end(leader, made, os.getpid())
+    assert written.exists()
+    assert nothing_left(folder)
+
+
 def test_a_server_that_does_not_start_is_an_error_with_its_last_lines(
     temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
